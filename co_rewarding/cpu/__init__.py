@@ -1,0 +1,13 @@
+# SPDX-License-Identifier: Apache-2.0
+"""verl on a machine with no accelerator: every adaptation that the real stack needs there, and nothing else.
+
+| adaptation | where | how it is reached |
+|---|---|---|
+| device "cpu", gloo, process group | `platform.py` | entry point `verl.plugins`: every process that imports verl |
+| FSDP2 engine for device "cpu" | `engine.py` | `actor_rollout_ref.model.external_lib` in `config/platform/cpu.yaml` |
+| weights that stay reloadable in vLLM | `vllm_weights.py` | entry point `vllm.general_plugins`: every vLLM process |
+| settings (threads, caches, sizes) | `../config/platform/cpu.yaml` | `platform=cpu` on the command line |
+
+A process with a GPU build of torch never activates any of them unless VERL_PLATFORM=cpu asks for it
+(`platform.is_active`).
+"""

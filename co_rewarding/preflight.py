@@ -1,0 +1,316 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Everything about a run that can be wrong before it starts, checked in seconds and told in one line.
+
+Each check raises ValueError naming the key, the value and the fix. Checks need files and a tokenizer, not Ray, vLLM or
+the model's weights. What verl checks by itself (`validate_config`) is left to it.
+"""
+
+import importlib.util
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow
+import pyarrow.parquet
+from omegaconf import DictConfig, ListConfig, OmegaConf
+
+from co_rewarding.pairs import MAX_NAMED, check_pairs, ground_truth
+from co_rewarding.settings import Settings
+
+# verl 0.9.1 keeps these blocks for older scripts and reads them nowhere on its own main entry
+LEGACY_BLOCKS = {
+    "reward_model.reward_manager": "reward.reward_manager.name",
+    "reward_model": "reward.reward_model",
+    "custom_reward_function": "reward.custom_reward_function",
+    "sandbox_fusion": "reward.sandbox_fusion",
+}
+REQUIRED_COLUMNS = ("data_source", "prompt", "reward_model", "extra_info")
+
+
+def check_config(config: DictConfig) -> None:
+    """Run every check on a composed configuration.
+
+    Raises:
+        ValueError: one line; the first thing that is wrong.
+    """
+    checks: Sequence[Callable[[DictConfig], None]] = (
+        check_missing,
+        check_settings,
+        check_legacy_keys,
+        check_fixed_choices,
+        check_group_size,
+        check_batch_sizes,
+        check_data,
+        check_steps,
+        check_model,
+        check_platform,
+    )
+    for check in checks:
+        check(config)
+
+
+def check_missing(config: DictConfig) -> None:
+    # blocks of engines that are switched off keep their own ??? in verl; only what a run reads is listed
+    for key in ("data.train_files", "data.train_aug_files", "data.val_files", "actor_rollout_ref.model.path"):
+        block, _, name = key.rpartition(".")
+        if OmegaConf.is_missing(OmegaConf.select(config, block), name):
+            raise ValueError(f"{key} is not set; set it in the run script or append {key}=… to the command")
+
+
+def check_settings(config: DictConfig) -> None:
+    Settings.from_mapping(OmegaConf.to_container(config.co_rewarding, resolve=True))
+
+
+def check_legacy_keys(config: DictConfig) -> None:
+    for block, successor in LEGACY_BLOCKS.items():
+        for key, value in _leaves(OmegaConf.select(config, block), block):
+            if value is not None:
+                new = successor if key == block else successor + key.removeprefix(block)
+                raise ValueError(f"{key}={value!r}: verl 0.9.1 silently ignores this key; use {new}")
+
+
+def check_fixed_choices(config: DictConfig) -> None:
+    """Settings of verl that would make the group reward wrong or empty."""
+    required = {
+        "trainer.use_v1": (True, "the group reward is built on verl's V1 trainer"),
+        "trainer.v1.trainer_mode": ("sync", "votes need whole groups of one policy; only sync is supported"),
+        "algorithm.adv_estimator": ("grpo", "rewards are made for group advantages"),
+        "algorithm.filter_groups.enable": (False, "it filters before the vote, when every reward is still 0"),
+        "reward.reward_model.enable": (False, "the reward is a vote, a reward model would be ignored"),
+        "reward.custom_reward_function.path": (None, "the reward is a vote, a reward function would be ignored"),
+        "data.return_raw_chat": (True, "prompts are built from the chat messages"),
+    }
+    for key, (value, why) in required.items():
+        found = OmegaConf.select(config, key)
+        if found != value:
+            raise ValueError(f"{key}={found!r}: must be {value!r}, because {why}")
+    if config.actor_rollout_ref.actor.strategy != "fsdp2":
+        raise ValueError(
+            f"actor_rollout_ref.actor.strategy={config.actor_rollout_ref.actor.strategy!r}: must be 'fsdp2', the only "
+            "engine that this project is tested with"
+        )
+
+
+def check_group_size(config: DictConfig) -> None:
+    n = config.actor_rollout_ref.rollout.n
+    if not isinstance(n, int) or n < 2:
+        raise ValueError(
+            f"actor_rollout_ref.rollout.n={n!r}: must be at least 2 (NUM_ROLLOUTS in the run script); a group of "
+            "one has no vote and no advantage"
+        )
+
+
+def check_batch_sizes(config: DictConfig) -> None:
+    actor, rollout = config.actor_rollout_ref.actor, config.actor_rollout_ref.rollout
+    questions, mini = config.data.train_batch_size, actor.ppo_mini_batch_size
+    if questions < 1 or mini < 1 or questions % mini:
+        raise ValueError(
+            f"actor_rollout_ref.actor.ppo_mini_batch_size={mini}: must divide data.train_batch_size={questions} "
+            "(both count questions)"
+        )
+    gen = config.data.gen_batch_size
+    if gen is not None and (gen < 1 or questions % gen):
+        raise ValueError(f"data.gen_batch_size={gen}: must divide data.train_batch_size={questions}")
+    devices = config.trainer.nnodes * config.trainer.n_gpus_per_node
+    parallel = rollout.tensor_model_parallel_size
+    if devices % parallel:
+        raise ValueError(
+            f"actor_rollout_ref.rollout.tensor_model_parallel_size={parallel}: must divide the {devices} devices of "
+            f"trainer.nnodes={config.trainer.nnodes} x trainer.n_gpus_per_node={config.trainer.n_gpus_per_node}"
+        )
+    views = 2 if OmegaConf.select(config, "data.train_aug_files") else 1
+    sequences = mini * views * rollout.n
+    if sequences % devices:
+        raise ValueError(
+            f"actor_rollout_ref.actor.ppo_mini_batch_size={mini}: {mini} questions x {views} views x {rollout.n} "
+            f"rollouts = {sequences} sequences do not divide over {devices} devices"
+        )
+    if actor.use_dynamic_bsz:
+        return
+    for key in (
+        "actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu",
+        "actor_rollout_ref.rollout.log_prob_micro_batch_size_per_gpu",
+        "actor_rollout_ref.ref.log_prob_micro_batch_size_per_gpu",
+    ):
+        micro = OmegaConf.select(config, key)
+        if not micro or (sequences // devices) % micro:
+            raise ValueError(
+                f"{key}={micro}: must divide the {sequences // devices} sequences that each device gets of a "
+                "mini-batch (MICRO_BATCH_SIZE in the run script)"
+            )
+
+
+def check_data(config: DictConfig) -> None:
+    rows = {}
+    for key in ("data.train_files", "data.train_aug_files", "data.val_files"):
+        files = OmegaConf.select(config, key)
+        if files is None:
+            continue
+        paths = list(files) if isinstance(files, ListConfig) else [files]
+        rows[key] = [row for path in paths for row in read_rows(key, path)]
+        if not rows[key]:
+            raise ValueError(f"{key}={files}: no rows")
+    if "data.train_aug_files" in rows:
+        check_pairs(
+            rows["data.train_files"],
+            rows["data.train_aug_files"],
+            names=(
+                f"data.train_files={config.data.train_files}",
+                f"data.train_aug_files={config.data.train_aug_files}",
+            ),
+        )
+    unknown = [i for i, row in enumerate(rows["data.val_files"]) if not ground_truth(row)]
+    if unknown:
+        raise ValueError(
+            f"data.val_files={config.data.val_files}: {len(unknown)} rows without reward_model.ground_truth (first: "
+            f"{unknown[:MAX_NAMED]}); validation measures accuracy against it"
+        )
+    questions, batch = len(rows["data.train_files"]), config.data.train_batch_size
+    if questions < batch:
+        raise ValueError(
+            f"data.train_batch_size={batch}: data.train_files has {questions} questions, less than one batch"
+        )
+
+
+def read_rows(key: str, path: str) -> list[dict[str, Any]]:
+    """Rows of one parquet file in verl's schema.
+
+    Raises:
+        ValueError: the file is missing, is not parquet or lacks a column; the message names `key` and `path`.
+    """
+    file = Path(path).expanduser()
+    if not file.is_file():
+        raise ValueError(f"{key}={path}: no such file (looked for {file.absolute()})")
+    try:
+        table = pyarrow.parquet.read_table(file)
+    except (pyarrow.ArrowException, OSError) as error:
+        raise ValueError(f"{key}={path}: not a readable parquet file: {error}") from error
+    missing = [name for name in REQUIRED_COLUMNS if name not in table.column_names]
+    if missing:
+        raise ValueError(
+            f"{key}={path}: missing columns {', '.join(missing)}; found {', '.join(table.column_names)}; "
+            "see data/README.md for the schema"
+        )
+    rows = table.select(REQUIRED_COLUMNS).to_pylist()
+    bad = [i for i, row in enumerate(rows) if not _is_chat(row["prompt"])]
+    if bad:
+        raise ValueError(
+            f"{key}={path}: column prompt must be a list of {{role, content}} messages ending with the user's; "
+            f"row {bad[0]} has {str(rows[bad[0]]['prompt'])[:80]!r}"
+        )
+    return rows
+
+
+def check_steps(config: DictConfig) -> None:
+    steps = config.trainer.total_training_steps
+    if steps is None or config.data.filter_overlong_prompts is None:
+        return
+    files = config.data.train_files
+    paths = list(files) if isinstance(files, ListConfig) else [files]
+    questions = sum(pyarrow.parquet.read_metadata(Path(path).expanduser()).num_rows for path in paths)
+    possible = questions // config.data.train_batch_size * config.trainer.total_epochs
+    if steps > possible:
+        raise ValueError(
+            f"trainer.total_training_steps={steps}: {questions} questions in batches of {config.data.train_batch_size} "
+            f"for trainer.total_epochs={config.trainer.total_epochs} epochs make {possible} steps; raise "
+            "trainer.total_epochs"
+        )
+
+
+def check_model(config: DictConfig) -> None:
+    from transformers import AutoConfig, AutoTokenizer
+
+    model = config.actor_rollout_ref.model
+    path = str(Path(model.path).expanduser()) if model.path.startswith("~") else model.path
+    if not os.path.isdir(path) and (path.startswith((".", "/", "~")) or path.count("/") != 1):
+        raise ValueError(
+            f"actor_rollout_ref.model.path={model.path}: no such directory, and not a hub name of the form owner/name "
+            "(MODEL_PATH in the run script)"
+        )
+    try:
+        hf_config = AutoConfig.from_pretrained(path, trust_remote_code=model.trust_remote_code)
+        tokenizer = AutoTokenizer.from_pretrained(model.tokenizer_path or path)
+    except (OSError, ValueError) as error:
+        first_line = str(error).strip().splitlines()[0]
+        raise ValueError(f"actor_rollout_ref.model.path={model.path}: not a loadable model: {first_line}") from error
+    tokens = config.data.max_prompt_length + config.data.max_response_length
+    limit = getattr(hf_config, "max_position_embeddings", None)
+    if limit is not None and tokens > limit:
+        raise ValueError(
+            f"data.max_prompt_length={config.data.max_prompt_length} and data.max_response_length="
+            f"{config.data.max_response_length}: their sum is above the model's {limit} positions"
+        )
+    attention = OmegaConf.select(config, "actor_rollout_ref.model.override_config.attn_implementation")
+    if attention in (None, "flash_attention_2") and importlib.util.find_spec("flash_attn") is None:
+        raise ValueError(
+            f"actor_rollout_ref.model.override_config.attn_implementation={attention}: the package flash-attn is not "
+            "installed; use sdpa with actor_rollout_ref.model.use_remove_padding=False"
+        )
+    if model.use_remove_padding and attention == "sdpa":
+        raise ValueError(
+            "actor_rollout_ref.model.use_remove_padding=True: needs attn_implementation=flash_attention_2, sdpa does "
+            "not keep packed sequences apart; set it to False"
+        )
+    check_chat_template(config, tokenizer)
+
+
+def check_chat_template(config: DictConfig, tokenizer: Any) -> None:
+    """The chat template must render the system prompt of the data, or the model is never asked to box its answer."""
+    files = config.data.train_files
+    path = files[0] if isinstance(files, ListConfig) else files
+    messages = read_rows("data.train_files", path)[0]["prompt"]
+    if tokenizer.chat_template is None and not config.actor_rollout_ref.model.custom_chat_template:
+        raise ValueError(
+            f"actor_rollout_ref.model.path={config.actor_rollout_ref.model.path}: its tokenizer has no chat template; "
+            "set actor_rollout_ref.model.custom_chat_template"
+        )
+    text = tokenizer.apply_chat_template(
+        messages,
+        chat_template=config.actor_rollout_ref.model.custom_chat_template,
+        add_generation_prompt=True,
+        tokenize=False,
+        **config.data.apply_chat_template_kwargs,
+    )
+    for message in messages:
+        if message["content"].strip() not in text:
+            raise ValueError(
+                f"actor_rollout_ref.model.path={config.actor_rollout_ref.model.path}: its chat template leaves out the "
+                f"{message['role']} message {message['content'][:60]!r}; use a template that renders it "
+                "(actor_rollout_ref.model.custom_chat_template)"
+            )
+
+
+def check_platform(config: DictConfig) -> None:
+    """The device asked for is there, and verl loaded our plugin (it hides a plugin's import error)."""
+    import torch
+    from verl.plugin.platform import get_platform
+
+    device = config.trainer.device
+    if device == "cpu":
+        if get_platform().device_name != "cpu":
+            raise ValueError(
+                "trainer.device='cpu': verl did not load this project's CPU platform; install the project (bash "
+                "scripts/install_env.sh) and set VERL_PLATFORM=cpu if this machine has a GPU"
+            )
+    elif not torch.cuda.is_available() and "RAY_ADDRESS" not in os.environ:
+        raise ValueError(
+            f"trainer.device={device!r}: no GPU here; use platform=cpu (PLATFORM=cpu in the run script) or connect to "
+            "a cluster with RAY_ADDRESS"
+        )
+
+
+def _is_chat(prompt: Any) -> bool:
+    return (
+        isinstance(prompt, list)
+        and len(prompt) > 0
+        and all(isinstance(message, dict) and {"role", "content"} <= message.keys() for message in prompt)
+        and prompt[-1]["role"] == "user"
+        and all(isinstance(message["content"], str) for message in prompt)
+    )
+
+
+def _leaves(node: Any, key: str) -> list[tuple[str, Any]]:
+    if isinstance(node, DictConfig):
+        return [leaf for name, value in node.items() for leaf in _leaves(value, f"{key}.{name}")]
+    return [(key, node)]

@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reward of a whole group, and accuracy of a single validation response: the two halves of a reward manager.
+
+verl scores every response by itself while it is rolled out (`run_single`). A vote needs the whole group, so in training
+that call returns 0 and the trainer asks `score_groups` once all rollouts of the step are there. Should the second step
+ever be missed, the reward is 0 for all and nothing is learned: no ground truth can leak in, because the rows of a
+training batch carry none where verl looks for it (`batch_io.hide_ground_truth`).
+"""
+
+from abc import ABC
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+from verl import DataProto
+from verl.experimental.reward_loop.reward_manager.base import RewardManagerBase
+
+from co_rewarding.answers import extract_answer
+from co_rewarding.equivalence import Equivalence
+from co_rewarding.methods import METHODS
+from co_rewarding.rewards import Rollout, Scores, consensus_rewards
+from co_rewarding.settings import Settings
+
+
+class GroupRewardManager(RewardManagerBase, ABC):
+    """Base of the trees' reward managers; a subclass names its `method`, one of `co_rewarding.methods.METHODS`."""
+
+    method: ClassVar[str]
+
+    def __init__(self, config: Any, tokenizer: Any, compute_score: Any = None, **_verl_reward_model: Any):
+        super().__init__(config, tokenizer, compute_score)
+        self.settings = Settings.from_mapping(config.co_rewarding)
+        self.equivalence = Equivalence(
+            mode=self.settings.equivalence,
+            timeout_s=self.settings.verify_timeout_s,
+            workers=self.settings.verify_workers,
+        )
+
+    def score_groups(self, rollouts: Sequence[Rollout]) -> Scores:
+        """Labels and rewards of all rollouts of a step, in their order (see `co_rewarding.rewards`)."""
+        return consensus_rewards(
+            rollouts, METHODS[self.method], same=self.equivalence.same, min_agreement=self.settings.min_agreement
+        )
+
+    async def run_single(self, data: DataProto) -> dict[str, Any]:
+        """verl's per-response hook: correctness against ground truth in validation, 0 in training.
+
+        Returns:
+            `reward_score` 0.0 or 1.0, and for a row with a ground truth `acc` (the same number, which verl averages
+            into val-core/<data_source>/acc/mean@n) and `pred` (the answer as written, "" without one).
+        """
+        item = data[-1]
+        ground_truth = item.non_tensor_batch["reward_model"]["ground_truth"]
+        if not ground_truth:
+            return {"reward_score": 0.0, "reward_extra_info": {}}
+        response_T = item.batch["responses"]
+        length = int(item.batch["attention_mask"][-response_T.shape[-1] :].sum())
+        # a comparison may wait for another process, so it must not hold up the event loop
+        answer, correct = await self.loop.run_in_executor(None, self._grade, response_T[:length], ground_truth)
+        return {"reward_score": float(correct), "reward_extra_info": {"acc": float(correct), "pred": answer or ""}}
+
+    def _grade(self, response_T: Any, ground_truth: str) -> tuple[str | None, bool]:
+        answer = extract_answer(self.tokenizer.decode(response_T, skip_special_tokens=True))
+        return answer, answer is not None and self.equivalence.same(answer, ground_truth)

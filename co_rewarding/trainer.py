@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: Apache-2.0
+"""verl's synchronous PPO trainer with the reward of a response decided by its whole group.
+
+One step, as verl runs it, with what is ours marked *:
+
+    dataloader → * tag rows with question and view, hide the ground truth → agent loop + vLLM → responses
+    → old log-probs, reference log-probs → * answers → vote → label → reward → GRPO advantage inside each
+    (question, view) group → KL, update
+
+The vote sits in front of verl's advantage and not in its reward loop, because that one sees a single response at a
+time. Axes: N rows of a batch, P questions, V views, G rollouts of one question in one view, T response tokens.
+"""
+
+import json
+from pathlib import Path
+from typing import Any, ClassVar
+
+import transfer_queue as tq
+from omegaconf import DictConfig, open_dict
+from tensordict import TensorDict
+from transfer_queue import KVBatchMeta
+from verl.trainer.ppo.reward import resolve_reward_manager_cls
+from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
+
+from co_rewarding import batch_io
+from co_rewarding.answers import extract_answer
+from co_rewarding.metrics import group_metrics
+from co_rewarding.rewards import Rollout
+from co_rewarding.settings import Settings
+
+PROGRESS = "[co-rewarding]"  # starts every line of progress, so that a script can pick them out of Ray's output
+
+
+class GroupRewardTrainer(PPOTrainerSync):
+    """What it overrides of verl 0.9.1 (signatures pinned in tests/test_verl_seams.py):
+
+    | method | why |
+    |---|---|
+    | `__init__` | `ppo_mini_batch_size` counts questions; verl's counts prompts, of which a question has one a view |
+    | `_build_replay_buffer` | how often it polls is a setting |
+    | `_fetch_one_gen_batch` | rows get question and view; the ground truth moves out of the reward loop's reach |
+    | `_step_once` | a batch of questions is V times as many prompts |
+    | `_compute_advantage` | rewards of whole groups are written before the advantage is computed |
+    | `_log_rollout_data` | the dump says what was rewarded and why |
+    | `_validate`, `_compute_metrics` | a readable line of progress a step, beside what the loggers write |
+    """
+
+    views: ClassVar[tuple[str, ...]] = ("original",)
+
+    def __init__(self, config: DictConfig):
+        self.settings = Settings.from_mapping(config.co_rewarding)
+        with open_dict(config):
+            config.actor_rollout_ref.actor.ppo_mini_batch_size *= len(self.views)
+        super().__init__(config)
+        self.steps_done = 0
+        self._dump_rows: list[dict[str, Any]] = []
+
+    def _build_replay_buffer(self) -> Any:
+        buffer = super()._build_replay_buffer()
+        buffer.poll_interval = self.settings.poll_interval_s
+        return buffer
+
+    def _init_tokenizer(self) -> None:
+        super()._init_tokenizer()
+        self.reward_manager = resolve_reward_manager_cls(self.config)(self.config, self.tokenizer)
+
+    def _fetch_one_gen_batch(self) -> TensorDict:
+        batch = batch_io.hide_ground_truth(super()._fetch_one_gen_batch())
+        questions = [str(index) for index in batch_io.column(batch, "index")]
+        batch = batch_io.with_column(batch, batch_io.QUESTION, questions.__getitem__)
+        return batch_io.with_column(batch, batch_io.VIEW, lambda _: self.views[0])
+
+    def _step_once(self, metrics: dict, timing_raw: dict, sample_batch_size: int) -> KVBatchMeta:
+        batch = super()._step_once(metrics, timing_raw, sample_batch_size * len(self.views))
+        self.steps_done += 1
+        return batch
+
+    def _compute_advantage(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
+        metrics.update(self._assign_rewards(batch))
+        return super()._compute_advantage(batch, metrics)
+
+    def _assign_rewards(self, batch: KVBatchMeta) -> dict[str, float]:
+        """Vote, label and reward of every row of the step into `rm_scores`; returns the metrics of the vote."""
+        # verl may pad the batch with synthetic sequences to split it evenly; they must neither vote nor be counted
+        keys = [key for key, tag in zip(batch.keys, batch.tags, strict=True) if not tag.get("is_padding", False)]
+        # rows come in the order of verl's load balancing; the vote's tie-break (first come) needs the rollouts' own
+        keys.sort(key=lambda key: (key.rsplit("_", 2)[0], *map(int, key.rsplit("_", 2)[1:])))
+        fields = ["raw_prompt", "responses", batch_io.QUESTION, batch_io.VIEW, batch_io.GROUND_TRUTH]
+        data = tq.kv_batch_get(keys=keys, partition_id=batch.partition_id, select_fields=fields)
+        texts_N = self.tokenizer.batch_decode(data["responses"].unbind(), skip_special_tokens=True)
+        prompts_N = [messages[-1]["content"] for messages in batch_io.column(data, "raw_prompt")]
+        truths_N = batch_io.column(data, batch_io.GROUND_TRUTH)
+        rollouts_N = [
+            Rollout(question=question, view=view, voter="student", answer=extract_answer(text))
+            for question, view, text in zip(
+                batch_io.column(data, batch_io.QUESTION), batch_io.column(data, batch_io.VIEW), texts_N, strict=True
+            )
+        ]
+        scores = self.reward_manager.score_groups(rollouts_N)
+        tq.kv_batch_put(
+            keys=keys,
+            partition_id=batch.partition_id,
+            fields=TensorDict(
+                {"rm_scores": batch_io.reward_tensor(scores.rewards, data["responses"])}, batch_size=len(keys)
+            ),
+        )
+        self._dump_rows = [
+            {
+                "step": self.global_steps,
+                "question": rollout.question,
+                "view": rollout.view,
+                "voter": rollout.voter,
+                "prompt": prompt,
+                "response": text,
+                "answer": rollout.answer,
+                "label": label,
+                "reward": reward,
+                "ground_truth": truth,
+            }
+            for rollout, prompt, text, label, reward, truth in zip(
+                rollouts_N, prompts_N, texts_N, scores.labels, scores.rewards, truths_N, strict=True
+            )
+        ]
+        return group_metrics(rollouts_N, scores, truths_N, same=self.reward_manager.equivalence.same)
+
+    def _validate(self) -> dict[str, float]:
+        metrics = super()._validate()
+        print(progress_line(self.global_steps, self.total_training_steps, metrics), flush=True)
+        return metrics
+
+    def _compute_metrics(self, batch: KVBatchMeta, metrics: dict, timing_raw: dict, **position: int) -> None:
+        super()._compute_metrics(batch, metrics, timing_raw, **position)
+        print(progress_line(self.global_steps, self.total_training_steps, metrics), flush=True)
+
+    def _log_rollout_data(self, batch: KVBatchMeta, timing_raw: dict, rollout_data_dir: str) -> None:
+        # replaces verl's dump, which knows neither view, answer nor label; same thread, same place, one file a step
+        path = Path(rollout_data_dir) / f"{self.global_steps}.jsonl"
+        for written in [future for future in self._dump_futures if future.done()]:
+            written.result()  # a failed write stops the run at the next step, not at its end
+            self._dump_futures.remove(written)
+        self._dump_futures.append(self._dump_executor.submit(_write_jsonl, path, self._dump_rows))
+
+
+def progress_line(step: int, total: int, metrics: dict[str, Any]) -> str:
+    """One line a person can follow: what is known of the step, in a fixed order, nothing for what is not."""
+    shown = {
+        "reward": metrics.get("reward/mean"),
+        "label accuracy": metrics.get("label/accuracy"),
+        "views agree": metrics.get("label/views_agree"),
+        "response tokens": metrics.get("response_length/mean"),
+        "seconds": metrics.get("timing_s/step"),
+    }
+    parts = [f"{name} {value:.3g}" for name, value in shown.items() if value is not None]
+    parts += [
+        f"validation accuracy {value:.3f} ({key.split('/')[1]})"
+        for key, value in metrics.items()
+        if key.startswith("val-core/") and "/acc/mean@" in key
+    ]
+    return f"{PROGRESS} step {step}/{total}: " + ", ".join(parts)
+
+
+def _write_jsonl(path: Path, rows: list[dict[str, Any]]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", encoding="utf-8") as file:
+        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)

@@ -1,0 +1,70 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# From nothing to a model that label-free RL made better, on a laptop without a GPU: environment, data, model, training
+# with Co-rewarding-I, a table and a figure.
+#
+#   bash scripts/quickstart.sh                  a tiny model, about 10 minutes after the installation
+#   MODEL=smollm2 bash scripts/quickstart.sh    the real SmolLM2-135M-Instruct, a few steps to see the stack at work
+#
+# Variables: MODEL (tiny, smollm2), RUN_NAME, and those of Co-rewarding-I/run_corewarding-I.sh. Arguments are appended
+# to the training command as configuration overrides. Finished parts are kept in data/toy and models/ and not made again.
+set -euo pipefail
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+cd "$ROOT"
+[[ ${1:-} == -h || ${1:-} == --help ]] && { sed -n '3,11s/^# \{0,1\}//p' "$0"; exit 0; }
+
+MODEL=${MODEL:-tiny}
+case $MODEL in tiny | smollm2) ;; *) echo "error: MODEL=$MODEL: must be tiny or smollm2" >&2; exit 2 ;; esac
+say() { printf '\n== %s\n' "$*"; }
+
+say "1/4 environment"
+bash scripts/install_env.sh --cpu
+if [[ -z ${VIRTUAL_ENV:-} ]]; then
+  # shellcheck source=/dev/null
+  source .venv/bin/activate
+fi
+
+say "2/4 data and model ($MODEL)"
+export MODEL_PATH=models/$MODEL TRAIN_FILE=data/toy/train.parquet TRAIN_AUG_FILE=data/toy/train_rephrased.parquet
+export VAL_FILE=data/toy/test.parquet
+[[ -f $VAL_FILE ]] || python scripts/make_toy_data.py --local_dir data/toy
+if [[ ! -f $MODEL_PATH/config.json ]]; then
+  case $MODEL in
+    tiny) python scripts/make_toy_model.py --data_dir data/toy --output_dir "$MODEL_PATH" ;;
+    smollm2) python scripts/make_smollm2.py --output_dir "$MODEL_PATH" ;;
+  esac
+fi
+
+say "3/4 Co-rewarding-I (the real Ray, FSDP2 and vLLM, which take about a minute to start)"
+export RUN_NAME=${RUN_NAME:-quickstart_${MODEL}_I} PLATFORM=cpu GPUS_PER_NODE=1 LOGGER="[file,tensorboard]"
+case $MODEL in
+  tiny)
+    export TRAIN_BATCH_SIZE=${TRAIN_BATCH_SIZE:-64} NUM_ROLLOUTS=${NUM_ROLLOUTS:-8} MICRO_BATCH_SIZE=${MICRO_BATCH_SIZE:-1024}
+    export LEARNING_RATE=${LEARNING_RATE:-1e-4} LR_SCHEDULER=${LR_SCHEDULER:-constant} LR_WARMUP_RATIO=${LR_WARMUP_RATIO:-0}
+    export MAX_PROMPT_LENGTH=96 MAX_RESPONSE_LENGTH=${MAX_RESPONSE_LENGTH:-32}
+    STEPS=${STEPS:-20} TEST_FREQ=${TEST_FREQ:-5}
+    ;;
+  smollm2)
+    export TRAIN_BATCH_SIZE=${TRAIN_BATCH_SIZE:-8} NUM_ROLLOUTS=${NUM_ROLLOUTS:-4} MICRO_BATCH_SIZE=${MICRO_BATCH_SIZE:-8}
+    export LEARNING_RATE=${LEARNING_RATE:-1e-5} MAX_PROMPT_LENGTH=256 MAX_RESPONSE_LENGTH=${MAX_RESPONSE_LENGTH:-64}
+    STEPS=${STEPS:-5} TEST_FREQ=${TEST_FREQ:-5}
+    ;;
+esac
+export TEST_FREQ SAVE_FREQ=${SAVE_FREQ:-$STEPS}
+run_dir=runs/co-rewarding/$RUN_NAME
+if [[ -d $run_dir ]]; then
+  echo "$run_dir exists: the run goes on from its last checkpoint (choose another RUN_NAME for a new one)"
+fi
+mkdir -p "$run_dir"
+log=$run_dir/train.log
+echo "settings: MODEL_PATH=$MODEL_PATH, $STEPS steps of $TRAIN_BATCH_SIZE questions x 2 views x $NUM_ROLLOUTS rollouts; log: $log"
+# the terminal gets one line a step, the log everything
+if ! bash Co-rewarding-I/run_corewarding-I.sh trainer.total_training_steps="$STEPS" trainer.total_epochs=100 "$@" 2>&1 |
+  tee "$log" | sed -u -n 's/.*\[co-rewarding\] //p'; then
+  echo "error: training failed; the first error in $log:" >&2
+  grep -m1 -n -E '(^error:|Error|Traceback)' "$log" | cut -c1-300 >&2 || tail -n 5 "$log" >&2
+  exit 1
+fi
+
+say "4/4 result"
+python scripts/summarize_run.py "$run_dir"
