@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Two-digit sums and differences, each asked in two natural wordings that have the same answer.
+
+x = a question, x' = the same fact in another wording (arXiv 2508.00410, Section 3.1: a rephrasing keeps the answer).
+A fact is (a, b, operation) with 10 <= b <= a <= 99; a sum is asked in either order, so a fact and its commuted twin are
+one fact and can never fall on both sides of a split. 90 * 91 / 2 = 4095 facts per operation, 8190 in all; answers are
+integers from 0 to 198.
+
+Rows follow verl's parquet schema. `extra_info` also carries the operands, so that a fact can be recognised whatever its
+wording. Everything is drawn from `random.Random(<string>)`, whose stream does not depend on the platform.
+
+Degenerate cases: b = a gives a difference of 0; the carry or borrow of a written-out solution may be absent.
+Deliberately absent: file writing, tokenizers, models.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import Any, Literal
+
+Operation = Literal["add", "subtract"]
+
+SYSTEM_PROMPT = r"Let's think step by step and output the final answer within \boxed{}."
+DATA_SOURCE = "toy_arithmetic"
+SMALLEST_OPERAND, LARGEST_OPERAND = 10, 99
+
+# {x} and {y} are the operands of a sum in either order; {a} - {b} is a difference. Two families per operation, plain and story.
+PLAIN_SUMS = (
+    "What is {x} + {y}?",
+    "Compute {x} + {y}.",
+    "Add {x} to {y}.",
+    "What is {x} plus {y}?",
+    "Compute the sum of {x} and {y}.",
+    "Find the number that is {x} more than {y}.",
+)
+STORY_SUMS = (
+    "Tom has {x} {things} and buys {y} more. How many {things} does Tom have now?",
+    "Mia finds {x} {things} and Tom finds {y}. How many {things} do they have together?",
+    "There are {x} red {things} and {y} blue {things} in a box. How many {things} are in the box?",
+    "A shop sells {x} {things} on Monday and {y} on Friday. How many {things} does the shop sell?",
+)
+PLAIN_DIFFERENCES = (
+    "What is {a} - {b}?",
+    "Compute {a} - {b}.",
+    "Subtract {b} from {a}.",
+    "What is {a} minus {b}?",
+    "Compute the difference of {a} and {b}.",
+    "Find the number that is {b} less than {a}.",
+)
+STORY_DIFFERENCES = (
+    "Tom has {a} {things} and sells {b} of them. How many {things} are left?",
+    "There are {a} {things} in a box. Mia takes {b} of them. How many {things} are left in the box?",
+    "Mia has {a} {things} and Tom has {b}. How many more {things} does Mia have?",
+    "A shop had {a} {things} on Monday and {b} on Friday. How many {things} did the shop sell?",
+)
+WORDINGS: dict[Operation, tuple[str, ...]] = {
+    "add": PLAIN_SUMS + STORY_SUMS,
+    "subtract": PLAIN_DIFFERENCES + STORY_DIFFERENCES,
+}
+THINGS = ("apples", "books", "coins", "cards", "pens", "balls")
+
+
+@dataclass(frozen=True, order=True)
+class Fact:
+    """One thing to compute: a + b or a - b, with a >= b, so that commuted sums are equal objects."""
+
+    a: int
+    b: int
+    operation: Operation
+
+    def __post_init__(self) -> None:
+        if not SMALLEST_OPERAND <= self.b <= self.a <= LARGEST_OPERAND:
+            raise ValueError(
+                f"operands ({self.a}, {self.b}): need {SMALLEST_OPERAND} <= b <= a <= {LARGEST_OPERAND}; "
+                "give the larger one first"
+            )
+
+    @property
+    def answer(self) -> int:
+        return self.a + self.b if self.operation == "add" else self.a - self.b
+
+
+@dataclass(frozen=True)
+class Question:
+    """A fact in words. `x` and `y` are its operands in the order of the written-out solution."""
+
+    text: str
+    x: int
+    y: int
+    fact: Fact
+
+
+def all_facts() -> list[Fact]:
+    """All 8190 facts in a fixed order."""
+    return [
+        Fact(a, b, operation)
+        for operation in WORDINGS
+        for a in range(SMALLEST_OPERAND, LARGEST_OPERAND + 1)
+        for b in range(SMALLEST_OPERAND, a + 1)
+    ]
+
+
+def split_facts(num_train: int, num_test: int, seed: int) -> tuple[list[Fact], list[Fact]]:
+    """Disjoint train and test facts, in random order.
+
+    The test facts depend on `num_test` and `seed` alone: asking for more training questions keeps the test set.
+
+    Raises:
+        ValueError: a count below 1, or more facts asked for than there are.
+    """
+    facts = all_facts()
+    for key, value in (("num_train", num_train), ("num_test", num_test)):
+        if value < 1:
+            raise ValueError(f"{key}={value}: must be at least 1")
+    if num_train + num_test > len(facts):
+        raise ValueError(
+            f"num_train={num_train} + num_test={num_test} exceeds the {len(facts)} different questions there are: "
+            "lower one of them"
+        )
+    Random(f"split:{seed}").shuffle(facts)
+    return facts[num_test : num_test + num_train], facts[:num_test]
+
+
+def ask(fact: Fact, template: str, rng: Random, *, swap: bool) -> Question:
+    """`template` filled in; `swap` exchanges the operands of a sum, which keeps its answer, and nothing else."""
+    x, y = (fact.b, fact.a) if swap and fact.operation == "add" else (fact.a, fact.b)
+    return Question(template.format(x=x, y=y, a=fact.a, b=fact.b, things=rng.choice(THINGS)), x, y, fact)
+
+
+def make_pair(fact: Fact, rng: Random) -> tuple[Question, Question]:
+    """Two different wordings of `fact`, original and rephrased; a sum's operands change places between them."""
+    first, second = rng.sample(WORDINGS[fact.operation], 2)
+    swap = rng.random() < 0.5
+    return ask(fact, first, rng, swap=swap), ask(fact, second, rng, swap=not swap)
+
+
+def make_pairs(facts: Sequence[Fact], seed: int, split: str) -> list[tuple[Question, Question]]:
+    """One pair per fact; a pair depends on the seed, the split's name, its position and its fact, on nothing else."""
+    return [make_pair(fact, Random(f"wording:{seed}:{split}:{index}")) for index, fact in enumerate(facts)]
+
+
+def to_rows(questions: Sequence[Question], split: str) -> list[dict[str, Any]]:
+    """Rows of one parquet file. Files of the two views differ in the user's content and in nothing else."""
+    return [
+        {
+            "data_source": DATA_SOURCE,
+            "prompt": [
+                {"role": "system", "content": SYSTEM_PROMPT},
+                {"role": "user", "content": question.text},
+            ],
+            "ability": "math",
+            "reward_model": {"style": "rule", "ground_truth": str(question.fact.answer)},
+            "extra_info": {
+                "index": index,
+                "split": split,
+                "a": question.fact.a,
+                "b": question.fact.b,
+                "operation": question.fact.operation,
+            },
+        }
+        for index, question in enumerate(questions)
+    ]
+
+
+def direct_solution(question: Question) -> str:
+    r"""The answer at once, as in `\boxed{81}`: short, and hard for a small model."""
+    return rf"\boxed{{{question.fact.answer}}}"
+
+
+def worked_solution(question: Question) -> str:
+    r"""Column by column from the right, as on paper: 58 + 23 is `8+3=11; 5+2+1=8; \boxed{81}`.
+
+    A borrow is taken from the tens before they are written: 81 - 58 is `11-8=3; 7-5=2; \boxed{23}`.
+    """
+    (tens_x, units_x), (tens_y, units_y) = divmod(question.x, 10), divmod(question.y, 10)
+    if question.fact.operation == "add":
+        carry = (units_x + units_y) // 10
+        units = f"{units_x}+{units_y}={units_x + units_y}"
+        tens = f"{tens_x}+{tens_y}{'+1' * carry}={tens_x + tens_y + carry}"
+    else:
+        borrow = int(units_x < units_y)
+        units = f"{units_x + 10 * borrow}-{units_y}={units_x + 10 * borrow - units_y}"
+        tens = f"{tens_x - borrow}-{tens_y}={tens_x - borrow - tens_y}"
+    return f"{units}; {tens}; {direct_solution(question)}"

@@ -1,0 +1,282 @@
+# SPDX-License-Identifier: Apache-2.0
+r"""A Llama of 1.2 million parameters that knows two-digit arithmetic half-way, made in about two minutes on one core.
+
+Supervised warm-up: minimise -log pi(solution | question) over generated facts, where the solution of each example is
+written out column by column with probability 1 - DIRECT_SHARE and given at once otherwise. The answer at once is the
+likelier of the two and the harder one, so that greedy decoding answers at once and is often wrong, while the votes of
+several samples mostly agree on the answer that was worked out: what label-free RL has to find is that working
+step by step pays. The phase stops on a measured accuracy (sampled at temperature 1), not on a number of updates, since
+that accuracy climbs steeply; of the last two checks the one nearer to the target is kept.
+
+No question of the train or test files is trained on here, in any wording, nor used for the checks: facts in them are
+removed first. One thread gives the same weights from run to run on one machine; more threads may not.
+
+Degenerate cases: a target that the start already exceeds cannot happen (an untrained model answers nothing); a target
+that is not reached in time is an error, never a model that is quietly worse.
+Deliberately absent: verl, vllm, any use of the questions that RL will see.
+
+Axes: B sequences, T tokens.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from random import Random
+
+import torch
+from tokenizers import Tokenizer, decoders, models
+from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from co_rewarding.toy.arithmetic import (
+    LARGEST_OPERAND,
+    SMALLEST_OPERAND,
+    SYSTEM_PROMPT,
+    THINGS,
+    WORDINGS,
+    Fact,
+    all_facts,
+    direct_solution,
+    make_pair,
+    worked_solution,
+)
+
+PAD, END, SYSTEM, USER, ASSISTANT = "<|pad|>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>"
+SPECIAL_TOKENS = (PAD, END, SYSTEM, USER, ASSISTANT)
+# Each message is its role's token, its text unchanged, and nothing else; only what the assistant says has an end.
+CHAT_TEMPLATE = (
+    "{% for message in messages %}{{ '<|' + message['role'] + '|>' + message['content'] }}"
+    "{% if message['role'] == 'assistant' %}{{ '<|end|>' }}{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
+)
+MAX_POSITIONS = 1024
+MAX_SOLUTION_TOKENS = 24  # "9+9=18; 9+9+1=19; \boxed{198}" and its end take 22
+
+DIRECT_SHARE = 0.55
+BATCH_SIZE = 128
+PEAK_LEARNING_RATE = 3e-3
+UPDATES_TO_PEAK = 30
+NUM_CHECKED = 400  # facts in each accuracy check: standard error 0.024 at 0.65
+
+
+def vocabulary() -> list[tuple[str, float]]:
+    """Pieces with their scores (log-probabilities up to a constant); ids are positions, special tokens come first.
+
+    A tokenization maximises the sum of scores, so one whole word (-1) wins over its characters (-10 each), and bytes
+    are left for characters outside printable ASCII.
+    """
+    templates = [template for templates in WORDINGS.values() for template in templates]
+    phrases = {phrase for template in templates for phrase in re.split(r" ?\{\w+\}", template)}
+    phrases |= {f" {thing}" for thing in THINGS}
+    operands = [f" {number}" for number in range(SMALLEST_OPERAND, LARGEST_OPERAND + 1)]
+    words = {word for phrase in phrases for word in re.findall(r" ?[A-Za-z]+", phrase)}
+    whole = [SYSTEM_PROMPT, "\\boxed{", "; ", *operands, *sorted(piece for piece in phrases | words if len(piece) > 1)]
+    characters = ["\n", *map(chr, range(0x20, 0x7F))]
+    pieces = [(piece, 0.0) for piece in SPECIAL_TOKENS]
+    pieces += [(piece, -1.0) for piece in whole]
+    pieces += [(piece, -10.0) for piece in characters]
+    return pieces + [(f"<0x{byte:02X}>", -1000.0) for byte in range(256)]
+
+
+def build_tokenizer() -> PreTrainedTokenizerFast:
+    """Whole words of the questions, single characters otherwise, bytes as the last resort: decoding inverts encoding."""
+    # With a token for every byte nothing is ever unknown, but the class wants to be told which token would stand for it.
+    tokenizer = Tokenizer(models.Unigram(vocabulary(), unk_id=0, byte_fallback=True))
+    tokenizer.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Fuse()])
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token=PAD,
+        eos_token=END,
+        additional_special_tokens=[SYSTEM, USER, ASSISTANT],
+        padding_side="left",
+        clean_up_tokenization_spaces=False,
+        model_max_length=MAX_POSITIONS,
+    )
+    fast.chat_template = CHAT_TEMPLATE
+    return fast
+
+
+def build_model(tokenizer: PreTrainedTokenizerFast, seed: int) -> LlamaForCausalLM:
+    """An untrained float32 model. The head size is 32, since vLLM's attention on CPU needs a multiple of 32."""
+    torch.manual_seed(seed)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=128,
+        intermediate_size=512,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        num_key_value_heads=4,
+        head_dim=32,
+        max_position_embeddings=MAX_POSITIONS,
+        tie_word_embeddings=False,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        dtype="float32",
+    )
+    model = LlamaForCausalLM(config)
+    model.generation_config = GenerationConfig(
+        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id, do_sample=True, temperature=1.0
+    )
+    return model
+
+
+def render_prompt(tokenizer: PreTrainedTokenizerFast, question: str) -> str:
+    """The text that the rollout engine will see for `question`, system prompt included."""
+    messages = [{"role": "system", "content": SYSTEM_PROMPT}, {"role": "user", "content": question}]
+    return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+
+
+def facts_outside(held_out: Iterable[Fact]) -> list[Fact]:
+    """All facts but those of `held_out`."""
+    excluded = set(held_out)
+    return [fact for fact in all_facts() if fact not in excluded]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Right-padded sequences. `labels_B_T` is -100 on the prompt and the padding, the token itself elsewhere."""
+
+    ids_B_T: torch.Tensor
+    labels_B_T: torch.Tensor
+
+
+def supervised_batches(
+    tokenizer: PreTrainedTokenizerFast, facts: Sequence[Fact], rng: Random, batch_size: int = BATCH_SIZE
+) -> Iterator[Batch]:
+    """Endless batches of (question, solution) drawn with replacement from `facts`, in a random wording each."""
+    while True:
+        prompts, solutions = [], []
+        for fact in rng.choices(facts, k=batch_size):
+            question, _ = make_pair(fact, rng)
+            prompts.append(render_prompt(tokenizer, question.text))
+            solve = direct_solution if rng.random() < DIRECT_SHARE else worked_solution
+            solutions.append(solve(question) + END)
+        prompt_ids = tokenizer(prompts)["input_ids"]
+        solution_ids = tokenizer(solutions)["input_ids"]
+        length = max(len(p) + len(s) for p, s in zip(prompt_ids, solution_ids, strict=True))
+        ids_B_T = torch.full((batch_size, length), tokenizer.pad_token_id)
+        labels_B_T = torch.full((batch_size, length), -100)
+        for row, (prompt, solution) in enumerate(zip(prompt_ids, solution_ids, strict=True)):
+            end = len(prompt) + len(solution)
+            ids_B_T[row, :end] = torch.tensor(prompt + solution)
+            labels_B_T[row, len(prompt) : end] = torch.tensor(solution)
+        yield Batch(ids_B_T, labels_B_T)
+
+
+@torch.no_grad()
+def respond(
+    model: LlamaForCausalLM,
+    tokenizer: PreTrainedTokenizerFast,
+    questions: Sequence[str],
+    *,
+    num_rollouts: int = 1,
+    greedy: bool = False,
+) -> list[list[str]]:
+    """Responses to each question, `num_rollouts` of them, sampled at temperature 1 or greedy.
+
+    Sampling draws from torch's global generator. A response that reaches MAX_SOLUTION_TOKENS is cut there.
+    """
+    encoded = tokenizer([render_prompt(tokenizer, question) for question in questions], padding=True, return_tensors="pt")
+    options = {"do_sample": False, "temperature": None} if greedy else {"do_sample": True, "temperature": 1.0, "top_k": 0}
+    ids = model.generate(
+        input_ids=encoded["input_ids"],
+        attention_mask=encoded["attention_mask"],
+        num_return_sequences=num_rollouts,
+        max_new_tokens=MAX_SOLUTION_TOKENS,
+        **options,
+    )
+    texts = tokenizer.batch_decode(ids[:, encoded["input_ids"].shape[1] :], skip_special_tokens=True)
+    return [texts[start : start + num_rollouts] for start in range(0, len(texts), num_rollouts)]
+
+
+def is_right(response: str, answer: int) -> bool:
+    r"""Whether the last `\boxed{...}` holds exactly `answer`: enough for a check on this model's own answers."""
+    boxes = re.findall(r"\\boxed\{(\d+)\}", response)
+    return bool(boxes) and boxes[-1] == str(answer)
+
+
+def accuracy(
+    model: LlamaForCausalLM,
+    tokenizer: PreTrainedTokenizerFast,
+    questions: Sequence[str],
+    answers: Sequence[int],
+    *,
+    greedy: bool = False,
+) -> float:
+    """Share of questions answered right, 0 to 1, with one response each."""
+    responses = respond(model, tokenizer, questions, greedy=greedy)
+    return sum(is_right(group[0], answer) for group, answer in zip(responses, answers, strict=True)) / len(answers)
+
+
+@dataclass(frozen=True)
+class WarmUp:
+    """What the supervised phase came to: sampled and greedy accuracy (0 to 1) on facts it was not trained on."""
+
+    num_updates: int
+    seconds: float
+    sampled_accuracy: float
+    greedy_accuracy: float
+
+
+def warm_up(
+    model: LlamaForCausalLM,
+    tokenizer: PreTrainedTokenizerFast,
+    facts: Sequence[Fact],
+    *,
+    target_accuracy: float,
+    max_minutes: float,
+    seed: int,
+    report: Callable[[str], None] = print,
+) -> WarmUp:
+    """Train `model` in place until its sampled accuracy on facts set aside from `facts` reaches `target_accuracy`.
+
+    The learning rate falls and the checks come closer together as the target comes near.
+
+    Raises:
+        ValueError: a target outside (0, 1), or too few facts to set NUM_CHECKED of them aside.
+        TimeoutError: the target was not reached within `max_minutes`.
+    """
+    if not 0 < target_accuracy < 1:
+        raise ValueError(f"target_accuracy={target_accuracy}: must be between 0 and 1, e.g. 0.65")
+    if len(facts) < 2 * NUM_CHECKED:
+        raise ValueError(f"{len(facts)} facts are left for the warm-up, need {2 * NUM_CHECKED}: make num_train smaller")
+    rng = Random(f"warm-up:{seed}")
+    torch.manual_seed(seed)
+    shuffled = rng.sample(list(facts), len(facts))
+    checked, trained = shuffled[:NUM_CHECKED], shuffled[NUM_CHECKED:]
+    questions = [make_pair(fact, rng)[0].text for fact in checked]
+    answers = [fact.answer for fact in checked]
+
+    optimizer = torch.optim.AdamW(model.parameters(), lr=PEAK_LEARNING_RATE, betas=(0.9, 0.98), weight_decay=0.01)
+    started = time.monotonic()
+    measured, previous, previous_weights = 0.0, 0.0, None
+    for update, batch in enumerate(supervised_batches(tokenizer, trained, rng), start=1):
+        near = measured > target_accuracy - 0.3
+        scale = min(1.0, update / UPDATES_TO_PEAK) * (0.3 if near else 1.0)
+        for group in optimizer.param_groups:
+            group["lr"] = PEAK_LEARNING_RATE * scale
+        loss = model(input_ids=batch.ids_B_T, labels=batch.labels_B_T).loss
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        seconds = time.monotonic() - started
+        if update % (10 if near else 25) == 0:
+            previous, measured = measured, accuracy(model, tokenizer, questions, answers)
+            report(f"update {update:4d}  {seconds:5.0f} s  loss {loss.item():.3f}  sampled accuracy {measured:.3f}")
+            if measured >= target_accuracy:
+                break
+            previous_weights = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+        if seconds > 60 * max_minutes:
+            raise TimeoutError(
+                f"sampled accuracy {measured:.3f} after {seconds:.0f} s and {update} updates, "
+                f"target_accuracy={target_accuracy}: raise max_minutes ({max_minutes}) or lower the target"
+            )
+    if previous_weights is not None and target_accuracy - previous < measured - target_accuracy:
+        model.load_state_dict(previous_weights)
+        measured = previous
+    greedy = accuracy(model, tokenizer, questions, answers, greedy=True)
+    return WarmUp(update, time.monotonic() - started, measured, greedy)

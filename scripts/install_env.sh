@@ -1,0 +1,236 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# Makes the Python environment, installs the locked packages and this project into it, and checks the result.
+# A second run notices that nothing changed and only checks. See --help.
+set -euo pipefail
+
+usage() {
+    cat <<'HELP'
+Usage: bash scripts/install_env.sh [--cpu | --gpu] [--dev] [--where]
+
+  --cpu, --gpu   install for a machine without or with an NVIDIA GPU (default: what the environment was made for, at
+                 first what nvidia-smi says)
+  --dev          also install pytest, ruff and shellcheck
+  --where        print the folder of the environment that would be used, and do nothing else
+
+Where it goes: the active virtual environment (VIRTUAL_ENV) or conda environment (not "base"); with none, .venv beside
+this project's README. Linux x86-64 and Python 3.11, since the locks are resolver results for these.
+
+Environment variables:
+  PYTHON    the Python 3.11 that makes .venv; when set, an active environment is not used
+  NEED_GB   free disk space asked for before a first installation (default: 7 for --cpu, 20 for --gpu)
+HELP
+}
+
+# Ends the script with one line that says what is wrong and one that says what to do.
+fail() {
+    printf 'error: %s\n  fix: %s\n' "$1" "$2" >&2
+    exit 1
+}
+
+device="" dev=0 where=0
+for arg in "$@"; do
+    case "$arg" in
+        --cpu | --gpu) device="${arg#--}" ;;
+        --dev) dev=1 ;;
+        --where) where=1 ;;
+        -h | --help) usage && exit 0 ;;
+        *) usage >&2 && fail "unknown argument '$arg'" "use one of those above" ;;
+    esac
+done
+
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+repo="$PWD"
+
+# --- which environment
+if [ -z "${PYTHON:-}" ] && [ -n "${VIRTUAL_ENV:-}" ]; then
+    env_dir="$VIRTUAL_ENV" own_env=0
+elif [ -z "${PYTHON:-}" ] && [ -n "${CONDA_PREFIX:-}" ] && [ "${CONDA_DEFAULT_ENV:-base}" != base ]; then
+    env_dir="$CONDA_PREFIX" own_env=0
+else
+    env_dir="$repo/.venv" own_env=1
+fi
+if [ "$where" = 1 ]; then
+    printf '%s\n' "$env_dir"
+    exit 0
+fi
+python="$env_dir/bin/python"
+stamp="$env_dir/.co-rewarding-installed"
+log="$env_dir/co-rewarding-install.log"
+
+# The stamp's first line is the device, written when an installation begins; the rest is added when it has succeeded.
+made_for="$(head -n 1 "$stamp" 2>/dev/null || true)"
+if grep -qs 'dev=1$' "$stamp"; then dev=1; fi # what it has, it keeps
+if [ -z "$device" ]; then
+    if [ -n "$made_for" ]; then
+        device="$made_for"
+    elif [[ $'\n'"$(nvidia-smi -L 2>/dev/null)" == *$'\n''GPU '* ]]; then
+        device=gpu
+    else
+        device=cpu
+    fi
+fi
+[ -z "$made_for" ] || [ "$made_for" = "$device" ] || fail \
+    "$env_dir was made with --$made_for; the two sets of packages overwrite each other's files" \
+    "remove it (rm -rf $env_dir) or activate another environment, then run this again"
+if [ "$device" = gpu ]; then
+    lock=requirements.lock need_gb="${NEED_GB:-20}" # estimated, not measured: CUDA's libraries are most of it
+else
+    lock=requirements-cpu.lock need_gb="${NEED_GB:-7}" # 4.1 GB installed, and pip's temporary files
+fi
+
+# --- Python 3.11
+python_fix='install Python 3.11 with its venv module (apt install python3.11-venv, conda create -n corew python=3.11,
+       or uv python install 3.11), or name one: PYTHON=/path/to/python3.11 bash scripts/install_env.sh'
+
+# Prints the version of a Python as "3.11", or nothing where $1 is no working Python.
+version_of() { "$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null || true; }
+
+# Succeeds for a Python 3.11 that can make a virtual environment with pip in it (Debian packages that separately).
+can_make_venv() { [ "$(version_of "$1")" = 3.11 ] && "$1" -c 'import ensurepip, venv' 2>/dev/null; }
+
+[ "$(uname -sm)" = "Linux x86_64" ] || fail "this is $(uname -sm); the locks are for Linux x86_64" \
+    "use such a machine or a container; for co_rewarding.score alone: pip install ."
+[[ "$need_gb" =~ ^[0-9]+$ ]] || fail "NEED_GB=$need_gb is not a whole number" "NEED_GB=7, for example"
+base_python=""
+if [ "$own_env" = 0 ]; then
+    found="$(version_of "$python")"
+    [ "$found" = 3.11 ] || fail "the active environment $env_dir has Python ${found:-none that runs}, needed is 3.11" \
+        "deactivate it and run this again, or activate one with Python 3.11"
+elif [ -n "${PYTHON:-}" ]; then
+    found="$(version_of "$PYTHON")"
+    [ -n "$found" ] || fail "PYTHON=$PYTHON does not run as Python" "$python_fix"
+    [ "$found" = 3.11 ] || fail "PYTHON=$PYTHON is Python $found, needed is 3.11" "$python_fix"
+    can_make_venv "$PYTHON" || fail "PYTHON=$PYTHON lacks the modules venv and ensurepip" "$python_fix"
+    base_python="$PYTHON"
+elif [ ! -e "$python" ]; then
+    tried=""
+    for candidate in python3.11 python3 python /usr/bin/python3.11; do
+        if can_make_venv "$candidate"; then base_python="$candidate" && break; fi
+        found="$(version_of "$candidate")"
+        [ -z "$found" ] || tried="$tried $candidate is $found;"
+    done
+    [ -n "$base_python" ] || fail "no Python 3.11 that can make a virtual environment (${tried:- no Python at all})" \
+        "$python_fix"
+fi
+if [ -e "$python" ] || [ -L "$python" ]; then
+    found="$(version_of "$python")"
+    [ "$found" = 3.11 ] || fail "$env_dir has Python ${found:-none that runs}, needed is 3.11" \
+        "remove it (rm -rf $env_dir) and run this again"
+fi
+
+# --- already installed?
+# What the environment was made from. The folder is part of it, because the project is installed as a link to it.
+fingerprint() {
+    printf '%s\n%s dev=%s\n' "$device" "$repo" "$dev"
+    sha256sum "$lock" requirements-dev.txt pyproject.toml scripts/vllm-cpu-name/pyproject.toml
+}
+if [ "$(cat "$stamp" 2>/dev/null)" = "$(fingerprint)" ] &&
+    "$python" scripts/check_env.py --quick --device "$device" >/dev/null 2>&1; then
+    printf 'environment: %s, already installed for %s\n' "$env_dir" "${device^^}"
+    exit 0
+fi
+
+# --- room on the disk
+if ! grep -qs 'dev=' "$stamp"; then
+    free_gb="$(df -Pk "$(dirname "$env_dir")" | awk 'NR == 2 { print int($4 / 1048576) }')"
+    [ "$free_gb" -ge "$need_gb" ] || fail "$free_gb GB free at $(dirname "$env_dir"), $need_gb GB are needed" \
+        "make room, use an environment on another disk (activate it first), or set NEED_GB if you know better"
+fi
+
+# --- install
+heartbeat="" scratch=""
+cleanup() {
+    [ -z "$heartbeat" ] || kill "$heartbeat" 2>/dev/null || true
+    [ -z "$scratch" ] || rm -rf "$scratch"
+}
+trap cleanup EXIT
+trap 'exit 130' INT TERM
+
+network_error='Connection(Error| refused| reset| aborted| broken)|timed out|TimeoutError|Temporary failure in name'
+network_error="$network_error|Max retries exceeded|IncompleteRead|RemoteDisconnected|50[234] (Server Error|Bad Gateway)"
+
+# What to do about the error in the log.
+advice() {
+    if grep -q 'No space left' "$log"; then
+        echo "make room on the disk (pip also unpacks into ${TMPDIR:-/tmp}), then run this again"
+    elif grep -qE "$network_error" "$log"; then
+        echo "check the network, the proxy and pip's index (pip config list), then run this again: it goes on from here"
+    elif grep -q 'No matching distribution' "$log"; then
+        echo "pip's index (pip config list) lacks the package or cannot be reached; a folder of wheels helps: PIP_FIND_LINKS"
+    else
+        echo "read the log, then run this again: it goes on from here; rm -rf the environment to start anew"
+    fi
+}
+
+# attempt LABEL COMMAND...: runs it with its output in the log and the seconds on the screen; returns its exit code.
+attempt() {
+    local label="$1" start="$SECONDS" code=0
+    shift
+    printf '%s ...' "$label"
+    printf '\n== %s\n' "$*" >>"$log"
+    (while sleep 20 >/dev/null 2>&1; do printf ' %d s' "$((SECONDS - start))"; done) &
+    heartbeat=$!
+    "$@" >>"$log" 2>&1 || code=$?
+    kill "$heartbeat" 2>/dev/null || true
+    wait "$heartbeat" 2>/dev/null || true
+    heartbeat=""
+    [ "$code" != 0 ] || printf ' done in %d s\n' "$((SECONDS - start))"
+    return "$code"
+}
+
+# step LABEL COMMAND...: an attempt, repeated once after a network error; ends the script if it fails.
+step() {
+    : >"$log"
+    if attempt "$@"; then return; fi
+    if grep -qE "$network_error" "$log"; then
+        printf ' network error, once more\n'
+        if attempt "$@"; then return; fi
+    fi
+    printf ' FAILED\n--- last lines of %s\n' "$log" >&2
+    tail -n 20 "$log" >&2
+    fail "${1#* } failed" "$(advice)"
+}
+
+pip_install() { "$python" -m pip install --no-input --disable-pip-version-check --no-deps "$@"; }
+
+make_env() {
+    if [ ! -e "$python" ]; then "$base_python" -m venv --prompt co-rewarding "$env_dir"; fi
+    "$python" -m pip --version || "$python" -m ensurepip # uv makes environments without pip
+}
+
+# torch's CPU build is not on PyPI. First from wherever pip is configured to look, which may hold it; else from PyTorch's
+# own index, named for this one package only: beside the main index it would be asked about every other one as well.
+install_cpu_torch() {
+    pip_install "$torch" || pip_install "$torch" --index-url https://download.pytorch.org/whl/cpu
+}
+
+# --no-build-isolation uses the setuptools of the lock and asks no index. vllm-cpu-name is built from a copy, since
+# setuptools leaves its working files beside the pyproject.toml.
+install_project() {
+    if [ "$device" = cpu ]; then
+        cp -r scripts/vllm-cpu-name "$scratch/"
+        pip_install --no-build-isolation "$scratch/vllm-cpu-name"
+    fi
+    pip_install --no-build-isolation --editable .
+}
+
+printf 'installing for %s into %s\n' "${device^^}" "$env_dir"
+mkdir -p "$env_dir"
+printf '%s\n' "$device" >"$stamp"
+scratch="$(mktemp -d)"
+torch="$(grep '^torch==' "$lock")"
+total=$((3 + dev)) n=0
+[ "$device" = gpu ] || total=$((total + 1))
+
+step "[$((n += 1))/$total] environment with Python 3.11" make_env
+if [ "$device" = cpu ]; then step "[$((n += 1))/$total] $torch" install_cpu_torch; fi
+step "[$((n += 1))/$total] $(grep -c '^[^#]' "$lock") packages of $lock" pip_install -r "$lock"
+if [ "$dev" = 1 ]; then step "[$((n += 1))/$total] developer's tools" pip_install -r requirements-dev.txt; fi
+step "[$((n += 1))/$total] Co-rewarding itself" install_project
+
+echo "checking (imports torch, vLLM and verl) ..."
+"$python" scripts/check_env.py --device "$device" || fail "the environment in $env_dir cannot train yet" \
+    "follow the lines that begin with 'error:'"
+fingerprint >"$stamp"
+[ "$own_env" = 0 ] || printf 'activate it with: source %s/bin/activate\n' "${env_dir#"$repo"/}"

@@ -1,0 +1,49 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# Installs what the tests need, lints, runs the tests. See --help.
+set -euo pipefail
+
+if [ "${1:-}" = --help ] || [ "${1:-}" = -h ]; then
+    cat <<'HELP'
+Usage: bash scripts/test.sh [PYTEST ARGUMENTS]
+
+Makes or completes the environment (scripts/install_env.sh --dev), then runs ruff and shellcheck over the project, then
+the unit tests and, if they pass, the end-to-end tests, which train through Ray and vLLM for a few minutes.
+With arguments, pytest runs once with these in place of the two runs:
+
+  bash scripts/test.sh -m "not e2e"        the unit tests only
+  bash scripts/test.sh -k voting -x        some tests, stop at the first failure
+
+Files that the tests write go to a folder of their own under TMPDIR, which is removed if all passed.
+HELP
+    exit 0
+fi
+
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+files="$(mktemp -d)"
+finish() {
+    local code=$?
+    if [ "$code" = 0 ]; then rm -rf "$files"; fi
+    if [ -d "$files" ] && ! rmdir "$files" 2>/dev/null; then echo "the tests' files are kept in $files"; fi
+    echo "scripts/test.sh: $([ "$code" = 0 ] && echo passed || echo FAILED) after $((SECONDS / 60)) min $((SECONDS % 60)) s"
+}
+trap finish EXIT
+
+bash scripts/install_env.sh --dev
+bin="$(bash scripts/install_env.sh --where)/bin"
+
+echo "== ruff, shellcheck"
+"$bin/ruff" check .
+"$bin/ruff" format --check .
+find . -name .venv -prune -o \( -name '*.sh' -o -path './.ci/run' \) -print0 | xargs -0 "$bin/shellcheck"
+
+run_pytest() { "$bin/python" -m pytest --basetemp="$files/pytest" "$@"; }
+
+if [ $# -gt 0 ]; then
+    run_pytest "$@"
+else
+    echo "== unit tests"
+    run_pytest -m "not e2e"
+    echo "== end-to-end tests"
+    run_pytest -m e2e
+fi

