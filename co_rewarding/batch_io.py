@@ -11,6 +11,8 @@ import torch
 from tensordict import NonTensorData, TensorDict
 from verl.utils import tensordict_utils as tu
 
+from co_rewarding.pairs import ground_truth
+
 QUESTION = "question"  # str, `extra_info.index` of the row: the same for both views of a pair
 VIEW = "view"  # "original" or "rephrased"
 GROUND_TRUTH = "ground_truth"  # str, "" where there is none; read by metrics and the dump, never by a reward
@@ -28,7 +30,7 @@ def hide_ground_truth(batch: TensorDict) -> TensorDict:
     self-rewarding method never reads a ground truth for its reward).
     """
     reward_model_N = column(batch, "reward_model")
-    tu.assign_non_tensor_stack(batch, GROUND_TRUTH, [str(row.get("ground_truth") or "") for row in reward_model_N])
+    tu.assign_non_tensor_stack(batch, GROUND_TRUTH, [ground_truth({"reward_model": row}) for row in reward_model_N])
     tu.assign_non_tensor_stack(batch, "reward_model", [{**row, "ground_truth": ""} for row in reward_model_N])
     return batch
 

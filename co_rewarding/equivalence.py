@@ -34,8 +34,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections import OrderedDict
-from dataclasses import dataclass, fields, replace
+from collections import Counter, OrderedDict
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -119,7 +119,7 @@ class Equivalence:
         self._lock = threading.Lock()  # guards the next three
         self._verdicts: OrderedDict[tuple[str, str], bool] = OrderedDict()
         self._unreadable: OrderedDict[str, None] = OrderedDict()
-        self._counts = Counts()
+        self._counts: Counter[str] = Counter()  # by the names of Counts' fields
         self._slots: queue.LifoQueue[_Worker | None] = queue.LifoQueue()
         for _ in range(workers):
             self._slots.put(None)
@@ -130,7 +130,7 @@ class Equivalence:
     def counts(self) -> Counts:
         """A snapshot of the counts."""
         with self._lock:
-            return self._counts
+            return Counts(**self._counts)
 
     def same(self, a: str, b: str) -> bool:
         """Whether a and b are the same answer. a and b are contents of boxes, not responses.
@@ -139,7 +139,7 @@ class Equivalence:
             WorkerError: a worker is needed and cannot be started.
             RuntimeError: a worker is needed and the object is closed.
         """
-        self._count(calls=1)
+        self._count("calls")
         if self.mode == "exact":
             return a.strip() == b.strip()
         first, second = sorted((normal_form(a), normal_form(b)))
@@ -153,7 +153,7 @@ class Equivalence:
             verdict = self._verdicts.get((first, second))
             if verdict is not None:
                 self._verdicts.move_to_end((first, second))
-                self._counts = replace(self._counts, cache_hits=self._counts.cache_hits + 1)
+                self._counts["cache_hits"] += 1
                 return verdict
         verdict = self._verify(first, second, skip)
         with self._lock:
@@ -178,9 +178,9 @@ class Equivalence:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _count(self, **increments: int) -> None:
+    def _count(self, what: str, times: int = 1) -> None:
         with self._lock:
-            self._counts = replace(self._counts, **{k: getattr(self._counts, k) + n for k, n in increments.items()})
+            self._counts[what] += times
 
     def _settled_leaf(self, x: str, y: str, skip: set[str]) -> bool | None:
         """False where one of two answers is known to be unreadable (collected in skip), None where algebra decides."""
@@ -189,7 +189,7 @@ class Equivalence:
                 unreadable = answer in self._unreadable
             if not unreadable and is_explosive(answer):
                 self._give_up_on(answer)
-                self._count(screened=1)
+                self._count("screened")
                 unreadable = True
             if unreadable:
                 skip.add(answer)
@@ -212,16 +212,15 @@ class Equivalence:
             answer = worker.ask({"a": a, "b": b, "skip": sorted(skip)})
         finally:
             self._slots.put(worker if worker is not None and worker.is_usable else None)
-        self._count(verified=1)
+        self._count("verified")
         if "failure" in answer:
-            kind = {"timeout": "timeouts", "memory": "memory_kills", "crash": "crashes"}[answer["failure"]]
-            self._count(**{kind: 1})
+            self._count({"timeout": "timeouts", "memory": "memory_kills", "crash": "crashes"}[answer["failure"]])
             if answer["culprit"] is not None:
                 self._give_up_on(answer["culprit"])
             return False
         for unparsed in answer["unparsed"]:
             self._give_up_on(unparsed)
-        self._count(parse_failures=len(answer["unparsed"]))
+        self._count("parse_failures", len(answer["unparsed"]))
         return answer["same"]
 
 

@@ -156,8 +156,11 @@ def normal_form(answer: str) -> str:
 
 def number(key: str) -> Fraction | None:
     r"""The exact value of an integer, decimal, a/b, \frac{a}{b} or mixed number; None for anything else."""
-    if len(key) > MAX_ANSWER_CHARS:
-        return None
+    return _short_number(key) if len(key) <= MAX_ANSWER_CHARS else None
+
+
+@lru_cache(maxsize=16_384)
+def _short_number(key: str) -> Fraction | None:
     if match := _PLAIN.fullmatch(key):
         return _signed(match[1], match[2])
     if match := _SLASH.fullmatch(key):

@@ -12,7 +12,8 @@ MAX_NAMED = 3  # rows named in a message
 
 def ground_truth(row: Mapping[str, Any]) -> str:
     """The row's ground truth, "" where it has none (label-free data)."""
-    return str((row.get("reward_model") or {}).get("ground_truth") or "")
+    truth = (row.get("reward_model") or {}).get("ground_truth")
+    return "" if truth is None else str(truth)
 
 
 def question_id(row: Mapping[str, Any]) -> Any:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import jinja2
 import pyarrow
 import pyarrow.parquet
 from omegaconf import DictConfig, ListConfig, OmegaConf
@@ -35,10 +36,11 @@ def check_config(config: DictConfig) -> None:
         ValueError: one line; the first thing that is wrong.
     """
     checks: Sequence[Callable[[DictConfig], None]] = (
-        check_missing,
         check_settings,
         check_legacy_keys,
+        check_missing,
         check_fixed_choices,
+        check_numbers,
         check_group_size,
         check_batch_sizes,
         check_data,
@@ -54,8 +56,14 @@ def check_missing(config: DictConfig) -> None:
     # blocks of engines that are switched off keep their own ??? in verl; only what a run reads is listed
     for key in ("data.train_files", "data.train_aug_files", "data.val_files", "actor_rollout_ref.model.path"):
         block, _, name = key.rpartition(".")
-        if OmegaConf.is_missing(OmegaConf.select(config, block), name):
+        parent = OmegaConf.select(config, block)
+        if name not in parent:
+            continue  # a tree without a second wording has no train_aug_files
+        value = None if OmegaConf.is_missing(parent, name) else parent[name]
+        if value is None or value == "" or (isinstance(value, ListConfig) and not value):
             raise ValueError(f"{key} is not set; set it in the run script or append {key}=… to the command")
+        if not isinstance(value, str | ListConfig) or (name == "path" and not isinstance(value, str)):
+            raise ValueError(f"{key}={value!r}: must be a path")
 
 
 def check_settings(config: DictConfig) -> None:
@@ -92,6 +100,61 @@ def check_fixed_choices(config: DictConfig) -> None:
         )
 
 
+WHOLE_NUMBERS_FROM_1 = (
+    "data.train_batch_size",
+    "data.max_prompt_length",
+    "data.max_response_length",
+    "actor_rollout_ref.actor.ppo_mini_batch_size",
+    "actor_rollout_ref.rollout.tensor_model_parallel_size",
+    "actor_rollout_ref.rollout.val_kwargs.n",
+    "trainer.nnodes",
+    "trainer.n_gpus_per_node",
+    "trainer.total_epochs",
+)
+WHOLE_NUMBERS = ("trainer.test_freq", "trainer.save_freq")  # -1: never
+NUMBERS = {  # smallest and largest value allowed
+    "actor_rollout_ref.actor.optim.lr": (0.0, float("inf")),
+    "actor_rollout_ref.actor.optim.lr_warmup_steps_ratio": (0.0, 1.0),
+    "actor_rollout_ref.actor.clip_ratio": (0.0, float("inf")),
+    "actor_rollout_ref.actor.clip_ratio_low": (0.0, 1.0),
+    "actor_rollout_ref.actor.clip_ratio_high": (0.0, float("inf")),
+    "actor_rollout_ref.actor.kl_loss_coef": (0.0, float("inf")),
+    "actor_rollout_ref.rollout.temperature": (0.0, float("inf")),
+    "actor_rollout_ref.rollout.val_kwargs.temperature": (0.0, float("inf")),
+    "actor_rollout_ref.rollout.gpu_memory_utilization": (0.0, 1.0),
+}
+CHOICES = {
+    "actor_rollout_ref.actor.optim.lr_scheduler_type": ("constant", "cosine"),
+    "actor_rollout_ref.actor.loss_agg_mode": (
+        "token-mean",
+        "seq-mean-token-sum",
+        "seq-mean-token-mean",
+        "seq-mean-token-sum-norm",
+    ),
+}
+
+
+def check_numbers(config: DictConfig) -> None:
+    """Values that the run scripts pass on and that verl would trip over only once Ray is running."""
+    for keys, smallest, allowed in (
+        (WHOLE_NUMBERS_FROM_1, 1, "a whole number from 1"),
+        (WHOLE_NUMBERS, -1, "a whole number of steps, -1 for never"),
+    ):
+        for key in keys:
+            value = OmegaConf.select(config, key)
+            if isinstance(value, bool) or not isinstance(value, int) or value < smallest:
+                raise ValueError(f"{key}={value!r}: must be {allowed}")
+    for key, (low, high) in NUMBERS.items():
+        value = OmegaConf.select(config, key)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+            bounds = f"from {low:g} to {high:g}" if high < float("inf") else f"from {low:g}"
+            raise ValueError(f"{key}={value!r}: must be a number {bounds}")
+    for key, choices in CHOICES.items():
+        value = OmegaConf.select(config, key)
+        if value not in choices:
+            raise ValueError(f"{key}={value!r}: must be one of {', '.join(choices)}")
+
+
 def check_group_size(config: DictConfig) -> None:
     n = config.actor_rollout_ref.rollout.n
     if not isinstance(n, int) or n < 2:
@@ -104,13 +167,13 @@ def check_group_size(config: DictConfig) -> None:
 def check_batch_sizes(config: DictConfig) -> None:
     actor, rollout = config.actor_rollout_ref.actor, config.actor_rollout_ref.rollout
     questions, mini = config.data.train_batch_size, actor.ppo_mini_batch_size
-    if questions < 1 or mini < 1 or questions % mini:
+    if questions % mini:
         raise ValueError(
             f"actor_rollout_ref.actor.ppo_mini_batch_size={mini}: must divide data.train_batch_size={questions} "
             "(both count questions)"
         )
     gen = config.data.gen_batch_size
-    if gen is not None and (gen < 1 or questions % gen):
+    if gen is not None and (not isinstance(gen, int) or gen < 1 or questions % gen):
         raise ValueError(f"data.gen_batch_size={gen}: must divide data.train_batch_size={questions}")
     devices = config.trainer.nnodes * config.trainer.n_gpus_per_node
     parallel = rollout.tensor_model_parallel_size
@@ -134,7 +197,7 @@ def check_batch_sizes(config: DictConfig) -> None:
         "actor_rollout_ref.ref.log_prob_micro_batch_size_per_gpu",
     ):
         micro = OmegaConf.select(config, key)
-        if not micro or (sequences // devices) % micro:
+        if not isinstance(micro, int) or micro < 1 or (sequences // devices) % micro:
             raise ValueError(
                 f"{key}={micro}: must divide the {sequences // devices} sequences that each device gets of a "
                 "mini-batch (MICRO_BATCH_SIZE in the run script)"
@@ -182,6 +245,10 @@ def read_rows(key: str, path: str) -> list[dict[str, Any]]:
     file = Path(path).expanduser()
     if not file.is_file():
         raise ValueError(f"{key}={path}: no such file (looked for {file.absolute()})")
+    if file.suffix != ".parquet":
+        raise ValueError(
+            f"{key}={path}: the name must end in .parquet, by which verl knows the format; rename the file"
+        )
     try:
         table = pyarrow.parquet.read_table(file)
     except (pyarrow.ArrowException, OSError) as error:
@@ -265,13 +332,19 @@ def check_chat_template(config: DictConfig, tokenizer: Any) -> None:
             f"actor_rollout_ref.model.path={config.actor_rollout_ref.model.path}: its tokenizer has no chat template; "
             "set actor_rollout_ref.model.custom_chat_template"
         )
-    text = tokenizer.apply_chat_template(
-        messages,
-        chat_template=config.actor_rollout_ref.model.custom_chat_template,
-        add_generation_prompt=True,
-        tokenize=False,
-        **config.data.apply_chat_template_kwargs,
-    )
+    try:
+        text = tokenizer.apply_chat_template(
+            messages,
+            chat_template=config.actor_rollout_ref.model.custom_chat_template,
+            add_generation_prompt=True,
+            tokenize=False,
+            **config.data.apply_chat_template_kwargs,
+        )
+    except jinja2.TemplateError as error:  # some templates raise on a system message
+        raise ValueError(
+            f"actor_rollout_ref.model.path={config.actor_rollout_ref.model.path}: its chat template does not take the "
+            f"messages of data.train_files ({error}); set actor_rollout_ref.model.custom_chat_template"
+        ) from error
     for message in messages:
         if message["content"].strip() not in text:
             raise ValueError(

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The `co_rewarding:` block of the configuration as a typed, range-checked value."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -23,27 +23,24 @@ class Settings:
     poll_interval_s: float = 2.0  # > 0, how often the replay buffer looks for finished rollouts
 
     def __post_init__(self) -> None:
-        checks = {
-            "min_agreement": (0.0 <= self.min_agreement <= 1.0, "a share from 0 to 1"),
-            "equivalence": (self.equivalence in EQUIVALENCES, "one of " + ", ".join(EQUIVALENCES)),
-            "verify_timeout_s": (self.verify_timeout_s > 0, "seconds above 0"),
-            "verify_workers": (int(self.verify_workers) == self.verify_workers >= 1, "a whole number from 1"),
-            "poll_interval_s": (self.poll_interval_s > 0, "seconds above 0"),
-        }
-        for key, (ok, allowed) in checks.items():
-            if not ok:
-                raise ValueError(f"co_rewarding.{key}={getattr(self, key)!r}: must be {allowed}")
+        def require(key: str, types: tuple[type, ...], allowed: str, ok: Callable[[Any], bool]) -> None:
+            value = getattr(self, key)
+            if isinstance(value, bool) or not isinstance(value, types) or not ok(value):
+                raise ValueError(f"co_rewarding.{key}={value!r}: must be {allowed}")
+
+        require("min_agreement", (int, float), "a share from 0 to 1", lambda share: 0.0 <= share <= 1.0)
+        require("equivalence", (str,), "one of " + ", ".join(EQUIVALENCES), EQUIVALENCES.__contains__)
+        require("verify_timeout_s", (int, float), "seconds above 0", lambda seconds: 0 < seconds < float("inf"))
+        require("verify_workers", (int,), "a whole number from 1", lambda number: number >= 1)
+        require("poll_interval_s", (int, float), "seconds above 0", lambda seconds: 0 < seconds < float("inf"))
 
     @classmethod
     def from_mapping(cls, block: Mapping[str, Any]) -> "Settings":
         """Settings from the configuration block; an unknown key is an error, never ignored."""
-        known = {field.name: field.type for field in fields(cls)}
+        known = {field.name for field in fields(cls)}
         for key, value in block.items():
             if key not in known:
                 raise ValueError(
                     f"co_rewarding.{key}={value!r}: unknown key; known keys are {', '.join(sorted(known))}"
                 )
-        try:
-            return cls(**block)
-        except TypeError as error:
-            raise ValueError(f"co_rewarding: a value of the wrong type in {dict(block)}: {error}") from error
+        return cls(**block)

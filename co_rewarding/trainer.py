@@ -38,6 +38,7 @@ class GroupRewardTrainer(PPOTrainerSync):
     |---|---|
     | `__init__` | `ppo_mini_batch_size` counts questions; verl's counts prompts, of which a question has one a view |
     | `_build_replay_buffer` | how often it polls is a setting |
+    | `_init_tokenizer` | the reward manager needs the tokenizer and is made right after it |
     | `_fetch_one_gen_batch` | rows get question and view; the ground truth moves out of the reward loop's reach |
     | `_step_once` | a batch of questions is V times as many prompts |
     | `_compute_advantage` | rewards of whole groups are written before the advantage is computed |

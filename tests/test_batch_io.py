@@ -22,7 +22,9 @@ def batch() -> TensorDict:
     return tu.get_tensordict(
         {
             "dummy_tensor": torch.zeros(3, 1, dtype=torch.uint8),
-            "raw_prompt": np.array([[{"role": "user", "content": f"q{i}"}] for i in range(3)] + [None], dtype=object)[:3],
+            "raw_prompt": np.array([[{"role": "user", "content": f"q{i}"}] for i in range(3)] + [None], dtype=object)[
+                :3
+            ],
             "reward_model": np.array(REWARD_MODELS, dtype=object),
             "uid": np.array(["u0", "u1", "u2"], dtype=object),
         }

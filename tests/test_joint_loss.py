@@ -168,7 +168,10 @@ def test_order_of_rows_and_micro_batches_do_not_matter(actor_config: dict[str, A
     # verl's load balancing mixes the views; its engine adds the losses of micro-batches, each divided by the same
     # number of sequences (seq-mean) or tokens (token-mean)
     mixed = [n for pair in zip(range(6), range(6, 12), strict=True) for n in pair]
-    for mode, normalizer in (("seq-mean-token-mean", {"global_batch_size": 12}), ("token-mean", {"batch_num_tokens": 45})):
+    for mode, normalizer in (
+        ("seq-mean-token-mean", {"global_batch_size": 12}),
+        ("token-mean", {"batch_num_tokens": 45}),
+    ):
         whole = rows.verl_loss(actor_config, range(12), mode, **normalizer)
         parts = [rows.verl_loss(actor_config, mixed[i : i + 4], mode, **normalizer) for i in (0, 4, 8)]
         assert_same(sum(parts), whole)
@@ -179,7 +182,9 @@ def test_two_data_parallel_ranks_average_to_the_same(actor_config: dict[str, Any
     # FSDP averages gradients over ranks; each rank multiplies its share by the number of ranks
     whole = rows.verl_loss(actor_config, range(12), "seq-mean-token-mean", global_batch_size=12)
     normalizers = {"global_batch_size": 12, "dp_size": 2}
-    ranks = [rows.verl_loss(actor_config, share, "seq-mean-token-mean", **normalizers) for share in (range(7), range(7, 12))]
+    ranks = [
+        rows.verl_loss(actor_config, share, "seq-mean-token-mean", **normalizers) for share in (range(7), range(7, 12))
+    ]
     assert_same(sum(ranks) / 2, whole)
 
 
@@ -275,8 +280,12 @@ def test_every_question_and_view_gets_a_uid_of_its_own() -> None:
             {
                 "dummy_tensor": torch.zeros(2, 1, dtype=torch.uint8),
                 "raw_prompt": objects([[{"role": "user", "content": "1+2?"}], [{"role": "user", "content": "3+4?"}]]),
-                "rephrased_prompt": objects([[{"role": "user", "content": "2+1?"}], [{"role": "user", "content": "4+3?"}]]),
-                "reward_model": objects([{"style": "rule", "ground_truth": "3"}, {"style": "rule", "ground_truth": "7"}]),
+                "rephrased_prompt": objects(
+                    [[{"role": "user", "content": "2+1?"}], [{"role": "user", "content": "4+3?"}]]
+                ),
+                "reward_model": objects(
+                    [{"style": "rule", "ground_truth": "3"}, {"style": "rule", "ground_truth": "7"}]
+                ),
                 "index": objects([10, 11]),
             }
         ]

@@ -10,12 +10,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from co_rewarding_i.dataset import REPHRASED_PROMPT, PairedDataset
 from omegaconf import OmegaConf
 from verl.utils.dataset.rl_dataset import collate_fn, get_dataset_class
 
 from co_rewarding.toy.arithmetic import SYSTEM_PROMPT
 from co_rewarding.toy.tiny_model import build_tokenizer
+from co_rewarding_i.dataset import REPHRASED_PROMPT, PairedDataset
 
 QUESTIONS = ["What is 11 + 12?", "What is 13 + 14?", "What is 15 + 16?", "What is 17 + 18?", "What is 19 + 20?"]
 REPHRASED = [question.replace("What is", "Compute").replace("?", ".") for question in QUESTIONS]
@@ -65,7 +65,10 @@ def make(tmp_path: Path, tokenizer: Any) -> Callable[..., PairedDataset]:
     """A dataset of the questions above, or of others."""
 
     def make_dataset(
-        original: Sequence[str] = QUESTIONS, rephrased: Sequence[str] = REPHRASED, max_samples: int = -1, **settings: Any
+        original: Sequence[str] = QUESTIONS,
+        rephrased: Sequence[str] = REPHRASED,
+        max_samples: int = -1,
+        **settings: Any,
     ) -> PairedDataset:
         config = OmegaConf.create(
             {
@@ -129,13 +132,17 @@ def test_a_question_long_in_both_wordings_counts_once(make: Callable[..., Paired
 def test_the_limit_is_inclusive(make: Callable[..., PairedDataset], tokenizer: Any) -> None:
     def num_tokens(question: str) -> int:
         messages = [{"role": "system", "content": SYSTEM_PROMPT}, {"role": "user", "content": question}]
-        return len(tokenizer(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))["input_ids"])
+        return len(
+            tokenizer(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))["input_ids"]
+        )
 
     longest = max(num_tokens(question) for question in [*QUESTIONS, *REPHRASED])
     assert len(make(max_prompt_length=longest)) == 5
     # one fewer: every question whose longer wording is that long goes, all being built alike
     short = [
-        pair for pair in zip(QUESTIONS, REPHRASED, strict=True) if max(num_tokens(question) for question in pair) < longest
+        pair
+        for pair in zip(QUESTIONS, REPHRASED, strict=True)
+        if max(num_tokens(question) for question in pair) < longest
     ]
     assert pairs(make(max_prompt_length=longest - 1)) == short
 

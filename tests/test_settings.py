@@ -65,7 +65,9 @@ def test_a_bad_value_is_told_with_its_key(key: str, value: object) -> None:
 
 
 def test_an_unknown_key_is_told_with_the_known_ones() -> None:
-    with pytest.raises(ValueError, match=r"co_rewarding\.min_agrement=0\.5: unknown key; known keys are .*min_agreement"):
+    with pytest.raises(
+        ValueError, match=r"co_rewarding\.min_agrement=0\.5: unknown key; known keys are .*min_agreement"
+    ):
         Settings.from_mapping({"min_agreement": 0.5, "min_agrement": 0.5})
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Two-digit sums and differences, each asked in two natural wordings that have the same answer.
+"""Two-digit sums and differences, each asked plainly and as a little story, with the same answer.
 
 x = a question, x' = the same fact in another wording (arXiv 2508.00410, Section 3.1: a rephrasing keeps the answer).
 A fact is (a, b, operation) with 10 <= b <= a <= 99; a sum is asked in either order, so a fact and its commuted twin are
@@ -21,12 +21,13 @@ from random import Random
 from typing import Any, Literal
 
 Operation = Literal["add", "subtract"]
+Family = Literal["plain", "story"]
 
 SYSTEM_PROMPT = r"Let's think step by step and output the final answer within \boxed{}."
 DATA_SOURCE = "toy_arithmetic"
 SMALLEST_OPERAND, LARGEST_OPERAND = 10, 99
 
-# {x} and {y} are the operands of a sum in either order; {a} - {b} is a difference. Two families per operation, plain and story.
+# {x} and {y} are the operands of a sum in either order; {a} - {b} is a difference.
 PLAIN_SUMS = (
     "What is {x} + {y}?",
     "Compute {x} + {y}.",
@@ -55,9 +56,9 @@ STORY_DIFFERENCES = (
     "Mia has {a} {things} and Tom has {b}. How many more {things} does Mia have?",
     "A shop had {a} {things} on Monday and {b} on Friday. How many {things} did the shop sell?",
 )
-WORDINGS: dict[Operation, tuple[str, ...]] = {
-    "add": PLAIN_SUMS + STORY_SUMS,
-    "subtract": PLAIN_DIFFERENCES + STORY_DIFFERENCES,
+WORDINGS: dict[Operation, dict[Family, tuple[str, ...]]] = {
+    "add": {"plain": PLAIN_SUMS, "story": STORY_SUMS},
+    "subtract": {"plain": PLAIN_DIFFERENCES, "story": STORY_DIFFERENCES},
 }
 THINGS = ("apples", "books", "coins", "cards", "pens", "balls")
 
@@ -84,9 +85,10 @@ class Fact:
 
 @dataclass(frozen=True)
 class Question:
-    """A fact in words. `x` and `y` are its operands in the order of the written-out solution."""
+    """A fact in words. `x` and `y` are its operands in the order in which a solution writes them."""
 
     text: str
+    family: Family
     x: int
     y: int
     fact: Fact
@@ -123,17 +125,21 @@ def split_facts(num_train: int, num_test: int, seed: int) -> tuple[list[Fact], l
     return facts[num_test : num_test + num_train], facts[:num_test]
 
 
-def ask(fact: Fact, template: str, rng: Random, *, swap: bool) -> Question:
-    """`template` filled in; `swap` exchanges the operands of a sum, which keeps its answer, and nothing else."""
+def ask(fact: Fact, family: Family, rng: Random, *, swap: bool) -> Question:
+    """`fact` in a random wording of `family`; `swap` exchanges the operands of a sum, and nothing else."""
     x, y = (fact.b, fact.a) if swap and fact.operation == "add" else (fact.a, fact.b)
-    return Question(template.format(x=x, y=y, a=fact.a, b=fact.b, things=rng.choice(THINGS)), x, y, fact)
+    template = rng.choice(WORDINGS[fact.operation][family])
+    return Question(template.format(x=x, y=y, a=fact.a, b=fact.b, things=rng.choice(THINGS)), family, x, y, fact)
 
 
 def make_pair(fact: Fact, rng: Random) -> tuple[Question, Question]:
-    """Two different wordings of `fact`, original and rephrased; a sum's operands change places between them."""
-    first, second = rng.sample(WORDINGS[fact.operation], 2)
+    """`fact` in two wordings, original and rephrased: one plain and one story, in random order.
+
+    The operands of a sum change places between them.
+    """
+    families: tuple[Family, Family] = ("plain", "story") if rng.random() < 0.5 else ("story", "plain")
     swap = rng.random() < 0.5
-    return ask(fact, first, rng, swap=swap), ask(fact, second, rng, swap=not swap)
+    return ask(fact, families[0], rng, swap=swap), ask(fact, families[1], rng, swap=not swap)
 
 
 def make_pairs(facts: Sequence[Fact], seed: int, split: str) -> list[tuple[Question, Question]]:

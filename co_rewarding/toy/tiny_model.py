@@ -1,18 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-r"""A Llama of 1.2 million parameters that knows two-digit arithmetic half-way, made in about two minutes on one core.
+r"""A Llama of 0.2 million parameters that knows two-digit arithmetic half-way, made in about two minutes on one core.
 
-Supervised warm-up: minimise -log pi(solution | question) over generated facts, where the solution of each example is
-written out column by column with probability 1 - DIRECT_SHARE and given at once otherwise. The answer at once is the
-likelier of the two and the harder one, so that greedy decoding answers at once and is often wrong, while the votes of
-several samples mostly agree on the answer that was worked out: what label-free RL has to find is that working
-step by step pays. The phase stops on a measured accuracy (sampled at temperature 1), not on a number of updates, since
-that accuracy climbs steeply; of the last two checks the one nearer to the target is kept.
+Supervised warm-up: minimise -log pi(solution | question) over generated facts, in two phases that stop on a measured
+accuracy (sampled at temperature 1) and not on a number of updates, since that accuracy climbs steeply:
+- skill: solutions worked out column by column, until SKILL_ACCURACY;
+- habit: a share of them (DIRECT_SHARE, large for plain questions, small for stories) is the answer at once, which is
+  the harder way, until the accuracy has fallen to the target.
+Then single samples are often wrong while the vote of several mostly finds the worked-out answer: what label-free RL has
+to discover is that working step by step pays.
 
-No question of the train or test files is trained on here, in any wording, nor used for the checks: facts in them are
+No question of the train or test files is trained on here, in any wording, nor used for the checks: their facts are
 removed first. One thread gives the same weights from run to run on one machine; more threads may not.
 
-Degenerate cases: a target that the start already exceeds cannot happen (an untrained model answers nothing); a target
-that is not reached in time is an error, never a model that is quietly worse.
+Degenerate cases: a target above SKILL_ACCURACY is refused; an accuracy that is not reached in time is an error, never a
+model that is quietly worse.
 Deliberately absent: verl, vllm, any use of the questions that RL will see.
 
 Axes: B sequences, T tokens.
@@ -20,9 +21,10 @@ Axes: B sequences, T tokens.
 
 from __future__ import annotations
 
+import itertools
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 
@@ -37,6 +39,7 @@ from co_rewarding.toy.arithmetic import (
     THINGS,
     WORDINGS,
     Fact,
+    Family,
     all_facts,
     direct_solution,
     make_pair,
@@ -54,11 +57,13 @@ CHAT_TEMPLATE = (
 MAX_POSITIONS = 1024
 MAX_SOLUTION_TOKENS = 24  # "9+9=18; 9+9+1=19; \boxed{198}" and its end take 22
 
-DIRECT_SHARE = 0.55
-BATCH_SIZE = 128
-PEAK_LEARNING_RATE = 3e-3
+SKILL_ACCURACY = 0.9
+DIRECT_SHARE: dict[Family, float] = {"plain": 0.6, "story": 0.1}
+BATCH_SIZE = 32
+PEAK_LEARNING_RATE = 4e-3
+HABIT_LEARNING_RATE = 1e-4
 UPDATES_TO_PEAK = 30
-NUM_CHECKED = 400  # facts in each accuracy check: standard error 0.024 at 0.65
+NUM_CHECKED = 400  # facts in each accuracy check: standard error 0.025 at 0.5
 
 
 def vocabulary() -> list[tuple[str, float]]:
@@ -67,7 +72,7 @@ def vocabulary() -> list[tuple[str, float]]:
     A tokenization maximises the sum of scores, so one whole word (-1) wins over its characters (-10 each), and bytes
     are left for characters outside printable ASCII.
     """
-    templates = [template for templates in WORDINGS.values() for template in templates]
+    templates = [text for families in WORDINGS.values() for family in families.values() for text in family]
     phrases = {phrase for template in templates for phrase in re.split(r" ?\{\w+\}", template)}
     phrases |= {f" {thing}" for thing in THINGS}
     operands = [f" {number}" for number in range(SMALLEST_OPERAND, LARGEST_OPERAND + 1)]
@@ -81,8 +86,8 @@ def vocabulary() -> list[tuple[str, float]]:
 
 
 def build_tokenizer() -> PreTrainedTokenizerFast:
-    """Whole words of the questions, single characters otherwise, bytes as the last resort: decoding inverts encoding."""
-    # With a token for every byte nothing is ever unknown, but the class wants to be told which token would stand for it.
+    """Whole words of the questions, else characters, else bytes: decoding inverts encoding."""
+    # With a token for every byte nothing is ever unknown, but the class wants a token for it.
     tokenizer = Tokenizer(models.Unigram(vocabulary(), unk_id=0, byte_fallback=True))
     tokenizer.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Fuse()])
     fast = PreTrainedTokenizerFast(
@@ -104,13 +109,14 @@ def build_model(tokenizer: PreTrainedTokenizerFast, seed: int) -> LlamaForCausal
     config = LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=128,
-        intermediate_size=512,
-        num_hidden_layers=4,
+        intermediate_size=256,
+        num_hidden_layers=2,
         num_attention_heads=4,
         num_key_value_heads=4,
         head_dim=32,
         max_position_embeddings=MAX_POSITIONS,
         tie_word_embeddings=False,
+        initializer_range=0.06,  # 0.02 is for wider models: here it only delays the start
         bos_token_id=None,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
@@ -144,21 +150,24 @@ class Batch:
 
 
 def supervised_batches(
-    tokenizer: PreTrainedTokenizerFast, facts: Sequence[Fact], rng: Random, batch_size: int = BATCH_SIZE
+    tokenizer: PreTrainedTokenizerFast, facts: Sequence[Fact], rng: Random, direct_share: Mapping[Family, float]
 ) -> Iterator[Batch]:
-    """Endless batches of (question, solution) drawn with replacement from `facts`, in a random wording each."""
+    """Endless batches of BATCH_SIZE (question, solution) drawn with replacement from `facts`, in random wordings.
+
+    `direct_share`: probability, 0 to 1, that the solution is the answer at once, for each family of wordings.
+    """
     while True:
         prompts, solutions = [], []
-        for fact in rng.choices(facts, k=batch_size):
+        for fact in rng.choices(facts, k=BATCH_SIZE):
             question, _ = make_pair(fact, rng)
             prompts.append(render_prompt(tokenizer, question.text))
-            solve = direct_solution if rng.random() < DIRECT_SHARE else worked_solution
+            solve = direct_solution if rng.random() < direct_share[question.family] else worked_solution
             solutions.append(solve(question) + END)
         prompt_ids = tokenizer(prompts)["input_ids"]
         solution_ids = tokenizer(solutions)["input_ids"]
         length = max(len(p) + len(s) for p, s in zip(prompt_ids, solution_ids, strict=True))
-        ids_B_T = torch.full((batch_size, length), tokenizer.pad_token_id)
-        labels_B_T = torch.full((batch_size, length), -100)
+        ids_B_T = torch.full((BATCH_SIZE, length), tokenizer.pad_token_id)
+        labels_B_T = torch.full((BATCH_SIZE, length), -100)
         for row, (prompt, solution) in enumerate(zip(prompt_ids, solution_ids, strict=True)):
             end = len(prompt) + len(solution)
             ids_B_T[row, :end] = torch.tensor(prompt + solution)
@@ -179,8 +188,12 @@ def respond(
 
     Sampling draws from torch's global generator. A response that reaches MAX_SOLUTION_TOKENS is cut there.
     """
-    encoded = tokenizer([render_prompt(tokenizer, question) for question in questions], padding=True, return_tensors="pt")
-    options = {"do_sample": False, "temperature": None} if greedy else {"do_sample": True, "temperature": 1.0, "top_k": 0}
+    encoded = tokenizer(
+        [render_prompt(tokenizer, question) for question in questions], padding=True, return_tensors="pt"
+    )
+    options = (
+        {"do_sample": False, "temperature": None} if greedy else {"do_sample": True, "temperature": 1.0, "top_k": 0}
+    )
     ids = model.generate(
         input_ids=encoded["input_ids"],
         attention_mask=encoded["attention_mask"],
@@ -213,7 +226,7 @@ def accuracy(
 
 @dataclass(frozen=True)
 class WarmUp:
-    """What the supervised phase came to: sampled and greedy accuracy (0 to 1) on facts it was not trained on."""
+    """What the supervised phases came to: sampled and greedy accuracy (0 to 1) on facts they were not trained on."""
 
     num_updates: int
     seconds: float
@@ -231,16 +244,14 @@ def warm_up(
     seed: int,
     report: Callable[[str], None] = print,
 ) -> WarmUp:
-    """Train `model` in place until its sampled accuracy on facts set aside from `facts` reaches `target_accuracy`.
-
-    The learning rate falls and the checks come closer together as the target comes near.
+    """Train `model` in place on most of `facts`; NUM_CHECKED of them are set aside to measure its accuracy.
 
     Raises:
-        ValueError: a target outside (0, 1), or too few facts to set NUM_CHECKED of them aside.
-        TimeoutError: the target was not reached within `max_minutes`.
+        ValueError: a target outside (0, SKILL_ACCURACY), or too few facts to set NUM_CHECKED of them aside.
+        TimeoutError: a phase did not reach its accuracy within `max_minutes` from the start.
     """
-    if not 0 < target_accuracy < 1:
-        raise ValueError(f"target_accuracy={target_accuracy}: must be between 0 and 1, e.g. 0.65")
+    if not 0 < target_accuracy < SKILL_ACCURACY:
+        raise ValueError(f"target_accuracy={target_accuracy}: must lie between 0 and {SKILL_ACCURACY}, e.g. 0.5")
     if len(facts) < 2 * NUM_CHECKED:
         raise ValueError(f"{len(facts)} facts are left for the warm-up, need {2 * NUM_CHECKED}: make num_train smaller")
     rng = Random(f"warm-up:{seed}")
@@ -249,34 +260,39 @@ def warm_up(
     checked, trained = shuffled[:NUM_CHECKED], shuffled[NUM_CHECKED:]
     questions = [make_pair(fact, rng)[0].text for fact in checked]
     answers = [fact.answer for fact in checked]
-
-    optimizer = torch.optim.AdamW(model.parameters(), lr=PEAK_LEARNING_RATE, betas=(0.9, 0.98), weight_decay=0.01)
+    optimizer = torch.optim.AdamW(model.parameters(), betas=(0.9, 0.98), weight_decay=0.01)
     started = time.monotonic()
-    measured, previous, previous_weights = 0.0, 0.0, None
-    for update, batch in enumerate(supervised_batches(tokenizer, trained, rng), start=1):
-        near = measured > target_accuracy - 0.3
-        scale = min(1.0, update / UPDATES_TO_PEAK) * (0.3 if near else 1.0)
-        for group in optimizer.param_groups:
-            group["lr"] = PEAK_LEARNING_RATE * scale
-        loss = model(input_ids=batch.ids_B_T, labels=batch.labels_B_T).loss
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
+
+    def train(batches: Iterator[Batch], num_updates: int, learning_rates: Iterator[float], phase: str) -> float:
+        """`num_updates` updates, then the sampled accuracy."""
+        for _ in range(num_updates):
+            for group in optimizer.param_groups:
+                group["lr"] = next(learning_rates)
+            batch = next(batches)
+            loss = model(input_ids=batch.ids_B_T, labels=batch.labels_B_T).loss
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            optimizer.zero_grad()
+        measured = accuracy(model, tokenizer, questions, answers)
         seconds = time.monotonic() - started
-        if update % (10 if near else 25) == 0:
-            previous, measured = measured, accuracy(model, tokenizer, questions, answers)
-            report(f"update {update:4d}  {seconds:5.0f} s  loss {loss.item():.3f}  sampled accuracy {measured:.3f}")
-            if measured >= target_accuracy:
-                break
-            previous_weights = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+        report(f"{seconds:4.0f} s  {phase}: loss {loss.item():.3f}, sampled accuracy {measured:.3f}")
         if seconds > 60 * max_minutes:
             raise TimeoutError(
-                f"sampled accuracy {measured:.3f} after {seconds:.0f} s and {update} updates, "
-                f"target_accuracy={target_accuracy}: raise max_minutes ({max_minutes}) or lower the target"
+                f"{phase} phase at accuracy {measured:.3f} after {seconds:.0f} s: raise max_minutes={max_minutes}"
             )
-    if previous_weights is not None and target_accuracy - previous < measured - target_accuracy:
-        model.load_state_dict(previous_weights)
-        measured = previous
+        return measured
+
+    measured, num_updates = 0.0, 0
+    skill = supervised_batches(tokenizer, trained, rng, {"plain": 0.0, "story": 0.0})
+    while measured < SKILL_ACCURACY:
+        peak = PEAK_LEARNING_RATE * max(0.1, 1 - measured / SKILL_ACCURACY)
+        rates = (peak * min(1.0, (num_updates + k) / UPDATES_TO_PEAK) for k in itertools.count(1))
+        measured = train(skill, 50, rates, "skill")
+        num_updates += 50
+    habit = supervised_batches(tokenizer, trained, rng, DIRECT_SHARE)
+    while measured > target_accuracy:
+        measured = train(habit, 5, itertools.repeat(HABIT_LEARNING_RATE), "habit")
+        num_updates += 5
     greedy = accuracy(model, tokenizer, questions, answers, greedy=True)
-    return WarmUp(update, time.monotonic() - started, measured, greedy)
+    return WarmUp(num_updates, time.monotonic() - started, measured, greedy)
