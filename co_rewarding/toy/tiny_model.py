@@ -57,8 +57,8 @@ CHAT_TEMPLATE = (
 MAX_POSITIONS = 1024
 MAX_SOLUTION_TOKENS = 24  # "9+9=18; 9+9+1=19; \boxed{198}" and its end take 22
 
-SKILL_ACCURACY = 0.9
-DIRECT_SHARE: dict[Family, float] = {"plain": 0.6, "story": 0.1}
+SKILL_ACCURACY = 0.8
+DIRECT_SHARE: dict[Family, float] = {"plain": 0.7, "story": 0.1}
 BATCH_SIZE = 32
 PEAK_LEARNING_RATE = 4e-3
 HABIT_LEARNING_RATE = 1e-4
