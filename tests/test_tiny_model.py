@@ -50,8 +50,9 @@ def test_decoding_inverts_encoding(tokenizer, text: str) -> None:
 def test_prompts_are_short_and_solutions_spelt_in_digits(tokenizer) -> None:
     pairs = make_pairs(split_facts(500, 1, seed=5)[0], 5, "train")
     for question in (question for pair in pairs for question in pair):
-        # 3 role tokens, 1 system prompt, 2 numbers, at most 3 phrases around them and 4 pieces from naming things
-        assert len(tokenizer.tokenize(render_prompt(tokenizer, question.text))) <= 13
+        # at most 15: 3 role tokens and the system prompt; 2 numbers, 3 nouns and 6 phrases, as in
+        # There are| 56| red| balls| and| 59| blue| balls| in a box. How many| balls| are in the box?
+        assert len(tokenizer.tokenize(render_prompt(tokenizer, question.text))) <= 15
         assert len(tokenizer.tokenize(worked_solution(question) + END)) <= MAX_SOLUTION_TOKENS
     tokens = tokenizer.tokenize(r"8+3=11; \boxed{81}")
     assert tokens == ["8", "+", "3", "=", "1", "1", "; ", r"\boxed{", "8", "1", "}"]
