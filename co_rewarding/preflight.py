@@ -57,13 +57,16 @@ def check_missing(config: DictConfig) -> None:
     for key in ("data.train_files", "data.train_aug_files", "data.val_files", "actor_rollout_ref.model.path"):
         block, _, name = key.rpartition(".")
         parent = OmegaConf.select(config, block)
-        if name not in parent:
+        if name not in parent.keys():  # noqa: SIM118 - "in parent" is False for a missing value too
             continue  # a tree without a second wording has no train_aug_files
-        value = None if OmegaConf.is_missing(parent, name) else parent[name]
-        if value is None or value == "" or (isinstance(value, ListConfig) and not value):
+        if OmegaConf.is_missing(parent, name):
             raise ValueError(f"{key} is not set; set it in the run script or append {key}=… to the command")
-        if not isinstance(value, str | ListConfig) or (name == "path" and not isinstance(value, str)):
-            raise ValueError(f"{key}={value!r}: must be a path")
+        value = parent[name]
+        paths = value if isinstance(value, ListConfig) and name != "path" else [value]
+        if not paths or not all(isinstance(path, str) and path for path in paths):
+            raise ValueError(
+                f"{key}={value}: must be a path; set it in the run script or append {key}=… to the command"
+            )
 
 
 def check_settings(config: DictConfig) -> None:
@@ -143,16 +146,16 @@ def check_numbers(config: DictConfig) -> None:
         for key in keys:
             value = OmegaConf.select(config, key)
             if isinstance(value, bool) or not isinstance(value, int) or value < smallest:
-                raise ValueError(f"{key}={value!r}: must be {allowed}")
+                raise ValueError(f"{key}={value}: must be {allowed}")
     for key, (low, high) in NUMBERS.items():
         value = OmegaConf.select(config, key)
         if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
             bounds = f"from {low:g} to {high:g}" if high < float("inf") else f"from {low:g}"
-            raise ValueError(f"{key}={value!r}: must be a number {bounds}")
+            raise ValueError(f"{key}={value}: must be a number {bounds}")
     for key, choices in CHOICES.items():
         value = OmegaConf.select(config, key)
         if value not in choices:
-            raise ValueError(f"{key}={value!r}: must be one of {', '.join(choices)}")
+            raise ValueError(f"{key}={value}: must be one of {', '.join(choices)}")
 
 
 def check_group_size(config: DictConfig) -> None:

@@ -127,6 +127,7 @@ def test_the_device_module_answers_what_torch_cpu_lacks() -> None:
 
 
 @on_a_cpu_build
+@pytest.mark.e2e
 def test_importing_verl_is_enough() -> None:
     """In a fresh process, as in a Ray worker: nobody of ours is imported by hand."""
     code = """
@@ -146,6 +147,7 @@ value = torch.ones(1); torch.distributed.all_reduce(value); print(value.item())
     assert out[-3:] == ["PlatformCPU cpu False False", "gloo 1", "1.0"]
 
 
+@pytest.mark.e2e
 def test_vllm_weights_survive_packing() -> None:
     """One fresh process for all, since vLLM takes long to import: registered twice, wrapped once, weight kept."""
     pytest.importorskip("vllm", reason="vLLM is not installed")

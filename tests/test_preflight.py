@@ -594,11 +594,13 @@ def test_command_line_with_an_unknown_setting(folder: Path, tmp_path: Path) -> N
     assert "min_agreement" in stderr
 
 
+@pytest.mark.e2e
 def test_command_line_with_an_unknown_key_of_verls(folder: Path, tmp_path: Path) -> None:
     stderr = command_line(folder, tmp_path, "trainer.total_epoch=1").stderr
     assert "total_epoch" in stderr
 
 
+@pytest.mark.e2e
 def test_command_line_with_a_missing_file(folder: Path, tmp_path: Path) -> None:
     stderr = command_line(folder, tmp_path, "data.train_files=nowhere.parquet").stderr
     assert "data.train_files=nowhere.parquet" in stderr
