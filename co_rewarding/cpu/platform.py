@@ -49,6 +49,10 @@ class CPUDeviceModule:
         _nothing
     )
 
+    # verl restores a checkpoint's random state through the device module
+    get_rng_state = staticmethod(torch.get_rng_state)
+    set_rng_state = staticmethod(torch.set_rng_state)
+
     def is_available(self) -> bool:
         return False  # verl asks this to learn whether it may use accelerator-only calls
 
