@@ -41,6 +41,12 @@ class GroupRewardManager(RewardManagerBase, ABC):
             rollouts, METHODS[self.method], same=self.equivalence.same, min_agreement=self.settings.min_agreement
         )
 
+    def failures(self) -> dict[str, int]:
+        """Comparisons that ended without a verdict, by kind, since this process started (metrics verify/…)."""
+        counts = self.equivalence.counts
+        kinds = ("timeouts", "memory_kills", "crashes", "parse_failures")
+        return {f"verify/{kind}": getattr(counts, kind) for kind in kinds}
+
     async def run_single(self, data: DataProto) -> dict[str, Any]:
         """verl's per-response hook: correctness against ground truth in validation, 0 in training.
 

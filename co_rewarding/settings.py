@@ -18,7 +18,7 @@ class Settings:
 
     min_agreement: float = 0.0  # 0–1, share of a group's rollouts that a label needs; 0 = any plurality (paper)
     equivalence: str = "math"  # when two answers are one vote: math (math-verify), string (normalised), exact
-    verify_timeout_s: float = 5.0  # > 0, wall time that one comparison of two answers may take
+    verify_timeout_s: float = 5.0  # > 0, CPU time that one comparison of two answers may take
     verify_workers: int = 1  # >= 1, processes that compare answers
     poll_interval_s: float = 2.0  # > 0, how often the replay buffer looks for finished rollouts
 

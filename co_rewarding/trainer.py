@@ -122,7 +122,8 @@ class GroupRewardTrainer(PPOTrainerSync):
                 rollouts_N, prompts_N, texts_N, scores.labels, scores.rewards, truths_N, strict=True
             )
         ]
-        return group_metrics(rollouts_N, scores, truths_N, same=self.reward_manager.equivalence.same)
+        metrics = group_metrics(rollouts_N, scores, truths_N, same=self.reward_manager.equivalence.same)
+        return metrics | self.reward_manager.failures()
 
     def _validate(self) -> dict[str, float]:
         metrics = super()._validate()
