@@ -47,6 +47,7 @@ def launch(config: DictConfig, trainer: str) -> None:
         from verl.utils.config import validate_config
 
         validate_config(config, need_reference_policy(config), need_critic(config))
+        OmegaConf.resolve(config.ray_kwargs)  # verl hands these to Ray with interpolations unresolved
     except (AssertionError, ValueError) as error:
         _refuse(error)
     run_ppo(config, task_runner_class=_task_runner(trainer))
