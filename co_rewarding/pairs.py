@@ -10,6 +10,11 @@ from typing import Any
 MAX_NAMED = 3  # rows named in a message
 
 
+def as_paths(files: str | Sequence[str]) -> list[str]:
+    """The paths of a data setting, which may be one path or a list of them, as a list."""
+    return [files] if isinstance(files, str) else list(files)
+
+
 def ground_truth(row: Mapping[str, Any]) -> str:
     """The row's ground truth, "" where it has none (label-free data)."""
     truth = (row.get("reward_model") or {}).get("ground_truth")

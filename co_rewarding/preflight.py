@@ -16,7 +16,7 @@ import pyarrow
 import pyarrow.parquet
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from co_rewarding.pairs import MAX_NAMED, check_pairs, ground_truth
+from co_rewarding.pairs import MAX_NAMED, as_paths, check_pairs, ground_truth
 from co_rewarding.settings import Settings
 
 # verl 0.9.1 keeps these blocks for older scripts and reads them nowhere on its own main entry
@@ -213,8 +213,7 @@ def check_data(config: DictConfig) -> None:
         files = OmegaConf.select(config, key)
         if files is None:
             continue
-        paths = list(files) if isinstance(files, ListConfig) else [files]
-        rows[key] = [row for path in paths for row in read_rows(key, path)]
+        rows[key] = [row for path in as_paths(files) for row in read_rows(key, path)]
         if not rows[key]:
             raise ValueError(f"{key}={files}: no rows")
     if "data.train_aug_files" in rows:
@@ -276,9 +275,8 @@ def check_steps(config: DictConfig) -> None:
     steps = config.trainer.total_training_steps
     if steps is None or config.data.filter_overlong_prompts is None:
         return
-    files = config.data.train_files
-    paths = list(files) if isinstance(files, ListConfig) else [files]
-    questions = sum(pyarrow.parquet.read_metadata(Path(path).expanduser()).num_rows for path in paths)
+    paths = [Path(path).expanduser() for path in as_paths(config.data.train_files)]
+    questions = sum(pyarrow.parquet.read_metadata(path).num_rows for path in paths)
     possible = questions // config.data.train_batch_size * config.trainer.total_epochs
     if steps > possible:
         raise ValueError(
@@ -327,9 +325,7 @@ def check_model(config: DictConfig) -> None:
 
 def check_chat_template(config: DictConfig, tokenizer: Any) -> None:
     """The chat template must render the system prompt of the data, or the model is never asked to box its answer."""
-    files = config.data.train_files
-    path = files[0] if isinstance(files, ListConfig) else files
-    messages = read_rows("data.train_files", path)[0]["prompt"]
+    messages = read_rows("data.train_files", as_paths(config.data.train_files)[0])[0]["prompt"]
     if tokenizer.chat_template is None and not config.actor_rollout_ref.model.custom_chat_template:
         raise ValueError(
             f"actor_rollout_ref.model.path={config.actor_rollout_ref.model.path}: its tokenizer has no chat template; "

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-EQUIVALENCES = ("math", "string", "exact")
+from co_rewarding.equivalence import MODES
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Settings:
                 raise ValueError(f"co_rewarding.{key}={value!r}: must be {allowed}")
 
         require("min_agreement", (int, float), "a share from 0 to 1", lambda share: 0.0 <= share <= 1.0)
-        require("equivalence", (str,), "one of " + ", ".join(EQUIVALENCES), EQUIVALENCES.__contains__)
+        require("equivalence", (str,), "one of " + ", ".join(MODES), MODES.__contains__)
         require("verify_timeout_s", (int, float), "seconds above 0", lambda seconds: 0 < seconds < float("inf"))
         require("verify_workers", (int,), "a whole number from 1", lambda number: number >= 1)
         require("poll_interval_s", (int, float), "seconds above 0", lambda seconds: 0 < seconds < float("inf"))

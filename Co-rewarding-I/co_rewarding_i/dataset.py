@@ -5,20 +5,12 @@
 the original wording only and is verl's dataset unchanged.
 """
 
-from typing import Any
-
 import datasets
-from omegaconf import ListConfig
 from verl.utils.dataset.rl_dataset import RLHFDataset
 
-from co_rewarding.pairs import check_pairs, question_id
+from co_rewarding.pairs import as_paths, check_pairs, question_id
 
 REPHRASED_PROMPT = "rephrased_prompt"
-
-
-def as_paths(files: Any) -> list[str]:
-    """verl accepts one path or a list of paths; always the list."""
-    return list(files) if isinstance(files, list | tuple | ListConfig) else [files]
 
 
 class PairedDataset(RLHFDataset):
