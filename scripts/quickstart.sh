@@ -49,7 +49,7 @@ case $MODEL in
     export TRAIN_BATCH_SIZE=${TRAIN_BATCH_SIZE:-8} NUM_ROLLOUTS=${NUM_ROLLOUTS:-4} MICRO_BATCH_SIZE=${MICRO_BATCH_SIZE:-8}
     export LEARNING_RATE=${LEARNING_RATE:-1e-5} MAX_PROMPT_LENGTH=256 MAX_RESPONSE_LENGTH=${MAX_RESPONSE_LENGTH:-64}
     STEPS=${STEPS:-3} TEST_FREQ=${TEST_FREQ:-3}
-    set -- data.val_max_samples=64 "$@"
+    set -- data.val_max_samples=64 actor_rollout_ref.rollout.engine_kwargs.vllm.kv_cache_memory_bytes=$((1 << 30)) "$@"
     ;;
 esac
 export TEST_FREQ SAVE_FREQ=${SAVE_FREQ:-$STEPS}
