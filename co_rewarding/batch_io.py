@@ -42,18 +42,18 @@ def with_column(batch: TensorDict, name: str, make: Callable[[int], Any]) -> Ten
     return copy
 
 
-def reward_tensor(rewards_N: Sequence[float], responses_N_T: torch.Tensor) -> torch.Tensor:
+def reward_tensor(rewards_N: Sequence[float], lengths_N: Sequence[int]) -> torch.Tensor:
     """Outcome rewards as verl's `rm_scores`: the reward on the last response token, 0 elsewhere.
 
     Args:
         rewards_N: one reward a row.
-        responses_N_T: jagged nested tensor of response tokens; gives the lengths, 0 allowed (no place for a reward).
+        lengths_N: T, the tokens of each response; 0 is allowed (no place for a reward).
 
     Returns:
-        jagged nested float32 tensor of the same lengths.
+        jagged nested float32 tensor of these lengths.
     """
     rows = []
-    for reward, length in zip(rewards_N, responses_N_T.offsets().diff().tolist(), strict=True):
+    for reward, length in zip(rewards_N, lengths_N, strict=True):
         row = torch.zeros(length, dtype=torch.float32)
         row[length - 1 :] = reward
         rows.append(row)

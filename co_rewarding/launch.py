@@ -16,30 +16,37 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from co_rewarding.preflight import check_config
-from co_rewarding.settings import Settings
+from co_rewarding.settings import Block, Settings
 
 
-def run_main(hydra_main: Callable[[], None]) -> None:
-    """Run a `@hydra.main` function; a wrong key or value becomes one line instead of a traceback."""
+def run_main(hydra_main: Callable[[], None], blocks: Sequence[type[Block]] = ()) -> None:
+    """Run a `@hydra.main` function; a wrong key or value becomes one line instead of a traceback.
+
+    Args:
+        blocks: configuration blocks of the tree beside `Settings`.
+    """
     from hydra.errors import HydraException
 
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let Hydra's errors reach us instead of printing a shortened traceback
-    _refuse_unknown_keys(sys.argv[1:])
+    _refuse_unknown_keys(sys.argv[1:], (Settings, *blocks))
     try:
         hydra_main()
     except (HydraException, OmegaConfBaseException) as error:
         _refuse(error)
 
 
-def launch(config: DictConfig, trainer: str) -> None:
+def launch(config: DictConfig, trainer: str, checks: Sequence[Callable[[DictConfig], None]] = ()) -> None:
     """Check the configuration and train.
 
     Args:
         config: verl's `ppo_trainer` with the delta of a tree.
         trainer: "module.class" of the trainer; imported only in the process that trains.
+        checks: what the tree checks beside `check_config`; each raises ValueError with one line.
     """
     try:
         check_config(config)
+        for check in checks:
+            check(config)
         _prepare_loggers(config)
         # imported after our own checks: it takes seconds, and a typing error should be told at once
         from verl.trainer.main_ppo import run_ppo
@@ -108,16 +115,17 @@ def _prepare_loggers(config: DictConfig) -> None:
             )
 
 
-def _refuse_unknown_keys(overrides: Sequence[str]) -> None:
-    """Tell an unknown key of our own block before Hydra does, whose advice is to add it with a "+"."""
+def _refuse_unknown_keys(overrides: Sequence[str], blocks: Sequence[type[Block]]) -> None:
+    """Tell an unknown key of our own blocks before Hydra does, whose advice is to add it with a "+"."""
     for override in overrides:
         key, _, value = override.lstrip("+~").partition("=")
-        block, _, name = key.partition(".")
-        if block == "co_rewarding" and name:
-            try:
-                Settings.from_mapping({name: value} if name not in Settings.__dataclass_fields__ else {})
-            except ValueError as error:
-                _refuse(error)
+        for block in blocks:
+            name = key.removeprefix(f"{block.NAME}.")
+            if name != key and name not in block.__dataclass_fields__:
+                try:
+                    block.from_mapping({name: value})
+                except ValueError as error:
+                    _refuse(error)
 
 
 def _refuse(error: Exception) -> NoReturn:

@@ -9,6 +9,7 @@ All are shares between 0 and 1. Groups are (question, view) with at least one ro
     label/views_agree   questions whose two views voted the same / questions with a label in both views
     label/voters_agree  groups in which student and teacher voted the same / groups with a label of both
     label/accuracy      labels that are the ground truth / labels of groups with a ground truth
+    vote/accuracy/…     the same for the student's own votes and the teacher's, where there are both
     answer/share        responses with an answer / responses
     answer/accuracy     responses whose answer is the ground truth / responses with a ground truth
     reward/mean         mean reward
@@ -27,7 +28,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from co_rewarding.answers import ground_truth_answer
-from co_rewarding.methods import VIEWS
+from co_rewarding.methods import VIEWS, VOTERS
 from co_rewarding.rewards import Rollout, Same, Scores, r
 
 
@@ -70,6 +71,17 @@ def group_metrics(
             if voter == "student" and (question, view, "teacher") in labels
         ],
     )
+    if {voter for _, _, voter in labels} == set(VOTERS):
+        for voter in VOTERS:
+            _put(
+                metrics,
+                f"vote/accuracy/{voter}",
+                [
+                    same(label, truth_of[question, view])
+                    for (question, view, of), label in labels.items()
+                    if of == voter and (question, view) in truth_of
+                ],
+            )
     teacher = [(row, truth) for row, _, truth in rows if row.voter == "teacher"]
     _put(metrics, "answer/share/teacher", [row.answer is not None for row, _ in teacher])
     _put(metrics, "answer/accuracy/teacher", [r(t, row.answer, same) for row, t in teacher if t is not None])

@@ -12,6 +12,8 @@ time. Axes: N rows of a batch, P questions, V views, G rollouts of one question 
 """
 
 import json
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -24,11 +26,24 @@ from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 
 from co_rewarding import batch_io
 from co_rewarding.answers import extract_answer
+from co_rewarding.methods import Voter
 from co_rewarding.metrics import group_metrics
 from co_rewarding.rewards import Rollout
 from co_rewarding.settings import Settings
 
 PROGRESS = "[co-rewarding]"  # starts every line of progress, so that a script can pick them out of Ray's output
+
+
+@dataclass(frozen=True)
+class Response:
+    """One response of the step as the vote, the dump and the metrics see it."""
+
+    key: str  # in verl's queue
+    rollout: Rollout
+    prompt: str  # the user's message
+    text: str
+    length: int  # T, tokens
+    ground_truth: str  # "" where there is none; for metrics and the dump
 
 
 class GroupRewardTrainer(PPOTrainerSync):
@@ -84,46 +99,63 @@ class GroupRewardTrainer(PPOTrainerSync):
         """Vote, label and reward of every row of the step into `rm_scores`; returns the metrics of the vote."""
         # verl may pad the batch with synthetic sequences to split it evenly; they must neither vote nor be counted
         keys = [key for key, tag in zip(batch.keys, batch.tags, strict=True) if not tag.get("is_padding", False)]
-        # rows come in the order of verl's load balancing; the vote's tie-break (first come) needs the rollouts' own
-        keys.sort(key=lambda key: (key.rsplit("_", 2)[0], *map(int, key.rsplit("_", 2)[1:])))
-        fields = ["raw_prompt", "responses", batch_io.QUESTION, batch_io.VIEW, batch_io.GROUND_TRUTH]
-        data = tq.kv_batch_get(keys=keys, partition_id=batch.partition_id, select_fields=fields)
-        texts_N = self.tokenizer.batch_decode(data["responses"].unbind(), skip_special_tokens=True)
-        prompts_N = [messages[-1]["content"] for messages in batch_io.column(data, "raw_prompt")]
-        truths_N = batch_io.column(data, batch_io.GROUND_TRUTH)
-        rollouts_N = [
-            Rollout(question=question, view=view, voter="student", answer=extract_answer(text))
-            for question, view, text in zip(
-                batch_io.column(data, batch_io.QUESTION), batch_io.column(data, batch_io.VIEW), texts_N, strict=True
-            )
-        ]
+        trained = self._read_responses(keys, batch.partition_id, voter="student")
+        responses = trained + self._voters_beside_the_policy()
+        rollouts_N = [response.rollout for response in responses]
         scores = self.reward_manager.score_groups(rollouts_N)
+        rewards = batch_io.reward_tensor(scores.rewards[: len(trained)], [response.length for response in trained])
         tq.kv_batch_put(
-            keys=keys,
+            keys=[response.key for response in trained],
             partition_id=batch.partition_id,
-            fields=TensorDict(
-                {"rm_scores": batch_io.reward_tensor(scores.rewards, data["responses"])}, batch_size=len(keys)
-            ),
+            fields=TensorDict({"rm_scores": rewards}, batch_size=len(trained)),
         )
         self._dump_rows = [
             {
                 "step": self.global_steps,
-                "question": rollout.question,
-                "view": rollout.view,
-                "voter": rollout.voter,
-                "prompt": prompt,
-                "response": text,
-                "answer": rollout.answer,
+                "question": response.rollout.question,
+                "view": response.rollout.view,
+                "voter": response.rollout.voter,
+                "prompt": response.prompt,
+                "response": response.text,
+                "answer": response.rollout.answer,
                 "label": label,
                 "reward": reward,
-                "ground_truth": truth,
+                "ground_truth": response.ground_truth,
             }
-            for rollout, prompt, text, label, reward, truth in zip(
-                rollouts_N, prompts_N, texts_N, scores.labels, scores.rewards, truths_N, strict=True
-            )
+            for response, label, reward in zip(responses, scores.labels, scores.rewards, strict=True)
         ]
+        truths_N = [response.ground_truth for response in responses]
         metrics = group_metrics(rollouts_N, scores, truths_N, same=self.reward_manager.equivalence.same)
         return metrics | self.reward_manager.failures()
+
+    def _voters_beside_the_policy(self) -> list[Response]:
+        """Responses that vote and are never trained on. Here none: the policy's own rollouts are all that there is."""
+        return []
+
+    def _read_responses(self, keys: Sequence[str], partition_id: str, voter: Voter) -> list[Response]:
+        """The rollouts behind `keys`, in the order in which they were asked for."""
+        # verl hands them over in the order of its load balancing; the vote's tie-break is first come
+        keys = sorted(keys, key=lambda key: (key.rsplit("_", 2)[0], *map(int, key.rsplit("_", 2)[1:])))
+        fields = ["raw_prompt", "responses", batch_io.QUESTION, batch_io.VIEW, batch_io.GROUND_TRUTH]
+        data = tq.kv_batch_get(keys=keys, partition_id=partition_id, select_fields=fields)
+        texts_N = self.tokenizer.batch_decode(data["responses"].unbind(), skip_special_tokens=True)
+        columns = [
+            batch_io.column(data, name)
+            for name in (batch_io.QUESTION, batch_io.VIEW, "raw_prompt", batch_io.GROUND_TRUTH)
+        ]
+        return [
+            Response(
+                key=key,
+                rollout=Rollout(question=question, view=view, voter=voter, answer=extract_answer(text)),
+                prompt=messages[-1]["content"],
+                text=text,
+                length=length,
+                ground_truth=truth,
+            )
+            for key, text, length, question, view, messages, truth in zip(
+                keys, texts_N, data["responses"].offsets().diff().tolist(), *columns, strict=True
+            )
+        ]
 
     def _validate(self) -> dict[str, float]:
         metrics = super()._validate()
@@ -149,6 +181,7 @@ def progress_line(step: int, total: int, metrics: dict[str, Any]) -> str:
         "reward": metrics.get("reward/mean"),
         "label accuracy": metrics.get("label/accuracy"),
         "views agree": metrics.get("label/views_agree"),
+        "teacher agrees": metrics.get("label/voters_agree"),
         "response tokens": metrics.get("response_length/mean"),
         "seconds": metrics.get("timing_s/step"),
     }

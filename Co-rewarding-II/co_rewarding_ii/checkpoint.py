@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where a checkpoint keeps the teacher.
+
+global_step_N/actor/      verl's
+global_step_N/teacher/    model_world_size_W_rank_R.pt, huggingface/   the weights that serve, in verl's format
+                          average_world_size_W_rank_R.pt               what was rounded off them (co_rewarding.ema)
+"""
+
+from pathlib import Path
+
+from omegaconf import DictConfig
+from verl.utils.checkpoint.checkpoint_manager import find_latest_ckpt_path
+
+from co_rewarding_ii.settings import TeacherSettings
+
+
+def teacher_dir(actor_dir: str | Path) -> Path:
+    return Path(actor_dir).parent / "teacher"
+
+
+def model_file(rank: int, world_size: int) -> str:
+    """verl's name for a shard."""
+    return f"model_world_size_{world_size}_rank_{rank}.pt"
+
+
+def average_file(rank: int, world_size: int) -> str:
+    return f"average_world_size_{world_size}_rank_{rank}.pt"
+
+
+def resume_dir(config: DictConfig) -> Path | None:
+    """The `global_step_N` folder that a run with this configuration goes on from, None for a fresh start."""
+    mode = config.trainer.resume_mode
+    if mode == "resume_path":
+        return Path(config.trainer.resume_from_path)
+    latest = find_latest_ckpt_path(str(Path(config.trainer.default_local_dir).absolute())) if mode == "auto" else None
+    return None if latest is None else Path(latest)
+
+
+def check_resumable(config: DictConfig, settings: TeacherSettings) -> None:
+    """Refuse to go on without the teacher's state: the run would silently take the starting model for it.
+
+    Raises:
+        ValueError: the checkpoint that would be resumed holds no teacher.
+    """
+    folder = resume_dir(config)
+    if folder is None or not settings.update or settings.restart_from_actor:
+        return
+    if not teacher_dir(folder / "actor").is_dir():
+        raise ValueError(
+            f"trainer.default_local_dir={config.trainer.default_local_dir}: {folder.name} holds no teacher (was the "
+            f"run begun with another method?); set {settings.NAME}.restart_from_actor=True to take its actor for the "
+            "teacher, or choose another RUN_NAME to start afresh"
+        )

@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the teacher needs of a configuration, checked before Ray starts, one line for what is wrong."""
+
+from omegaconf import DictConfig, OmegaConf
+
+from co_rewarding_ii.checkpoint import check_resumable
+from co_rewarding_ii.settings import TeacherSettings
+
+
+def check_teacher(config: DictConfig) -> None:
+    """Raises: ValueError that names the key, the value and the fix."""
+    actor, ref, model = config.actor_rollout_ref.actor, config.actor_rollout_ref.ref, config.actor_rollout_ref.model
+    settings = TeacherSettings.from_mapping(OmegaConf.to_container(config.actor_rollout_ref.teacher, resolve=True))
+    if config.trainer.total_training_steps is not None:  # else the trainer, which knows the number of steps
+        settings.schedule(config.trainer.total_training_steps)
+    if not actor.use_kl_loss:
+        raise ValueError(
+            "actor_rollout_ref.actor.use_kl_loss=False: the teacher lives in the reference that this term needs; keep "
+            "it True, with kl_loss_coef=0 for a loss without the term"
+        )
+    if model.lora_rank > 0 or model.lora_adapter_path is not None or model.lora.get("rank", 0) > 0:
+        raise ValueError(
+            f"actor_rollout_ref.model.lora_rank={model.lora_rank}: with LoRA verl has no reference of its own, where "
+            "the teacher lives; train all weights (lora_rank=0)"
+        )
+    if ref.fsdp_config.fsdp_size != actor.fsdp_config.fsdp_size:
+        raise ValueError(
+            f"actor_rollout_ref.ref.fsdp_config.fsdp_size={ref.fsdp_config.fsdp_size}: must be the actor's "
+            f"({actor.fsdp_config.fsdp_size}), so that teacher and student are sharded alike"
+        )
+    sampler = config.trainer.v1.sampler
+    if sampler.get("sync_refill_failed_groups", False):
+        raise ValueError(
+            "trainer.v1.sampler.sync_refill_failed_groups=True: the teacher answers the questions of the step as they "
+            "were drawn; set it to False"
+        )
+    own_loops = config.actor_rollout_ref.rollout.agent.agent_loop_config_path
+    if own_loops is not None:
+        raise ValueError(
+            f"actor_rollout_ref.rollout.agent.agent_loop_config_path={own_loops}: must be null, the teacher's rollouts "
+            "use it"
+        )
+    check_resumable(config, settings)

@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The configuration block `actor_rollout_ref.teacher`: how the teacher follows the student, and how it is sampled."""
+
+from dataclasses import dataclass
+
+from co_rewarding.ema import DecaySchedule
+from co_rewarding.settings import Block
+
+
+@dataclass(frozen=True)
+class TeacherSettings(Block):
+    """Ranges are checked when the value is made."""
+
+    NAME = "actor_rollout_ref.teacher"
+
+    n: int = 8  # >= 1, rollouts a question (the paper's G̃)
+    temperature: float = 1.0  # >= 0, of the teacher's rollouts
+    top_p: float = 1.0  # 0–1, of the teacher's rollouts
+    update: bool = True  # False: the starting model stays the teacher (the paper's ablation)
+    decay_start: float = 0.99  # 0–1, α of the first step
+    decay_end: float = 0.9999  # 0–1, α towards the end of the run
+    update_interval: int = 1  # >= 1, steps between updates
+    start_share: float | None = None  # 0–1: choose α so that this share of the starting model is left at the end
+    restart_from_actor: bool = False  # resume a checkpoint that holds no teacher, with its actor as the teacher
+    check_log_probs: bool = False  # log how well vLLM and the reference engine agree on the teacher; a forward pass
+
+    def __post_init__(self) -> None:
+        number = (int, float)
+        self.require("n", int, "a whole number from 1 (TEACHER_NUM_ROLLOUTS in the run script)", lambda n: n >= 1)
+        self.require("temperature", number, "a number from 0", lambda value: 0.0 <= value < float("inf"))
+        self.require("top_p", number, "a number above 0, at most 1", lambda value: 0.0 < value <= 1.0)
+        for key in ("update", "restart_from_actor", "check_log_probs"):
+            self.require(key, bool, "True or False", lambda _: True)
+        for key in ("decay_start", "decay_end"):
+            self.require(key, number, "a number from 0 to 1", lambda value: 0.0 <= value <= 1.0)
+        self.require("update_interval", int, "a whole number from 1", lambda steps: steps >= 1)
+        if self.start_share is not None:
+            self.require("start_share", number, "null or a number between 0 and 1", lambda share: 0.0 < share < 1.0)
+
+    def schedule(self, total_steps: int) -> DecaySchedule:
+        """Raises: ValueError, the values do not go together (see DecaySchedule)."""
+        try:
+            return DecaySchedule(
+                total_steps=total_steps,
+                decay_start=self.decay_start,
+                decay_end=self.decay_end,
+                update_interval=self.update_interval,
+                start_share=self.start_share,
+            )
+        except ValueError as error:
+            raise ValueError(f"{self.NAME}: {error}") from error

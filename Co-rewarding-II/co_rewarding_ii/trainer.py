@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Co-rewarding-II adds one thing to a training step: a slow teacher, which answers the questions too and labels them.
+
+Order of operations in step k (arXiv 2508.00410, Algorithm 2), with what is added marked *:
+
+    student's rollouts with θ_old → * teacher ← α_k · teacher + (1 − α_k) · θ_old → * teacher's weights into vLLM
+    → * teacher's rollouts of the same questions → old log-probs, log-probs of the teacher (the KL term's reference)
+    → * vote of the teacher's answers → reward, advantage → update to θ → student's weights into vLLM
+
+The last is verl's own, at the end of every step, so the student is back before the next rollouts and before validation.
+The teacher's responses are cleared after the vote: nothing that trains ever sees them.
+"""
+
+import uuid
+from typing import ClassVar
+
+import ray
+import transfer_queue as tq
+from omegaconf import DictConfig, OmegaConf, open_dict
+from tensordict import TensorDict
+from transfer_queue import KVBatchMeta
+from verl.trainer.ppo.utils import Role
+from verl.utils import tensordict_utils as tu
+from verl.utils.debug import marked_timer
+
+from co_rewarding import batch_io
+from co_rewarding.ema import Distance
+from co_rewarding.trainer import PROGRESS, GroupRewardTrainer, Response
+from co_rewarding_ii.agent_loop import AGENT_LOOP, AGENT_LOOPS, SAMPLING
+from co_rewarding_ii.settings import TeacherSettings
+from co_rewarding_ii.worker import TeacherWorker
+
+
+class CoRewardingIITrainer(GroupRewardTrainer):
+    """What it overrides of verl 0.9.1, beside what `GroupRewardTrainer` does:
+
+    | method | why |
+    |---|---|
+    | `__init__` | reads the teacher's settings, names the teacher's rollout loop |
+    | `_init_dataloader` | the schedule needs the run's number of steps |
+    | `_init_resource_pool_mgr` | workers with a teacher in the reference slot |
+    | `_submit_batch_to_rollout` | keeps the questions for the teacher |
+    | `on_sample_end` | the student's rollouts are there and the policy has not moved yet: the teacher's turn |
+    | `_step_once` | what the teacher did joins the metrics, and its time leaves verl's "gen" |
+    """
+
+    timed: ClassVar[tuple[str, ...]] = ("teacher_update", "teacher_sync", "teacher_gen")
+
+    def __init__(self, config: DictConfig):
+        block = OmegaConf.to_container(config.actor_rollout_ref.teacher, resolve=True)
+        self.teacher = TeacherSettings.from_mapping(block)
+        with open_dict(config):
+            config.actor_rollout_ref.rollout.agent.agent_loop_config_path = str(AGENT_LOOPS)
+        super().__init__(config)
+        self._questions: TensorDict | None = None
+        self._teacher_batch: KVBatchMeta | None = None
+        self._teacher_metrics: dict[str, float] = {}
+
+    def _init_dataloader(self) -> None:
+        super()._init_dataloader()
+        self.schedule = self.teacher.schedule(self.total_training_steps)
+        print(f"{PROGRESS} {teacher_line(self.teacher, self.total_training_steps)}", flush=True)
+
+    def _init_resource_pool_mgr(self) -> None:
+        super()._init_resource_pool_mgr()
+        self.role_worker_mapping[Role.ActorRolloutRef] = ray.remote(TeacherWorker)
+
+    def _submit_batch_to_rollout(self, batch: TensorDict) -> int:
+        self._questions = batch.copy()  # the agent loop takes columns out of what it is given
+        return super()._submit_batch_to_rollout(batch)
+
+    def on_sample_end(self) -> None:
+        super().on_sample_end()  # the replicas sleep, as they must before weights are exchanged
+        self._teacher_metrics = {}
+        with marked_timer("teacher_update", self.timing_raw):
+            if self.teacher.update:
+                self._teacher_metrics = self._update_teacher()
+        with marked_timer("teacher_sync", self.timing_raw):
+            ray.get(self.actor_rollout_wg.send_teacher_weights(global_steps=self.global_steps))
+        with marked_timer("teacher_gen", self.timing_raw):
+            self._teacher_batch = self._roll_out_teacher()
+        self.checkpoint_manager.sleep_replicas()
+        if self.teacher.check_log_probs:
+            self._teacher_metrics |= self._gap_of_teacher()
+
+    def _step_once(self, metrics: dict, timing_raw: dict, sample_batch_size: int) -> KVBatchMeta:
+        batch = super()._step_once(metrics, timing_raw, sample_batch_size)
+        metrics.update(self._teacher_metrics)
+        timing_raw["gen"] -= sum(timing_raw[name] for name in self.timed)
+        return batch
+
+    def _update_teacher(self) -> dict[str, float]:
+        decay = self.schedule.decay(self.global_steps)
+        distance = Distance.relative(self.actor_rollout_wg.update_teacher(decay))
+        return {"teacher/decay": decay, "teacher/distance": distance}
+
+    def _roll_out_teacher(self) -> KVBatchMeta:
+        """The teacher's responses to the step's questions: rows of the same queue, under uids of their own."""
+        questions = batch_io.with_column(self._questions, "uid", lambda _: str(uuid.uuid4()))
+        questions = batch_io.with_column(questions, "__rollout_n__", lambda _: self.teacher.n)
+        sampling = {"temperature": self.teacher.temperature, "top_p": self.teacher.top_p}
+        questions = batch_io.with_column(questions, SAMPLING, lambda _: sampling)
+        questions = batch_io.with_column(questions, "agent_name", lambda _: AGENT_LOOP)
+        tu.assign_non_tensor_data(questions, "global_steps", self.global_steps)
+        super()._submit_batch_to_rollout(questions)
+        batch, _ = self.replay_buffer.sample(
+            global_steps=self.global_steps, partition_id="train", batch_size=len(questions)
+        )
+        return batch
+
+    def _voters_beside_the_policy(self) -> list[Response]:
+        batch, self._teacher_batch = self._teacher_batch, None
+        responses = self._read_responses(batch.keys, batch.partition_id, voter="teacher")
+        tq.kv_clear(keys=batch.keys, partition_id=batch.partition_id)
+        return responses
+
+    def _gap_of_teacher(self) -> dict[str, float]:
+        """Probabilities of the teacher's tokens: what vLLM sampled with against what the reference engine computes."""
+        batch = self._compute_ref_log_prob(self._teacher_batch, metrics={})
+        fields = ["rollout_log_probs", "ref_log_prob"]
+        data = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=fields)
+        gap_T = (data["rollout_log_probs"].values().exp() - data["ref_log_prob"].values().exp()).abs()
+        return {
+            "teacher/rollout_probs_diff_mean": float(gap_T.mean()),
+            "teacher/rollout_probs_diff_max": float(gap_T.max()),
+        }
+
+
+def teacher_line(settings: TeacherSettings, total_steps: int) -> str:
+    """What the schedule amounts to in a run of this length, with a warning where the teacher hardly moves."""
+    if not settings.update:
+        return "teacher: the starting model, frozen (actor_rollout_ref.teacher.update=False)"
+    schedule = settings.schedule(total_steps)
+    share = schedule.share_of_start
+    first = schedule.update_interval
+    last = total_steps - total_steps % schedule.update_interval
+    line = (
+        f"teacher: decay {schedule.decay(first):.6g} to {schedule.decay(last):.6g} over {total_steps} steps"
+        if last
+        else f"teacher: no update in {total_steps} steps"
+    ) + f"; at the end {share:.0%} of it is the starting model"
+    if share > 0.5:
+        line += (
+            f". WARNING: that is nearly a frozen teacher; for a run this short set {settings.NAME}.start_share (0.2, "
+            "say) or smaller decays"
+        )
+    return line

@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""verl's hybrid worker (actor, rollout, reference) with a reference that follows the actor: the teacher.
+
+The teacher lives in the reference slot: sharded like the actor, forward only, in host memory on a GPU machine. So the
+KL term of the loss is against the moving teacher, as in the paper's code.
+"""
+
+from pathlib import Path
+
+import torch
+from torch.distributed.fsdp import FSDPModule
+from verl.single_controller.base.decorator import Dispatch, register
+from verl.workers.engine_workers import ActorRolloutRefWorker
+
+from co_rewarding.ema import Distance, TeacherAverage
+from co_rewarding_ii.checkpoint import average_file, model_file, teacher_dir
+from co_rewarding_ii.settings import TeacherSettings
+
+
+class TeacherWorker(ActorRolloutRefWorker):
+    """What it overrides of verl 0.9.1: `init_model` (takes the teacher's average up beside the reference),
+    `save_checkpoint` and `load_checkpoint` (the teacher beside the actor). What it adds: `update_teacher` and
+    `send_teacher_weights`.
+    """
+
+    @register(dispatch_mode=Dispatch.ONE_TO_ALL)
+    def init_model(self) -> None:
+        settings = self.config.teacher
+        super().init_model()
+        self.average = TeacherAverage(_parameters(self.ref)) if settings.update else None
+
+    @register(dispatch_mode=Dispatch.ONE_TO_ALL)
+    def update_teacher(self, decay: float) -> Distance:
+        """teacher ← decay · teacher + (1 − decay) · student, on this rank's shards; how far apart they are then."""
+        distance = self.average.update(_parameters(self.actor), decay)
+        self._forget_gathered_weights()
+        return distance
+
+    @register(dispatch_mode=Dispatch.ONE_TO_ALL, blocking=False)
+    async def send_teacher_weights(self, global_steps: int) -> None:
+        """verl's `update_weights` for the teacher. Like there, the rollout must sleep before, and is awake after.
+
+        `update_weights` sends the weights of `self.actor`, whatever that is; for the length of the call it is the
+        teacher. To go when verl lets the caller name the engine.
+        """
+        actor, self.actor = self.actor, self.ref
+        try:
+            await super().update_weights(global_steps=global_steps, mode="naive")
+        finally:
+            self.actor = actor
+
+    @register(dispatch_mode=Dispatch.ONE_TO_ALL)
+    def save_checkpoint(
+        self, local_path: str, hdfs_path: str | None = None, global_step: int = 0, max_ckpt_to_keep: int | None = None
+    ) -> None:
+        super().save_checkpoint(local_path, hdfs_path, global_step, max_ckpt_to_keep)
+        if self.average is None:
+            return  # a teacher that never moves is the model that the run starts from
+        # the serving weights in verl's format, so that verl's tools take the teacher for a model, and its limit on
+        # kept checkpoints counts it; then, in the same folder, what the weights were rounded from
+        folder = teacher_dir(local_path)
+        self.ref.save_checkpoint(str(folder), None, global_step, max_ckpt_to_keep)
+        torch.save(self.average.state_dict(), folder / average_file(self.rank, self.world_size))
+        torch.distributed.barrier()
+
+    @register(dispatch_mode=Dispatch.ONE_TO_ALL)
+    def load_checkpoint(
+        self, local_path: str, hdfs_path: str | None = None, del_local_after_load: bool = False
+    ) -> None:
+        super().load_checkpoint(local_path, hdfs_path, del_local_after_load)
+        if self.average is None:
+            return
+        if (folder := teacher_dir(local_path)).is_dir():
+            # shards of DTensors: not plain tensors, hence weights_only=False for a file that verl wrote the same way
+            serving = torch.load(_existing(folder / model_file(self.rank, self.world_size)), weights_only=False)
+            state = torch.load(_existing(folder / average_file(self.rank, self.world_size)), weights_only=True)
+            self.average.load_state_dict(state, serving)
+        elif self.config.teacher.restart_from_actor:
+            self.average.update(_parameters(self.actor), decay=0.0)
+        else:
+            raise FileNotFoundError(
+                f"{folder}: the checkpoint holds no teacher; see {TeacherSettings.NAME}.restart_from_actor"
+            )
+        self._forget_gathered_weights()
+
+    def _forget_gathered_weights(self) -> None:
+        # FSDP2 may hold the root's full parameters from the last forward pass, which are from before the change
+        for module in self.ref.engine.module.modules():
+            if isinstance(module, FSDPModule):
+                module.reshard()
+
+
+def _parameters(worker) -> dict[str, torch.Tensor]:
+    return dict(worker.engine.module.named_parameters())
+
+
+def _existing(path: Path) -> Path:
+    if not path.is_file():
+        found = ", ".join(sorted(file.name for file in path.parent.glob("*.pt")))
+        raise FileNotFoundError(f"{path}: no such file; resume with the number of processes that saved it ({found})")
+    return path
