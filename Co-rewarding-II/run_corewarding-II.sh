@@ -56,7 +56,6 @@ python -m co_rewarding_ii.main \
   actor_rollout_ref.actor.ppo_mini_batch_size="$TRAIN_BATCH_SIZE" \
   data.max_prompt_length="$MAX_PROMPT_LENGTH" \
   data.max_response_length="$MAX_RESPONSE_LENGTH" \
-  actor_rollout_ref.rollout.max_model_len="$((MAX_PROMPT_LENGTH + MAX_RESPONSE_LENGTH))" \
   actor_rollout_ref.actor.optim.lr="$LEARNING_RATE" \
   actor_rollout_ref.actor.optim.lr_scheduler_type="$LR_SCHEDULER" \
   actor_rollout_ref.actor.optim.lr_warmup_steps_ratio="$LR_WARMUP_RATIO" \

@@ -48,6 +48,7 @@ def launch(config: DictConfig, trainer: str, checks: Sequence[Callable[[DictConf
         for check in checks:
             check(config)
         _prepare_loggers(config)
+        _size_engine(config)
         # imported after our own checks: it takes seconds, and a typing error should be told at once
         from verl.trainer.main_ppo import run_ppo
         from verl.trainer.ppo.utils import need_critic, need_reference_policy
@@ -115,13 +116,23 @@ def _prepare_loggers(config: DictConfig) -> None:
             )
 
 
+def _size_engine(config: DictConfig) -> None:
+    """Let vLLM expect what a run can make and no more: its default is the model's whole context, for which a small
+    key-value cache (a laptop's) has no room."""
+    with open_dict(config):
+        if config.actor_rollout_ref.rollout.max_model_len is None:
+            config.actor_rollout_ref.rollout.max_model_len = (
+                config.data.max_prompt_length + config.data.max_response_length
+            )
+
+
 def _refuse_unknown_keys(overrides: Sequence[str], blocks: Sequence[type[Block]]) -> None:
     """Tell an unknown key of our own blocks before Hydra does, whose advice is to add it with a "+"."""
     for override in overrides:
         key, _, value = override.lstrip("+~").partition("=")
         for block in blocks:
             name = key.removeprefix(f"{block.NAME}.")
-            if name != key and name not in block.__dataclass_fields__:
+            if name != key and name not in block.keys():
                 try:
                     block.from_mapping({name: value})
                 except ValueError as error:

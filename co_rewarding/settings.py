@@ -23,11 +23,16 @@ class Block:
         Raises:
             ValueError: one line that names the key, the value and what is allowed.
         """
-        known = {field.name for field in fields(cls)}
         for key, value in block.items():
-            if key not in known:
-                raise ValueError(f"{cls.NAME}.{key}={value!r}: unknown key; known keys are {', '.join(sorted(known))}")
+            if key not in cls.keys():
+                raise ValueError(
+                    f"{cls.NAME}.{key}={value!r}: unknown key; known keys are {', '.join(sorted(cls.keys()))}"
+                )
         return cls(**block)
+
+    @classmethod
+    def keys(cls) -> set[str]:
+        return {field.name for field in fields(cls)}
 
     def require(self, key: str, types: type | tuple[type, ...], allowed: str, ok: Callable[[Any], bool]) -> None:
         """Check one value; a bool is a number only where a bool is asked for."""

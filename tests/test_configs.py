@@ -16,6 +16,7 @@ from hydra import compose, initialize_config_module
 from omegaconf import DictConfig, OmegaConf
 
 from co_rewarding.settings import Settings
+from co_rewarding_ii.settings import TeacherSettings
 
 REPO = Path(__file__).resolve().parent.parent
 SCRIPTS = sorted(REPO.glob("Co-rewarding-*/run_*.sh"))
@@ -49,6 +50,15 @@ TABLE_5_OF = {
         "actor_rollout_ref.rollout.gpu_memory_utilization": 0.8,
         "actor_rollout_ref.actor.loss_agg_mode": "seq-mean-token-mean",  # Eq. 4
     },
+    "run_corewarding-II.sh": {
+        "actor_rollout_ref.actor.kl_loss_coef": 0.001,
+        "actor_rollout_ref.rollout.gpu_memory_utilization": 0.6,
+        "actor_rollout_ref.actor.loss_agg_mode": "seq-mean-token-mean",  # Eq. 4
+        "actor_rollout_ref.teacher.n": 8,
+        "actor_rollout_ref.teacher.temperature": 1.0,
+        "actor_rollout_ref.teacher.decay_start": 0.99,
+        "actor_rollout_ref.teacher.decay_end": 0.9999,
+    },
 }
 
 
@@ -65,6 +75,11 @@ def compose_tree(config_yaml: Path, overrides: list[str]) -> DictConfig:
 def compose_once(config_yaml: Path, overrides: tuple[str, ...]) -> DictConfig:
     with initialize_config_module(module_of(config_yaml), version_base=None):
         return compose(config_yaml.stem, overrides=list(overrides))
+
+
+def second_wording(config_yaml: Path) -> list[str]:
+    """What the tree leaves to be said: the rephrased questions, where it has any."""
+    return ["data.train_aug_files=b.parquet"] if config_yaml.stem == "co_rewarding_i" else []
 
 
 def yaml_of(script: Path) -> Path:
@@ -108,12 +123,13 @@ def variables(script: Path) -> dict[str, str]:
 
 
 def test_nothing_is_left_out() -> None:
-    assert [path.name for path in SCRIPTS][:1] == ["run_corewarding-I.sh"]
+    assert [path.name for path in SCRIPTS] == ["run_corewarding-I.sh", "run_corewarding-II.sh"]
     assert {"cpu", "gpu"} <= set(PLATFORMS)
     ours = [
         path
         for folder in (REPO / "co_rewarding", *REPO.glob("Co-rewarding-*"), REPO / "scripts")
         for path in folder.rglob("*.yaml")
+        if path.name != "agent_loops.yaml"  # a list of rollout loops, read by verl and not by Hydra
     ]
     assert sorted(ours) == sorted([*TREE_YAMLS, *PLATFORM_YAMLS])
     assert {script.name for script in SCRIPTS} <= TABLE_5_OF.keys(), "add the script's values of Table 5 above"
@@ -122,7 +138,7 @@ def test_nothing_is_left_out() -> None:
 @pytest.mark.parametrize("platform", PLATFORMS)
 @pytest.mark.parametrize("config_yaml", TREE_YAMLS, ids=lambda path: path.stem)
 def test_every_yaml_composes(config_yaml: Path, platform: str) -> None:
-    config = compose_tree(config_yaml, [f"platform={platform}", "data.train_aug_files=b.parquet"])
+    config = compose_tree(config_yaml, [f"platform={platform}", *second_wording(config_yaml)])
     assert config.trainer.device == {"cpu": "cpu", "gpu": "cuda"}[platform]
     # every interpolation of ours resolves, and the block is one that the program accepts
     container = OmegaConf.to_container(config, resolve=True)
@@ -132,7 +148,10 @@ def test_every_yaml_composes(config_yaml: Path, platform: str) -> None:
     # what the config block and the dataclass call things is the same, and so are the defaults on a GPU
     if platform == "gpu":
         assert Settings.from_mapping(container["co_rewarding"]) == Settings()
-    assert container["co_rewarding"].keys() == Settings.__dataclass_fields__.keys()
+    assert container["co_rewarding"].keys() == Settings.keys()
+    if "teacher" in container["actor_rollout_ref"]:
+        assert TeacherSettings.from_mapping(container["actor_rollout_ref"]["teacher"]) == TeacherSettings()
+        assert container["actor_rollout_ref"]["teacher"].keys() == TeacherSettings.keys()
 
 
 @pytest.mark.parametrize("config_yaml", TREE_YAMLS, ids=lambda path: path.stem)
@@ -241,3 +260,16 @@ class TestRunScript:
         sampled = compose_tree(yaml_of(script), arguments(script, python_that_tells, VAL_TEMPERATURE="0.8")[2:])
         assert sampled.actor_rollout_ref.rollout.val_kwargs.do_sample is True
         assert sampled.actor_rollout_ref.rollout.val_kwargs.temperature == 0.8
+
+
+def test_the_two_trees_differ_by_their_method_only(python_that_tells: Path) -> None:
+    """The same lines in the same order: what `diff` shows between the two run scripts is the method."""
+    keys = []
+    for script in SCRIPTS:
+        _, _, *overrides = arguments(script, python_that_tells)
+        keys.append([override.partition("=")[0] for override in overrides])
+    first, second = keys
+    assert [key for key in first if key in second] == [key for key in second if key in first]
+    assert set(first) - set(second) == {"data.train_aug_files"}
+    teacher = "actor_rollout_ref.teacher"
+    assert set(second) - set(first) == {f"{teacher}.n", f"{teacher}.decay_start", f"{teacher}.decay_end"}

@@ -13,30 +13,39 @@ from typing import Any
 
 import pytest
 import verl
+from verl.experimental.agent_loop.single_turn_agent_loop import SingleTurnAgentLoop
 from verl.experimental.reward_loop.reward_manager.base import RewardManagerBase
 from verl.plugin import platform as verl_platform
 from verl.trainer import main_ppo
 from verl.trainer.ppo import core_algos
 from verl.trainer.ppo import reward as verl_reward
 from verl.trainer.ppo import utils as ppo_utils
-from verl.trainer.ppo.v1 import trainer_base
+from verl.trainer.ppo.v1 import agent_loop_tq, trainer_base
 from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer
 from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 from verl.utils import config as verl_config
 from verl.utils import distributed, import_utils, tensordict_utils
+from verl.utils.checkpoint import checkpoint_manager
 from verl.utils.dataset.rl_dataset import RLHFDataset
 from verl.workers.engine import EngineRegistry
 from verl.workers.engine.fsdp.transformer_impl import FSDPEngine, FSDPEngineWithLMHead
+from verl.workers.engine_workers import ActorRolloutRefWorker
 from verl.workers.utils import losses
+
+from co_rewarding_ii import checkpoint
 
 # class of verl → method → (signature, file of ours that overrides it)
 OVERRIDDEN: dict[type, dict[str, tuple[str, str]]] = {
     PPOTrainerSync: {
         "__init__": ("(self, config)", "co_rewarding/trainer.py"),
         "_build_replay_buffer": ("(self)", "co_rewarding/trainer.py"),
+        "_init_dataloader": ("(self)", "co_rewarding_ii/trainer.py"),
+        "_init_resource_pool_mgr": ("(self)", "co_rewarding_ii/trainer.py"),
+        "_submit_batch_to_rollout": ("(self, batch)", "co_rewarding_ii/trainer.py"),
+        "on_sample_end": ("(self)", "co_rewarding_ii/trainer.py"),
         "_init_tokenizer": ("(self)", "co_rewarding/trainer.py"),
         "_fetch_one_gen_batch": ("(self)", "co_rewarding/trainer.py and co_rewarding_i/trainer.py"),
-        "_step_once": ("(self, metrics, timing_raw, sample_batch_size)", "co_rewarding/trainer.py"),
+        "_step_once": ("(self, metrics, timing_raw, sample_batch_size)", "co_rewarding/trainer.py, _ii/trainer.py"),
         "_compute_advantage": ("(self, batch, metrics)", "co_rewarding/trainer.py"),
         "_validate": ("(self)", "co_rewarding/trainer.py"),
         "_compute_metrics": ("(self, batch, metrics, timing_raw, global_steps, epoch)", "co_rewarding/trainer.py"),
@@ -50,6 +59,18 @@ OVERRIDDEN: dict[type, dict[str, tuple[str, str]]] = {
         "__init__": ("(self, config, tokenizer, compute_score)", "co_rewarding/reward_manager.py"),
         "run_single": ("(self, data)", "co_rewarding/reward_manager.py"),
     },
+    ActorRolloutRefWorker: {
+        "init_model": ("(self)", "co_rewarding_ii/worker.py"),
+        "save_checkpoint": (
+            "(self, local_path, hdfs_path=None, global_step=0, max_ckpt_to_keep=None)",
+            "co_rewarding_ii/worker.py",
+        ),
+        "load_checkpoint": (
+            "(self, local_path, hdfs_path=None, del_local_after_load=False)",
+            "co_rewarding_ii/worker.py",
+        ),
+    },
+    SingleTurnAgentLoop: {"run": ("(self, sampling_params, priority=0, **kwargs)", "co_rewarding_ii/agent_loop.py")},
     FSDPEngineWithLMHead: {"_build_fsdp_module": ("(self, module)", "co_rewarding/cpu/engine.py")},
 }
 
@@ -76,6 +97,13 @@ CALLED: list[tuple[Callable[..., Any], str, str]] = [
         "(token_level_rewards, response_mask, index, epsilon=1e-06, norm_adv_by_std_in_grpo=True, config=None)",
         "the advantage that co_rewarding/trainer.py writes rewards for",
     ),
+    (
+        ActorRolloutRefWorker.update_weights,
+        "(self, global_steps=None, mode='auto')",
+        "co_rewarding_ii/worker.py",
+    ),
+    (PPOTrainerSync._compute_ref_log_prob, "(self, batch, metrics)", "co_rewarding_ii/trainer.py"),
+    (ReplayBuffer.sample, "(self, global_steps, partition_id, batch_size)", "co_rewarding_ii/trainer.py"),
     (losses.ppo_loss, "(config, model_output, data, dp_group=None)", "tests/test_joint_loss.py"),
 ]
 
@@ -117,6 +145,10 @@ def test_called_function(function: Callable[..., Any], signature: str, ours: str
         ("co_rewarding.reward_manager", "GroupRewardManager", RewardManagerBase),
         ("co_rewarding_i.reward_manager", "CrossViewRewardManager", RewardManagerBase),
         ("co_rewarding.cpu.engine", "FSDPEngineOnCPU", FSDPEngineWithLMHead),
+        ("co_rewarding_ii.trainer", "CoRewardingIITrainer", PPOTrainerSync),
+        ("co_rewarding_ii.worker", "TeacherWorker", ActorRolloutRefWorker),
+        ("co_rewarding_ii.agent_loop", "TeacherAgentLoop", SingleTurnAgentLoop),
+        ("co_rewarding_ii.reward_manager", "TeacherRewardManager", RewardManagerBase),
     ],
 )
 def test_no_override_is_missing_from_the_table(module: str, name: str, base: type) -> None:
@@ -140,9 +172,15 @@ def test_no_override_is_missing_from_the_table(module: str, name: str, base: typ
         assert named == expected, f"{name}.{method} takes {named}, verl calls it with {theirs}"
 
 
-@pytest.mark.parametrize("name", ["GroupRewardTrainer", "CoRewardingITrainer"])
-def test_the_trainers_docstring_lists_its_overrides(name: str) -> None:
-    module = "co_rewarding.trainer" if name == "GroupRewardTrainer" else "co_rewarding_i.trainer"
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [
+        ("co_rewarding.trainer", "GroupRewardTrainer"),
+        ("co_rewarding_i.trainer", "CoRewardingITrainer"),
+        ("co_rewarding_ii.trainer", "CoRewardingIITrainer"),
+    ],
+)
+def test_the_trainers_docstring_lists_its_overrides(module: str, name: str) -> None:
     cls = getattr(importlib.import_module(module), name)
     overrides = {method for method in OVERRIDDEN[PPOTrainerSync] if method in vars(cls)}
     missing = {method for method in overrides if f"`{method}`" not in (cls.__doc__ or "")}
@@ -196,6 +234,38 @@ def test_names_that_the_trainer_reads() -> None:
     assert "_compute_metrics(batch, metrics, self.timing_raw, global_steps=self.global_steps, epoch=" in base
     assert '"raw_prompt"' in inspect.getsource(PPOTrainerSync._fetch_one_gen_batch)
     assert 'batch_dict["uid"]' in inspect.getsource(PPOTrainerSync._fetch_one_gen_batch)
+
+
+def test_where_the_teacher_comes_in() -> None:
+    """What co_rewarding_ii relies on in verl's step, worker and rollout, read from the source."""
+    step = inspect.getsource(PPOTrainerSync._step_once)
+    order = [
+        "replay_buffer.sample(",
+        "on_sample_end()",
+        "_compute_old_log_prob(",
+        "_compute_advantage(",
+        "_update_actor(",
+    ]
+    places = [step.index(name) for name in order]
+    assert places == sorted(places), "the teacher moves and answers in on_sample_end, before anything else of the step"
+    # before that hook the replicas are put to sleep, after the step the student's weights go back
+    assert "sleep_replicas()" in inspect.getsource(PPOTrainerSync.on_sample_end)
+    assert "update_weights(" in inspect.getsource(PPOTrainerSync.on_step_end)
+    fit = inspect.getsource(PPOTrainerSync.fit)
+    assert fit.index("self.on_step_end()") < fit.rindex("self._validate()"), "validation is the student's"
+    # the worker sends what self.actor is
+    sent = inspect.getsource(ActorRolloutRefWorker.update_weights)
+    assert "self.actor.engine.get_per_tensor_param(" in sent
+    assert "self.ref." not in sent
+    assert "self.ref: TrainingWorker" in inspect.getsource(ActorRolloutRefWorker.__init__)
+    # a row says how often and by which loop it is rolled out
+    worker = inspect.getsource(agent_loop_tq)
+    assert 'prompt.pop("__rollout_n__"' in worker
+    assert '"agent_name" not in batch' in worker
+
+
+def test_the_file_that_names_the_last_checkpoint() -> None:
+    assert Path(checkpoint_manager.get_checkpoint_tracker_filename("folder")).name == checkpoint.TRACKER
 
 
 def test_the_replay_buffer_has_a_poll_interval() -> None:

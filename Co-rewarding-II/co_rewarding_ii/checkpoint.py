@@ -9,9 +9,10 @@ global_step_N/teacher/    model_world_size_W_rank_R.pt, huggingface/   the weigh
 from pathlib import Path
 
 from omegaconf import DictConfig
-from verl.utils.checkpoint.checkpoint_manager import find_latest_ckpt_path
 
 from co_rewarding_ii.settings import TeacherSettings
+
+TRACKER = "latest_checkpointed_iteration.txt"  # verl's; importing it from there takes seconds
 
 
 def teacher_dir(actor_dir: str | Path) -> Path:
@@ -29,11 +30,13 @@ def average_file(rank: int, world_size: int) -> str:
 
 def resume_dir(config: DictConfig) -> Path | None:
     """The `global_step_N` folder that a run with this configuration goes on from, None for a fresh start."""
-    mode = config.trainer.resume_mode
-    if mode == "resume_path":
+    if config.trainer.resume_mode == "resume_path":
         return Path(config.trainer.resume_from_path)
-    latest = find_latest_ckpt_path(str(Path(config.trainer.default_local_dir).absolute())) if mode == "auto" else None
-    return None if latest is None else Path(latest)
+    tracker = Path(config.trainer.default_local_dir) / TRACKER
+    if config.trainer.resume_mode != "auto" or not tracker.is_file():
+        return None
+    folder = tracker.parent / f"global_step_{tracker.read_text().strip()}"
+    return folder if folder.is_dir() else None
 
 
 def check_resumable(config: DictConfig, settings: TeacherSettings) -> None:

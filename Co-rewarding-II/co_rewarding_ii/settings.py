@@ -3,7 +3,7 @@
 
 from dataclasses import dataclass
 
-from co_rewarding.ema import DecaySchedule
+from co_rewarding.decay import DecaySchedule
 from co_rewarding.settings import Block
 
 
