@@ -132,7 +132,7 @@ def _refuse_unknown_keys(overrides: Sequence[str], blocks: Sequence[type[Block]]
         key, _, value = override.lstrip("+~").partition("=")
         for block in blocks:
             name = key.removeprefix(f"{block.NAME}.")
-            if name != key and name not in block.keys():
+            if name != key and name not in block.names():
                 try:
                     block.from_mapping({name: value})
                 except ValueError as error:

@@ -24,14 +24,14 @@ class Block:
             ValueError: one line that names the key, the value and what is allowed.
         """
         for key, value in block.items():
-            if key not in cls.keys():
+            if key not in cls.names():
                 raise ValueError(
-                    f"{cls.NAME}.{key}={value!r}: unknown key; known keys are {', '.join(sorted(cls.keys()))}"
+                    f"{cls.NAME}.{key}={value!r}: unknown key; known keys are {', '.join(sorted(cls.names()))}"
                 )
         return cls(**block)
 
     @classmethod
-    def keys(cls) -> set[str]:
+    def names(cls) -> set[str]:
         return {field.name for field in fields(cls)}
 
     def require(self, key: str, types: type | tuple[type, ...], allowed: str, ok: Callable[[Any], bool]) -> None:

@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Starting the shipped run scripts on CPU with a tiny model, killing them, and reading what they left."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from pathlib import Path
+
+import psutil
+import torch
+
+REPO = Path(__file__).resolve().parent.parent
+QUESTIONS, ROLLOUTS, STEPS, TIMEOUT_S = 16, 4, 4, 600
+
+
+def make_toy(folder: Path) -> Path:
+    """data/ and model/ as the quickstart makes them, with fewer questions."""
+    for script, *arguments in (
+        ("make_toy_data.py", "--local_dir", folder / "data", "--num_train", "256", "--num_test", "32"),
+        ("make_toy_model.py", "--data_dir", folder / "data", "--output_dir", folder / "model"),
+    ):
+        subprocess.run([sys.executable, REPO / "scripts" / script, *map(str, arguments)], check=True)
+    return folder
+
+
+def start(tree: str, toy: Path, name: str, *overrides: str, **environment: str) -> subprocess.Popen:
+    """A tree's run script ("I" or "II") with small settings, in the folder of `toy`; its output goes to <name>.log."""
+    settings = {
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "PLATFORM": "cpu",
+        "MODEL_PATH": str(toy / "model"),
+        "TRAIN_FILE": str(toy / "data/train.parquet"),
+        "TRAIN_AUG_FILE": str(toy / "data/train_rephrased.parquet"),
+        "VAL_FILE": str(toy / "data/test.parquet"),
+        "RUN_NAME": name,
+        "TRAIN_BATCH_SIZE": str(QUESTIONS),
+        "NUM_ROLLOUTS": str(ROLLOUTS),
+        "MICRO_BATCH_SIZE": str(QUESTIONS * ROLLOUTS),
+        "MAX_PROMPT_LENGTH": "64",
+        "MAX_RESPONSE_LENGTH": "32",
+        "LEARNING_RATE": "1e-4",
+        "LR_SCHEDULER": "constant",
+        "LR_WARMUP_RATIO": "0",
+        "GPUS_PER_NODE": "1",
+        "LOGGER": "[console,file,tensorboard]",
+        "TEST_FREQ": str(STEPS),
+        "SAVE_FREQ": "2",
+    }
+    script = REPO / f"Co-rewarding-{tree}/run_corewarding-{tree}.sh"
+    with (toy / f"{name}.log").open("ab") as log:
+        return subprocess.Popen(
+            ["bash", script, f"trainer.total_training_steps={STEPS}", *overrides],
+            cwd=toy, env=os.environ | settings | environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+            start_new_session=True,
+        )  # fmt: skip
+
+
+def finish(run: subprocess.Popen, log: Path) -> str:
+    """Wait for the run to end well; its output."""
+    try:
+        code = run.wait(TIMEOUT_S)
+    finally:
+        if run.poll() is None:
+            os.killpg(run.pid, signal.SIGKILL)
+    text = log.read_text(errors="replace")
+    assert code == 0, text[-4000:]
+    return text
+
+
+def kill(run: subprocess.Popen) -> None:
+    """SIGKILL for the run and, since a machine that fails takes all with it, everything that it had started."""
+    processes = psutil.Process(run.pid).children(recursive=True)
+    for process in [psutil.Process(run.pid), *processes]:
+        process.kill()
+    run.wait()
+    psutil.wait_procs(processes, timeout=60)
+
+
+def rows_of(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def metrics_of(run_dir: Path) -> dict[int, dict[str, float]]:
+    """Metrics of each step, a later start over an earlier one."""
+    merged: dict[int, dict[str, float]] = defaultdict(dict)
+    for path in sorted((run_dir / "metrics").glob("*.jsonl")):
+        for row in rows_of(path):
+            merged[row["step"]] |= row["data"]
+    return merged
+
+
+def killed_after_step(step: int, run: subprocess.Popen, run_dir: Path, log: Path) -> None:
+    """Wait until `step` is dumped, kill the run in what comes next, and remove what it cannot remove any more."""
+    shared_memory = set(Path("/dev/shm").iterdir())
+    deadline = time.monotonic() + TIMEOUT_S
+    while not (run_dir / f"rollouts/{step}.jsonl").exists():
+        assert run.poll() is None, log.read_text(errors="replace")[-4000:]
+        assert time.monotonic() < deadline, f"no step {step} in time"
+        time.sleep(0.2)
+    time.sleep(1)  # the dump is small; let it be written whole
+    kill(run)
+    for segment in set(Path("/dev/shm").iterdir()) - shared_memory:
+        segment.unlink(missing_ok=True)
+
+
+def shards_of(folder: Path, stem: str, ranks: int = 1) -> dict[str, torch.Tensor]:
+    """The tensors of verl's checkpoint files `<stem>_world_size_…`, the ranks' shards put together."""
+    parts = [
+        torch.load(folder / f"{stem}_world_size_{ranks}_rank_{rank}.pt", weights_only=False) for rank in range(ranks)
+    ]
+    parts = [part.get("low", part) for part in parts]
+    return {name: torch.cat([getattr(part[name], "_local_tensor", part[name]) for part in parts]) for name in parts[0]}

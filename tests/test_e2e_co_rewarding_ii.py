@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Co-rewarding-II for real: Ray, FSDP2 and vLLM on the CPU, a tiny model, a few steps.
+
+A run that is killed with SIGKILL, the same command again, which goes on from the checkpoint, and a run with two FSDP2
+ranks. Every checkpoint is kept, so that the teacher can be worked out again from the students it followed.
+"""
+
+import re
+import subprocess
+from collections import Counter, defaultdict
+from pathlib import Path
+
+import pytest
+import torch
+from e2e_runs import QUESTIONS, ROLLOUTS, STEPS, finish, killed_after_step, metrics_of, rows_of, shards_of, start
+from safetensors.torch import load_file
+
+pytestmark = pytest.mark.e2e
+
+TEACHER_ROLLOUTS = 6  # another number than the student's, so that they cannot be mixed up unseen
+DECAY_START, DECAY_END = 0.7, 0.9
+SETTINGS = (
+    f"actor_rollout_ref.teacher.n={TEACHER_ROLLOUTS}",
+    f"actor_rollout_ref.teacher.decay_start={DECAY_START}",
+    f"actor_rollout_ref.teacher.decay_end={DECAY_END}",
+    "actor_rollout_ref.teacher.check_log_probs=True",
+    "trainer.val_before_train=False",
+)
+
+
+def begin(toy: Path, name: str, *overrides: str, **environment: str) -> subprocess.Popen:
+    return start("II", toy, name, *SETTINGS, *overrides, **{"SAVE_FREQ": "1", "LEARNING_RATE": "1e-3"} | environment)
+
+
+@pytest.fixture(scope="module")
+def resumed(toy: Path) -> dict:
+    """A run killed in step 4 (after the checkpoint and the dump of step 3), then run again to its end."""
+    run_dir = toy / "runs/co-rewarding/teacher"
+    killed_after_step(3, begin(toy, "teacher"), run_dir, toy / "teacher.log")
+    before = shards_of(run_dir / "checkpoints/global_step_3/teacher", "model")
+    output = finish(begin(toy, "teacher"), toy / "teacher.log")
+    return {"run_dir": run_dir, "output": output, "teacher_of_step_3": before}
+
+
+def decay(step: int) -> float:
+    """Eq. 11 on its own: four steps, k = 0 … 3."""
+    cosine = torch.cos(torch.tensor(torch.pi * (step - 1) / STEPS, dtype=torch.float64)).item()
+    return DECAY_END - (DECAY_END - DECAY_START) / 2 * (1 + cosine)
+
+
+def relative_errors(toy: Path, run_dir: Path, ranks: int) -> list[float]:
+    """‖teacher − teacher worked out‖ / ‖teacher worked out‖ for each step, in float64, from the saved students."""
+    student = load_file(toy / "model/model.safetensors")
+    teacher = {name: value.double() for name, value in student.items()}
+    errors = []
+    for step in range(1, STEPS + 1):
+        # the student that the step begins with, θ_old
+        teacher = {n: decay(step) * t + (1 - decay(step)) * student[n].double() for n, t in teacher.items()}
+        folder = run_dir / f"checkpoints/global_step_{step}"
+        saved, student = shards_of(folder / "teacher", "model", ranks), shards_of(folder / "actor", "model", ranks)
+        off = sum(float((saved[name].double() - value).pow(2).sum()) for name, value in teacher.items())
+        errors.append((off / sum(float(value.pow(2).sum()) for value in teacher.values())) ** 0.5)
+    return errors
+
+
+def test_the_teacher_is_the_average_worked_out_by_hand(toy: Path, resumed: dict) -> None:
+    # the run was killed and resumed between steps 3 and 4, so the last one says that the average survived, and where
+    # the schedule stood
+    errors = relative_errors(toy, resumed["run_dir"], ranks=1)
+    print("relative error of the teacher after each step:", [f"{error:.1e}" for error in errors])
+    assert max(errors) < 1e-6
+    # the direction: after a step the teacher is nearer to the old teacher than to the new student
+    old, new = (shards_of(resumed["run_dir"] / f"checkpoints/global_step_{step}/teacher", "model") for step in (2, 3))
+    student = shards_of(resumed["run_dir"] / "checkpoints/global_step_3/actor", "model")
+
+    def apart(one: dict, other: dict) -> float:
+        return sum(float((one[name] - other[name]).double().pow(2).sum()) for name in one) ** 0.5
+
+    assert 0 < apart(new, old) < apart(new, student)
+    # what the resumed run started from is what the killed one had saved
+    assert all(torch.equal(value, resumed["teacher_of_step_3"][name]) for name, value in new.items())
+
+
+def test_metrics_say_where_the_schedule_stands_and_how_far_apart_they_are(resumed: dict) -> None:
+    metrics = metrics_of(resumed["run_dir"])
+    for step in range(1, STEPS + 1):
+        assert metrics[step]["teacher/decay"] == pytest.approx(decay(step), abs=1e-12)
+        for phase in ("teacher_update", "teacher_sync", "teacher_gen", "gen", "update_weights"):
+            assert metrics[step][f"timing_s/{phase}"] > 0
+    assert metrics[1]["teacher/distance"] == 0.0  # the student has not moved yet
+    folder = resumed["run_dir"] / "checkpoints"
+    # in step 4 the teacher has moved, and the student is still that of checkpoint 3
+    student = shards_of(folder / "global_step_3/actor", "model")
+    teacher = shards_of(folder / "global_step_4/teacher", "model")
+    off = sum(float((student[name] - teacher[name]).double().pow(2).sum()) for name in student)
+    expected = (off / sum(float(value.double().pow(2).sum()) for value in student.values())) ** 0.5
+    assert metrics[4]["teacher/distance"] == pytest.approx(expected, rel=1e-3)
+
+
+def test_vllm_has_the_students_weights_for_the_student_and_the_teachers_for_the_teacher(resumed: dict) -> None:
+    metrics = metrics_of(resumed["run_dir"])
+    gaps = defaultdict(list)
+    for step in range(2, STEPS + 1):
+        gaps["student"].append(metrics[step]["training/rollout_probs_diff_max"])
+        gaps["teacher"].append(metrics[step]["teacher/rollout_probs_diff_max"])
+        # they are different models by now: on the student's tokens their log-probabilities differ visibly
+        assert metrics[step]["actor/kl_loss"] > 1e-3
+    print("largest gap of a token's probability, vLLM against the training engine:", dict(gaps))
+    assert max(gaps["student"]) < 1e-4
+    assert max(gaps["teacher"]) < 1e-4
+
+
+def test_the_teacher_votes_and_the_student_is_rewarded(resumed: dict) -> None:
+    rewards, skipped = [], 0
+    for step in range(1, STEPS + 1):
+        rows = rows_of(resumed["run_dir"] / f"rollouts/{step}.jsonl")
+        groups = Counter((row["question"], row["voter"]) for row in rows)
+        assert Counter(groups.values()) == {ROLLOUTS: QUESTIONS, TEACHER_ROLLOUTS: QUESTIONS}
+        assert all((row["reward"] is None) == (row["voter"] == "teacher") for row in rows)
+        answers = defaultdict(list)
+        for row in rows:
+            boxes = re.findall(r"\\boxed\{([^{}]*)\}", row["response"])
+            assert row["answer"] == (boxes[-1].strip() or None if boxes else None)
+            answers[row["question"], row["voter"]].append(row["answer"])
+        odd = {q for (q, _), group in answers.items() if not all(a is None or a.isdigit() for a in group)}
+        for row in rows:
+            if row["voter"] == "teacher":
+                continue
+            if row["question"] in odd:
+                skipped += 1
+                continue
+            votes = Counter(int(answer) for answer in answers[row["question"], "teacher"] if answer is not None)
+            label = votes.most_common(1)[0][0] if votes else None
+            assert (None if row["label"] is None else int(row["label"])) == label
+            expected = float(label is not None and row["answer"] is not None and int(row["answer"]) == label)
+            assert row["reward"] == expected
+            rewards.append(expected)
+        # what verl trained on are the student's responses alone
+        metrics = metrics_of(resumed["run_dir"])[step]
+        student = [row["reward"] for row in rows if row["voter"] == "student"]
+        assert metrics["critic/score/mean"] == pytest.approx(sum(student) / len(student))
+    assert skipped < len(rewards) / 4
+    assert 0 < sum(rewards) < len(rewards)
+
+
+def test_a_resumed_run_goes_on_where_it_was(resumed: dict) -> None:
+    # steps 1 to 3 stand in the checkpoint of step 3, so the second start does the fourth
+    assert "Steps: 4 planned, 4 done, 1 of them in this run." in resumed["output"]
+    seen = [{row["question"] for row in rows_of(resumed["run_dir"] / f"rollouts/{step}.jsonl")} for step in range(1, 5)]
+    assert sum(map(len, seen)) == len(set().union(*seen))  # no question twice in a quarter of an epoch
+
+
+def test_a_run_without_a_teacher_is_not_resumed_as_one_with_it(toy: Path, resumed: dict) -> None:
+    folder = toy / "runs/co-rewarding/plain/checkpoints"
+    (folder / "global_step_2/actor").mkdir(parents=True)
+    (folder / "latest_checkpointed_iteration.txt").write_text("2")
+    run = begin(toy, "plain")
+    assert run.wait(120) == 2
+    message = (toy / "plain.log").read_text(errors="replace").strip().splitlines()[-1]
+    assert message.startswith("error: trainer.default_local_dir=")
+    assert "restart_from_actor=True" in message
+
+
+def test_two_ranks_keep_the_same_teacher(toy: Path) -> None:
+    run_dir = toy / "runs/co-rewarding/ranks"
+    environment = {"GPUS_PER_NODE": "2", "MICRO_BATCH_SIZE": str(QUESTIONS * ROLLOUTS // 2)}
+    finish(
+        begin(toy, "ranks", "trainer.max_actor_ckpt_to_keep=4", "trainer.test_freq=-1", **environment),
+        toy / "ranks.log",
+    )
+    errors = relative_errors(toy, run_dir, ranks=2)
+    print("relative error of the teacher of two ranks after each step:", [f"{error:.1e}" for error in errors])
+    assert max(errors) < 1e-6
+    for step, metrics in metrics_of(run_dir).items():
+        assert metrics["teacher/rollout_probs_diff_max"] < 1e-4, step
