@@ -1,20 +1,24 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # From nothing to a model that label-free RL made better, on a laptop without a GPU: environment, data, model, training
-# with Co-rewarding-I, a table and a figure.
+# with Co-rewarding-I and then, from the same start, with Co-rewarding-II, a table and a figure.
 #
-#   bash scripts/quickstart.sh                  a tiny model, about 10 minutes after the installation
+#   bash scripts/quickstart.sh                  a tiny model, about 11 minutes after the installation
+#   TREES=I bash scripts/quickstart.sh          Co-rewarding-I alone, 7 minutes
 #   MODEL=smollm2 bash scripts/quickstart.sh    the real SmolLM2-135M-Instruct, a few steps to see the stack at work
 #
-# Variables: MODEL (tiny, smollm2), RUN_NAME, and those of Co-rewarding-I/run_corewarding-I.sh. Arguments are appended
-# to the training command as configuration overrides. Finished parts are kept in data/toy and models/ and not made again.
+# Variables: MODEL (tiny, smollm2), TREES (I, II or "I II"), RUN_NAME, and those of the run scripts. Arguments are
+# appended to the training commands as configuration overrides. Finished parts are kept in data/toy and models/ and not
+# made again.
 set -euo pipefail
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cd "$ROOT"
-[[ ${1:-} == -h || ${1:-} == --help ]] && { sed -n '3,11s/^# \{0,1\}//p' "$0"; exit 0; }
+[[ ${1:-} == -h || ${1:-} == --help ]] && { sed -n '3,13s/^# \{0,1\}//p' "$0"; exit 0; }
 
 MODEL=${MODEL:-tiny}
 case $MODEL in tiny | smollm2) ;; *) echo "error: MODEL=$MODEL: must be tiny or smollm2" >&2; exit 2 ;; esac
+TREES=${TREES:-I II}
+case $TREES in I | II | "I II") ;; *) echo "error: TREES=$TREES: must be I, II or 'I II'" >&2; exit 2 ;; esac
 say() { printf '\n== %s\n' "$*"; }
 
 say "1/4 environment"
@@ -35,38 +39,49 @@ if [[ ! -f $MODEL_PATH/config.json ]]; then
   esac
 fi
 
-say "3/4 Co-rewarding-I (the real Ray, FSDP2 and vLLM, which take about a minute to start)"
-export RUN_NAME=${RUN_NAME:-quickstart_${MODEL}_I} PLATFORM=cpu GPUS_PER_NODE=1 LOGGER="[file,tensorboard]"
+export PLATFORM=cpu GPUS_PER_NODE=1 LOGGER="[file,tensorboard]"
 case $MODEL in
   tiny)
     export TRAIN_BATCH_SIZE=${TRAIN_BATCH_SIZE:-16} NUM_ROLLOUTS=${NUM_ROLLOUTS:-8}
     export LEARNING_RATE=${LEARNING_RATE:-2e-4} LR_SCHEDULER=${LR_SCHEDULER:-constant} LR_WARMUP_RATIO=${LR_WARMUP_RATIO:-0}
     export MAX_PROMPT_LENGTH=64 MAX_RESPONSE_LENGTH=${MAX_RESPONSE_LENGTH:-32}
-    export MICRO_BATCH_SIZE=${MICRO_BATCH_SIZE:-$((2 * TRAIN_BATCH_SIZE * NUM_ROLLOUTS))} # all of them at once
-    STEPS=${STEPS:-12} TEST_FREQ=${TEST_FREQ:-6}
+    export MICRO_BATCH_SIZE=${MICRO_BATCH_SIZE:-$((TRAIN_BATCH_SIZE * NUM_ROLLOUTS))} # a whole view at once
+    STEPS=${STEPS:-8}
     ;;
   smollm2)
     export TRAIN_BATCH_SIZE=${TRAIN_BATCH_SIZE:-8} NUM_ROLLOUTS=${NUM_ROLLOUTS:-4} MICRO_BATCH_SIZE=${MICRO_BATCH_SIZE:-8}
     export LEARNING_RATE=${LEARNING_RATE:-1e-5} MAX_PROMPT_LENGTH=256 MAX_RESPONSE_LENGTH=${MAX_RESPONSE_LENGTH:-64}
-    STEPS=${STEPS:-3} TEST_FREQ=${TEST_FREQ:-3}
+    export TEACHER_NUM_ROLLOUTS=${TEACHER_NUM_ROLLOUTS:-4}
+    STEPS=${STEPS:-3}
     set -- data.val_max_samples=64 actor_rollout_ref.rollout.engine_kwargs.vllm.kv_cache_memory_bytes=$((1 << 30)) "$@"
     ;;
 esac
-export TEST_FREQ SAVE_FREQ=${SAVE_FREQ:-$STEPS}
-run_dir=runs/co-rewarding/$RUN_NAME
-if [[ -d $run_dir ]]; then
-  echo "$run_dir exists: the run goes on from its last checkpoint (choose another RUN_NAME for a new one)"
-fi
-mkdir -p "$run_dir"
-log=$run_dir/train.log
-echo "settings: MODEL_PATH=$MODEL_PATH, $STEPS steps of $TRAIN_BATCH_SIZE questions x 2 views x $NUM_ROLLOUTS rollouts; log: $log"
-# the terminal gets one line a step, the log everything
-if ! bash Co-rewarding-I/run_corewarding-I.sh trainer.total_training_steps="$STEPS" trainer.total_epochs=100 "$@" 2>&1 |
-  tee "$log" | sed -u -n 's/.*\[co-rewarding\] //p'; then
-  echo "error: training failed; the first error in $log:" >&2
-  grep -m1 -n -E '(^error:|Error|Traceback)' "$log" | cut -c1-300 >&2 || tail -n 5 "$log" >&2
-  exit 1
-fi
+export TEST_FREQ=${TEST_FREQ:-$STEPS} SAVE_FREQ=${SAVE_FREQ:-$STEPS}
+
+name=${RUN_NAME:-quickstart_$MODEL}
+run_dirs=()
+for tree in $TREES; do
+  say "3/4 Co-rewarding-$tree (the real Ray, FSDP2 and vLLM, which take about a minute to start)"
+  export RUN_NAME=${name}_$tree
+  overrides=("trainer.total_training_steps=$STEPS" trainer.total_epochs=100)
+  # a run of a few steps needs a teacher that moves faster than the paper's
+  [[ $tree == I ]] || overrides+=(actor_rollout_ref.teacher.start_share=0.1)
+  run_dir=runs/co-rewarding/$RUN_NAME
+  run_dirs+=("$run_dir")
+  if [[ -d $run_dir ]]; then
+    echo "$run_dir exists: the run goes on from its last checkpoint (choose another RUN_NAME for a new one)"
+  fi
+  mkdir -p "$run_dir"
+  log=$run_dir/train.log
+  echo "settings: MODEL_PATH=$MODEL_PATH, $STEPS steps of $TRAIN_BATCH_SIZE questions, $NUM_ROLLOUTS rollouts of each; log: $log"
+  # the terminal gets one line a step, the log everything
+  if ! bash "Co-rewarding-$tree/run_corewarding-$tree.sh" "${overrides[@]}" "$@" 2>&1 |
+    tee "$log" | sed -u -n 's/.*\[co-rewarding\] //p'; then
+    echo "error: training failed; the first error in $log:" >&2
+    grep -m1 -n -E '(^error:|Error|Traceback)' "$log" | cut -c1-300 >&2 || tail -n 5 "$log" >&2
+    exit 1
+  fi
+done
 
 say "4/4 result"
-python scripts/summarize_run.py "$run_dir"
+python scripts/summarize_run.py "${run_dirs[@]}" --figure "${run_dirs[0]}/curves.png"

@@ -1,0 +1,95 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Inspect one data file, or a file of questions and the file of their rephrasings: schema, lengths, pairs, samples.
+
+Exit status: 0 without problems, 1 with problems (what training refuses), 2 for a file that cannot be read.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from co_rewarding.data.inspection import draw_samples, inspect_file, inspect_pair
+from co_rewarding.data.inspection_page import as_json, as_page, as_text
+from co_rewarding.data.schema import read_rows
+
+BATCH = 1000  # prompts between two lines of progress
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="a parquet file, and its rephrased twin")
+    parser.add_argument("--tokenizer", help="folder or hub id; without it lengths are in characters only")
+    parser.add_argument("--max_prompt_length", type=int, default=512, help="in tokens, as in training (default 512)")
+    parser.add_argument("--num_samples", type=int, default=5, help="random rows to show side by side (default 5)")
+    parser.add_argument("--seed", type=int, default=0, help="chooses the samples (default 0)")
+    parser.add_argument("--html", type=Path, metavar="OUT.html", help="also write the report as a page")
+    parser.add_argument("--json", type=Path, metavar="OUT.json", help="also write the findings with all their rows")
+    args = parser.parse_args(arguments)
+    if len(args.files) > 2:
+        parser.error(f"{len(args.files)} files: name one, or two that pair up")
+    if args.num_samples < 0:
+        parser.error(f"--num_samples {args.num_samples}: must not be negative")
+    if args.max_prompt_length < 1:
+        parser.error(f"--max_prompt_length {args.max_prompt_length}: must be at least 1")
+
+    try:
+        files = [read_rows(path) for path in args.files]
+        count_tokens = token_counter(args.tokenizer) if args.tokenizer else None
+        reports = [
+            inspect_file(str(path), rows, count_tokens, args.max_prompt_length)
+            for path, rows in zip(args.files, files, strict=True)
+        ]
+        pair = inspect_pair(files[0], files[1], (str(args.files[0]), str(args.files[1]))) if len(files) == 2 else None
+        samples = draw_samples(files, args.num_samples, args.seed)
+        print(as_text(reports, pair, samples))
+        if args.html:
+            args.html.parent.mkdir(parents=True, exist_ok=True)
+            args.html.write_text(as_page(reports, pair, samples), encoding="utf-8")
+            print(f"\npage: {args.html}")
+        if args.json:
+            args.json.parent.mkdir(parents=True, exist_ok=True)
+            args.json.write_text(as_json(reports, pair), encoding="utf-8")
+            print(f"findings: {args.json}")
+    except (OSError, ValueError) as error:
+        parser.exit(2, f"error: {error}\n")
+    findings = [finding for report in [*reports, *([pair] if pair else [])] for finding in report.findings]
+    return int(any(finding.is_problem for finding in findings))
+
+
+def token_counter(name: str) -> Callable[[list[list[dict[str, str]]]], list[int]]:
+    """Tokens of a prompt through the chat template, with the opening of the answer, as training counts them.
+
+    Raises:
+        ValueError: one line; no such tokenizer, it has no chat template, or the template refuses a prompt.
+    """
+    from jinja2 import TemplateError  # both slow to import, and needed with --tokenizer only
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(name)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"--tokenizer {name}: cannot be loaded ({str(error).strip().splitlines()[0]})") from error
+    if not tokenizer.chat_template:
+        raise ValueError(f"--tokenizer {name}: has no chat template; use the one of the model to be trained")
+
+    def count(prompts: list[list[dict[str, str]]]) -> list[int]:
+        lengths: list[int] = []
+        for start in range(0, len(prompts), BATCH):
+            batch = prompts[start : start + BATCH]
+            try:
+                texts = tokenizer.apply_chat_template(batch, add_generation_prompt=True, tokenize=False)
+            except TemplateError as error:
+                raise ValueError(f"--tokenizer {name}: its chat template refuses a prompt ({error})") from error
+            lengths += map(len, tokenizer(texts, add_special_tokens=False)["input_ids"])
+            print(f"tokens counted: {len(lengths):,} of {len(prompts):,} prompts", file=sys.stderr, flush=True)
+        return lengths
+
+    return count
+
+
+if __name__ == "__main__":
+    sys.exit(main())
