@@ -29,7 +29,9 @@ SETTINGS = (
 
 
 def begin(toy: Path, name: str, *overrides: str, **environment: str) -> subprocess.Popen:
-    return start("II", toy, name, *SETTINGS, *overrides, **{"SAVE_FREQ": "1", "LEARNING_RATE": "1e-3"} | environment)
+    # micro-batches divide the student's 16 x 4 sequences and the teacher's 16 x 6
+    settings = {"SAVE_FREQ": "1", "LEARNING_RATE": "1e-3", "MICRO_BATCH_SIZE": "32"}
+    return start("II", toy, name, *SETTINGS, *overrides, **settings | environment)
 
 
 @pytest.fixture(scope="module")
@@ -163,7 +165,7 @@ def test_a_run_without_a_teacher_is_not_resumed_as_one_with_it(toy: Path, resume
 
 def test_two_ranks_keep_the_same_teacher(toy: Path) -> None:
     run_dir = toy / "runs/co-rewarding/ranks"
-    environment = {"GPUS_PER_NODE": "2", "MICRO_BATCH_SIZE": str(QUESTIONS * ROLLOUTS // 2)}
+    environment = {"GPUS_PER_NODE": "2", "MICRO_BATCH_SIZE": "16"}
     finish(
         begin(toy, "ranks", "trainer.max_actor_ckpt_to_keep=4", "trainer.test_freq=-1", **environment),
         toy / "ranks.log",

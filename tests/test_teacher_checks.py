@@ -86,6 +86,18 @@ def test_a_schedule_that_cannot_be_is_refused_with_the_blocks_name(config: DictC
         check_teacher(config)
 
 
+def test_log_probs_of_the_teacher_need_whole_micro_batches(config: DictConfig) -> None:
+    # 128 questions x 6 rollouts on 4 devices: 192 each
+    settings = config.actor_rollout_ref
+    settings.teacher.n, settings.teacher.check_log_probs = 6, True
+    config.trainer.n_gpus_per_node, config.data.train_batch_size = 4, 128
+    settings.ref.log_prob_micro_batch_size_per_gpu = 64
+    check_teacher(config)
+    settings.ref.log_prob_micro_batch_size_per_gpu = 128
+    with pytest.raises(ValueError, match=r"check_log_probs=True: the teacher's 768 sequences"):
+        check_teacher(config)
+
+
 def checkpoint(config: DictConfig, step: int, *parts: str) -> None:
     folder = Path(config.trainer.default_local_dir)
     for part in parts:

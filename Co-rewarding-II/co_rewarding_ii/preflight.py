@@ -40,4 +40,13 @@ def check_teacher(config: DictConfig) -> None:
             f"actor_rollout_ref.rollout.agent.agent_loop_config_path={own_loops}: must be null, the teacher's rollouts "
             "use it"
         )
+    if settings.check_log_probs and not actor.use_dynamic_bsz:
+        devices = config.trainer.nnodes * config.trainer.n_gpus_per_node
+        sequences, micro = config.data.train_batch_size * settings.n, ref.log_prob_micro_batch_size_per_gpu
+        if sequences % (devices * micro):
+            raise ValueError(
+                f"{settings.NAME}.check_log_probs=True: the teacher's {sequences} sequences a step do not divide into "
+                f"micro-batches of {micro} on {devices} devices "
+                "(actor_rollout_ref.ref.log_prob_micro_batch_size_per_gpu)"
+            )
     check_resumable(config, settings)
