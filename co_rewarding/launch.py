@@ -51,9 +51,11 @@ def launch(config: DictConfig, trainer: str, checks: Sequence[Callable[[DictConf
         _size_engine(config)
         # imported after our own checks: it takes seconds, and a typing error should be told at once
         from verl.trainer.main_ppo import run_ppo
+        from verl.trainer.ppo.reward import resolve_reward_manager_cls
         from verl.trainer.ppo.utils import need_critic, need_reference_policy
         from verl.utils.config import validate_config
 
+        resolve_reward_manager_cls(config).check(config.co_rewarding.method)
         validate_config(config, need_reference_policy(config), need_critic(config))
         OmegaConf.resolve(config.ray_kwargs)  # verl hands these to Ray with interpolations unresolved
     except (AssertionError, ValueError) as error:
@@ -87,6 +89,10 @@ def report_steps(trainer: Any) -> None:
     """
     planned, done = trainer.total_training_steps, trainer.global_steps - 1
     if trainer.config.trainer.get("val_only", False):
+        return
+    if trainer.stopped_early_after is not None:
+        planned = trainer.stopped_early_after
+        print(f"Steps: {planned} planned, {done} done, stopped early on purpose (co_rewarding.early_stop_after).")
         return
     print(f"Steps: {planned} planned, {done} done, {trainer.steps_done} of them in this run.", flush=True)
     if done != planned:

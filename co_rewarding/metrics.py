@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a step's votes and rewards amount to, as numbers named like paths (METHODS.md "Signs of collapse").
 
-All are shares between 0 and 1. Groups are (question, view) with at least one row that is trained on.
+All are shares between 0 and 1, but reward/mean where rewards are something else (self_certainty, entropy: nats), and
+then there is no reward/accuracy. Groups are (question, view) with at least one row that is trained on.
 
     label/share         groups with a label / groups
     label/missing       groups whose voting group has no rollout / groups
@@ -116,7 +117,8 @@ def _metrics_of(
     _put(metrics, "answer/share", [row.answer is not None for row, _, _ in student])
     _put(metrics, "answer/accuracy", [r(truth, row.answer, same) for row, _, truth in with_truth])
     _put(metrics, "reward/mean", [reward for _, reward, _ in student if reward is not None])
-    _put(metrics, "reward/accuracy", [reward == r(truth, row.answer, same) for row, reward, truth in with_truth])
+    if all(reward in (0.0, 1.0, None) for _, reward, _ in student):  # not the nats of self_certainty and entropy
+        _put(metrics, "reward/accuracy", [reward == r(truth, row.answer, same) for row, reward, truth in with_truth])
     return metrics
 
 

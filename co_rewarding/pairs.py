@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 MAX_NAMED = 3  # rows named in a message
+PAIR_COLUMNS = ("extra_info.index", "reward_model.ground_truth")  # all that check_pairs reads of a row
 
 
 def as_paths(files: str | Sequence[str]) -> list[str]:

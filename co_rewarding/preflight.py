@@ -16,6 +16,7 @@ import pyarrow
 import pyarrow.parquet
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
+from co_rewarding.methods import METHODS
 from co_rewarding.pairs import MAX_NAMED, as_paths, check_pairs, ground_truth
 from co_rewarding.settings import Settings
 
@@ -39,6 +40,7 @@ def check_config(config: DictConfig) -> None:
         check_settings,
         check_legacy_keys,
         check_missing,
+        check_views,
         check_fixed_choices,
         check_numbers,
         check_group_size,
@@ -62,11 +64,28 @@ def check_missing(config: DictConfig) -> None:
         if OmegaConf.is_missing(parent, name):
             raise ValueError(f"{key} is not set; set it in the run script or append {key}=… to the command")
         value = parent[name]
+        if name == "train_aug_files" and value is None:
+            continue  # asked for by check_views, if the method needs it
         paths = value if isinstance(value, ListConfig) and name != "path" else [value]
         if not paths or not all(isinstance(path, str) and path for path in paths):
             raise ValueError(
                 f"{key}={value}: must be a path; set it in the run script or append {key}=… to the command"
             )
+
+
+def check_views(config: DictConfig) -> None:
+    """Two wordings for the methods that need them, and for no other."""
+    method, files = METHODS[config.co_rewarding.method], OmegaConf.select(config, "data.train_aug_files")
+    if method.needs_both_views and not files:
+        raise ValueError(
+            f"data.train_aug_files={files}: {method.name} needs the rephrased questions; give their parquet file "
+            "(TRAIN_AUG_FILE in the run script)"
+        )
+    if files and not method.needs_both_views:
+        raise ValueError(
+            f"data.train_aug_files={files}: {method.name} asks each question in one wording; set it to null "
+            "(for a baseline on the rephrased questions give their file as data.train_files)"
+        )
 
 
 def check_settings(config: DictConfig) -> None:
@@ -87,6 +106,7 @@ def check_fixed_choices(config: DictConfig) -> None:
         "trainer.use_v1": (True, "the group reward is built on verl's V1 trainer"),
         "trainer.v1.trainer_mode": ("sync", "votes need whole groups of one policy; only sync is supported"),
         "algorithm.adv_estimator": ("grpo", "rewards are made for group advantages"),
+        "actor_rollout_ref.model.use_fused_kernels": (False, "token statistics need the logits, which it never makes"),
         "algorithm.filter_groups.enable": (False, "it filters before the vote, when every reward is still 0"),
         "reward.reward_model.enable": (False, "the reward is a vote, a reward model would be ignored"),
         "reward.custom_reward_function.path": (None, "the reward is a vote, a reward function would be ignored"),
@@ -96,6 +116,13 @@ def check_fixed_choices(config: DictConfig) -> None:
         found = OmegaConf.select(config, key)
         if found != value:
             raise ValueError(f"{key}={found!r}: must be {value!r}, because {why}")
+    if METHODS[config.co_rewarding.method].needs_logits and OmegaConf.select(
+        config, "algorithm.rollout_correction.bypass_mode"
+    ):
+        raise ValueError(
+            f"algorithm.rollout_correction.bypass_mode=True: {config.co_rewarding.method} needs the pass of the old "
+            "log-probabilities, which it leaves out; set it to False"
+        )
     if config.actor_rollout_ref.actor.strategy != "fsdp2":
         raise ValueError(
             f"actor_rollout_ref.actor.strategy={config.actor_rollout_ref.actor.strategy!r}: must be 'fsdp2', the only "
@@ -185,7 +212,8 @@ def check_batch_sizes(config: DictConfig) -> None:
             f"actor_rollout_ref.rollout.tensor_model_parallel_size={parallel}: must divide the {devices} devices of "
             f"trainer.nnodes={config.trainer.nnodes} x trainer.n_gpus_per_node={config.trainer.n_gpus_per_node}"
         )
-    views = 2 if OmegaConf.select(config, "data.train_aug_files") else 1
+    one_direction = OmegaConf.select(config, "actor_rollout_ref.teacher.one_direction")
+    views = 2 if METHODS[config.co_rewarding.method].needs_both_views and not one_direction else 1
     sequences = mini * views * rollout.n
     if sequences % devices:
         raise ValueError(
@@ -246,7 +274,10 @@ def read_rows(key: str, path: str) -> list[dict[str, Any]]:
     """
     file = Path(path).expanduser()
     if not file.is_file():
-        raise ValueError(f"{key}={path}: no such file (looked for {file.absolute()})")
+        raise ValueError(
+            f"{key}={path}: no such file (looked for {file.absolute()}); data/README.md says how to make or get the "
+            "files"
+        )
     if file.suffix != ".parquet":
         raise ValueError(
             f"{key}={path}: the name must end in .parquet, by which verl knows the format; rename the file"

@@ -22,23 +22,31 @@ from co_rewarding.settings import Settings
 
 
 class GroupRewardManager(RewardManagerBase, ABC):
-    """Base of the trees' reward managers; a subclass names its `method`, one of `co_rewarding.methods.METHODS`."""
+    """Base of the reward managers; a subclass names the methods that it is for (`co_rewarding.methods`)."""
 
-    method: ClassVar[str]
+    methods: ClassVar[tuple[str, ...]]
 
     def __init__(self, config: Any, tokenizer: Any, compute_score: Any = None, **_verl_reward_model: Any):
         super().__init__(config, tokenizer, compute_score)
         self.settings = Settings.from_mapping(config.co_rewarding)
+        self.check(self.settings.method)
+        self.method = METHODS[self.settings.method]
         self.equivalence = Equivalence(
             mode=self.settings.equivalence,
             timeout_s=self.settings.verify_timeout_s,
             workers=self.settings.verify_workers,
         )
 
-    def score_groups(self, rollouts: Sequence[Rollout]) -> Scores:
+    @classmethod
+    def check(cls, method: str) -> None:
+        """Raises: ValueError, the method is not one of this reward manager's."""
+        if method not in cls.methods:
+            raise ValueError(f"co_rewarding.method={method}: must be one of {', '.join(cls.methods)} here")
+
+    def score_groups(self, rollouts: Sequence[Rollout], step: int) -> Scores:
         """Labels and rewards of all rollouts of a step, in their order (see `co_rewarding.rewards`)."""
         return consensus_rewards(
-            rollouts, METHODS[self.method], same=self.equivalence.same, min_agreement=self.settings.min_agreement
+            rollouts, self.method, same=self.equivalence.same, min_agreement=self.settings.min_agreement
         )
 
     def failures(self) -> dict[str, int]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields
 from typing import Any, ClassVar, TypeVar
 
 from co_rewarding.equivalence import MODES
+from co_rewarding.methods import METHODS
 
 B = TypeVar("B", bound="Block")
 
@@ -47,16 +48,24 @@ class Settings(Block):
 
     NAME = "co_rewarding"
 
+    method: str = "co_rewarding_I"  # one of co_rewarding.methods
     min_agreement: float = 0.0  # 0–1, share of a group's rollouts that a label needs; 0 = any plurality (paper)
     equivalence: str = "math"  # when two answers are one vote: math (math-verify), string (normalised), exact
     verify_timeout_s: float = 5.0  # > 0, CPU time that one comparison of two answers may take
     verify_workers: int = 1  # >= 1, processes that compare answers
     poll_interval_s: float = 2.0  # > 0, how often the replay buffer looks for finished rollouts
+    seed: int = 0  # of the control `random`
+    watch_window: int = 5  # >= 2, steps over which signs of collapse are looked for (co_rewarding.watch)
+    early_stop_after: int = 0  # >= 0, steps in a row with such a sign after which a run ends; 0: only warn
 
     def __post_init__(self) -> None:
         number = (int, float)
+        self.require("method", str, "one of " + ", ".join(METHODS), METHODS.__contains__)
         self.require("min_agreement", number, "a share from 0 to 1", lambda share: 0.0 <= share <= 1.0)
         self.require("equivalence", str, "one of " + ", ".join(MODES), MODES.__contains__)
         self.require("verify_timeout_s", number, "seconds above 0", lambda seconds: 0 < seconds < float("inf"))
         self.require("verify_workers", int, "a whole number from 1", lambda count: count >= 1)
         self.require("poll_interval_s", number, "seconds above 0", lambda seconds: 0 < seconds < float("inf"))
+        self.require("seed", int, "a whole number", lambda _: True)
+        self.require("watch_window", int, "a whole number of steps from 2", lambda steps: steps >= 2)
+        self.require("early_stop_after", int, "a whole number of steps, 0 for never", lambda steps: steps >= 0)

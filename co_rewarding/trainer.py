@@ -4,8 +4,8 @@
 One step, as verl runs it, with what is ours marked *:
 
     dataloader → * tag rows with question and view, hide the ground truth → agent loop + vLLM → responses
-    → old log-probs, reference log-probs → * answers → vote → label → reward → GRPO advantage inside each
-    (question, view) group → KL, update
+    → old log-probs * with token statistics, reference log-probs → * answers → vote → label → reward → GRPO advantage
+    inside each (question, view) group → KL, update → * look for signs of collapse
 
 The vote sits in front of verl's advantage and not in its reward loop, because that one sees a single response at a
 time. Axes: N rows of a batch, P questions, V views, G rollouts of one question in one view, T response tokens.
@@ -15,7 +15,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import transfer_queue as tq
 from omegaconf import DictConfig, open_dict
@@ -23,14 +23,20 @@ from tensordict import TensorDict
 from transfer_queue import KVBatchMeta
 from verl.trainer.ppo.reward import resolve_reward_manager_cls
 from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
+from verl.workers.utils.padding import response_from_nested
 
 from co_rewarding import batch_io
 from co_rewarding.answers import extract_answer
-from co_rewarding.methods import Voter
+from co_rewarding.baselines.engine import asked_for
+from co_rewarding.collapse import LabelHistory, collapse_metrics
+from co_rewarding.logits import response_means
+from co_rewarding.methods import METHODS, VIEWS, Voter
 from co_rewarding.metrics import group_metrics
 from co_rewarding.rewards import Rollout
 from co_rewarding.settings import Settings
+from co_rewarding.watch import Watch
 
+STATE_FILE = "co_rewarding.json"  # in a checkpoint's folder
 PROGRESS = "[co-rewarding]"  # starts every line of progress, so that a script can pick them out of Ray's output
 
 
@@ -51,25 +57,35 @@ class GroupRewardTrainer(PPOTrainerSync):
 
     | method | why |
     |---|---|
-    | `__init__` | `ppo_mini_batch_size` counts questions; verl's counts prompts, of which a question has one a view |
+    | `__init__` | `ppo_mini_batch_size` counts questions; verl's counts prompts, of which a question may have two |
     | `_build_replay_buffer` | how often it polls is a setting |
     | `_init_tokenizer` | the reward manager needs the tokenizer and is made right after it |
     | `_fetch_one_gen_batch` | rows get question and view; the ground truth moves out of the reward loop's reach |
-    | `_step_once` | a batch of questions is V times as many prompts |
+    | `_step_once` | a batch of questions may be twice as many prompts; signs of collapse are told |
+    | `_compute_old_log_prob` | that pass also says how sure the policy was of each token |
     | `_compute_advantage` | rewards of whole groups are written before the advantage is computed |
     | `_log_rollout_data` | the dump says what was rewarded and why |
     | `_validate`, `_compute_metrics` | a readable line of progress a step, beside what the loggers write |
+    | `_save_checkpoint`, `_load_checkpoint` | what was seen of the run so far belongs to it; see co_rewarding.watch |
+    | `on_step_end` | a run may end early |
     """
-
-    views: ClassVar[tuple[str, ...]] = ("original",)
 
     def __init__(self, config: DictConfig):
         self.settings = Settings.from_mapping(config.co_rewarding)
+        self.method = METHODS[self.settings.method]
         with open_dict(config):
-            config.actor_rollout_ref.actor.ppo_mini_batch_size *= len(self.views)
+            config.actor_rollout_ref.actor.ppo_mini_batch_size *= self.prompts_per_question
         super().__init__(config)
         self.steps_done = 0
+        self.stopped_early_after: int | None = None  # steps that were planned, of a run that ended early
+        self.watch = Watch(self.settings.watch_window, self.settings.early_stop_after)
+        self.label_history = LabelHistory()
         self._dump_rows: list[dict[str, Any]] = []
+
+    @property
+    def prompts_per_question(self) -> int:
+        """Prompts of a question that the policy answers and is trained on: one a view."""
+        return 2 if self.method.needs_both_views else 1
 
     def _build_replay_buffer(self) -> Any:
         buffer = super()._build_replay_buffer()
@@ -84,12 +100,19 @@ class GroupRewardTrainer(PPOTrainerSync):
         batch = batch_io.hide_ground_truth(super()._fetch_one_gen_batch())
         questions = [str(index) for index in batch_io.column(batch, "index")]
         batch = batch_io.with_column(batch, batch_io.QUESTION, questions.__getitem__)
-        return batch_io.with_column(batch, batch_io.VIEW, lambda _: self.views[0])
+        return batch_io.with_column(batch, batch_io.VIEW, lambda _: VIEWS[0])
 
     def _step_once(self, metrics: dict, timing_raw: dict, sample_batch_size: int) -> KVBatchMeta:
-        batch = super()._step_once(metrics, timing_raw, sample_batch_size * len(self.views))
+        batch = super()._step_once(metrics, timing_raw, sample_batch_size * self.prompts_per_question)
         self.steps_done += 1
+        for alarm in self.watch.observe(self.global_steps, metrics):
+            if alarm.new:
+                print(f"{PROGRESS} WARNING step {self.global_steps}: {alarm}", flush=True)
         return batch
+
+    def _compute_old_log_prob(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
+        with asked_for(batch.extra_info):
+            return super()._compute_old_log_prob(batch, metrics)
 
     def _compute_advantage(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
         metrics.update(self._assign_rewards(batch))
@@ -102,8 +125,13 @@ class GroupRewardTrainer(PPOTrainerSync):
         trained = self._read_responses(keys, batch.partition_id, voter="student")
         responses = trained + self._voters_beside_the_policy()
         rollouts_N = [response.rollout for response in responses]
-        scores = self.reward_manager.score_groups(rollouts_N)
-        rewards = batch_io.reward_tensor(scores.rewards[: len(trained)], [response.length for response in trained])
+        truths_N = [response.ground_truth for response in responses]
+        scores = self.reward_manager.score_groups(
+            rollouts_N, step=self.global_steps, **self._asked_by_the_method(trained, batch.partition_id, truths_N)
+        )
+        # a response without tokens may have no reward; it has no place for one either
+        rewards_N = [0.0 if reward is None else reward for reward in scores.rewards[: len(trained)]]
+        rewards = batch_io.reward_tensor(rewards_N, [response.length for response in trained])
         tq.kv_batch_put(
             keys=[response.key for response in trained],
             partition_id=batch.partition_id,
@@ -124,9 +152,40 @@ class GroupRewardTrainer(PPOTrainerSync):
             }
             for response, label, reward in zip(responses, scores.labels, scores.rewards, strict=True)
         ]
-        truths_N = [response.ground_truth for response in responses]
-        metrics = group_metrics(rollouts_N, scores, truths_N, same=self.reward_manager.equivalence.same)
+        same = self.reward_manager.equivalence.same
+        metrics = group_metrics(rollouts_N, scores, truths_N, same)
+        metrics |= collapse_metrics(
+            rollouts_N,
+            scores,
+            [response.text for response in responses],
+            [response.length for response in responses],
+            self.config.data.max_response_length,
+            same,
+            self.label_history,
+        )
         return metrics | self.reward_manager.failures()
+
+    def _asked_by_the_method(self, trained: Sequence[Response], partition_id: str, truths_N: Sequence[str]) -> dict:
+        """What a method's reward may read beside the answers: ground truths only if it is supervised, and so named."""
+        if self.method.needs_labels:
+            return {"ground_truths": truths_N}
+        if self.method.needs_logits:
+            return {"statistics": self._response_statistics([response.key for response in trained], partition_id)}
+        return {}
+
+    def _response_statistics(self, keys: Sequence[str], partition_id: str) -> list[float | None]:
+        """Mean of the method's token statistic over each response (co_rewarding.logits)."""
+        column = self.method.name
+        data = tq.kv_batch_get(keys=keys, partition_id=partition_id, select_fields=[column, "response_mask"])
+        if column not in data.keys():  # noqa: SIM118 - a TensorDict iterates over rows
+            raise ValueError(
+                f"co_rewarding.method={column}: the engine gave no such column for trainer.device="
+                f"{self.config.trainer.device}; see actor_rollout_ref.model.external_lib"
+            )
+        statistic_N_T = data[column]
+        if column != "entropy":  # verl cuts its own column to the response; ours is still as long as the sequence
+            statistic_N_T = response_from_nested(statistic_N_T, data["response_mask"])
+        return response_means(statistic_N_T, data["response_mask"], column)
 
     def _voters_beside_the_policy(self) -> list[Response]:
         """Responses that vote and are never trained on. Here none: the policy's own rollouts are all that there is."""
@@ -156,6 +215,44 @@ class GroupRewardTrainer(PPOTrainerSync):
                 keys, texts_N, data["responses"].offsets().diff().tolist(), *columns, strict=True
             )
         ]
+
+    def on_step_end(self) -> None:
+        super().on_step_end()
+        if self.watch.should_stop:
+            good = self.watch.good_until
+            print(
+                f"{PROGRESS} stopping early at step {self.global_steps}: signs of collapse for "
+                f"{self.settings.early_stop_after} steps; step {good} was the last without",
+                flush=True,
+            )
+            self.stopped_early_after = self.total_training_steps
+            self.total_training_steps = self.global_steps  # verl's loop ends with this step
+
+    def _save_checkpoint(self) -> None:
+        if not self.watch.may_save:
+            print(f"{PROGRESS} step {self.global_steps}: not saved, the run shows signs of collapse", flush=True)
+            return
+        path = Path(self.config.trainer.default_local_dir) / f"global_step_{self.global_steps}" / STATE_FILE
+        path.parent.mkdir(parents=True, exist_ok=True)
+        state = {"labels": self.label_history.state_dict(), "watch": self.watch.state_dict()}
+        path.write_text(json.dumps(state, ensure_ascii=False), encoding="utf-8")
+        super()._save_checkpoint()  # last, because it ends by naming this checkpoint the one to resume from
+
+    def _load_checkpoint(self) -> None:
+        super()._load_checkpoint()
+        if self.global_steps == 0:
+            return
+        folder = (
+            Path(self.config.trainer.resume_from_path)
+            if self.config.trainer.resume_mode == "resume_path"
+            else Path(self.config.trainer.default_local_dir) / f"global_step_{self.global_steps}"
+        )
+        if not (folder / STATE_FILE).is_file():
+            print(f"{PROGRESS} {folder} has no {STATE_FILE}: signs of collapse are looked for from here on", flush=True)
+            return
+        state = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
+        self.label_history.load_state_dict(state["labels"])
+        self.watch.load_state_dict(state["watch"])
 
     def _validate(self) -> dict[str, float]:
         metrics = super()._validate()

@@ -28,7 +28,7 @@ def make_toy(folder: Path) -> Path:
 
 
 def start(tree: str, toy: Path, name: str, *overrides: str, **environment: str) -> subprocess.Popen:
-    """A tree's run script ("I" or "II") with small settings, in the folder of `toy`; its output goes to <name>.log."""
+    """A run script (I, II, III or baseline) with small settings, in the folder of `toy`; its output goes to a log."""
     settings = {
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "PLATFORM": "cpu",
@@ -50,7 +50,8 @@ def start(tree: str, toy: Path, name: str, *overrides: str, **environment: str) 
         "TEST_FREQ": str(STEPS),
         "SAVE_FREQ": "2",
     }
-    script = REPO / f"Co-rewarding-{tree}/run_corewarding-{tree}.sh"
+    folder = {"baseline": "scripts", "III": "Co-rewarding-II"}.get(tree, f"Co-rewarding-{tree}")
+    script = REPO / folder / ("run_baseline.sh" if tree == "baseline" else f"run_corewarding-{tree}.sh")
     with (toy / f"{name}.log").open("ab") as log:
         return subprocess.Popen(
             ["bash", script, f"trainer.total_training_steps={STEPS}", *overrides],

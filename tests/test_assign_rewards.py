@@ -14,6 +14,8 @@ from verl.utils import tensordict_utils as tu
 
 import co_rewarding.trainer
 from co_rewarding import batch_io
+from co_rewarding.collapse import LabelHistory
+from co_rewarding.methods import METHODS
 from co_rewarding.toy.tiny_model import build_tokenizer
 from co_rewarding_i.reward_manager import CrossViewRewardManager
 from co_rewarding_i.trainer import CoRewardingITrainer
@@ -63,7 +65,7 @@ def tokenizer():
 @pytest.fixture
 def step(monkeypatch: pytest.MonkeyPatch, tokenizer):
     """A function that runs the trainer's `_assign_rewards` on the rows above and returns queue, metrics, trainer."""
-    config = OmegaConf.create({"co_rewarding": {"equivalence": "string"}})
+    config = OmegaConf.create({"co_rewarding": {"equivalence": "string"}, "data": {"max_response_length": 16}})
 
     def run(truths: dict[str, str] = TRUTHS, without: tuple[str, ...] = (), padding: int = 0):
         queue = DictionaryQueue()
@@ -90,7 +92,8 @@ def step(monkeypatch: pytest.MonkeyPatch, tokenizer):
             keys.append(key)
             tags.append({"is_padding": True})
         trainer = object.__new__(CoRewardingITrainer)  # nothing of verl is started
-        trainer.tokenizer, trainer.global_steps = tokenizer, 3
+        trainer.tokenizer, trainer.global_steps, trainer.config = tokenizer, 3, config
+        trainer.method, trainer.label_history = METHODS["co_rewarding_I"], LabelHistory()
         trainer.reward_manager = CrossViewRewardManager(config, tokenizer)
         # verl's load balancing shuffles the rows: give them in reverse
         batch = SimpleNamespace(keys=keys[::-1], tags=tags[::-1], partition_id="train")

@@ -19,8 +19,10 @@ from co_rewarding.settings import Settings
 from co_rewarding_ii.settings import TeacherSettings
 
 REPO = Path(__file__).resolve().parent.parent
-SCRIPTS = sorted(REPO.glob("Co-rewarding-*/run_*.sh"))
-TREE_YAMLS = sorted(REPO.glob("Co-rewarding-*/*/config/*.yaml"))
+SCRIPTS = [*sorted(REPO.glob("Co-rewarding-*/run_*.sh")), REPO / "scripts/run_baseline.sh"]
+BASELINE_YAML = REPO / "co_rewarding/config/baseline.yaml"
+TREE_YAMLS = [*sorted(REPO.glob("Co-rewarding-*/*/config/*.yaml")), BASELINE_YAML]
+SHARED_YAML = REPO / "co_rewarding/config/group_reward.yaml"
 PLATFORM_YAMLS = sorted(REPO.glob("co_rewarding/config/platform/*.yaml"))
 PLATFORMS = [path.stem for path in PLATFORM_YAMLS]
 
@@ -60,6 +62,16 @@ TABLE_5_OF = {
         "actor_rollout_ref.teacher.decay_end": 0.9999,
     },
 }
+TREE_SCRIPTS = ("corewarding-I", "corewarding-II", "corewarding-III")
+TABLE_5_OF["run_corewarding-III.sh"] = TABLE_5_OF["run_corewarding-II.sh"]  # "as II"
+TABLE_5_OF["run_baseline.sh"] = TABLE_5_OF["run_corewarding-I.sh"]  # "all under the same settings"
+
+
+MAIN_OF = {
+    "co_rewarding_i": "co_rewarding_i.main",
+    "co_rewarding_ii": "co_rewarding_ii.main",
+    "baseline": "co_rewarding.baselines.main",
+}
 
 
 def module_of(config_yaml: Path) -> str:
@@ -83,7 +95,7 @@ def second_wording(config_yaml: Path) -> list[str]:
 
 
 def yaml_of(script: Path) -> Path:
-    (found,) = script.parent.glob("*/config/*.yaml")
+    (found,) = list(script.parent.glob("*/config/*.yaml")) or [BASELINE_YAML]
     return found
 
 
@@ -123,7 +135,7 @@ def variables(script: Path) -> dict[str, str]:
 
 
 def test_nothing_is_left_out() -> None:
-    assert [path.name for path in SCRIPTS] == ["run_corewarding-I.sh", "run_corewarding-II.sh"]
+    assert [path.name for path in SCRIPTS] == [f"run_{name}.sh" for name in (*TREE_SCRIPTS, "baseline")]
     assert {"cpu", "gpu"} <= set(PLATFORMS)
     ours = [
         path
@@ -131,7 +143,7 @@ def test_nothing_is_left_out() -> None:
         for path in folder.rglob("*.yaml")
         if path.name != "agent_loops.yaml"  # a list of rollout loops, read by verl and not by Hydra
     ]
-    assert sorted(ours) == sorted([*TREE_YAMLS, *PLATFORM_YAMLS])
+    assert sorted(ours) == sorted([*TREE_YAMLS, SHARED_YAML, *PLATFORM_YAMLS])
     assert {script.name for script in SCRIPTS} <= TABLE_5_OF.keys(), "add the script's values of Table 5 above"
 
 
@@ -147,7 +159,8 @@ def test_every_yaml_composes(config_yaml: Path, platform: str) -> None:
     assert {"data", "actor_rollout_ref", "algorithm", "reward", "trainer", "transfer_queue"} <= container.keys()
     # what the config block and the dataclass call things is the same, and so are the defaults on a GPU
     if platform == "gpu":
-        assert Settings.from_mapping(container["co_rewarding"]) == Settings()
+        method = container["co_rewarding"]["method"]
+        assert Settings.from_mapping(container["co_rewarding"]) == Settings(method=method)
     assert container["co_rewarding"].keys() == Settings.names()
     if "teacher" in container["actor_rollout_ref"]:
         assert TeacherSettings.from_mapping(container["actor_rollout_ref"]["teacher"]) == TeacherSettings()
@@ -190,7 +203,7 @@ def test_an_unknown_key_does_not_compose(config_yaml: Path) -> None:
 class TestRunScript:
     def test_runs_our_module(self, script: Path, python_that_tells: Path) -> None:
         flag, module, *overrides = arguments(script, python_that_tells)
-        assert (flag, module) == ("-m", f"{yaml_of(script).parent.parent.name}.main")
+        assert (flag, module) == ("-m", MAIN_OF[yaml_of(script).stem])
         assert overrides
         assert all(re.fullmatch(r"[a-z_0-9.]+=.+", override) for override in overrides), overrides
 
@@ -232,7 +245,8 @@ class TestRunScript:
         # no value is hidden in the command below the lines to edit
         text = script.read_text()
         command = text[text.index("\npython") :]
-        assert all("$" in line for line in command.splitlines() if "=" in line)
+        fixed = "co_rewarding.method=co_rewarding_III"  # what makes it that script
+        assert all("$" in line or fixed in line for line in command.splitlines() if "=" in line)
 
     def test_trailing_overrides_come_last_and_win(self, script: Path, python_that_tells: Path) -> None:
         trailing = ["trainer.total_epochs=1", "actor_rollout_ref.rollout.n=4", "co_rewarding.equivalence=exact"]
@@ -262,14 +276,20 @@ class TestRunScript:
         assert sampled.actor_rollout_ref.rollout.val_kwargs.temperature == 0.8
 
 
-def test_the_two_trees_differ_by_their_method_only(python_that_tells: Path) -> None:
-    """The same lines in the same order: what `diff` shows between the two run scripts is the method."""
-    keys = []
+def test_the_scripts_differ_by_their_method_only(python_that_tells: Path) -> None:
+    """The same lines in the same order: what `diff` shows between two run scripts is the method."""
+    keys = {}
     for script in SCRIPTS:
         _, _, *overrides = arguments(script, python_that_tells)
-        keys.append([override.partition("=")[0] for override in overrides])
-    first, second = keys
-    assert [key for key in first if key in second] == [key for key in second if key in first]
-    assert set(first) - set(second) == {"data.train_aug_files"}
-    teacher = "actor_rollout_ref.teacher"
-    assert set(second) - set(first) == {f"{teacher}.n", f"{teacher}.decay_start", f"{teacher}.decay_end"}
+        keys[script.name] = [override.partition("=")[0] for override in overrides]
+    first = keys["run_corewarding-I.sh"]
+    teacher = {f"actor_rollout_ref.teacher.{name}" for name in ("n", "decay_start", "decay_end")}
+    for name, more, less in (
+        ("run_corewarding-II.sh", teacher, {"data.train_aug_files"}),
+        ("run_corewarding-III.sh", {*teacher, "co_rewarding.method"}, set()),
+        ("run_baseline.sh", {"co_rewarding.method"}, {"data.train_aug_files"}),
+    ):
+        other = keys[name]
+        assert [key for key in first if key in other] == [key for key in other if key in first], name
+        assert set(other) - set(first) == more, name
+        assert set(first) - set(other) == less, name

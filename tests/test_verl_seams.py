@@ -47,13 +47,17 @@ OVERRIDDEN: dict[type, dict[str, tuple[str, str]]] = {
         "_fetch_one_gen_batch": ("(self)", "co_rewarding/trainer.py and co_rewarding_i/trainer.py"),
         "_step_once": ("(self, metrics, timing_raw, sample_batch_size)", "co_rewarding/trainer.py, _ii/trainer.py"),
         "_compute_advantage": ("(self, batch, metrics)", "co_rewarding/trainer.py"),
+        "_compute_old_log_prob": ("(self, batch, metrics)", "co_rewarding/trainer.py"),
+        "_save_checkpoint": ("(self)", "co_rewarding/trainer.py"),
+        "_load_checkpoint": ("(self)", "co_rewarding/trainer.py"),
+        "on_step_end": ("(self)", "co_rewarding/trainer.py"),
         "_validate": ("(self)", "co_rewarding/trainer.py"),
         "_compute_metrics": ("(self, batch, metrics, timing_raw, global_steps, epoch)", "co_rewarding/trainer.py"),
         "_log_rollout_data": ("(self, batch, timing_raw, rollout_data_dir)", "co_rewarding/trainer.py"),
     },
     RLHFDataset: {
-        "_read_files_and_tokenize": ("(self)", "co_rewarding_i/dataset.py"),
-        "maybe_filter_out_long_prompts": ("(self, dataframe=None)", "co_rewarding_i/dataset.py"),
+        "_read_files_and_tokenize": ("(self)", "co_rewarding/paired_dataset.py"),
+        "maybe_filter_out_long_prompts": ("(self, dataframe=None)", "co_rewarding/paired_dataset.py"),
     },
     RewardManagerBase: {
         "__init__": ("(self, config, tokenizer, compute_score)", "co_rewarding/reward_manager.py"),
@@ -71,7 +75,13 @@ OVERRIDDEN: dict[type, dict[str, tuple[str, str]]] = {
         ),
     },
     SingleTurnAgentLoop: {"run": ("(self, sampling_params, priority=0, **kwargs)", "co_rewarding_ii/agent_loop.py")},
-    FSDPEngineWithLMHead: {"_build_fsdp_module": ("(self, module)", "co_rewarding/cpu/engine.py")},
+    FSDPEngineWithLMHead: {
+        "_build_fsdp_module": ("(self, module)", "co_rewarding/cpu/engine.py"),
+        "prepare_model_outputs": (
+            "(self, output, output_args, micro_batch, logits_processor_func)",
+            "co_rewarding/baselines/engine.py",
+        ),
+    },
 }
 
 # what is called → (signature, file of ours that calls it)
@@ -141,9 +151,11 @@ def test_called_function(function: Callable[..., Any], signature: str, ours: str
     [
         ("co_rewarding.trainer", "GroupRewardTrainer", PPOTrainerSync),
         ("co_rewarding_i.trainer", "CoRewardingITrainer", PPOTrainerSync),
-        ("co_rewarding_i.dataset", "PairedDataset", RLHFDataset),
+        ("co_rewarding.paired_dataset", "PairedDataset", RLHFDataset),
         ("co_rewarding.reward_manager", "GroupRewardManager", RewardManagerBase),
         ("co_rewarding_i.reward_manager", "CrossViewRewardManager", RewardManagerBase),
+        ("co_rewarding.baselines.engine", "TokenStatisticsEngine", FSDPEngineWithLMHead),
+        ("co_rewarding.baselines.reward_manager", "BaselineRewardManager", RewardManagerBase),
         ("co_rewarding.cpu.engine", "FSDPEngineOnCPU", FSDPEngineWithLMHead),
         ("co_rewarding_ii.trainer", "CoRewardingIITrainer", PPOTrainerSync),
         ("co_rewarding_ii.worker", "TeacherWorker", ActorRolloutRefWorker),
@@ -253,6 +265,8 @@ def test_where_the_teacher_comes_in() -> None:
     assert "update_weights(" in inspect.getsource(PPOTrainerSync.on_step_end)
     fit = inspect.getsource(PPOTrainerSync.fit)
     assert fit.index("self.on_step_end()") < fit.rindex("self._validate()"), "validation is the student's"
+    # a run ends after the step in whose on_step_end the trainer says so (co_rewarding/trainer.py, early stop)
+    assert "self.global_steps <= self.total_training_steps" in fit
     # the worker sends what self.actor is
     sent = inspect.getsource(ActorRolloutRefWorker.update_weights)
     assert "self.actor.engine.get_per_tensor_param(" in sent
@@ -287,8 +301,8 @@ def test_the_process_group_takes_its_backend_last() -> None:
 def test_the_dataset_attributes_that_ours_reads() -> None:
     source = inspect.getsource(RLHFDataset)
     for name in ("original_data_files", "prompt_key", "config"):
-        assert f"self.{name} = " in source, f"co_rewarding_i/dataset.py reads {name}"
-    assert "doc[prompt_key]" in source, "co_rewarding_i/dataset.py filters the rephrased prompt by changing prompt_key"
+        assert f"self.{name} = " in source, f"co_rewarding/paired_dataset.py reads {name}"
+    assert "doc[prompt_key]" in source, "co_rewarding/paired_dataset.py filters by changing prompt_key"
     # sampling happens before the filter, which is why the filter joins by question
     read = inspect.getsource(RLHFDataset._read_files_and_tokenize)
     assert read.index("self.max_samples") < read.index("self.maybe_filter_out_long_prompts")

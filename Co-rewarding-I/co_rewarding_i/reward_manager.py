@@ -11,4 +11,4 @@ from co_rewarding.reward_manager import GroupRewardManager
 
 
 class CrossViewRewardManager(GroupRewardManager):
-    method = "co_rewarding_I"
+    methods = ("co_rewarding_I",)

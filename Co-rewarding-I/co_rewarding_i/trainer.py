@@ -9,26 +9,14 @@ number of tokens: the longer view counts more. tests/test_joint_loss.py shows bo
 normalised within a view's group in either case, because each (question, view) has a uid of its own.
 """
 
-import uuid
-
 from tensordict import TensorDict
-from verl.utils import tensordict_utils as tu
 
-from co_rewarding import batch_io
+from co_rewarding.paired_dataset import with_rephrased
 from co_rewarding.trainer import GroupRewardTrainer
-from co_rewarding_i.dataset import REPHRASED_PROMPT
 
 
 class CoRewardingITrainer(GroupRewardTrainer):
     """Overrides `_fetch_one_gen_batch`: P questions become 2 P prompts, original wordings first."""
 
-    views = ("original", "rephrased")
-
     def _fetch_one_gen_batch(self) -> TensorDict:
-        original = super()._fetch_one_gen_batch()
-        rephrased_prompts = batch_io.column(original, REPHRASED_PROMPT)
-        del original[REPHRASED_PROMPT]
-        rephrased = batch_io.with_column(original, "raw_prompt", rephrased_prompts.__getitem__)
-        rephrased = batch_io.with_column(rephrased, batch_io.VIEW, lambda _: self.views[1])
-        rephrased = batch_io.with_column(rephrased, "uid", lambda _: str(uuid.uuid4()))
-        return tu.concat_tensordict([original, rephrased])
+        return with_rephrased(super()._fetch_one_gen_batch())

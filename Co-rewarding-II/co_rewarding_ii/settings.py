@@ -22,6 +22,7 @@ class TeacherSettings(Block):
     update_interval: int = 1  # >= 1, steps between updates
     start_share: float | None = None  # 0–1: choose α so that this share of the starting model is left at the end
     restart_from_actor: bool = False  # resume a checkpoint that holds no teacher, with its actor as the teacher
+    one_direction: bool = False  # co_rewarding_III: student on one wording, drawn by chance, teacher on the other
     check_log_probs: bool = False  # log how well vLLM and the reference engine agree on the teacher; a forward pass
 
     def __post_init__(self) -> None:
@@ -29,7 +30,7 @@ class TeacherSettings(Block):
         self.require("n", int, "a whole number from 1 (TEACHER_NUM_ROLLOUTS in the run script)", lambda n: n >= 1)
         self.require("temperature", number, "a number from 0", lambda value: 0.0 <= value < float("inf"))
         self.require("top_p", number, "a number above 0, at most 1", lambda value: 0.0 < value <= 1.0)
-        for key in ("update", "restart_from_actor", "check_log_probs"):
+        for key in ("update", "restart_from_actor", "one_direction", "check_log_probs"):
             self.require(key, bool, "True or False", lambda _: True)
         for key in ("decay_start", "decay_end"):
             self.require(key, number, "a number from 0 to 1", lambda value: 0.0 <= value <= 1.0)

@@ -9,8 +9,13 @@ Order of operations in step k (arXiv 2508.00410, Algorithm 2), with what is adde
 
 The last is verl's own, at the end of every step, so the student is back before the next rollouts and before validation.
 The teacher's responses are cleared after the vote: nothing that trains ever sees them.
+
+Co-rewarding-III is the same on questions in two wordings (data.train_aug_files): student and teacher answer both, and
+the teacher's vote on one wording labels the student's answers to the other. In its cheaper one-direction form a chance
+draw for each question and step says which wording the student answers; the teacher answers the other one alone.
 """
 
+import hashlib
 import uuid
 from typing import ClassVar
 
@@ -25,6 +30,8 @@ from verl.utils.debug import marked_timer
 
 from co_rewarding import batch_io
 from co_rewarding.ema import Distance
+from co_rewarding.methods import VIEWS, View
+from co_rewarding.paired_dataset import with_rephrased
 from co_rewarding.trainer import PROGRESS, GroupRewardTrainer, Response
 from co_rewarding_ii.agent_loop import AGENT_LOOP, AGENT_LOOPS, SAMPLING
 from co_rewarding_ii.settings import TeacherSettings
@@ -37,6 +44,7 @@ class CoRewardingIITrainer(GroupRewardTrainer):
     | method | why |
     |---|---|
     | `__init__` | reads the teacher's settings, names the teacher's rollout loop |
+    | `_fetch_one_gen_batch` | III: P questions become 2 P prompts |
     | `_init_dataloader` | the schedule needs the run's number of steps |
     | `_init_resource_pool_mgr` | workers with a teacher in the reference slot |
     | `_submit_batch_to_rollout` | keeps the questions for the teacher |
@@ -52,9 +60,13 @@ class CoRewardingIITrainer(GroupRewardTrainer):
         with open_dict(config):
             config.actor_rollout_ref.rollout.agent.agent_loop_config_path = str(AGENT_LOOPS)
         super().__init__(config)
-        self._questions: TensorDict | None = None
+        self._teachers_questions: TensorDict | None = None
         self._teacher_batch: KVBatchMeta | None = None
         self._teacher_metrics: dict[str, float] = {}
+
+    @property
+    def prompts_per_question(self) -> int:
+        return 1 if self.teacher.one_direction else super().prompts_per_question
 
     def _init_dataloader(self) -> None:
         super()._init_dataloader()
@@ -65,8 +77,21 @@ class CoRewardingIITrainer(GroupRewardTrainer):
         super()._init_resource_pool_mgr()
         self.role_worker_mapping[Role.ActorRolloutRef] = ray.remote(TeacherWorker)
 
+    def _fetch_one_gen_batch(self) -> TensorDict:
+        batch = super()._fetch_one_gen_batch()
+        return with_rephrased(batch) if self.method.needs_both_views else batch
+
     def _submit_batch_to_rollout(self, batch: TensorDict) -> int:
-        self._questions = batch.copy()  # the agent loop takes columns out of what it is given
+        self._teachers_questions = batch.copy()  # the agent loop takes columns out of what it is given
+        if self.teacher.one_direction:
+            students = [
+                drawn_view(question, self.global_steps) == view
+                for question, view in zip(
+                    batch_io.column(batch, batch_io.QUESTION), batch_io.column(batch, batch_io.VIEW), strict=True
+                )
+            ]
+            self._teachers_questions = batch[[i for i, mine in enumerate(students) if not mine]]
+            batch = batch[[i for i, mine in enumerate(students) if mine]]
         return super()._submit_batch_to_rollout(batch)
 
     def on_sample_end(self) -> None:
@@ -96,7 +121,7 @@ class CoRewardingIITrainer(GroupRewardTrainer):
 
     def _roll_out_teacher(self) -> KVBatchMeta:
         """The teacher's responses to the step's questions: rows of the same queue, under uids of their own."""
-        questions = batch_io.with_column(self._questions, "uid", lambda _: str(uuid.uuid4()))
+        questions = batch_io.with_column(self._teachers_questions, "uid", lambda _: str(uuid.uuid4()))
         questions = batch_io.with_column(questions, "__rollout_n__", lambda _: self.teacher.n)
         sampling = {"temperature": self.teacher.temperature, "top_p": self.teacher.top_p}
         questions = batch_io.with_column(questions, SAMPLING, lambda _: sampling)
@@ -124,6 +149,12 @@ class CoRewardingIITrainer(GroupRewardTrainer):
             "teacher/rollout_probs_diff_mean": float(gap_T.mean()),
             "teacher/rollout_probs_diff_max": float(gap_T.max()),
         }
+
+
+def drawn_view(question: str, step: int) -> View:
+    """The wording that the student answers in one-direction III: a fair coin a question and step, the same after a
+    restart."""
+    return VIEWS[hashlib.blake2b(f"{step} {question}".encode(), digest_size=1).digest()[0] & 1]
 
 
 def teacher_line(settings: TeacherSettings, total_steps: int) -> str:

@@ -1,0 +1,67 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# Every method from the same start on the quickstart's task, one after another, on a machine without a GPU: a table and
+# curves (accuracy, label accuracy, reward, response length …) in figs/.
+#
+#   bash scripts/compare_methods.sh                                    all methods, one seed
+#   METHODS="co_rewarding_I entropy" SEEDS="1 2" bash scripts/compare_methods.sh
+#   STEPS=24 bash scripts/compare_methods.sh
+#
+# A seed chooses which questions come when; rollouts are sampled without one. What is finished is not run again, what was
+# cut off goes on from its last checkpoint: start the same command once more. Variables: METHODS, SEEDS, STEPS, NAME (of
+# the folder and the figure), and those of the run scripts. Arguments are appended as configuration overrides.
+set -euo pipefail
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+cd "$ROOT"
+[[ ${1:-} == -h || ${1:-} == --help ]] && { sed -n '3,12s/^# \{0,1\}//p' "$0"; exit 0; }
+
+ALL="ground_truth co_rewarding_I co_rewarding_II co_rewarding_III majority_voting self_certainty entropy random format_only incorrect"
+METHODS=${METHODS:-$ALL} SEEDS=${SEEDS:-1} STEPS=${STEPS:-16} NAME=${NAME:-comparison}
+for method in $METHODS; do
+  [[ " $ALL " == *" $method "* ]] || { echo "error: METHODS: $method is none of: $ALL" >&2; exit 2; }
+done
+bash scripts/install_env.sh --cpu
+if [[ -z ${VIRTUAL_ENV:-} ]]; then
+  # shellcheck source=/dev/null
+  source .venv/bin/activate
+fi
+
+export MODEL_PATH=models/tiny VAL_FILE=data/toy/test.parquet
+original=data/toy/train.parquet rephrased=data/toy/train_rephrased.parquet
+[[ -f $VAL_FILE ]] || python scripts/make_toy_data.py --local_dir data/toy
+[[ -f $MODEL_PATH/config.json ]] || python scripts/make_toy_model.py --data_dir data/toy --output_dir "$MODEL_PATH"
+
+export PLATFORM=cpu GPUS_PER_NODE=1 LOGGER="[file,tensorboard]" MAX_PROMPT_LENGTH=64 MAX_RESPONSE_LENGTH=32
+export TRAIN_BATCH_SIZE=${TRAIN_BATCH_SIZE:-16} NUM_ROLLOUTS=${NUM_ROLLOUTS:-8}
+export MICRO_BATCH_SIZE=${MICRO_BATCH_SIZE:-$((TRAIN_BATCH_SIZE * NUM_ROLLOUTS))}
+export LEARNING_RATE=${LEARNING_RATE:-2e-4} LR_SCHEDULER=${LR_SCHEDULER:-constant} LR_WARMUP_RATIO=${LR_WARMUP_RATIO:-0}
+export TEST_FREQ=${TEST_FREQ:-$((STEPS / 2))} SAVE_FREQ=${SAVE_FREQ:-$((STEPS / 2))}
+
+run_dirs=()
+for seed in $SEEDS; do
+  for method in $METHODS; do
+    export RUN_NAME=$NAME/${method}_seed$seed METHOD=$method TRAIN_FILE=$original TRAIN_AUG_FILE=$rephrased
+    run_dir=runs/co-rewarding/$RUN_NAME
+    run_dirs+=("$run_dir")
+    log=$run_dir/train.log
+    if grep -q "^.*Steps: $STEPS planned, $STEPS done" "$log" 2>/dev/null; then
+      echo "$method, seed $seed: there already ($run_dir)"
+      continue
+    fi
+    mkdir -p "$run_dir"
+    overrides=("trainer.total_training_steps=$STEPS" trainer.total_epochs=100 "data.seed=$seed" "co_rewarding.seed=$seed")
+    case $method in
+      co_rewarding_I) script=Co-rewarding-I/run_corewarding-I.sh ;;
+      co_rewarding_II) script=Co-rewarding-II/run_corewarding-II.sh overrides+=(actor_rollout_ref.teacher.start_share=0.1) ;;
+      co_rewarding_III) script=Co-rewarding-II/run_corewarding-III.sh overrides+=(actor_rollout_ref.teacher.start_share=0.1) ;;
+      *) script=scripts/run_baseline.sh ;;
+    esac
+    echo "== $method, seed $seed; log: $log"
+    if ! bash "$script" "${overrides[@]}" "$@" 2>&1 | tee -a "$log" | sed -u -n 's/.*\[co-rewarding\] //p'; then
+      echo "error: $method failed; the first error in $log:" >&2
+      grep -m1 -n -E '(^error:|Error|Traceback)' "$log" | cut -c1-300 >&2 || tail -n 5 "$log" >&2
+      exit 1
+    fi
+  done
+done
+python scripts/summarize_run.py "${run_dirs[@]}" --figure "figs/$NAME.png" | tee "runs/co-rewarding/$NAME/table.txt"

@@ -1,0 +1,83 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# A baseline or control (arXiv 2508.00410, Appendix C.1) with the settings of the methods: METHOD=NAME.
+# Edit the lines below, or set a variable for one run (METHOD=entropy bash scripts/run_baseline.sh), or append any key
+# of the configuration (bash scripts/run_baseline.sh trainer.total_epochs=1). `--cfg job` prints the configuration.
+set -euo pipefail
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+
+METHOD=${METHOD:-majority_voting} # ground_truth majority_voting self_certainty entropy; random format_only incorrect
+# model and data
+MODEL_PATH=${MODEL_PATH:-Qwen/Qwen3-4B-Base}                               # directory or hub name
+TRAIN_FILE=${TRAIN_FILE:-$ROOT/data/math/train_original.parquet}           # the questions; the rephrased ones for the ablation
+VAL_FILE=${VAL_FILE:-$ROOT/data/math/test.parquet}
+RUN_NAME=${RUN_NAME:-$METHOD}
+# method (paper, Table 5)
+TRAIN_BATCH_SIZE=${TRAIN_BATCH_SIZE:-128}                                  # questions
+MAX_PROMPT_LENGTH=${MAX_PROMPT_LENGTH:-512}                                # tokens
+MAX_RESPONSE_LENGTH=${MAX_RESPONSE_LENGTH:-3072}                           # tokens
+LEARNING_RATE=${LEARNING_RATE:-3e-6}
+LR_SCHEDULER=${LR_SCHEDULER:-cosine}
+LR_WARMUP_RATIO=${LR_WARMUP_RATIO:-0.1}                                    # of all steps
+NUM_ROLLOUTS=${NUM_ROLLOUTS:-8}                                            # G
+CLIP_RATIO=${CLIP_RATIO:-0.2}
+KL_LOSS_COEF=${KL_LOSS_COEF:-0.005}
+TRAIN_TEMPERATURE=${TRAIN_TEMPERATURE:-1.0}
+TOTAL_EPOCHS=${TOTAL_EPOCHS:-3}
+LOSS_AGG_MODE=${LOSS_AGG_MODE:-seq-mean-token-mean}                        # Eq. 4; published script: token-mean
+MIN_AGREEMENT=${MIN_AGREEMENT:-0.0}                                        # share of a group that a label needs
+# validation
+VAL_TEMPERATURE=${VAL_TEMPERATURE:-0}                                      # 0 is greedy; the paper evaluates at 0.8
+VAL_NUM_ROLLOUTS=${VAL_NUM_ROLLOUTS:-1}
+TEST_FREQ=${TEST_FREQ:-10}                                                 # steps
+SAVE_FREQ=${SAVE_FREQ:-20}                                                 # steps
+# machine (paper: one node of 4 x H100-80GB)
+PLATFORM=${PLATFORM:-gpu}                                                  # gpu or cpu
+NUM_NODES=${NUM_NODES:-1}
+GPUS_PER_NODE=${GPUS_PER_NODE:-4}
+ROLLOUT_MEMORY_UTILIZATION=${ROLLOUT_MEMORY_UTILIZATION:-0.8}              # share of a GPU's memory for vLLM
+ROLLOUT_TENSOR_PARALLEL=${ROLLOUT_TENSOR_PARALLEL:-1}                      # GPUs that share one vLLM engine
+MICRO_BATCH_SIZE=${MICRO_BATCH_SIZE:-4}                                    # sequences a GPU in one pass
+LOGGER=${LOGGER:-"[console,file,tensorboard,wandb]"}                       # wandb stays offline without WANDB_API_KEY
+
+if [[ -z ${VIRTUAL_ENV:-} && -f $ROOT/.venv/bin/activate ]]; then
+  # shellcheck source=/dev/null
+  source "$ROOT/.venv/bin/activate"
+fi
+python -m co_rewarding.baselines.main \
+  platform="$PLATFORM" \
+  co_rewarding.method="$METHOD" \
+  actor_rollout_ref.model.path="$MODEL_PATH" \
+  data.train_files="$TRAIN_FILE" \
+  data.val_files="$VAL_FILE" \
+  trainer.experiment_name="$RUN_NAME" \
+  data.train_batch_size="$TRAIN_BATCH_SIZE" \
+  actor_rollout_ref.actor.ppo_mini_batch_size="$TRAIN_BATCH_SIZE" \
+  data.max_prompt_length="$MAX_PROMPT_LENGTH" \
+  data.max_response_length="$MAX_RESPONSE_LENGTH" \
+  actor_rollout_ref.actor.optim.lr="$LEARNING_RATE" \
+  actor_rollout_ref.actor.optim.lr_scheduler_type="$LR_SCHEDULER" \
+  actor_rollout_ref.actor.optim.lr_warmup_steps_ratio="$LR_WARMUP_RATIO" \
+  actor_rollout_ref.rollout.n="$NUM_ROLLOUTS" \
+  actor_rollout_ref.actor.clip_ratio="$CLIP_RATIO" \
+  actor_rollout_ref.actor.clip_ratio_low="$CLIP_RATIO" \
+  actor_rollout_ref.actor.clip_ratio_high="$CLIP_RATIO" \
+  actor_rollout_ref.actor.kl_loss_coef="$KL_LOSS_COEF" \
+  actor_rollout_ref.rollout.temperature="$TRAIN_TEMPERATURE" \
+  trainer.total_epochs="$TOTAL_EPOCHS" \
+  actor_rollout_ref.actor.loss_agg_mode="$LOSS_AGG_MODE" \
+  co_rewarding.min_agreement="$MIN_AGREEMENT" \
+  actor_rollout_ref.rollout.val_kwargs.temperature="$VAL_TEMPERATURE" \
+  actor_rollout_ref.rollout.val_kwargs.do_sample="$([[ $VAL_TEMPERATURE == 0 ]] && echo False || echo True)" \
+  actor_rollout_ref.rollout.val_kwargs.n="$VAL_NUM_ROLLOUTS" \
+  trainer.test_freq="$TEST_FREQ" \
+  trainer.save_freq="$SAVE_FREQ" \
+  trainer.nnodes="$NUM_NODES" \
+  trainer.n_gpus_per_node="$GPUS_PER_NODE" \
+  actor_rollout_ref.rollout.gpu_memory_utilization="$ROLLOUT_MEMORY_UTILIZATION" \
+  actor_rollout_ref.rollout.tensor_model_parallel_size="$ROLLOUT_TENSOR_PARALLEL" \
+  actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu="$MICRO_BATCH_SIZE" \
+  actor_rollout_ref.rollout.log_prob_micro_batch_size_per_gpu="$MICRO_BATCH_SIZE" \
+  actor_rollout_ref.ref.log_prob_micro_batch_size_per_gpu="$MICRO_BATCH_SIZE" \
+  trainer.logger="$LOGGER" \
+  "$@"
