@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import textwrap
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
@@ -25,9 +24,19 @@ REPO = Path(__file__).parent.parent
 HANGS = r"\binom{100000000}{50000000}"  # math-verify evaluates it while reading; a small expression to look at
 
 
+# A worker takes a second to start, so tests share these two and count from where they find them.
+
+
 @pytest.fixture(scope="module")
 def equivalence():
     with Equivalence() as relation:
+        yield relation
+
+
+@pytest.fixture(scope="module")
+def hasty():
+    """Gives up after 0.2 CPU seconds, or 5 × 0.2 + 1 = 2 s by the clock, and remembers one pair."""
+    with Equivalence(timeout_s=0.2, cache_size=1) as relation:
         yield relation
 
 
@@ -224,31 +233,31 @@ def test_what_explodes_is_not_evaluated():
     assert [is_explosive(answer) for answer in harmless] == [False] * 7
 
 
-def test_a_hang_costs_its_time_once_and_is_counted():
-    with Equivalence(timeout_s=0.3) as relation:
-        assert relation.same(r"\sqrt{4}", "2")
-        assert not relation.same(HANGS, r"\sqrt{2}")
-        assert relation.counts.timeouts == 1
-        # the answer that hung is known: compared as a string from now on, in whatever pair or list it comes
-        verified = relation.counts.verified
-        assert not relation.same(r"\sqrt{3}", HANGS)
-        assert not relation.same(rf"({HANGS},x)", r"(\sqrt{3},x)")
-        assert relation.same(HANGS, HANGS)
-        assert relation.counts.verified == verified
-        assert relation.same(r"\sqrt{9}", "3")
-        assert relation.counts.failures == 1
+def test_a_hang_costs_its_time_once_and_is_counted(hasty):
+    assert hasty.same(r"\sqrt{4}", "2")
+    before = hasty.counts
+    assert not hasty.same(HANGS, r"\sqrt{2}")
+    assert hasty.counts - before == Counts(calls=1, verified=1, timeouts=1)
+    # the answer that hung is known: compared as a string from now on, in whatever pair or list it comes
+    verified = hasty.counts.verified
+    assert not hasty.same(r"\sqrt{3}", HANGS)
+    assert not hasty.same(rf"({HANGS},x)", r"(\sqrt{3},x)")
+    assert hasty.same(HANGS, HANGS)
+    assert hasty.counts.verified == verified
+    assert hasty.same(r"\sqrt{9}", "3")
+    assert (hasty.counts - before).failures == 1
 
 
-def test_the_wall_clock_deadline_does_not_need_the_worker():
-    with Equivalence(timeout_s=0.1) as relation:  # deadline 5 * 0.1 + 1 = 1.5 s
-        assert relation.same(r"\sqrt{4}", "2")
-        keeper = relation._slots.queue[0]._process.pid
-        os.killpg(keeper, signal.SIGSTOP)
-        start = time.monotonic()
-        assert not relation.same(r"\sqrt{9}", "3")
-        assert 1.0 < time.monotonic() - start < 10.0
-        assert relation.counts.timeouts == 1
-        assert relation.same(r"\sqrt{16}", "4")  # by a new worker
+def test_the_wall_clock_deadline_does_not_need_the_worker(hasty):
+    assert hasty.same(r"\sqrt{25}", "5")
+    before = hasty.counts
+    keeper = hasty._slots.queue[0]._process.pid
+    os.killpg(keeper, signal.SIGSTOP)
+    start = time.monotonic()
+    assert not hasty.same(r"\sqrt{36}", "6")
+    assert 1.5 < time.monotonic() - start < 10.0
+    assert (hasty.counts - before).timeouts == 1
+    assert hasty.same(r"\sqrt{16}", "4")  # by a new worker
 
 
 def test_a_dead_worker_is_replaced(equivalence):
@@ -278,38 +287,29 @@ def test_unreadable_answers_are_counted_once(equivalence):
     assert equivalence.counts - before == Counts(calls=3, verified=1, parse_failures=1)
 
 
-def test_cache_and_counts():
-    with Equivalence(cache_size=1) as relation:
-        before = relation.counts
-        assert relation.same("2x", "x+x") and relation.same("x+x", "2x")  # the second from the cache
-        assert relation.counts - before == Counts(calls=2, cache_hits=1, verified=1)
-        assert relation.same("3x", "x+2x") and relation.same("2x", "x+x")  # each drove the other out
-        assert relation.counts.verified == 3
+def test_cache_and_counts(hasty):
+    before = hasty.counts
+    assert hasty.same("2x", "x+x") and hasty.same("x+x", "2x")  # the second from the cache
+    assert hasty.counts - before == Counts(calls=2, cache_hits=1, verified=1)
+    assert hasty.same("3x", "x+2x") and hasty.same("2x", "x+x")  # each drove the other out
+    assert (hasty.counts - before).verified == 3
 
 
-def test_threads_and_executors():
+def test_threads_executors_and_workers_that_outlive_the_thread_that_started_them():
     pairs = [(rf"\sqrt{{{n * n}}}", str(n)) for n in range(2, 12)] + [(rf"\sqrt{{{n}}}", "0") for n in (2, 3, 5)]
     with Equivalence(workers=2) as relation:
         with ThreadPoolExecutor(8) as pool:
             found = list(pool.map(lambda pair: relation.same(*pair), pairs * 3))
         assert found == ([True] * 10 + [False] * 3) * 3
         assert relation.counts.failures == 0
+        workers = set(relation._slots.queue)  # the threads that started them have ended with the pool
 
         async def in_coroutine() -> bool:
             return await asyncio.get_running_loop().run_in_executor(None, relation.same, r"\sqrt{400}", "20")
 
         assert asyncio.run(in_coroutine())
-        assert relation._slots.qsize() == 2
-
-
-def test_a_worker_outlives_the_thread_that_started_it():
-    with Equivalence() as relation:
-        thread = threading.Thread(target=relation.same, args=(r"\sqrt{4}", "2"))
-        thread.start()
-        thread.join()
-        keeper = relation._slots.queue[0]._process
-        assert relation.same(r"\sqrt{9}", "3")
-        assert relation._slots.queue[0]._process is keeper
+        assert set(relation._slots.queue) == workers
+        assert [worker._process.poll() for worker in workers] == [None, None]
         assert relation.counts.failures == 0
 
 
@@ -324,18 +324,19 @@ def test_a_forked_process_starts_workers_of_its_own(equivalence):
     assert equivalence.counts - before == Counts(calls=1, verified=1)
 
 
-@pytest.mark.parametrize("doing", ["idle", "busy"])
-def test_no_worker_survives_a_killed_program(doing):
+def test_no_worker_survives_a_killed_program():
+    """Neither one that is busy nor one that waits for a question."""
     program = textwrap.dedent(
         rf"""
         import threading, time
         from co_rewarding.equivalence import Equivalence
-        relation = Equivalence(timeout_s=60)
-        assert relation.same(r"\sqrt{{4}}", "2")
-        print(relation._slots.queue[0]._process.pid, flush=True)
-        if {doing == "busy"}:
-            relation.same(r"{HANGS}", "x+1")
-        time.sleep(60)
+        busy, idle = Equivalence(timeout_s=60), Equivalence()
+        start = threading.Thread(target=idle.same, args=(r"\sqrt{{4}}", "2"))
+        start.start()  # at the same time as the other
+        assert busy.same(r"\sqrt{{4}}", "2")
+        start.join()
+        print(*(relation._slots.queue[0]._process.pid for relation in (busy, idle)), flush=True)
+        busy.same(r"{HANGS}", "x+1")
         """
     )
     # fed on stdin, as `python -` is: no main module that a worker could import again
@@ -348,16 +349,17 @@ def test_no_worker_survives_a_killed_program(doing):
     )
     parent.stdin.write(program)
     parent.stdin.close()
-    keeper = int(parent.stdout.readline())
+    keepers = [int(pid) for pid in parent.stdout.readline().split()]
+    assert len(keepers) == 2
     time.sleep(0.3)
-    assert _group_is_alive(keeper)
+    assert all(map(_group_is_alive, keepers))
     parent.kill()
     parent.wait()
     parent.stdout.close()
     deadline = time.monotonic() + 10.0
-    while _group_is_alive(keeper) and time.monotonic() < deadline:
+    while any(map(_group_is_alive, keepers)) and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert not _group_is_alive(keeper)
+    assert not any(map(_group_is_alive, keepers))
 
 
 def _group_is_alive(group: int) -> bool:

@@ -10,6 +10,7 @@ These are the claims of the docstring of `co_rewarding_i.trainer`. Axes: N seque
 """
 
 import math
+import pickle
 import uuid
 from collections.abc import Sequence
 from typing import Any
@@ -17,7 +18,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 from tensordict import TensorDict
 from verl.trainer.ppo.core_algos import compute_grpo_outcome_advantage
@@ -33,20 +33,12 @@ REWARDS = {"original": [1, 0, 0, 1, 1, 0], "rephrased": [0, 0, 1, 1, 1, 1]}
 
 
 @pytest.fixture(scope="module")
-def actor_config() -> dict[str, Any]:
+def actor_config(composed_sample: bytes) -> dict[str, Any]:
     """The actor's configuration as our composed YAML makes it, for each way to average its loss."""
-    with initialize_config_module("co_rewarding_i.config", version_base=None):
-        actor = compose(
-            "co_rewarding_i",
-            overrides=[
-                "platform=cpu",
-                "actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu=2",
-                f"actor_rollout_ref.actor.kl_loss_coef={KL_COEF}",
-                f"actor_rollout_ref.actor.clip_ratio={CLIP}",
-            ],
-        ).actor_rollout_ref.actor
+    actor = pickle.loads(composed_sample).actor_rollout_ref.actor
+    paper = {"ppo_micro_batch_size_per_gpu": 2, "kl_loss_coef": KL_COEF, "clip_ratio": CLIP}
     return {
-        mode: omega_conf_to_dataclass(OmegaConf.merge(actor, {"loss_agg_mode": mode}))
+        mode: omega_conf_to_dataclass(OmegaConf.merge(actor, paper, {"loss_agg_mode": mode}))
         for mode in ("seq-mean-token-mean", "token-mean")
     }
 

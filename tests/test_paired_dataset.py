@@ -10,12 +10,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from verl.utils.dataset.rl_dataset import collate_fn, get_dataset_class
 
+from co_rewarding.paired_dataset import REPHRASED_PROMPT, PairedDataset
 from co_rewarding.toy.arithmetic import SYSTEM_PROMPT
 from co_rewarding.toy.tiny_model import build_tokenizer
-from co_rewarding_i.dataset import REPHRASED_PROMPT, PairedDataset
 
 QUESTIONS = ["What is 11 + 12?", "What is 13 + 14?", "What is 15 + 16?", "What is 17 + 18?", "What is 19 + 20?"]
 REPHRASED = [question.replace("What is", "Compute").replace("?", ".") for question in QUESTIONS]
@@ -61,16 +61,11 @@ def write(path: Path, questions: Sequence[str], indices: Sequence[int] | None = 
 
 
 @pytest.fixture
-def make(tmp_path: Path, tokenizer: Any) -> Callable[..., PairedDataset]:
-    """A dataset of the questions above, or of others."""
+def make_config(tmp_path: Path) -> Callable[..., DictConfig]:
+    """Writes the questions above, or others, and returns the `data` block that reads them."""
 
-    def make_dataset(
-        original: Sequence[str] = QUESTIONS,
-        rephrased: Sequence[str] = REPHRASED,
-        max_samples: int = -1,
-        **settings: Any,
-    ) -> PairedDataset:
-        config = OmegaConf.create(
+    def make(original: Sequence[str] = QUESTIONS, rephrased: Sequence[str] = REPHRASED, **settings: Any) -> DictConfig:
+        return OmegaConf.create(
             {
                 "train_files": str(write(tmp_path / "train.parquet", original)),
                 "train_aug_files": str(write(tmp_path / "train_rephrased.parquet", rephrased)),
@@ -78,11 +73,21 @@ def make(tmp_path: Path, tokenizer: Any) -> Callable[..., PairedDataset]:
                 "prompt_key": "prompt",
                 "max_prompt_length": 64,
                 "filter_overlong_prompts": True,
-                "filter_overlong_prompts_workers": 1,
+                "filter_overlong_prompts_workers": None,  # in this process; verl's default of 1 forks one
                 "return_raw_chat": True,
                 **settings,
             }
         )
+
+    return make
+
+
+@pytest.fixture
+def make(make_config: Callable[..., DictConfig], tokenizer: Any) -> Callable[..., PairedDataset]:
+    """A training set of the questions above, or of others."""
+
+    def make_dataset(*wordings: Sequence[str], max_samples: int = -1, **settings: Any) -> PairedDataset:
+        config = make_config(*wordings, **settings)
         return PairedDataset(config.train_files, tokenizer, config, max_samples=max_samples)
 
     return make_dataset
@@ -119,7 +124,7 @@ LONG = "What is 13 + 14?" + " Compute it." * 40  # at least 2 tokens a repetitio
 def test_a_long_wording_drops_both(make: Callable[..., PairedDataset], view: str) -> None:
     files = {"original": list(QUESTIONS), "rephrased": list(REPHRASED)}
     files[view][1] = LONG
-    dataset = make(**files)
+    dataset = make(**files, filter_overlong_prompts_workers=1)
     kept = [0, 2, 3, 4]
     assert pairs(dataset) == [(QUESTIONS[i], REPHRASED[i]) for i in kept]
     assert [dataset[i]["index"] for i in range(4)] == kept
@@ -169,16 +174,13 @@ def test_the_first_questions_without_shuffling(make: Callable[..., PairedDataset
 
 def test_several_files_pair_up_in_order(make: Callable[..., PairedDataset], tmp_path: Path) -> None:
     more = [str(write(tmp_path / f"{name}.parquet", [name], [7])) for name in ("one more", "again, one more")]
-    base = [str(tmp_path / name) for name in ("train.parquet", "train_rephrased.parquet")]
-    make()  # writes the base files
-    config = {"train_files": [base[0], more[0]], "train_aug_files": [base[1], more[1]]}
-    dataset = make(**config)
+    base = [str(tmp_path / name) for name in ("train.parquet", "train_rephrased.parquet")]  # written by make
+    dataset = make(train_files=[base[0], more[0]], train_aug_files=[base[1], more[1]])
     assert pairs(dataset)[-1] == ("one more", "again, one more")
     assert len(dataset) == 6
 
 
 def test_files_in_another_order_are_refused(make: Callable[..., PairedDataset], tmp_path: Path) -> None:
-    make()
     shuffled = write(tmp_path / "shuffled.parquet", REPHRASED, [1, 0, 2, 3, 4])
     with pytest.raises(ValueError, match=r"shuffled.parquet do not pair up.*row 0: 0 and 1; row 1: 1 and 0"):
         make(train_aug_files=str(shuffled))
@@ -189,22 +191,34 @@ def test_a_file_that_is_too_short_is_refused(make: Callable[..., PairedDataset])
         make(rephrased=REPHRASED[:4])
 
 
-def test_validation_has_the_original_wording_only(make: Callable[..., PairedDataset], tokenizer: Any) -> None:
-    config = make().config
+def test_validation_has_the_original_wording_only(make_config: Callable[..., DictConfig], tokenizer: Any) -> None:
+    config = make_config()
     validation = PairedDataset(config.val_files, tokenizer, config)
     assert len(validation) == 2
     assert REPHRASED_PROMPT not in validation[0]
     assert REPHRASED_PROMPT not in validation.dataframe.column_names
 
 
-def test_validation_on_the_training_questions_has_the_original_wording_only(
-    make: Callable[..., PairedDataset], tokenizer: Any
+def test_validation_on_a_copy_of_the_training_file_has_the_original_wording_only(
+    make_config: Callable[..., DictConfig], tokenizer: Any
 ) -> None:
-    # a copy of the file, as an overfitting check is set up; the path tells the two uses apart
-    config = make().config
+    # as an overfitting check is set up; the path tells the two uses apart
+    config = make_config([LONG, *QUESTIONS[1:]], [*REPHRASED[:4], LONG])
     config.val_files = str(Path(config.train_files).with_name("copy.parquet"))
     Path(config.val_files).write_bytes(Path(config.train_files).read_bytes())
-    assert REPHRASED_PROMPT not in PairedDataset(config.val_files, tokenizer, config)[0]
+    validation = PairedDataset(config.val_files, tokenizer, config)
+    assert [row["raw_prompt"][-1]["content"] for row in validation] == QUESTIONS[1:]
+    assert REPHRASED_PROMPT not in validation[0]
+
+
+def test_validation_on_the_training_file_itself_asks_what_is_trained_on(
+    make_config: Callable[..., DictConfig], tokenizer: Any
+) -> None:
+    config = make_config([LONG, *QUESTIONS[1:]], [*REPHRASED[:4], LONG])
+    # one path is given as a list, the other not: the same file all the same
+    validation = PairedDataset(OmegaConf.create([config.train_files]), tokenizer, config)
+    # question 4 is too long in its other wording, and therefore in neither set; what is asked is the original wording
+    assert [row["raw_prompt"][-1]["content"] for row in validation] == QUESTIONS[1:4]
 
 
 @pytest.mark.parametrize("clone", [copy.deepcopy, lambda dataset: pickle.loads(pickle.dumps(dataset))])
@@ -212,6 +226,7 @@ def test_a_copy_resumes_to_the_same_rows(make: Callable[..., PairedDataset], clo
     # verl's dataloader pickles the dataset without its rows and reads the files again
     dataset = make([LONG, *QUESTIONS[1:]])
     resumed = clone(dataset)
+    assert REPHRASED[1].encode() not in pickle.dumps(dataset)
     resumed.resume_dataset_state()
     assert pairs(resumed) == pairs(dataset) == list(zip(QUESTIONS[1:], REPHRASED[1:], strict=True))
 
@@ -224,5 +239,5 @@ def test_resuming_the_dataset_itself(make: Callable[..., PairedDataset]) -> None
 
 
 def test_verl_finds_the_class_by_our_config() -> None:
-    custom = {"custom_cls": {"path": "pkg://co_rewarding_i.dataset", "name": "PairedDataset"}}
+    custom = {"custom_cls": {"path": "pkg://co_rewarding.paired_dataset", "name": "PairedDataset"}}
     assert get_dataset_class(OmegaConf.create(custom)).__name__ == "PairedDataset"

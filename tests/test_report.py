@@ -4,7 +4,9 @@
 import json
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -225,26 +227,39 @@ def test_printable_keeps_the_end_of_a_long_prompt() -> None:
     assert printable("a\tb\n c", 9) == "a b c"
 
 
-def test_script_prints_table_and_draws_curves_of_one_and_of_two_runs(run_dir: Path, tmp_path: Path) -> None:
-    script = [sys.executable, str(REPO / "scripts" / "summarize_run.py")]
-    one = subprocess.run([*script, str(run_dir)], capture_output=True, text=True, check=True)
-    assert "+0.300 ± 0.064" in one.stdout and "note: " in one.stdout and "Example: question 1" in one.stdout
+@pytest.fixture
+def own_figure_settings() -> Iterator[None]:
+    """The scripts change matplotlib's settings for all that their process draws."""
+    import matplotlib
+
+    with matplotlib.rc_context():
+        yield
+
+
+@pytest.mark.usefixtures("own_figure_settings")
+def test_script_prints_table_and_draws_curves_of_one_and_of_two_runs(
+    run_dir: Path, tmp_path: Path, run_script: Callable[..., Any]
+) -> None:
+    code, out, _ = run_script("summarize_run.py", run_dir)
+    assert code == 0
+    assert "+0.300 ± 0.064" in out and "note: " in out and "Example: question 1" in out
     assert (run_dir / "curves.png").read_bytes().startswith(b"\x89PNG")
     figure = tmp_path / "both.svg"
-    subprocess.run([*script, str(run_dir), str(run_dir), "--figure", str(figure)], capture_output=True, check=True)
+    assert run_script("summarize_run.py", run_dir, run_dir, "--figure", figure)[0] == 0
     assert "<svg" in figure.read_text()
 
 
-def test_script_errors_are_one_line(tmp_path: Path) -> None:
-    command = [sys.executable, str(REPO / "scripts" / "summarize_run.py"), str(tmp_path)]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert result.returncode == 2 and result.stdout == ""
-    assert result.stderr.startswith("error: no metrics found") and result.stderr.count("\n") == 1
+def test_script_errors_are_one_line(tmp_path: Path, run_script: Callable[..., Any]) -> None:
+    code, out, err = run_script("summarize_run.py", tmp_path)
+    assert code == 2 and out == ""
+    assert err.startswith("error: no metrics found") and err.count("\n") == 1
 
 
-def test_method_figure_has_the_same_bytes_every_time(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("own_figure_settings")
+def test_method_figure_has_the_same_bytes_every_time(tmp_path: Path, run_script: Callable[..., Any]) -> None:
+    # once in a process of its own, whose hashes of strings differ from this one's
     script = REPO / "scripts" / "draw_method.py"
-    for name in ("a", "b"):
-        subprocess.run([sys.executable, script, "--output_dir", tmp_path / name], capture_output=True, check=True)
+    subprocess.run([sys.executable, script, "--output_dir", tmp_path / "a"], capture_output=True, check=True)
+    assert run_script("draw_method.py", "--output_dir", tmp_path / "b")[0] == 0
     for name in ("method.png", "method.svg"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()

@@ -6,8 +6,10 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -28,11 +30,6 @@ from co_rewarding.toy.arithmetic import (
 
 REPO = Path(__file__).resolve().parents[1]
 FILES = ("train.parquet", "train_rephrased.parquet", "test.parquet")
-
-
-def make_data(folder: Path, *extra: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, str(REPO / "scripts/make_toy_data.py"), "--local_dir", str(folder), *extra]
-    return subprocess.run(command, capture_output=True, text=True, env={"PYTHONPATH": str(REPO)}, check=False)
 
 
 def test_there_are_8190_different_facts() -> None:
@@ -131,10 +128,13 @@ def test_system_prompt_is_the_papers() -> None:
     assert SYSTEM_PROMPT == r"Let's think step by step and output the final answer within \boxed{}."
 
 
-def test_files_are_reproducible_byte_for_byte_and_their_content_is_pinned(tmp_path: Path) -> None:
-    for folder in ("one", "two"):
-        result = make_data(tmp_path / folder)
-        assert result.returncode == 0, result.stderr
+def test_files_are_reproducible_byte_for_byte_and_their_content_is_pinned(
+    tmp_path: Path, run_script: Callable[..., Any]
+) -> None:
+    # once in a process of its own, whose hashes of strings differ from this one's
+    command = [sys.executable, str(REPO / "scripts/make_toy_data.py"), "--local_dir", str(tmp_path / "one")]
+    subprocess.run(command, capture_output=True, env={"PYTHONPATH": str(REPO)}, check=True)
+    assert run_script("make_toy_data.py", "--local_dir", tmp_path / "two")[0] == 0
     hashes = [[hashlib.sha256((tmp_path / f / n).read_bytes()).hexdigest() for n in FILES] for f in ("one", "two")]
     assert hashes[0] == hashes[1]
     tables = {name: pq.read_table(tmp_path / "one" / name).to_pylist() for name in FILES}
@@ -145,7 +145,7 @@ def test_files_are_reproducible_byte_for_byte_and_their_content_is_pinned(tmp_pa
     assert content == "b81960abce8609d4a001225551adb6fd191fb5ed95bd617f6bcaec15d72681c0"
 
 
-def test_too_many_questions_end_in_one_clear_line(tmp_path: Path) -> None:
-    result = make_data(tmp_path, "--num_train", "9000")
-    assert result.returncode == 2
-    assert "num_train=9000" in result.stderr and "Traceback" not in result.stderr
+def test_too_many_questions_end_in_one_clear_line(tmp_path: Path, run_script: Callable[..., Any]) -> None:
+    code, _, err = run_script("make_toy_data.py", "--local_dir", tmp_path, "--num_train", "9000")
+    assert code == 2
+    assert "num_train=9000" in err and "Traceback" not in err

@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Keys with a value that cannot be meant: our block's, verl's legacy ones, and verl's that the method fixes."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from omegaconf import DictConfig, OmegaConf
+
+from co_rewarding.preflight import LEGACY_BLOCKS
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("min_agreement", 1.5), ("equivalence", "fuzzy"), ("verify_workers", 0), ("poll_interval_s", -1)]
+)
+def test_a_setting_out_of_range(config: DictConfig, refusal: Callable[..., str], key: str, value: Any) -> None:
+    OmegaConf.update(config, f"co_rewarding.{key}", value)
+    refusal(f"co_rewarding.{key}={value!r}", "must be")
+
+
+def test_an_unknown_setting(config: DictConfig, refusal: Callable[..., str]) -> None:
+    OmegaConf.update(config, "co_rewarding.foo", 1, force_add=True)
+    refusal("co_rewarding.foo=1", "unknown key", "min_agreement")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "successor"),
+    [
+        ("reward_model.enable", True, "reward.reward_model.enable"),
+        ("reward_model.enable", False, "reward.reward_model.enable"),
+        ("reward_model.reward_manager", "naive", "reward.reward_manager.name"),
+        ("reward_model.model.path", "some/model", "reward.reward_model.model.path"),
+        ("custom_reward_function.path", "reward.py", "reward.custom_reward_function.path"),
+        ("custom_reward_function.name", "score", "reward.custom_reward_function.name"),
+    ],
+)
+def test_a_legacy_key(config: DictConfig, refusal: Callable[..., str], key: str, value: Any, successor: str) -> None:
+    OmegaConf.update(config, key, value)
+    refusal(f"{key}={value!r}", "silently ignores", f"use {successor}")
+
+
+def test_each_successor_of_a_legacy_key_exists(config: DictConfig) -> None:
+    for successor in LEGACY_BLOCKS.values():
+        block, _, name = successor.rpartition(".")
+        assert name in list(OmegaConf.select(config, block)), successor
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("trainer.use_v1", False),
+        ("trainer.v1.trainer_mode", "separate_async"),
+        ("algorithm.adv_estimator", "gae"),
+        ("algorithm.filter_groups.enable", True),
+        ("reward.reward_model.enable", True),
+        ("reward.custom_reward_function.path", "reward.py"),
+        ("data.return_raw_chat", False),
+        ("actor_rollout_ref.actor.strategy", "fsdp"),
+    ],
+)
+def test_a_choice_that_the_method_does_not_have(
+    config: DictConfig, refusal: Callable[..., str], key: str, value: Any
+) -> None:
+    OmegaConf.update(config, key, value)
+    refusal(f"{key}={value!r}", "must be")
