@@ -107,6 +107,8 @@ def check_fixed_choices(config: DictConfig) -> None:
         "trainer.v1.trainer_mode": ("sync", "votes need whole groups of one policy; only sync is supported"),
         "algorithm.adv_estimator": ("grpo", "rewards are made for group advantages"),
         "actor_rollout_ref.model.use_fused_kernels": (False, "token statistics need the logits, which it never makes"),
+        "actor_rollout_ref.rollout.agent.agent_loop_config_path": (None, "training rows have a rollout loop of ours"),
+        "actor_rollout_ref.rollout.agent.default_agent_loop": ("single_turn_agent", "ours is built on that one"),
         "algorithm.filter_groups.enable": (False, "it filters before the vote, when every reward is still 0"),
         "reward.reward_model.enable": (False, "the reward is a vote, a reward model would be ignored"),
         "reward.custom_reward_function.path": (None, "the reward is a vote, a reward function would be ignored"),

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reward of a whole group, and accuracy of a single validation response: the two halves of a reward manager.
 
-verl scores every response by itself while it is rolled out (`run_single`). A vote needs the whole group, so in training
-that call returns 0 and the trainer asks `score_groups` once all rollouts of the step are there. Should the second step
-ever be missed, the reward is 0 for all and nothing is learned: no ground truth can leak in, because the rows of a
-training batch carry none where verl looks for it (`batch_io.hide_ground_truth`).
+verl would score every response by itself while it is rolled out (`run_single`). A vote needs the whole group, so a
+training response has reward 0 from its rollout (`co_rewarding.agent_loop`) and the trainer asks `score_groups` once all
+rollouts of the step are there. Should that be missed, the reward is 0 for all and nothing is learned: no ground truth
+can leak in, because the rows of a training batch carry none where verl looks for it (`batch_io.hide_ground_truth`).
 """
 
 from abc import ABC
@@ -56,7 +56,7 @@ class GroupRewardManager(RewardManagerBase, ABC):
         return {f"verify/{kind}": getattr(counts, kind) for kind in kinds}
 
     async def run_single(self, data: DataProto) -> dict[str, Any]:
-        """verl's per-response hook: correctness against ground truth in validation, 0 in training.
+        """verl's per-response hook, which validation uses: correctness against ground truth, 0 where there is none.
 
         Returns:
             `reward_score` 0.0 or 1.0, and for a row with a ground truth `acc` (the same number, which verl averages

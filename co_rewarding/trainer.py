@@ -26,6 +26,7 @@ from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 from verl.workers.utils.padding import response_from_nested
 
 from co_rewarding import batch_io
+from co_rewarding.agent_loop import AGENT_LOOP, AGENT_LOOPS
 from co_rewarding.answers import extract_answer
 from co_rewarding.baselines.engine import asked_for
 from co_rewarding.collapse import LabelHistory, collapse_metrics
@@ -60,7 +61,7 @@ class GroupRewardTrainer(PPOTrainerSync):
     | `__init__` | `ppo_mini_batch_size` counts questions; verl's counts prompts, of which a question may have two |
     | `_build_replay_buffer` | how often it polls is a setting |
     | `_init_tokenizer` | the reward manager needs the tokenizer and is made right after it |
-    | `_fetch_one_gen_batch` | rows get question and view; the ground truth moves out of the reward loop's reach |
+    | `_fetch_one_gen_batch` | rows get question, view and rollout loop; the ground truth moves out of reach |
     | `_step_once` | a batch of questions may be twice as many prompts; signs of collapse are told |
     | `_compute_old_log_prob` | that pass also says how sure the policy was of each token |
     | `_compute_advantage` | rewards of whole groups are written before the advantage is computed |
@@ -75,6 +76,7 @@ class GroupRewardTrainer(PPOTrainerSync):
         self.method = METHODS[self.settings.method]
         with open_dict(config):
             config.actor_rollout_ref.actor.ppo_mini_batch_size *= self.prompts_per_question
+            config.actor_rollout_ref.rollout.agent.agent_loop_config_path = str(AGENT_LOOPS)
         super().__init__(config)
         self.steps_done = 0
         self.stopped_early_after: int | None = None  # steps that were planned, of a run that ended early
@@ -100,6 +102,7 @@ class GroupRewardTrainer(PPOTrainerSync):
         batch = batch_io.hide_ground_truth(super()._fetch_one_gen_batch())
         questions = [str(index) for index in batch_io.column(batch, "index")]
         batch = batch_io.with_column(batch, batch_io.QUESTION, questions.__getitem__)
+        batch = batch_io.with_column(batch, "agent_name", lambda _: AGENT_LOOP)
         return batch_io.with_column(batch, batch_io.VIEW, lambda _: VIEWS[0])
 
     def _step_once(self, metrics: dict, timing_raw: dict, sample_batch_size: int) -> KVBatchMeta:

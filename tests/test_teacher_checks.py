@@ -66,7 +66,6 @@ def test_the_papers_settings_pass(config: DictConfig) -> None:
         ("actor_rollout_ref.model.lora_rank", 8, "lora_rank=0"),
         ("actor_rollout_ref.ref.fsdp_config.fsdp_size", 2, "must be the actor's"),
         ("trainer.v1.sampler.sync_refill_failed_groups", True, "set it to False"),
-        ("actor_rollout_ref.rollout.agent.agent_loop_config_path", "loops.yaml", "must be null"),
         ("actor_rollout_ref.teacher.foo", 1, "unknown key"),
     ],
 )

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import verl
+from verl.experimental.agent_loop.agent_loop import AgentLoopWorker
 from verl.experimental.agent_loop.single_turn_agent_loop import SingleTurnAgentLoop
 from verl.experimental.reward_loop.reward_manager.base import RewardManagerBase
 from verl.plugin import platform as verl_platform
@@ -74,7 +75,7 @@ OVERRIDDEN: dict[type, dict[str, tuple[str, str]]] = {
             "co_rewarding_ii/worker.py",
         ),
     },
-    SingleTurnAgentLoop: {"run": ("(self, sampling_params, priority=0, **kwargs)", "co_rewarding_ii/agent_loop.py")},
+    SingleTurnAgentLoop: {"run": ("(self, sampling_params, priority=0, **kwargs)", "co_rewarding/agent_loop.py")},
     FSDPEngineWithLMHead: {
         "_build_fsdp_module": ("(self, module)", "co_rewarding/cpu/engine.py"),
         "prepare_model_outputs": (
@@ -159,7 +160,7 @@ def test_called_function(function: Callable[..., Any], signature: str, ours: str
         ("co_rewarding.cpu.engine", "FSDPEngineOnCPU", FSDPEngineWithLMHead),
         ("co_rewarding_ii.trainer", "CoRewardingIITrainer", PPOTrainerSync),
         ("co_rewarding_ii.worker", "TeacherWorker", ActorRolloutRefWorker),
-        ("co_rewarding_ii.agent_loop", "TeacherAgentLoop", SingleTurnAgentLoop),
+        ("co_rewarding.agent_loop", "GroupRewardAgentLoop", SingleTurnAgentLoop),
         ("co_rewarding_ii.reward_manager", "TeacherRewardManager", RewardManagerBase),
     ],
 )
@@ -276,6 +277,10 @@ def test_where_the_teacher_comes_in() -> None:
     worker = inspect.getsource(agent_loop_tq)
     assert 'prompt.pop("__rollout_n__"' in worker
     assert '"agent_name" not in batch' in worker
+    # a response that has its reward is not sent to the reward loop
+    assert "final_output.reward_score is None and enable_async_reward" in inspect.getsource(
+        AgentLoopWorker._compute_score
+    )
 
 
 def test_the_file_that_names_the_last_checkpoint() -> None:

@@ -34,12 +34,6 @@ def check_teacher(config: DictConfig) -> None:
             "trainer.v1.sampler.sync_refill_failed_groups=True: the teacher answers the questions of the step as they "
             "were drawn; set it to False"
         )
-    own_loops = config.actor_rollout_ref.rollout.agent.agent_loop_config_path
-    if own_loops is not None:
-        raise ValueError(
-            f"actor_rollout_ref.rollout.agent.agent_loop_config_path={own_loops}: must be null, the teacher's rollouts "
-            "use it"
-        )
     if settings.check_log_probs and not actor.use_dynamic_bsz:
         devices = config.trainer.nnodes * config.trainer.n_gpus_per_node
         sequences, micro = config.data.train_batch_size * settings.n, ref.log_prob_micro_batch_size_per_gpu

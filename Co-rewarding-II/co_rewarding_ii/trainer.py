@@ -21,7 +21,7 @@ from typing import ClassVar
 
 import ray
 import transfer_queue as tq
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf
 from tensordict import TensorDict
 from transfer_queue import KVBatchMeta
 from verl.trainer.ppo.utils import Role
@@ -29,11 +29,11 @@ from verl.utils import tensordict_utils as tu
 from verl.utils.debug import marked_timer
 
 from co_rewarding import batch_io
+from co_rewarding.agent_loop import SAMPLING
 from co_rewarding.ema import Distance
 from co_rewarding.methods import VIEWS, View
 from co_rewarding.paired_dataset import with_rephrased
 from co_rewarding.trainer import PROGRESS, GroupRewardTrainer, Response
-from co_rewarding_ii.agent_loop import AGENT_LOOP, AGENT_LOOPS, SAMPLING
 from co_rewarding_ii.settings import TeacherSettings
 from co_rewarding_ii.worker import TeacherWorker
 
@@ -43,7 +43,7 @@ class CoRewardingIITrainer(GroupRewardTrainer):
 
     | method | why |
     |---|---|
-    | `__init__` | reads the teacher's settings, names the teacher's rollout loop |
+    | `__init__` | reads the teacher's settings |
     | `_fetch_one_gen_batch` | III: P questions become 2 P prompts |
     | `_init_dataloader` | the schedule needs the run's number of steps |
     | `_init_resource_pool_mgr` | workers with a teacher in the reference slot |
@@ -57,8 +57,6 @@ class CoRewardingIITrainer(GroupRewardTrainer):
     def __init__(self, config: DictConfig):
         block = OmegaConf.to_container(config.actor_rollout_ref.teacher, resolve=True)
         self.teacher = TeacherSettings.from_mapping(block)
-        with open_dict(config):
-            config.actor_rollout_ref.rollout.agent.agent_loop_config_path = str(AGENT_LOOPS)
         super().__init__(config)
         self._teachers_questions: TensorDict | None = None
         self._teacher_batch: KVBatchMeta | None = None
@@ -125,7 +123,6 @@ class CoRewardingIITrainer(GroupRewardTrainer):
         questions = batch_io.with_column(questions, "__rollout_n__", lambda _: self.teacher.n)
         sampling = {"temperature": self.teacher.temperature, "top_p": self.teacher.top_p}
         questions = batch_io.with_column(questions, SAMPLING, lambda _: sampling)
-        questions = batch_io.with_column(questions, "agent_name", lambda _: AGENT_LOOP)
         tu.assign_non_tensor_data(questions, "global_steps", self.global_steps)
         super()._submit_batch_to_rollout(questions)
         batch, _ = self.replay_buffer.sample(

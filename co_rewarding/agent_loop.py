@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: Apache-2.0
+"""verl's single-turn rollout for rows that are rewarded in groups. Found by verl through `agent_loops.yaml`.
+
+Two differences, for the rows that ask for this loop (training rows; validation keeps verl's own):
+- the response gets reward 0 at once and is not sent to verl's reward loop, which could not tell a group's reward and
+  would be one more round trip a response. Should the vote ever be missed, nothing is learned;
+- a row may say how it is to be sampled (Co-rewarding-II's teacher); verl would take the student's settings.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from verl.experimental.agent_loop.agent_loop import AgentLoopOutput
+from verl.experimental.agent_loop.single_turn_agent_loop import SingleTurnAgentLoop
+
+AGENT_LOOPS = Path(__file__).parent / "agent_loops.yaml"
+AGENT_LOOP = "group_reward"
+SAMPLING = "sampling"  # optional column: {"temperature": …, "top_p": …}
+
+
+class GroupRewardAgentLoop(SingleTurnAgentLoop):
+    """Overrides `run`, see above."""
+
+    async def run(self, sampling_params: dict[str, Any], **row: Any) -> AgentLoopOutput:
+        output = await super().run(sampling_params | row.get(SAMPLING, {}), **row)
+        output.reward_score = 0.0
+        output.extra_fields["reward_extra_info"] = {}
+        return output
