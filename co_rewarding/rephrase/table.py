@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The questions of a parquet file, and the three files that a rewriting leaves.
+
+    questions_P      row i's question: the text column itself, or the last user message of a column of messages
+    output parquet   the same rows with only those texts changed: all other columns, types and metadata are kept
+    original parquet the same rows unchanged; where no row is left out, a copy of the input byte for byte
+    output jsonl     one object a row, in the same order
+
+Legend: P questions, rows of the input.
+
+Files appear whole or not at all: they are written beside their place and moved there.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+
+class TableError(ValueError):
+    """A file that cannot be used; one line that names it, the row and the fix."""
+
+
+class Questions:
+    """The rows of a parquet file (the first `max_rows` of them, 0: all) and the questions in them.
+
+    Raises:
+        TableError: no such file or column, a column of another type, a row without a question.
+    """
+
+    def __init__(self, path: Path, column: str, max_rows: int = 0) -> None:
+        self.path = path
+        self.column = column
+        if not path.is_file():
+            raise TableError(f"{path} is {'not a file' if path.exists() else 'missing'}: name a parquet file")
+        try:
+            self._table = pq.read_table(path)
+        except (pa.ArrowInvalid, OSError) as error:
+            raise TableError(f"{path} cannot be read as parquet: {str(error).splitlines()[0][:200]}") from None
+        self._is_whole = not 0 < max_rows < self._table.num_rows
+        if not self._is_whole:
+            self._table = self._table.slice(0, max_rows)
+        names = self._table.column_names
+        if column not in names:
+            raise TableError(f"{path} has no column {column!r}: choose --question_column from {', '.join(names)}")
+        kind = self._table.schema.field(column).type
+        self._is_messages = _is_messages(kind)
+        if not self._is_messages and not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+            raise TableError(
+                f"{path}: column {column!r} is {kind}; it must hold text, or messages with role and content"
+            )
+        self._values = self._table.column(column).to_pylist()
+        self.questions_P = [self._question(row, value) for row, value in enumerate(self._values)]
+        if not self.questions_P:
+            raise TableError(f"{path} has no rows")
+
+    def __len__(self) -> int:
+        return len(self.questions_P)
+
+    def _question(self, row: int, value: Any) -> str:
+        text = value
+        if self._is_messages:
+            place = _user_place(value)
+            text = None if place is None else value[place]["content"]
+        if not text or not text.strip():
+            what = "no user message with text" if self._is_messages else "no text"
+            raise TableError(f"{self.path}, row {row}: column {self.column!r} has {what}; fill it or take the row out")
+        return text
+
+    def with_texts(self, rows: Sequence[int], texts: Sequence[str]) -> pa.Table:
+        """The given rows with their questions replaced."""
+        values: list[Any] = []
+        for row, text in zip(rows, texts, strict=True):
+            value = self._values[row]
+            if self._is_messages:
+                place = _user_place(value)
+                value = [{**message, "content": text} if i == place else message for i, message in enumerate(value)]
+            else:
+                value = text
+            values.append(value)
+        number = self._table.schema.get_field_index(self.column)
+        field = self._table.schema.field(number)
+        return self._table.take(list(rows)).set_column(number, field, pa.array(values, type=field.type))
+
+    def write_original(self, rows: Sequence[int], path: Path) -> None:
+        if self._is_whole and len(rows) == len(self):
+            write_whole(path, lambda part: shutil.copyfile(self.path, part))
+        else:
+            write_whole(path, lambda part: pq.write_table(self._table.take(list(rows)), part))
+
+    def write_rewritten(self, rows: Sequence[int], texts: Sequence[str], path: Path) -> None:
+        table = self.with_texts(rows, texts)
+        write_whole(path, lambda part: pq.write_table(table, part))
+
+
+def write_lines(objects: Iterable[dict[str, Any]], path: Path) -> None:
+    """JSONL, whole or not at all."""
+
+    def write(part: Path) -> None:
+        with part.open("wb") as out:
+            for found in objects:
+                out.write(_encode(found) + b"\n")
+
+    write_whole(path, write)
+
+
+def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
+    """Let `write` fill a file beside `path`, and move it there once it is on the disk."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        write(part)
+        with part.open("rb") as written:
+            os.fsync(written.fileno())
+        os.replace(part, path)
+    except OSError as error:
+        raise TableError(f"{path} cannot be written: {error.strerror or error}") from None
+    finally:
+        with suppress(OSError):
+            part.unlink()
+
+
+def _encode(found: dict[str, Any]) -> bytes:
+    try:
+        return json.dumps(found, ensure_ascii=False).encode()
+    except UnicodeEncodeError:  # half a surrogate pair, which only an escape can spell
+        return json.dumps(found).encode()
+
+
+def _is_messages(kind: pa.DataType) -> bool:
+    if not (pa.types.is_list(kind) or pa.types.is_large_list(kind)) or not pa.types.is_struct(kind.value_type):
+        return False
+    return {kind.value_type.field(i).name for i in range(kind.value_type.num_fields)} >= {"role", "content"}
+
+
+def _user_place(messages: list[dict[str, Any]] | None) -> int | None:
+    """Place of the last message of the user."""
+    places = [i for i, message in enumerate(messages or []) if message and message["role"] == "user"]
+    return places[-1] if places else None

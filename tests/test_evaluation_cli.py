@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command line without an engine: what it refuses, in one line, and what needs no model."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from co_rewarding.data.schema import make_row, write_rows
+from co_rewarding.evaluation.cli import main, parse
+from co_rewarding.evaluation.generate import model_fingerprint
+from co_rewarding.evaluation.tasks import read_questions
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    path = tmp_path / "data.parquet"
+    write_rows([make_row("toy", f"{i} + 1?", str(i + 1) if i else "", i, "test") for i in range(3)], path)
+    return path
+
+
+@pytest.fixture
+def refusal(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """refusal(*arguments): the one line with which the command ends in exit code 2."""
+
+    def refuse(*arguments: Any) -> str:
+        assert main([str(argument) for argument in arguments]) == 2
+        out, err = capsys.readouterr()
+        assert out == ""
+        (line,) = err.splitlines()
+        assert line.startswith("evaluate.py: error: ")
+        assert len(line) < 500
+        return line
+
+    return refuse
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "one of the arguments --model --regrade --compare is required"),
+        (["--model", "m", "--compare", "."], "not allowed with argument"),
+        (["--model", "m"], "no task: name some with --tasks"),
+        (["--model", "m", "--tasks", "maths"], "--tasks maths: unknown; use math500, gsm8k, amc, ifeval"),
+        (["--model", "m", "--tasks", "amc,amc"], "names a task twice"),
+        (["--model", "m", "--tasks", "livecodebench"], "docs/EVALUATION.md has the recipe"),
+        (["--model", "m", "--tasks", "amc", "--data_dir", "/no"], "python scripts/data_preprocess/amc.py"),
+        (["--model", "m", "--data", "x.parquet"], "--data x.parquet: must be NAME=FILE"),
+        (["--model", "m", "--data", "../x=x.parquet"], "must be NAME=FILE"),
+        (["--model", "m", "--data", "a=x", "--data", "a=y"], "a was given before as x"),
+        (["--model", "m", "--data", "ifeval=x.jsonl"], "must be a folder with google/IFEval"),
+        (["--model", "m", "--data", "a=x", "--limit", "0"], "--limit 0: must be 1 or more"),
+        (["--model", "m", "--data", "a=x", "--samples", "-1"], "--samples -1: must be 1 or more"),
+        (["--model", "m", "--data", "a=x", "--temperature", "nan"], "--temperature nan: must be 0"),
+        (["--model", "m", "--data", "a=x", "--top_p", "0"], "--top_p 0.0: must be above 0"),
+        (["--model", "m", "--data", "a=x", "--temperature", "0", "--samples", "8"], "the same response 8 times"),
+        (["--model", "m", "--data", "a=x", "--chat_template_kwargs", "{"], "--chat_template_kwargs {: not JSON"),
+        (["--model", "m", "--data", "a=x", "--chat_template_kwargs", "[]"], "must be a JSON object"),
+        (["--model", "m", "--data", "a=x", "--equivalence", "loose"], "must be one of math, string, exact"),
+        (["--model", "m", "--data", "a=x", "--method", "co-rewarding"], "--method co-rewarding: must be one of base"),
+        (["--model", "m", "--data", "a=x", "--output_dir", __file__], "is a file; name a folder"),
+        (["--model", "/no/model", "--data", "a=x"], "--model /no/model does not exist"),
+        (["--regrade", "/no.jsonl"], "no such file; name a JSONL file"),
+        (["--regrade", __file__, "--limit", "5"], "--limit has no effect with --regrade"),
+        (["--compare", ".", "--tasks", "amc"], "--tasks has no effect with --compare"),
+        (["--compare", "/no"], "--compare /no: no such folder"),
+    ],
+)
+def test_bad_options_are_told_in_one_line(refusal: Callable[..., str], arguments: list[str], message: str) -> None:
+    assert message in refusal(*arguments)
+
+
+def test_bad_models_are_told(refusal: Callable[..., str], tmp_path: Path, data: Path) -> None:
+    model = tmp_path / "model"
+    model.mkdir()
+    assert "has no config.json" in refusal("--model", model, "--data", f"toy={data}")
+    (model / "config.json").write_text("{}")
+    assert "has no weights (*.safetensors)" in refusal("--model", model, "--data", f"toy={data}")
+
+
+def test_bad_data_is_told(refusal: Callable[..., str], tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    model = tmp_path / "model"
+    model.mkdir()
+    for name in ("config.json", "model.safetensors"):
+        (model / name).write_text("{}")
+
+    def refused(rows: list[dict[str, Any]]) -> str:
+        path = tmp_path / "bad.parquet"
+        pq.write_table(pa.Table.from_pylist(rows), path)
+        return refusal("--model", model, "--data", f"bad={path}", "--output_dir", tmp_path / "out")
+
+    user = {"role": "user", "content": "1 + 1?"}
+    assert "has no rows" in refused([])
+    assert "row 0: column 'prompt' is '1 + 1?'" in refused([{"prompt": "1 + 1?"}])
+    assert "row 0: 'prompt' has no message of the user" in refused([{"prompt": [{"role": "system", "content": "x"}]}])
+    assert "row 1: column 'prompt' is []" in refused([{"prompt": [user]}, {"prompt": []}])
+    assert "must have a role and a content" in refused([{"prompt": [{"role": "user", "content": None}]}])
+    assert "column 'reward_model' is 2" in refused([{"prompt": [user], "reward_model": 2}])
+    (tmp_path / "text.parquet").write_text("no parquet")
+    assert "not readable as parquet" in refusal("--model", model, "--data", f"bad={tmp_path / 'text.parquet'}")
+    assert "no such file" in refusal("--model", model, "--data", f"bad={tmp_path / 'absent.parquet'}")
+
+
+def test_questions_and_limit(data: Path) -> None:
+    found = read_questions("toy", data, samples=4, limit=2)
+    assert [(q.index, q.text, q.ground_truth) for q in found.questions] == [(0, "0 + 1?", None), (1, "1 + 1?", "2")]
+    assert found.num_rows == 3
+    assert found.content_sha256 == read_questions("toy", data, samples=1).content_sha256  # of the file, not of the part
+
+
+def test_tasks_come_in_the_order_of_the_tables(data: Path, tmp_path: Path) -> None:
+    options = parse(["--model", "m", "--tasks", "ifeval,gsm8k", "--data", f"mine={data}", "--data", f"gsm8k={data}"])
+    assert options.tasks == ["gsm8k", "ifeval", "mine"]
+
+
+def test_the_fingerprint_is_of_the_content(tmp_path: Path) -> None:
+    def model(name: str, weights: bytes) -> str:
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "config.json").write_text("{}")
+        (folder / "model.safetensors").write_bytes(weights)
+        return model_fingerprint(str(folder))
+
+    # 70,000 bytes: the first and the last block of 65,536 cover all of them
+    first = model("a", b"\0" * 70_000)
+    assert model("copy", b"\0" * 70_000) == first
+    assert model("last", b"\0" * 69_999 + b"\1") != first
+    assert model("longer", b"\0" * 70_001) != first
+
+
+def test_regrading_writes_a_result_and_names_differences(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    dump = tmp_path / "run/validation/10.jsonl"
+    dump.parent.mkdir(parents=True)
+    rows = [{"input": f"q{i}", "output": rf"\boxed{{{i}}}", "gts": "1", "score": float(i < 2)} for i in range(4)]
+    dump.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert main(["--regrade", str(dump), "--output_dir", str(tmp_path / "out"), "--equivalence", "string"]) == 0
+    out = capsys.readouterr().out
+    assert "stored verdicts: 3 of 4 are ours too" in out
+    assert "question 0, response 0: stored right, here wrong; answer 0, ground truth 1" in out
+    result = json.loads((tmp_path / "out/results.json").read_text())
+    assert result["name"] == "run/10"
+    assert result["tasks"]["validation"]["accuracy"]["pass@1"]["value"] == 0.25
+    assert result["tasks"]["validation"]["grader"]["equivalence"] == "string"
+    graded = [json.loads(line) for line in (tmp_path / "out/graded/validation.jsonl").read_text().splitlines()]
+    assert [(row["correct"], row["stored"]) for row in graded] == [(False, True), (True, True)] + [(False, False)] * 2
+    assert main(["--compare", str(tmp_path / "out"), "--output_dir", str(tmp_path / "across")]) == 0
+    assert "| run/10 | 25.00 ± 25.00     |" in (tmp_path / "across/table.md").read_text()

@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Random-weight models of the Qwen2 and Qwen3 architectures train three steps for real, are exported, and load.
+
+Qwen2 with Co-rewarding-I, Qwen3 with Co-rewarding-II on two ranks; the quickstart's Llama is trained by the other
+end-to-end tests. What transformers computes with an export is what the shards say, and vLLM agrees with both.
+"""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from e2e_runs import QUESTIONS, REPO, ROLLOUTS, finish, shards_of, start
+from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen2Config, Qwen3Config
+
+pytestmark = pytest.mark.e2e
+
+CONFIGS = {"qwen2": Qwen2Config, "qwen3": Qwen3Config}
+# log-probabilities of prompt and greedy continuation, as vLLM computes them
+VLLM = """
+import json, sys
+from vllm import LLM, SamplingParams
+
+if __name__ == "__main__":
+    _, path, prompt_ids = sys.argv
+    llm = LLM(path, dtype="float32", enforce_eager=True, max_model_len=128, max_num_seqs=2, max_num_batched_tokens=256,
+              kv_cache_memory_bytes=1 << 26)
+    asked = {"prompt_token_ids": json.loads(prompt_ids)}
+    (answer,) = llm.generate([asked], SamplingParams(max_tokens=16, temperature=0, logprobs=0, ignore_eos=True))
+    ids = list(answer.outputs[0].token_ids)
+    logs = [step[token].logprob for step, token in zip(answer.outputs[0].logprobs, ids, strict=True)]
+    print("RESULT", json.dumps([ids, logs]))
+"""
+
+
+def random_model(folder: Path, toy: Path, architecture: str) -> Path:
+    """About 2 million parameters; the head size is 32, since vLLM's attention on CPU needs a multiple of it."""
+    tokenizer = AutoTokenizer.from_pretrained(toy / "model")
+    torch.manual_seed(1)
+    config = CONFIGS[architecture](
+        vocab_size=len(tokenizer), hidden_size=256, intermediate_size=512, num_hidden_layers=3, num_attention_heads=8,
+        num_key_value_heads=4, head_dim=32, max_position_embeddings=256, tie_word_embeddings=True, bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
+    )  # fmt: skip
+    AutoModelForCausalLM.from_config(config, dtype=torch.float32).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize(("tree", "architecture", "ranks"), [("I", "qwen2", 1), ("II", "qwen3", 2)])
+def test_from_random_weights_to_vllm(
+    toy: Path, tmp_path: Path, tree: str, architecture: str, ranks: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = random_model(tmp_path / architecture, toy, architecture)
+    run = start(
+        tree, toy, architecture, "trainer.total_training_steps=3", "trainer.val_before_train=False",
+        MODEL_PATH=str(model), SAVE_FREQ="3", TEST_FREQ="-1", TEACHER_NUM_ROLLOUTS=str(ROLLOUTS),
+        GPUS_PER_NODE=str(ranks), MICRO_BATCH_SIZE=str(QUESTIONS * ROLLOUTS // ranks),
+    )  # fmt: skip
+    finish(run, toy / f"{architecture}.log")
+    run_dir = toy / "runs/co-rewarding" / architecture
+    ids = AutoTokenizer.from_pretrained(model)("Compute 17 + 26.").input_ids
+    for weights, folder in (("student", "actor"), ("teacher", "teacher"))[: 1 if tree == "I" else 2]:
+        command = [sys.executable, REPO / "scripts/export_checkpoint.py", run_dir, "--weights", weights]
+        subprocess.run(list(map(str, command)), check=True)
+        target = run_dir / f"export/step_3_{weights}"
+        loaded = AutoModelForCausalLM.from_pretrained(target)
+        assert loaded.dtype == torch.float32  # what the rollouts were computed with
+        saved = shards_of(run_dir / f"checkpoints/global_step_3/{folder}", "model", ranks)
+        assert all(torch.equal(value, saved[name]) for name, value in loaded.state_dict().items())
+
+        script = tmp_path / "load.py"
+        script.write_text(VLLM)
+        monkeypatch.setenv("VLLM_CPU_OMP_THREADS_BIND", "nobind")
+        monkeypatch.setenv("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
+        done = subprocess.run(
+            [sys.executable, str(script), str(target), json.dumps(ids)], capture_output=True, text=True, timeout=300
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+        (line,) = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
+        answered, logs = json.loads(line.removeprefix("RESULT "))
+        with torch.no_grad():
+            scores = loaded(torch.tensor([ids + answered])).logits[0].log_softmax(-1)
+        expected = scores[len(ids) - 1 : -1].gather(1, torch.tensor(answered)[:, None])[:, 0]
+        gap = (expected - torch.tensor(logs)).abs().max()
+        print(f"{architecture}, {weights}: largest gap of a log-probability, vLLM against transformers: {gap:.1e}")
+        assert gap < 1e-4

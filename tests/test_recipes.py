@@ -1,0 +1,324 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every recipe for every machine: composed, through the checks that need neither model nor data, and the estimate of
+docs/CLUSTER.md says that it fits. None of it was run on a GPU.
+
+The scripts run with a `python` (and `ray`, `srun`, `scontrol`) in front of the real ones that only tell what they got.
+"""
+
+import os
+import pickle
+import re
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra import compose, initialize_config_module
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from co_rewarding import preflight
+from co_rewarding.export.run_config import differences, method_of
+from co_rewarding_ii.preflight import check_teacher
+
+REPO = Path(__file__).resolve().parent.parent
+TREES = {
+    "I": ("co_rewarding_i.config", "co_rewarding_i"),
+    "II": ("co_rewarding_ii.config", "co_rewarding_ii"),
+    "III": ("co_rewarding_ii.config", "co_rewarding_ii"),
+}
+MACHINES = {"4x80gb": (4, 79.0), "1x80gb": (1, 79.0), "1x24gb": (1, 23.5)}  # GPUs, usable GiB of each
+GIB = 2**30
+
+
+@dataclass(frozen=True)
+class Model:
+    """What of a model decides about memory; from the published config.json."""
+
+    path: str
+    parameters: float  # billions
+    layers: int
+    hidden: int
+    kv_heads: int  # of 128 numbers each, in all six
+    vocabulary: int
+    tied: bool
+
+
+MODELS = {
+    "qwen2.5-3b": Model("Qwen/Qwen2.5-3B", 3.09, 36, 2048, 2, 151936, True),
+    "qwen2.5-7b": Model("Qwen/Qwen2.5-7B", 7.62, 28, 3584, 4, 152064, False),
+    "qwen3-1.7b-base": Model("Qwen/Qwen3-1.7B-Base", 1.72, 28, 2048, 8, 151936, True),
+    "qwen3-4b-base": Model("Qwen/Qwen3-4B-Base", 4.02, 36, 2560, 8, 151936, True),
+    "qwen3-8b-base": Model("Qwen/Qwen3-8B-Base", 8.19, 36, 4096, 8, 151936, False),
+    "llama3.2-3b-instruct": Model("meta-llama/Llama-3.2-3B-Instruct", 3.21, 28, 3072, 8, 128256, True),
+}
+ALL = [(tree, model, machine) for tree in ("I", "II") for model in MODELS for machine in MACHINES]
+ALL += [("III", "qwen3-8b-base", machine) for machine in MACHINES]
+SETTABLE = re.compile(r"^([A-Z0-9_]+)=\$\{\1:-", flags=re.MULTILINE)
+
+
+@pytest.fixture(scope="module")
+def tools(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a `python` that prints its arguments, each ended by a NUL."""
+    folder = tmp_path_factory.mktemp("bin")
+    write_tool(folder, "python", "printf '%s\\0' \"$@\"")
+    return folder
+
+
+def write_tool(folder: Path, name: str, body: str) -> None:
+    (folder / name).write_text(f"#!/usr/bin/env bash\n{body}\n")
+    (folder / name).chmod(0o755)
+
+
+def environment(tools: Path, **given: str) -> dict[str, str]:
+    texts = [path.read_text() for path in (*REPO.glob("Co-rewarding-*/run_*.sh"), *REPO.glob("recipes/**/*.sh"))]
+    settable = {name for text in texts for name in SETTABLE.findall(text)} | {"LORA_RANK", "OFFLOAD"}
+    clean = {name: value for name, value in os.environ.items() if name not in settable}
+    return {**clean, "VIRTUAL_ENV": str(tools), "PATH": f"{tools}:{os.environ['PATH']}", **given}
+
+
+def train(tools: Path, *arguments: str, **given: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        ["bash", str(REPO / "recipes/train.sh"), *arguments],
+        env=environment(tools, **given), capture_output=True, text=True, timeout=20,
+    )  # fmt: skip
+
+
+def overrides_of(done: subprocess.CompletedProcess) -> list[str]:
+    assert (done.returncode, done.stderr) == (0, "")
+    flag, module, *overrides = done.stdout.split("\0")[:-1]
+    assert flag == "-m" and module.endswith(".main")
+    return overrides
+
+
+@cache
+def composed(tree: str) -> bytes:
+    module, name = TREES[tree]
+    with initialize_config_module(module, version_base=None):
+        return pickle.dumps(compose(name))
+
+
+def configured(tree: str, overrides: list[str]) -> DictConfig:
+    """The configuration with the overrides in it, as Hydra reads them; composing each anew takes ten times as long."""
+    config = pickle.loads(composed(tree))
+    for override in OverridesParser.create().parse_overrides(overrides):
+        key = override.key_or_group
+        if key == "platform":
+            assert override.value() == "gpu"
+            continue
+        block, _, name = key.rpartition(".")
+        parent = OmegaConf.select(config, block) if block else config
+        assert override.is_add() or name in list(parent), f"{key} is not a key of the configuration"
+        with open_dict(config):
+            OmegaConf.update(config, key, override.value())
+    return config
+
+
+def check(config: DictConfig, tree: str) -> None:
+    """The checks of a start that need neither model, nor data, nor a GPU."""
+    for one in (
+        preflight.check_settings,
+        preflight.check_legacy_keys,
+        preflight.check_missing,
+        preflight.check_fixed_choices,
+        preflight.check_numbers,
+        preflight.check_group_size,
+        preflight.check_batch_sizes,
+        *([check_teacher] if tree != "I" else []),
+    ):
+        one(config)
+
+
+# --- the estimate of docs/CLUSTER.md, GiB of one GPU ------------------------------------------------------------------
+
+
+def while_rolling_out(config: DictConfig, model: Model, machine: str) -> tuple[float, float]:
+    """(all that is on the GPU, sequences of full length for whose keys and values there is room)."""
+    gpus, memory = MACHINES[machine]
+    fsdp, rollout = config.actor_rollout_ref.actor.fsdp_config, config.actor_rollout_ref.rollout
+    parameters = model.parameters * 1e9 / GIB
+    lora = config.actor_rollout_ref.model.lora_rank > 0
+    trained = 0.0
+    if not fsdp.offload_policy:
+        trained = (0 if fsdp.param_offload else 4) + (0 if fsdp.optimizer_offload or lora else 8)
+    vllm = rollout.gpu_memory_utilization * memory
+    shared = rollout.tensor_model_parallel_size
+    room = vllm - 2 * parameters / shared - (1.0 if rollout.enforce_eager else 2.0)
+    tokens = config.data.max_prompt_length + config.data.max_response_length
+    sequence = 2 * 2 * model.layers * model.kv_heads * 128 * tokens / GIB / shared
+    return trained * parameters / gpus + vllm + 1.5, room / sequence
+
+
+def while_updating(config: DictConfig, model: Model, machine: str) -> float:
+    """All that is on the GPU in the update; vLLM sleeps."""
+    gpus, _ = MACHINES[machine]
+    actor = config.actor_rollout_ref.actor
+    parameters = model.parameters * 1e9 / GIB
+    lora = config.actor_rollout_ref.model.lora_rank > 0
+    state = 0.0 if actor.fsdp_config.offload_policy else (4 if lora else 16) * parameters / gpus
+    # the largest piece that FSDP gathers, in float32 on its way, bfloat16, and its gradient in both
+    gathered = 12 * model.vocabulary * model.hidden / GIB
+    tokens = actor.ppo_micro_batch_size_per_gpu * (config.data.max_prompt_length + config.data.max_response_length)
+    logits = 16 * tokens * model.vocabulary / GIB
+    kept = 2 * tokens * model.layers * model.hidden / GIB  # gradient checkpointing keeps each layer's input
+    return state + gathered + logits + kept + 1.5
+
+
+@pytest.mark.parametrize(("tree", "model", "machine"), ALL, ids=lambda name: name)
+def test_a_recipe_passes_the_checks_and_should_fit(tools: Path, tree: str, model: str, machine: str) -> None:
+    config = configured(tree, overrides_of(train(tools, tree, model, machine)))
+    check(config, tree)
+    facts, (gpus, memory) = MODELS[model], MACHINES[machine]
+    assert config.actor_rollout_ref.model.path == facts.path
+    assert (config.trainer.nnodes, config.trainer.n_gpus_per_node) == (1, gpus)
+    assert config.trainer.experiment_name == f"co_rewarding_{tree}_{model}"
+    used, sequences = while_rolling_out(config, facts, machine)
+    assert used < memory
+    assert sequences > (32 if memory > 40 else 3)
+    assert while_updating(config, facts, machine) < memory
+    # nothing of the method is changed
+    assert {words for words, _, _ in differences(config, method_of(config))} <= {"vLLM’s share of GPU memory"}
+
+
+@pytest.mark.parametrize("machine", ["1x80gb", "1x24gb"])
+@pytest.mark.parametrize("model", MODELS)
+def test_lora_for_one_gpu(tools: Path, model: str, machine: str) -> None:
+    overrides = overrides_of(train(tools, "I", model, machine, LORA_RANK="32"))
+    config = configured("I", overrides)
+    check(config, "I")
+    assert (config.actor_rollout_ref.model.lora_rank, config.actor_rollout_ref.model.lora_alpha) == (32, 32)
+    assert config.actor_rollout_ref.rollout.load_format == "safetensors"  # vLLM needs the base model itself
+    assert config.actor_rollout_ref.actor.optim.lr == 3e-5
+    assert while_rolling_out(config, MODELS[model], machine)[0] < MACHINES[machine][1]
+    assert while_updating(config, MODELS[model], machine) < MACHINES[machine][1]
+
+
+def test_all_models_have_a_recipe() -> None:
+    assert {path.stem for path in (REPO / "recipes/models").glob("*.sh")} == MODELS.keys()
+
+
+def test_hydra_composes_what_a_recipe_says(tools: Path) -> None:
+    # the one with a key that is added, and with LoRA; the others are told apart by values alone
+    overrides = overrides_of(train(tools, "I", "llama3.2-3b-instruct", "1x24gb", LORA_RANK="8"))
+    module, name = TREES["I"]
+    with initialize_config_module(module, version_base=None):
+        config = compose(name, overrides=overrides)
+    assert config.data.apply_chat_template_kwargs.date_string == "26 Jul 2024"
+    assert config == configured("I", overrides)
+
+
+def test_variables_and_arguments_win(tools: Path) -> None:
+    overrides = overrides_of(
+        train(
+            tools, "II", "qwen3-8b-base", "1x80gb", "trainer.total_epochs=1",
+            MICRO_BATCH_SIZE="8", MODEL_PATH="/m", OFFLOAD="none", RUN_NAME="mine", NUM_NODES="2",
+        )
+    )  # fmt: skip
+    config = configured("II", overrides)
+    assert config.actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu == 8
+    assert config.actor_rollout_ref.model.path == "/m"
+    assert config.actor_rollout_ref.actor.fsdp_config.offload_policy is False
+    assert (config.trainer.experiment_name, config.trainer.nnodes, config.trainer.total_epochs) == ("mine", 2, 1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("I", "qwen3-4b-base"), "usage: train.sh METHOD MODEL MACHINE"),
+        (("IV", "qwen3-4b-base", "4x80gb"), "METHOD=IV: must be I, II or III"),
+        (("I", "qwen", "4x80gb"), "MODEL=qwen: there is no recipe of that name; there are llama3.2"),
+        (("I", "qwen3-4b-base", "8x80gb"), "MACHINE=8x80gb: must be 4x80gb, 1x80gb or 1x24gb"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_told(tools: Path, arguments: tuple[str, ...], message: str) -> None:
+    done = train(tools, *arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"error: {message}" in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+def test_lora_needs_tree_i(tools: Path) -> None:
+    done = train(tools, "II", "qwen3-4b-base", "1x80gb", LORA_RANK="8")
+    assert done.returncode == 2
+    assert "LORA_RANK=8: only for Co-rewarding-I" in done.stderr
+
+
+# --- the cluster ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def cluster(tmp_path: Path, tools: Path) -> Callable[..., subprocess.CompletedProcess]:
+    """recipes/cluster/slurm.sh with stand-ins; `calls` gets a line for each `ray` and each training."""
+    folder = tmp_path / "tools"
+    folder.mkdir()
+    write_tool(folder, "scontrol", "printf 'node1\\nnode2\\nnode3\\n'")
+    strip = "while [[ $1 == --* ]]; do [[ $1 == --nodelist=* ]] && export ON=${1#*=}; shift; done"
+    write_tool(folder, "srun", f'{strip}; exec "$@"')
+    write_tool(folder, "hostname", "echo 127.0.0.7 10.0.0.1")
+    told = f'echo "$ON ray $* token ${{#RAY_AUTH_TOKEN}}" >> {tmp_path}/calls'
+    write_tool(folder, "ray", f"{told}; [[ $* != *--head* ]] || exec {folder}/listen")
+    # a head that can be reached, and stays until it is ended
+    server = "import socket, time; s = socket.create_server(('127.0.0.7', 24711)); time.sleep(60)"
+    write_tool(folder, "listen", f'echo $$ >> {tmp_path}/pids; exec python3 -c "{server}"')
+    write_tool(
+        folder,
+        "python",
+        f'if [[ $1 == - ]]; then cat > /dev/null; grep -c "ray start" {tmp_path}/calls; '
+        f'else echo "trains $RAY_ADDRESS $*" >> {tmp_path}/calls; fi',
+    )
+
+    def run(*arguments: str, **given: str) -> subprocess.CompletedProcess:
+        job = {"SLURM_SUBMIT_DIR": str(REPO), "SLURM_JOB_ID": "4711", "SLURM_JOB_NODELIST": "node[1-3]"}
+        return subprocess.run(
+            ["bash", str(REPO / "recipes/cluster/slurm.sh"), *arguments],
+            env={**environment(folder, **given), **job}, cwd=tmp_path, capture_output=True, text=True, timeout=30,
+        )  # fmt: skip
+
+    return run
+
+
+def test_a_slurm_job_starts_a_node_on_each_machine_and_trains_on_all(
+    cluster: Callable[..., subprocess.CompletedProcess], tmp_path: Path
+) -> None:
+    done = cluster("II", "qwen3-8b-base", "4x80gb", "trainer.total_epochs=1")
+    assert done.returncode == 0, done.stderr
+    *nodes, training = sorted((tmp_path / "calls").read_text().splitlines())
+    token = "token 64"  # 32 random bytes, the job's own
+    start = "ray start --block --disable-usage-stats --num-gpus=4"
+    assert nodes == [
+        f"node1 {start} --node-ip-address=127.0.0.7 --head --port=24711 --include-dashboard=false {token}",
+        f"node2 {start} --address=127.0.0.7:24711 {token}",
+        f"node3 {start} --address=127.0.0.7:24711 {token}",
+    ]
+    assert training.startswith("trains 127.0.0.7:24711 -m co_rewarding_ii.main ")
+    assert " trainer.nnodes=3 " in training and " trainer.n_gpus_per_node=4 " in training
+    assert f"co_rewarding_run_dir={REPO}/runs/${{trainer.project_name}}/${{trainer.experiment_name}}" in training
+    # the nodes were ended with the job
+    for pid in (tmp_path / "pids").read_text().split():
+        assert not Path(f"/proc/{pid}").exists()
+
+
+def test_a_node_says_what_it_needs(tools: Path) -> None:
+    for arguments, message in (
+        ((), "usage: ray_node.sh head | worker HEAD_IP | wait HEAD_IP N"),
+        (("worker",), "usage: ray_node.sh worker HEAD_IP"),
+        (("wait", "127.0.0.7"), "usage: ray_node.sh wait HEAD_IP N"),
+        (("worker", "127.0.0.8"), "no Ray head at 127.0.0.8:6379 after 0 s"),
+    ):
+        done = subprocess.run(
+            ["bash", str(REPO / "recipes/cluster/ray_node.sh"), *arguments],
+            env=environment(tools, WAIT_SECONDS="0"), capture_output=True, text=True, timeout=20,
+        )  # fmt: skip
+        assert (done.returncode, done.stderr) == (2, f"error: {message}\n")
+
+
+def test_every_recipe_says_that_it_was_not_run_on_a_gpu() -> None:
+    for path in (*(REPO / "recipes").rglob("*.sh"), REPO / "docs/CLUSTER.md"):
+        assert re.search(r"not\s+run\s+on", re.sub(r"\n# ?", " ", path.read_text()), flags=re.IGNORECASE), path
+
+
+def test_the_lent_config_is_not_changed(tools: Path) -> None:
+    first: Any = configured("I", ["trainer.nnodes=7"])
+    assert (first.trainer.nnodes, configured("I", []).trainer.nnodes) == (7, 1)

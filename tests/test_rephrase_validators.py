@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Each validator on pairs that it must and must not object to, and all of them on the published pairs."""
+
+import time
+from collections import Counter
+
+import pyarrow.parquet as pq
+import pytest
+
+from co_rewarding.rephrase.validators import VALIDATORS, Limits, validate
+
+SUM = "Tom has 12 apples and buys 35 more. How many apples does he have?"
+LONG = "A train leaves the station at noon and travels at 60 km/h for 3 hours. " * 3 + "How far does it go?"
+FIGURE = "What is the area of the shaded region shown below?\n[asy]\nfill((0,0)--(4,0)--(4,7)--cycle);\n[/asy]"
+CHOICE = "Which number is prime?\n(A) 21 (B) 23 (C) 25 (D) 27 (E) 33"
+
+
+@pytest.mark.parametrize(
+    ("question", "rewrite", "name"),
+    [
+        (SUM, " \n$ $", "empty"),
+        (SUM, "<rewritten question>", "placeholder"),
+        (SUM, "(the complete new version)", "placeholder"),
+        (SUM, "[Your rewritten question here]", "placeholder"),
+        (SUM, "Ann bakes 12 and 35 cakes. [insert rephrased question]", "placeholder"),
+        (SUM, "<Ann bakes 12 cakes, then 35. How many cakes?>", "wrapped"),
+        (SUM, SUM, "unchanged"),
+        ("Find $x$ if $x+3=8$.", "find  $x$  if\n$x + 3 = 8$", "unchanged"),
+        (SUM, "Ann has 12 cakes and 35 more. How many? ### END_REWRITTEN_QUESTION", "marker_left"),
+        (SUM, "Ann has 12 cakes and bakes 35 more. How many cakes are there?<|im_end|>", "marker_left"),
+        (SUM, "Here is the rewritten question: Ann has 12 cakes and 35 more. How many?", "commentary"),
+        (SUM, "Ann has 12 cakes and 35 more. How many? I have rewritten the story.", "commentary"),
+        (SUM, "Ann has 12 cakes and 35 more. How many?\nAnswer: 47", "answer_given"),
+        (SUM, "Ann has 12 cakes and 35 more. How many are there? The answer is 47.", "answer_given"),
+        (SUM, r"Ann has 12 cakes and 35 more. How many? \boxed{47}", "answer_given"),
+        (r"Simplify $\frac{3}{9}$.", r"Write $\frac{3}{9$ in lowest terms.", "broken_latex"),
+        ("Find $x+3$.", "What is x+3$ equal to?", "broken_latex"),
+        (r"Find $\left(3\right)^4$.", r"Give the value of $\left(3)^4$.", "broken_latex"),
+        (r"\begin{align*}x=5\end{align*} Find $x$.", r"If \begin{align*}x=5, what is $x$?", "broken_latex"),
+        (SUM, "Ann has some cakes and bakes more. How many cakes are there?", "numbers_vanished"),
+        (r"What is the domain of $\sqrt{x-3}$?", r"For which $x$ is $\sqrt{x-5}$ real?", "numbers_vanished"),
+        ("How many $x$ satisfy $3874x+481=1205$?", "How many $n$ satisfy $2893n+762=941$?", "numbers_vanished"),
+        (FIGURE, "Determine the area of the shaded region in the diagram.", "figure_vanished"),
+        (FIGURE, "Calculate the total area of the shaded part.", "figure_vanished"),
+        (CHOICE, "One of the following options is prime. Which of the given choices is it?", "choices_vanished"),
+        (SUM, "汤姆有12个苹果，又买了35个。他有多少个苹果？", "other_language"),
+        (SUM, "У Тома 12 яблок, он покупает ещё 35. Сколько у него яблок?", "other_language"),
+        (
+            "Tom has 12 apples and buys 35 more in the shop on the way to the school. How many does he have?",
+            "Tom hat 12 Äpfel und kauft auf dem Weg in die Schule noch 35 dazu. Wie viele sind das und wer isst die?",
+            "other_language",
+        ),
+        (LONG, "3 hours at 60?", "too_short"),
+        ("Compute $12+35$.", "A shop has 12 and 35 things. " + "It is a very nice shop with people. " * 20, "too_long"),
+    ],
+)
+def test_bad_rewrites_are_named(question: str, rewrite: str, name: str) -> None:
+    found = [finding.validator for finding in validate(question, rewrite)]
+    assert name in found
+
+
+@pytest.mark.parametrize(
+    ("question", "rewrite"),
+    [
+        (SUM, "Ann baked a dozen cakes, then thirty-five more. What is the total?"),
+        (r"Add $\frac79$ and $\frac 45$.", r"What is the sum of $\frac{7}{9}$ and $\frac{4}{5}$?"),
+        ("What is $50\\%$ of 30?", "Find half of 30."),
+        ("If $\\angle ABC = 90^\\circ$ and $AB = 4$, ...", "Let $PQR$ be a right angle and $PQ = 4$."),
+        ("Compute $3 + 4 + 5 + \\cdots + 98$.", "Sum the whole numbers from three to ninety-eight."),
+        ("Let $x_{17} = a_{23}$. Is $x_{17} = 5$?", "Let $y_1 = b_2$. Does $y_1$ equal 5?"),
+        ("How many digits has 123,456?", "Of how many digits is 123456 made?"),
+        ("A book costs \\$5. How much are 8 books?", "At \\$5 apiece, what do 8 pens cost?"),
+        ("A book costs $5. How much are 8 books?", "At $5 apiece, what do 8 pens cost?"),
+        ("Which cost $4 and $9?", "Which are sold for $4, which for $9, of $x$ things?"),
+        (FIGURE, "In a park, a triangle has corners (0,0), (4,0) and (4,7). What is its area?"),
+        (FIGURE, "Find the highlighted area:\n[asy]\nfill((0,0)--(4,0)--(4,7)--cycle);\n[/asy]"),
+        (CHOICE, "One of these is prime: (A) 21 (B) 23 (C) 25 (D) 27 (E) 33. Which of the options is it?"),
+        (CHOICE, "Among 21, 23, 25, 27 and 33, find the prime."),
+        (r"Find $x$. Write your answer in \boxed{}.", r"Solve for $x$ and put it into \boxed{}."),
+        ("Is the answer 5?", "Would the answer be 5?"),
+        ("Odd braces: }{ and $ of 7.", "Braces that are odd: }{ and $ of 7."),
+        (r"Write $[1,2)$ for $x \in \left[1,2\right)$.", r"Say that $x$ is in $\left[1,2\right)$."),
+        ("Compute $(2x^3)^3$.", "A plant makes $(2x^3)^3$ boxes an hour with $x$ machines. Simplify that expression."),
+    ],
+)
+def test_good_rewrites_pass(question: str, rewrite: str) -> None:
+    assert validate(question, rewrite) == []
+
+
+def test_thresholds_and_skipping() -> None:
+    question, rewrite = "Add 13, 17 and 29.", "Add 13, 17 and 31."
+    assert validate(question, rewrite) == []  # 1 of 3 is gone: 0.33 is not above 0.5
+    (finding,) = validate(question, rewrite, Limits(max_vanished_share=0.3))
+    assert str(finding) == "numbers_vanished: 1 of 3 numbers are gone: 29"
+    assert validate(question, rewrite, Limits(max_vanished_share=0.3), skip=["numbers_vanished"]) == []
+    with pytest.raises(ValueError, match="validator 'number_vanished' is unknown: use names out of empty, "):
+        validate(question, rewrite, skip=["number_vanished"])
+    for wrong in ({"min_length_ratio": 1.0}, {"max_length_ratio": 1.0}, {"max_vanished_share": 1.1}):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            Limits(**wrong)
+
+
+@pytest.mark.parametrize(
+    "piece",
+    ["{", "$", "\\", "(", "[asy]", "1,", "1", "a ", "\\left", "<", "the rewritten ", "\\boxed{", "in the ", " ", "\n",
+     "$1", "(A) ", "for example ", "\\frac", "\\[", ". ", "answer:", "19\\,850,",
+     "\\text{[asy]}", "0.", "-1", "in the the the "],
+)  # fmt: skip
+def test_hostile_text_takes_no_time(piece: str) -> None:
+    started = time.process_time()
+    validate("What is 3 + 4? " + piece * 20, (piece * 20_000)[:20_000])
+    validate((piece * 20_000)[:20_000], "What is 3 + 4? [asy]" + piece * 20)
+    assert time.process_time() - started < 3.0
+
+
+def rate(real_data, name: str) -> tuple[Counter, list[tuple[str, str]]]:
+    """Rows that each validator objects to, and the pairs."""
+    columns = [
+        pq.read_table(real_data / name / f"train_{part}.parquet", columns=["prompt"]).column(0).to_pylist()
+        for part in ("original", "rewrite_Qwen3-32B")
+    ]
+    pairs = [(a[-1]["content"], b[-1]["content"]) for a, b in zip(*columns, strict=True)][:500]
+    return Counter(finding.validator for pair in pairs for finding in validate(*pair)), pairs
+
+
+def test_published_pairs_mostly_pass(real_data) -> None:
+    """On the first 500 of MATH: placeholders are found, and no validator objects to more than 3 % of the pairs."""
+    found, pairs = rate(real_data, "math")
+    assert found["placeholder"] >= sum(rewrite == "<rewritten question>" for _, rewrite in pairs) > 0
+    assert max(found.values()) < 0.03 * len(pairs)
+    assert sum(found.values()) < 0.04 * len(pairs)
+    assert found.keys() <= VALIDATORS.keys()
