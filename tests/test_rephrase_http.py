@@ -287,6 +287,7 @@ def wait_for(journal: Path, records: int, run: subprocess.Popen) -> None:
         time.sleep(0.005)
 
 
+@pytest.mark.e2e  # starts the tool five times
 def test_killed_run_loses_nothing_and_doubles_nothing(tmp_path, server) -> None:
     """Killed at three moments and interrupted once, then finished: byte for byte as if it had never been stopped."""
     server.trouble = lambda question, asked: (500, (), b"") if asked == 1 and "57." in question else None
