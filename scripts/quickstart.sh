@@ -5,7 +5,7 @@
 #
 #   bash scripts/quickstart.sh                  a tiny model, about 12 minutes after the installation
 #   TREES=I bash scripts/quickstart.sh          Co-rewarding-I alone, 7 minutes
-#   MODEL=smollm2 bash scripts/quickstart.sh    the real SmolLM2-135M-Instruct, a few steps to see the stack at work
+#   MODEL=smollm2 bash scripts/quickstart.sh    the real SmolLM2-135M-Instruct, a few steps of I to see the stack at work
 #
 # Variables: MODEL (tiny, smollm2), TREES (I, II or "I II"), RUN_NAME, and those of the run scripts. Arguments are
 # appended to the training commands as configuration overrides. Finished parts are kept in data/toy and models/ and not
@@ -17,7 +17,7 @@ cd "$ROOT"
 
 MODEL=${MODEL:-tiny}
 case $MODEL in tiny | smollm2) ;; *) echo "error: MODEL=$MODEL: must be tiny or smollm2" >&2; exit 2 ;; esac
-TREES=${TREES:-I II}
+if [[ $MODEL == tiny ]]; then TREES=${TREES:-I II}; else TREES=${TREES:-I}; fi
 case $TREES in I | II | "I II") ;; *) echo "error: TREES=$TREES: must be I, II or 'I II'" >&2; exit 2 ;; esac
 say() { printf '\n== %s\n' "$*"; }
 
