@@ -5,12 +5,14 @@ set -euo pipefail
 
 if [ "${1:-}" = --help ] || [ "${1:-}" = -h ]; then
     cat <<'HELP'
-Usage: bash scripts/test.sh [PYTEST ARGUMENTS]
+Usage: bash scripts/test.sh [--all | PYTEST ARGUMENTS]
 
 Makes or completes the environment (scripts/install_env.sh --dev), then runs ruff and shellcheck over the project, then
-the unit tests and, if they pass, the end-to-end tests, which train through Ray and vLLM for a few minutes.
+the unit tests and, if they pass, the end-to-end tests, which train through Ray and vLLM for a few minutes. The end-to-end
+tests of the tools around training (evaluation, export, rewriting) are run with --all only.
 With arguments, pytest runs once with these in place of the two runs:
 
+  bash scripts/test.sh --all               the tools' end-to-end tests, too
   bash scripts/test.sh -m "not e2e"        the unit tests only
   bash scripts/test.sh -k voting -x        some tests, stop at the first failure
 
@@ -39,11 +41,16 @@ find . -name .venv -prune -o \( -name '*.sh' -o -path './.ci/run' \) -print0 | x
 
 run_pytest() { "$bin/python" -m pytest --basetemp="$files/pytest" "$@"; }
 
+which="e2e and not tools"
+if [ "${1:-}" = --all ]; then
+    which=e2e
+    shift
+fi
 if [ $# -gt 0 ]; then
     run_pytest "$@"
 else
     echo "== unit tests"
     run_pytest -m "not e2e"
     echo "== end-to-end tests"
-    run_pytest -m e2e
+    run_pytest -m "$which"
 fi

@@ -10,12 +10,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 import torch
 from e2e_runs import QUESTIONS, REPO, ROLLOUTS, finish, shards_of, start
-from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen2Config, Qwen3Config
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen2Config, Qwen2Tokenizer, Qwen3Config
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.tools]
 
 CONFIGS = {"qwen2": Qwen2Config, "qwen3": Qwen3Config}
 # log-probabilities of prompt and greedy continuation, as vLLM computes them
@@ -35,9 +37,26 @@ if __name__ == "__main__":
 """
 
 
+def small_tokenizer(toy: Path) -> Qwen2Tokenizer:
+    """Byte-level BPE of the toy's text: beside a Qwen configuration transformers takes any tokenizer for one."""
+    rows = pq.read_table(toy / "data/train.parquet").to_pylist()
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    trainer = trainers.BpeTrainer(vocab_size=600, initial_alphabet=pre_tokenizers.ByteLevel.alphabet())
+    bpe.train_from_iterator([message["content"] for row in rows for message in row["prompt"]], trainer)
+    made = json.loads(bpe.to_str())["model"]
+    merges = [tuple(merge) for merge in made["merges"]]
+    tokenizer = Qwen2Tokenizer(made["vocab"], merges, eos_token="<|im_end|>", pad_token="<|endoftext|>")
+    tokenizer.chat_template = (
+        "{% for message in messages %}{{ message['role'] + ': ' + message['content'] + '<|im_end|>' }}{% endfor %}"
+        "{% if add_generation_prompt %}{{ 'assistant: ' }}{% endif %}"
+    )
+    return tokenizer
+
+
 def random_model(folder: Path, toy: Path, architecture: str) -> Path:
     """About 2 million parameters; the head size is 32, since vLLM's attention on CPU needs a multiple of it."""
-    tokenizer = AutoTokenizer.from_pretrained(toy / "model")
+    tokenizer = small_tokenizer(toy)
     torch.manual_seed(1)
     config = CONFIGS[architecture](
         vocab_size=len(tokenizer), hidden_size=256, intermediate_size=512, num_hidden_layers=3, num_attention_heads=8,
@@ -56,8 +75,9 @@ def test_from_random_weights_to_vllm(
     model = random_model(tmp_path / architecture, toy, architecture)
     run = start(
         tree, toy, architecture, "trainer.total_training_steps=3", "trainer.val_before_train=False",
-        MODEL_PATH=str(model), SAVE_FREQ="3", TEST_FREQ="-1", TEACHER_NUM_ROLLOUTS=str(ROLLOUTS),
-        GPUS_PER_NODE=str(ranks), MICRO_BATCH_SIZE=str(QUESTIONS * ROLLOUTS // ranks),
+        MODEL_PATH=str(model), MAX_PROMPT_LENGTH="96", SAVE_FREQ="3", TEST_FREQ="-1",
+        TEACHER_NUM_ROLLOUTS=str(ROLLOUTS), GPUS_PER_NODE=str(ranks),
+        MICRO_BATCH_SIZE=str(QUESTIONS * ROLLOUTS // ranks),
     )  # fmt: skip
     finish(run, toy / f"{architecture}.log")
     run_dir = toy / "runs/co-rewarding" / architecture

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # One machine of a Ray cluster, in the foreground: it leaves the cluster when this script is ended (Ctrl-C). Tried with
-# two nodes on one machine without a GPU; NOT run on GPUs.
+# two nodes on one machine without a GPU; NOT run on several machines, nor on GPUs.
 #
 #   bash recipes/cluster/ray_node.sh head              on the first machine
 #   bash recipes/cluster/ray_node.sh worker HEAD_IP    on each other machine

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# A Slurm job: one Ray node on each machine, then a recipe on all of them. NOT run on GPUs, nor under Slurm: the tests run
-# it with stand-ins for srun and scontrol and two Ray nodes on one machine without a GPU.
+# A Slurm job: one Ray node on each machine, then a recipe on all of them. NOT run on GPUs, nor under Slurm: tried
+# with stand-ins for srun and scontrol, and two Ray nodes on one machine without a GPU.
 #
 #   sbatch --nodes=2 recipes/cluster/slurm.sh II qwen3-8b-base 4x80gb      from the project's folder
 #
