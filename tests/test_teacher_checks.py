@@ -67,6 +67,7 @@ def test_the_papers_settings_pass(config: DictConfig) -> None:
         ("actor_rollout_ref.ref.fsdp_config.fsdp_size", 2, "must be the actor's"),
         ("trainer.v1.sampler.sync_refill_failed_groups", True, "set it to False"),
         ("actor_rollout_ref.teacher.foo", 1, "unknown key"),
+        ("actor_rollout_ref.teacher.one_direction", True, "co_rewarding.method=co_rewarding_III"),
     ],
 )
 def test_what_a_teacher_cannot_go_with(config: DictConfig, key: str, value: object, fix: str) -> None:
@@ -83,6 +84,12 @@ def test_a_schedule_that_cannot_be_is_refused_with_the_blocks_name(config: DictC
     config.actor_rollout_ref.teacher.update_interval = 4
     with pytest.raises(ValueError, match=r"^actor_rollout_ref\.teacher: start_share=0\.2: update_interval=4 leaves no"):
         check_teacher(config)
+
+
+def test_one_direction_goes_with_two_wordings(config: DictConfig) -> None:
+    config.actor_rollout_ref.teacher.one_direction = True
+    config.co_rewarding.method = "co_rewarding_III"
+    check_teacher(config)
 
 
 def test_log_probs_of_the_teacher_need_whole_micro_batches(config: DictConfig) -> None:

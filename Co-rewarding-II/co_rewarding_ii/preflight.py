@@ -3,6 +3,7 @@
 
 from omegaconf import DictConfig, OmegaConf
 
+from co_rewarding.methods import METHODS
 from co_rewarding_ii.checkpoint import check_resumable
 from co_rewarding_ii.settings import TeacherSettings
 
@@ -13,6 +14,11 @@ def check_teacher(config: DictConfig) -> None:
     settings = TeacherSettings.from_mapping(OmegaConf.to_container(config.actor_rollout_ref.teacher, resolve=True))
     if config.trainer.total_training_steps is not None:  # else the trainer, which knows the number of steps
         settings.schedule(config.trainer.total_training_steps)
+    if settings.one_direction and not METHODS[config.co_rewarding.method].needs_both_views:
+        raise ValueError(
+            f"{settings.NAME}.one_direction=True: is a form of co_rewarding_III, which asks two wordings; set "
+            f"co_rewarding.method=co_rewarding_III instead of {config.co_rewarding.method}, or leave it False"
+        )
     if not actor.use_kl_loss:
         raise ValueError(
             "actor_rollout_ref.actor.use_kl_loss=False: the teacher lives in the reference that this term needs; keep "
