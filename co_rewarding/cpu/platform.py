@@ -15,6 +15,8 @@ from typing import Any
 import torch
 from verl.plugin.platform import PlatformBase, PlatformRegistry, set_platform
 
+from co_rewarding.cpu.build import is_cpu
+
 
 def is_active() -> bool:
     """True when verl has to run on the CPU: asked for by VERL_PLATFORM=cpu, or torch was built without an accelerator.
@@ -25,7 +27,7 @@ def is_active() -> bool:
     asked_for = os.environ.get("VERL_PLATFORM", "").strip().lower()
     if asked_for:
         return asked_for == "cpu"
-    return torch.version.cuda is None and torch.version.hip is None and not hasattr(torch, "npu")
+    return is_cpu()
 
 
 def _zero(*_args: Any, **_kwargs: Any) -> int:

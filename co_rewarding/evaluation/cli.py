@@ -32,13 +32,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NoReturn
 
+from co_rewarding.cpu.build import is_cpu
 from co_rewarding.equivalence import MODES, Equivalence, WorkerError
 from co_rewarding.evaluation import harness
 from co_rewarding.evaluation.generate import (
     EngineOptions,
     Sampling,
     generate,
-    is_cpu,
     load_tokenizer,
     model_fingerprint,
     prompt_text,

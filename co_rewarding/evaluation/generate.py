@@ -31,6 +31,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from co_rewarding.cpu.build import is_cpu
 from co_rewarding.evaluation.records import Generation, Generations
 from co_rewarding.evaluation.tasks import MAX_TOKENS, TEMPERATURE, Question, QuestionSet
 
@@ -57,13 +58,6 @@ class EngineOptions:
     gpu_memory_utilization: float = 0.9  # 0-1, of each GPU
     kv_cache_mb: int = 1024  # on a machine without GPU
     dtype: str = "auto"  # "auto": the model's own, float32 on a machine without GPU
-
-
-def is_cpu() -> bool:
-    """Whether torch was built without an accelerator."""
-    import torch
-
-    return torch.version.cuda is None and torch.version.hip is None and not hasattr(torch, "npu")
 
 
 def vllm_version() -> str:

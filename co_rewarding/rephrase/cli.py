@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
+from co_rewarding.cpu.build import is_cpu
 from co_rewarding.equivalence import MODES, Equivalence, WorkerError
 from co_rewarding.rephrase.engines import (
     Engine,
@@ -30,7 +31,6 @@ from co_rewarding.rephrase.engines import (
     HTTPEngine,
     Sampling,
     VLLMEngine,
-    is_cpu,
     prompt_ids,
 )
 from co_rewarding.rephrase.instruction import BEGIN_MARKER, END_MARKER, Instruction, InstructionError, Markers

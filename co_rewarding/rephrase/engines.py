@@ -38,6 +38,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NoReturn, Protocol
 
+from co_rewarding.cpu.build import is_cpu
+
 MAX_RESPONSE_BYTES = 8 * 2**20
 MAX_PAUSE_S = 30.0
 
@@ -89,13 +91,6 @@ class Engine(Protocol):
 
 
 # --- vLLM in this process
-
-
-def is_cpu() -> bool:
-    """Whether torch was built without an accelerator."""
-    import torch
-
-    return torch.version.cuda is None and torch.version.hip is None and not hasattr(torch, "npu")
 
 
 class VLLMEngine:
