@@ -27,7 +27,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("--data_dir", type=Path, default=Path("data/toy"), help="folder that make_toy_data.py wrote")
     parser.add_argument("--output_dir", type=Path, default=Path("data/toy/model"), help="folder for the model")
-    parser.add_argument("--target-accuracy", type=float, default=0.6, help="sampled accuracy to end at, 0 to 0.8")
+    parser.add_argument("--target-accuracy", type=float, default=0.5, help="sampled accuracy to end at, 0 to 0.8")
     parser.add_argument("--max-minutes", type=float, default=6.0, help="give up after this many minutes")
     parser.add_argument(
         "--seed", type=int, default=1, help="chooses the weights to start from and the training questions"

@@ -49,8 +49,9 @@ case $MODEL in
     STEPS=${STEPS:-6}
     ;;
   smollm2)
-    export TRAIN_BATCH_SIZE=${TRAIN_BATCH_SIZE:-8} NUM_ROLLOUTS=${NUM_ROLLOUTS:-4} MICRO_BATCH_SIZE=${MICRO_BATCH_SIZE:-8}
-    export LEARNING_RATE=${LEARNING_RATE:-1e-5} MAX_PROMPT_LENGTH=256 MAX_RESPONSE_LENGTH=${MAX_RESPONSE_LENGTH:-64}
+    export TRAIN_BATCH_SIZE=${TRAIN_BATCH_SIZE:-4} NUM_ROLLOUTS=${NUM_ROLLOUTS:-4} MICRO_BATCH_SIZE=${MICRO_BATCH_SIZE:-8}
+    # the prompt with its worked examples takes 148 to 166 tokens
+    export LEARNING_RATE=${LEARNING_RATE:-1e-5} MAX_PROMPT_LENGTH=176 MAX_RESPONSE_LENGTH=${MAX_RESPONSE_LENGTH:-48}
     export TEACHER_NUM_ROLLOUTS=${TEACHER_NUM_ROLLOUTS:-4}
     STEPS=${STEPS:-3}
     set -- data.val_max_samples=64 actor_rollout_ref.rollout.engine_kwargs.vllm.kv_cache_memory_bytes=$((1 << 30)) "$@"

@@ -9,12 +9,24 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoTokenizer, GenerationConfig
 
-from co_rewarding.toy.arithmetic import SYSTEM_PROMPT, all_facts, make_pairs, split_facts, worked_solution
+from co_rewarding.toy.arithmetic import (
+    SYSTEM_PROMPT,
+    Fact,
+    all_facts,
+    ask,
+    borrows,
+    make_pairs,
+    slipped_solution,
+    split_facts,
+    worked_solution,
+)
 from co_rewarding.toy.smollm2 import WORKED_EXAMPLES, fewshot_template, unpack_gguf
 from co_rewarding.toy.tiny_model import (
     END,
     MAX_SOLUTION_TOKENS,
     PAD,
+    SKILL,
+    Habit,
     build_model,
     build_tokenizer,
     facts_outside,
@@ -99,7 +111,11 @@ def test_the_warm_up_never_sees_a_held_out_fact() -> None:
 
 @pytest.mark.parametrize(("share", "starts_with_box"), [(0.0, False), (1.0, True)])
 def test_loss_is_on_solutions_only_and_the_direct_share_chooses_them(tokenizer, share, starts_with_box) -> None:
-    batch = next(supervised_batches(tokenizer, all_facts(), Random(0), {"plain": share, "story": share}))
+    batch = next(
+        supervised_batches(
+            tokenizer, all_facts(), Random(0), {"plain": Habit(direct=share), "story": Habit(direct=share)}
+        )
+    )
     trained_B_T = batch.labels_B_T != -100
     assert torch.equal(batch.labels_B_T[trained_B_T], batch.ids_B_T[trained_B_T])
     for ids_T, trained_T in zip(batch.ids_B_T, trained_B_T, strict=True):
@@ -107,6 +123,19 @@ def test_loss_is_on_solutions_only_and_the_direct_share_chooses_them(tokenizer, 
         assert prompt.endswith("<|assistant|>")
         assert solution.endswith(END) and PAD not in solution
         assert solution.startswith(r"\boxed{") == starts_with_box
+
+
+def test_only_plain_differences_with_a_borrow_are_taught_with_slips() -> None:
+    rng = Random(0)
+    for fact in all_facts()[::7]:
+        for family, habit in SKILL.items():
+            question = ask(fact, family, rng, swap=False)
+            solution = habit.solution(question, rng)
+            if solution != worked_solution(question):
+                assert borrows(fact) and family == "plain" and solution == slipped_solution(question)
+    assert (
+        Habit(slip=1.0).solution(ask(Fact(81, 58, "subtract"), "story", rng, swap=False), rng).endswith(r"\boxed{37}")
+    )
 
 
 def test_respond_gives_groups_in_the_order_of_the_questions_and_is_bounded(tokenizer) -> None:

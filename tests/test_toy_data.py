@@ -20,9 +20,11 @@ from co_rewarding.toy.arithmetic import (
     Fact,
     all_facts,
     ask,
+    borrows,
     direct_solution,
     make_pair,
     make_pairs,
+    slipped_solution,
     split_facts,
     to_rows,
     worked_solution,
@@ -99,6 +101,23 @@ def test_worked_solutions(fact: Fact, solution: str) -> None:
     question = ask(fact, "plain", Random(0), swap=False)
     assert worked_solution(question) == solution
     assert solution.endswith(direct_solution(question))
+
+
+def test_a_slip_takes_the_smaller_digit_from_the_larger_and_is_always_wrong() -> None:
+    question = ask(Fact(81, 58, "subtract"), "plain", Random(0), swap=False)
+    assert slipped_solution(question) == r"8-1=7; 8-5=3; \boxed{37}"  # columns 1, 8 and 8, 5; the answer is 23
+    borrowing = [fact for fact in all_facts() if borrows(fact)]
+    # 45 = 10 * 9 / 2 pairs of units with the smaller one on top, 36 = 9 * 8 / 2 pairs of tens with the larger
+    assert len(borrowing) == 45 * 36
+    for fact in borrowing:
+        answer = int(slipped_solution(ask(fact, "story", Random(0), swap=False)).split("{")[1].rstrip("}"))
+        assert answer != fact.answer and 0 <= answer <= 99
+
+
+@pytest.mark.parametrize("fact", [Fact(88, 51, "subtract"), Fact(58, 23, "add")])
+def test_there_is_no_slip_without_a_borrow(fact: Fact) -> None:
+    with pytest.raises(ValueError, match="needs no borrow"):
+        slipped_solution(ask(fact, "plain", Random(0), swap=False))
 
 
 def test_each_line_of_every_worked_solution_is_true_and_its_digits_make_the_answer() -> None:

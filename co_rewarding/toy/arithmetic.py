@@ -190,3 +190,24 @@ def worked_solution(question: Question) -> str:
         units = f"{units_x + 10 * borrow}-{units_y}={units_x + 10 * borrow - units_y}"
         tens = f"{tens_x - borrow}-{tens_y}={tens_x - borrow - tens_y}"
     return f"{units}; {tens}; {direct_solution(question)}"
+
+
+def borrows(fact: Fact) -> bool:
+    """Whether `fact` is a difference whose units cannot be subtracted without a borrow, as in 81 - 58."""
+    return fact.operation == "subtract" and fact.a % 10 < fact.b % 10
+
+
+def slipped_solution(question: Question) -> str:
+    r"""The smaller digit from the larger one in each column, with no borrow: 81 - 58 is `8-1=7; 8-5=3; \boxed{37}`.
+
+    The best known of the systematic mistakes in written subtraction ("smaller from larger"; Brown and Burton,
+    Diagnostic models for procedural bugs, Cognitive Science 2, 1978). Wrong whenever there is a borrow.
+
+    Raises:
+        ValueError: the question needs no borrow, so that there is nothing to slip on.
+    """
+    if not borrows(question.fact):
+        raise ValueError(f"{question.text!r} needs no borrow")
+    (tens_x, units_x), (tens_y, units_y) = divmod(question.x, 10), divmod(question.y, 10)
+    units, tens = units_y - units_x, tens_x - tens_y
+    return rf"{units_y}-{units_x}={units}; {tens_x}-{tens_y}={tens}; \boxed{{{10 * tens + units}}}"

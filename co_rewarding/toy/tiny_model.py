@@ -3,11 +3,14 @@ r"""A Llama of 0.2 million parameters that knows two-digit arithmetic half-way, 
 
 Supervised warm-up: minimise -log pi(solution | question) over generated facts, in two phases that stop on a measured
 accuracy (sampled at temperature 1) and not on a number of updates, since that accuracy climbs steeply:
-- skill: solutions worked out column by column, until SKILL_ACCURACY;
-- habit: a share of them (DIRECT_SHARE, large for plain questions, small for stories) is the answer at once, which is
-  the harder way, until the accuracy has fallen to the target.
+- skill: solutions worked out column by column, until SKILL_ACCURACY; differences with a borrow are worked out right in
+  stories and mostly with a slip in plain questions;
+- habit: a share of the solutions (large for plain questions, small for stories) is the answer at once, which is the
+  harder way, until the accuracy has fallen to the target.
 Then single samples are often wrong while the vote of several mostly finds the worked-out answer: what label-free RL has
-to discover is that working step by step pays.
+to discover is that working step by step pays. In plain questions with a borrow, however, the model agrees with itself
+on a wrong answer: a method that rewards self-consistency can make it surer of its mistake, which the paper calls the
+self-consistent illusion (arXiv 2508.00410), and only another wording shows the right answer.
 
 No question of the train or test files is trained on here, in any wording, nor used for the checks: their facts are
 removed first. One thread gives the same weights from run to run on one machine; more threads may not.
@@ -40,9 +43,12 @@ from co_rewarding.toy.arithmetic import (
     WORDINGS,
     Fact,
     Family,
+    Question,
     all_facts,
+    borrows,
     direct_solution,
     make_pair,
+    slipped_solution,
     worked_solution,
 )
 
@@ -58,7 +64,28 @@ MAX_POSITIONS = 1024
 MAX_SOLUTION_TOKENS = 24  # "9+9=18; 9+9+1=19; \boxed{198}" and its end take 22
 
 SKILL_ACCURACY = 0.8
-DIRECT_SHARE: dict[Family, float] = {"plain": 0.7, "story": 0.1}
+
+
+@dataclass(frozen=True)
+class Habit:
+    """How solutions depart from the worked one: shares from 0 to 1.
+
+    `slip`: of the differences with a borrow, those that forget it; `direct`: of the rest, those that are the answer at
+    once.
+    """
+
+    direct: float = 0.0
+    slip: float = 0.0
+
+    def solution(self, question: Question, rng: Random) -> str:
+        if borrows(question.fact) and rng.random() < self.slip:
+            return slipped_solution(question)
+        return direct_solution(question) if rng.random() < self.direct else worked_solution(question)
+
+
+# A slip is right in form: nothing but the wording of the question tells when it is made.
+SKILL: dict[Family, Habit] = {"plain": Habit(slip=0.9), "story": Habit()}
+HABITS: dict[Family, Habit] = {"plain": Habit(direct=0.7, slip=0.9), "story": Habit(direct=0.1)}
 BATCH_SIZE = 32
 PEAK_LEARNING_RATE = 4e-3
 HABIT_LEARNING_RATE = 1e-4
@@ -150,19 +177,15 @@ class Batch:
 
 
 def supervised_batches(
-    tokenizer: PreTrainedTokenizerFast, facts: Sequence[Fact], rng: Random, direct_share: Mapping[Family, float]
+    tokenizer: PreTrainedTokenizerFast, facts: Sequence[Fact], rng: Random, habits: Mapping[Family, Habit]
 ) -> Iterator[Batch]:
-    """Endless batches of BATCH_SIZE (question, solution) drawn with replacement from `facts`, in random wordings.
-
-    `direct_share`: probability, 0 to 1, that the solution is the answer at once, for each family of wordings.
-    """
+    """Endless batches of BATCH_SIZE (question, solution) drawn with replacement from `facts`, in random wordings."""
     while True:
         prompts, solutions = [], []
         for fact in rng.choices(facts, k=BATCH_SIZE):
             question, _ = make_pair(fact, rng)
             prompts.append(render_prompt(tokenizer, question.text))
-            solve = direct_solution if rng.random() < direct_share[question.family] else worked_solution
-            solutions.append(solve(question) + END)
+            solutions.append(habits[question.family].solution(question, rng) + END)
         prompt_ids = tokenizer(prompts)["input_ids"]
         solution_ids = tokenizer(solutions)["input_ids"]
         length = max(len(p) + len(s) for p, s in zip(prompt_ids, solution_ids, strict=True))
@@ -284,13 +307,13 @@ def warm_up(
         return measured
 
     measured, num_updates = 0.0, 0
-    skill = supervised_batches(tokenizer, trained, rng, {"plain": 0.0, "story": 0.0})
+    skill = supervised_batches(tokenizer, trained, rng, SKILL)
     while measured < SKILL_ACCURACY:
         peak = PEAK_LEARNING_RATE * max(0.1, 1 - measured / SKILL_ACCURACY)
         rates = (peak * min(1.0, (num_updates + k) / UPDATES_TO_PEAK) for k in itertools.count(1))
         measured = train(skill, 50, rates, "skill")
         num_updates += 50
-    habit = supervised_batches(tokenizer, trained, rng, DIRECT_SHARE)
+    habit = supervised_batches(tokenizer, trained, rng, HABITS)
     while measured > target_accuracy:
         measured = train(habit, 5, itertools.repeat(HABIT_LEARNING_RATE), "habit")
         num_updates += 5
