@@ -28,8 +28,8 @@ from matplotlib.ticker import MaxNLocator
 
 from co_rewarding.report import Run, standard_error, trailing_mean
 
-# Okabe and Ito's palette, told apart with any colour vision
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+# Okabe and Ito's palette, told apart with any colour vision; with as many markers less one, 56 runs differ in the pair
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 STYLES: tuple[str | tuple[float, tuple[float, ...]], ...] = ("-", (0, (4, 1.6)), (0, (1, 1.2)))
 GREY = "#666666"

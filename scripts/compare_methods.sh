@@ -64,4 +64,5 @@ for seed in $SEEDS; do
     fi
   done
 done
-python scripts/summarize_run.py "${run_dirs[@]}" --figure "figs/$NAME.png" | tee "runs/co-rewarding/$NAME/table.txt"
+python scripts/compare_table.py "${run_dirs[@]}" --test_file "$VAL_FILE" --figure "figs/$NAME.png" \
+  --command "SEEDS=\"$SEEDS\" STEPS=$STEPS bash scripts/compare_methods.sh"

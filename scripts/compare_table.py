@@ -1,0 +1,84 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Write the table and the curves of compare_methods.sh: what each method came to on the quickstart's task.
+
+The runs must be called <method>_seed<number>. Shown apart are the plain differences with a borrow, on which the model
+starts out agreeing with itself on a wrong answer. Written are FIGURE and, beside it, the same name with .md.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from co_rewarding.comparison import read_methods, table
+from co_rewarding.evaluation.results import commit
+from co_rewarding.figures import ACCURACY, FORMATS, Panel, draw
+from co_rewarding.toy.arithmetic import THINGS, Fact, borrows
+
+PANELS = (
+    ACCURACY,
+    Panel("Accuracy of the labels", (("label/accuracy", ""),), is_share=True),
+    Panel("Share of right answers in training", (("answer/accuracy", ""),), is_share=True),
+    Panel("Reward mean", (("reward/mean", ""),)),
+    Panel("Response length (tokens)", (("response_length/mean", ""),)),
+    Panel("Policy entropy (nats a token)", (("actor/entropy", ""),)),
+)
+
+
+def slipped_questions(test_file: Path) -> set[str]:
+    """The texts of the test questions of the kind that the model was taught to get wrong."""
+    rows = pq.read_table(test_file, columns=["prompt", "extra_info"]).to_pylist()
+    facts = {row["prompt"][-1]["content"]: row["extra_info"] for row in rows}
+    return {
+        text
+        for text, info in facts.items()
+        if borrows(Fact(info["a"], info["b"], info["operation"])) and not any(f" {thing}" in text for thing in THINGS)
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run_dirs", nargs="+", type=Path, metavar="RUN_DIR")
+    parser.add_argument(
+        "--test_file", type=Path, default=Path("data/toy/test.parquet"), help="the questions validated on"
+    )
+    parser.add_argument("--figure", type=Path, default=Path("figs/comparison.png"), help="where the curves go")
+    parser.add_argument(
+        "--command", default="bash scripts/compare_methods.sh", help="the command, for the table's text"
+    )
+    args = parser.parse_args()
+    if args.figure.suffix not in FORMATS:
+        parser.error(f"--figure {args.figure}: use a name that ends in {', '.join(FORMATS)}")
+
+    try:
+        methods = read_methods(args.run_dirs)
+        slipped = slipped_questions(args.test_file)
+        draw([run for seeds in methods for run in seeds.runs], args.figure, panels=PANELS)
+        text = table(
+            methods,
+            special=lambda prompt: any(prompt.endswith(question) for question in slipped),
+            special_name=f"{len(slipped)} plain borrows",
+        )
+    except (OSError, ValueError) as error:
+        parser.exit(2, f"error: {error}\n")
+    steps = max(run.trained_steps[-1] for seeds in methods for run in seeds.runs)
+    made = (
+        f"Made by `{args.command}`"
+        + (f" at commit `{known}`" if (known := commit()) else "")
+        + f", {steps} steps a run."
+    )
+    legend = (
+        "Accuracy: greedy, on held-out questions, ± standard error with one seed, ± standard deviation over several. "
+        "Label accuracy, reward and length: mean of the first 3 → of the last 3 steps. – : not logged."
+    )
+    print(text)
+    target = args.figure.with_suffix(".md")
+    target.write_text(f"{text}\n\n{legend}\n\n{made}\n", encoding="utf-8")
+    print(f"\nCurves: {args.figure}, table: {target}")
+
+
+if __name__ == "__main__":
+    main()
