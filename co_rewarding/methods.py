@@ -11,7 +11,9 @@ The other baselines are ground_truth (GT-Reward), and self_certainty and entropy
 distribution and so need its logits. random, format_only and incorrect are controls: on some models they lift a
 benchmark too, and without them a gain proves little.
 
-Deliberately absent: how rewards are computed (co_rewarding.rewards).
+A new label-free reward is a line below and a file of its name in co_rewarding/baselines.
+
+Deliberately absent: how rewards are computed (co_rewarding.rewards, co_rewarding.baselines).
 """
 
 from __future__ import annotations
@@ -39,6 +41,11 @@ class Method:
     def is_consensus(self) -> bool:
         """Whether the reward is agreement with a vote; such a method never sees a ground truth."""
         return self.voter is not None
+
+    @property
+    def is_baseline(self) -> bool:
+        """Whether its reward is co_rewarding/baselines/<name>.py: one wording, no teacher."""
+        return not self.needs_both_views and not self.needs_teacher
 
     @property
     def needs_both_views(self) -> bool:

@@ -17,7 +17,7 @@ from verl.experimental.reward_loop.reward_manager.base import RewardManagerBase
 from co_rewarding.answers import extract_answer
 from co_rewarding.equivalence import Equivalence
 from co_rewarding.methods import METHODS
-from co_rewarding.rewards import Rollout, Scores, consensus_rewards
+from co_rewarding.rewards import Rollout, Scores, Step, score_rollouts
 from co_rewarding.settings import Settings
 
 
@@ -43,10 +43,30 @@ class GroupRewardManager(RewardManagerBase, ABC):
         if method not in cls.methods:
             raise ValueError(f"co_rewarding.method={method}: must be one of {', '.join(cls.methods)} here")
 
-    def score_groups(self, rollouts: Sequence[Rollout], step: int) -> Scores:
-        """Labels and rewards of all rollouts of a step, in their order (see `co_rewarding.rewards`)."""
-        return consensus_rewards(
-            rollouts, self.method, same=self.equivalence.same, min_agreement=self.settings.min_agreement
+    def score_groups(
+        self,
+        rollouts: Sequence[Rollout],
+        step: int,
+        *,
+        ground_truths: Sequence[str | None] | None = None,
+        statistics: Sequence[float | None] | None = None,
+    ) -> Scores:
+        """Labels and rewards of all rollouts of a step, in their order (see `co_rewarding.rewards`).
+
+        Args:
+            ground_truths: one a row, for the methods that need labels; the trainer gives them to no other.
+            statistics: one a row, for the methods that need logits.
+        """
+        return score_rollouts(
+            self.method,
+            Step(
+                rollouts,
+                self.equivalence.same,
+                min_agreement=self.settings.min_agreement,
+                ground_truths=ground_truths,
+                statistics=statistics,
+                seed=1_000_003 * self.settings.seed + step,  # other coins for a question that comes again
+            ),
         )
 
     def failures(self) -> dict[str, int]:

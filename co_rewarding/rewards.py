@@ -15,13 +15,13 @@ Degenerate cases:
 
 A consensus method cannot read a ground truth: neither Rollout nor consensus_rewards has a place for one.
 
-Deliberately absent: advantages, which are the host's, and rewards from logits (self_certainty, entropy).
+Deliberately absent: advantages, which are the host's, and the baselines, one file each (co_rewarding/baselines).
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections import Counter, defaultdict
+import importlib
+from collections import defaultdict
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -54,13 +54,28 @@ class Scores:
     """Labels and rewards of a batch of rollouts. Axis N: the rows, in the order in which they were given."""
 
     labels: tuple[str | None, ...]  # N: what the row was compared with; None: no label, or a method that has none
-    rewards: tuple[float | None, ...]  # N: 0.0 or 1.0; None for a row that is never trained on
+    rewards: tuple[float | None, ...]  # N: 0 or 1, or nats; None: never trained on, or no tokens
     # the label of each group that is trained on; empty for a method without labels
     label_of: dict[tuple[Hashable, View], str | None] = field(default_factory=dict)
     # the vote of every group that there is, whether or not it labels one; empty for a method without votes
     votes: dict[tuple[Hashable, View, Voter], Vote] = field(default_factory=dict)
     voter: Voter | None = None  # whose votes are the labels
     num_missing_groups: int = 0  # groups that are trained on and whose voting group has no rollout
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a reward may look at. Axis N: the rows of whole groups, in any order; within a group the order decides ties.
+
+    The trainer fills `ground_truths` and `statistics` only for the methods that say that they need them.
+    """
+
+    rollouts: Sequence[Rollout]
+    same: Same  # the equivalence of answers
+    min_agreement: float = 0.0  # see majority_vote
+    ground_truths: Sequence[str | None] | None = None  # N, raw or boxed
+    statistics: Sequence[float | None] | None = None  # N: the method's own statistic, mean over the response's tokens
+    seed: int = 0  # other numbers in another step
 
 
 def r(label: str | None, answer: str | None, same: Same) -> float:
@@ -74,7 +89,7 @@ def consensus_rewards(
     """Rewards of a method in which a vote is the label.
 
     Args:
-        rollouts: rows of whole groups, in any order; within a group the order decides ties.
+        rollouts: rows of whole groups, as in Step.
         method: one of co_rewarding.methods, or its name.
         same: the equivalence of answers.
         min_agreement: see majority_vote.
@@ -102,7 +117,7 @@ def consensus_rewards(
     labels = tuple(label_for(row.question, row.view) for row in rollouts)
     return Scores(
         labels=labels,
-        rewards=_student_rewards(rollouts, [r(a, row.answer, same) for a, row in zip(labels, rollouts, strict=True)]),
+        rewards=trained_rows(rollouts, [r(a, row.answer, same) for a, row in zip(labels, rollouts, strict=True)]),
         label_of={group: label_for(*group) for group in trained},
         votes=votes,
         voter=method.voter,
@@ -110,109 +125,47 @@ def consensus_rewards(
     )
 
 
-def ground_truth_rewards(rollouts: Sequence[Rollout], ground_truths: Sequence[str | None], same: Same) -> Scores:
-    """GT-Reward: r(ground truth, y). ground_truths has one entry a row, raw or boxed.
+def score_rollouts(method: Method | str, step: Step) -> Scores:
+    """Rewards of all rows of a step under any method, in their order.
 
     Raises:
-        ValueError: a row that is trained on has no ground truth.
-    """
-    truths = _required_truths(rollouts, ground_truths)
-    return Scores(
-        labels=truths,
-        rewards=_student_rewards(rollouts, [r(a, row.answer, same) for a, row in zip(truths, rollouts, strict=True)]),
-        label_of={
-            (row.question, row.view): truth
-            for truth, row in zip(truths, rollouts, strict=True)
-            if row.voter == "student"
-        },
-    )
-
-
-def incorrect_rewards(rollouts: Sequence[Rollout], ground_truths: Sequence[str | None], same: Same) -> Scores:
-    """Control: 1 for an answer that is not the ground truth, 0 for the ground truth and for no answer.
-
-    Raises:
-        ValueError: a row that is trained on has no ground truth.
-    """
-    truths = _required_truths(rollouts, ground_truths)
-    return _unlabelled(
-        rollouts,
-        [
-            float(row.answer is not None and r(truth, row.answer, same) == 0.0)
-            for truth, row in zip(truths, rollouts, strict=True)
-        ],
-    )
-
-
-def format_only_rewards(rollouts: Sequence[Rollout]) -> Scores:
-    """Control: 1 for any answer, 0 for none."""
-    return _unlabelled(rollouts, [float(row.answer is not None) for row in rollouts])
-
-
-def random_rewards(rollouts: Sequence[Rollout], seed: int = 0) -> Scores:
-    """Control: a fair coin a row, decided by the seed, the row's group and its place in the group.
-
-    It depends neither on the response nor on how groups are mixed in the batch. A question that comes again gets
-    the same coins again unless its key holds the step.
-    """
-    place_in_group: Counter[tuple[Hashable, View, Voter]] = Counter()
-    coins = []
-    for row in rollouts:
-        group = (row.question, row.view, row.voter)
-        key = repr((seed, row.question, row.view, place_in_group[group])).encode(errors="backslashreplace")
-        coins.append(float(hashlib.blake2b(key, digest_size=1).digest()[0] & 1))
-        place_in_group[group] += 1
-    return _unlabelled(rollouts, coins)
-
-
-def score_rollouts(
-    rollouts: Sequence[Rollout],
-    method: Method | str,
-    same: Same,
-    *,
-    min_agreement: float = 0.0,
-    ground_truths: Sequence[str | None] | None = None,
-    seed: int = 0,
-) -> Scores:
-    """Rewards under any method that text alone decides. ground_truths is handed on only to methods that need it.
-
-    Raises:
-        ValueError: the method needs logits, or ground truths that are not there; see also the single methods.
+        ValueError: the method needs ground truths or statistics that the step does not have; see also the methods.
     """
     method = method_of_name(method) if isinstance(method, str) else method
-    if method.is_consensus:
-        return consensus_rewards(rollouts, method, same, min_agreement)
-    if method.needs_labels and ground_truths is None:
+    if not method.is_baseline:
+        return consensus_rewards(step.rollouts, method, step.same, step.min_agreement)
+    if method.needs_labels and step.ground_truths is None:
         raise ValueError(f"method {method.name!r} needs ground truths: give one a row")
-    match method.name:
-        case "ground_truth":
-            return ground_truth_rewards(rollouts, ground_truths, same)
-        case "incorrect":
-            return incorrect_rewards(rollouts, ground_truths, same)
-        case "format_only":
-            return format_only_rewards(rollouts)
-        case "random":
-            return random_rewards(rollouts, seed)
-    raise ValueError(f"method {method.name!r} needs the policy's logits: text alone does not decide its reward")
+    if method.needs_logits and step.statistics is None:
+        raise ValueError(f"method {method.name!r} needs the policy's logits: text alone does not decide its reward")
+    baseline = importlib.import_module(f"co_rewarding.baselines.{method.name}")  # here: it imports this file
+    return baseline.rewards(step)
 
 
-def _other(view: View) -> Literal["original", "rephrased"]:
-    return "rephrased" if view == "original" else "original"
-
-
-def _student_rewards(rollouts: Sequence[Rollout], rewards: Sequence[float]) -> tuple[float | None, ...]:
+def trained_rows(rollouts: Sequence[Rollout], rewards: Sequence[float | None]) -> tuple[float | None, ...]:
+    """`rewards` with None for the rows that are never trained on."""
     return tuple(reward if row.voter == "student" else None for row, reward in zip(rollouts, rewards, strict=True))
 
 
-def _unlabelled(rollouts: Sequence[Rollout], rewards: Sequence[float]) -> Scores:
-    return Scores(labels=(None,) * len(rollouts), rewards=_student_rewards(rollouts, rewards))
+def without_labels(rollouts: Sequence[Rollout], rewards: Sequence[float | None]) -> Scores:
+    """The scores of a method that compares answers with nothing."""
+    return Scores(labels=(None,) * len(rollouts), rewards=trained_rows(rollouts, rewards))
 
 
-def _required_truths(rollouts: Sequence[Rollout], ground_truths: Sequence[str | None]) -> tuple[str | None, ...]:
-    truths = tuple(ground_truth_answer(truth) for truth in ground_truths)
-    for truth, row in zip(truths, rollouts, strict=True):
+def required_truths(step: Step) -> tuple[str | None, ...]:
+    """N, the ground truths of a supervised method, unboxed.
+
+    Raises:
+        ValueError: a row that is trained on has none.
+    """
+    truths = tuple(ground_truth_answer(truth) for truth in step.ground_truths or ())
+    for truth, row in zip(truths, step.rollouts, strict=True):
         if truth is None and row.voter == "student":
             raise ValueError(
                 f"question {row.question!r} ({row.view}) has no ground truth: this method's reward needs one a question"
             )
     return truths
+
+
+def _other(view: View) -> Literal["original", "rephrased"]:
+    return "rephrased" if view == "original" else "original"

@@ -36,7 +36,7 @@ from co_rewarding.answers import extract_answer, ground_truth_answer
 from co_rewarding.equivalence import MODES, Equivalence, WorkerError
 from co_rewarding.methods import METHODS, VIEWS, VOTERS, Method, method
 from co_rewarding.metrics import group_metrics
-from co_rewarding.rewards import Rollout, Scores, score_rollouts
+from co_rewarding.rewards import Rollout, Scores, Step, score_rollouts
 
 PROGRESS_EVERY_S = 5.0
 
@@ -119,14 +119,8 @@ def _run(options: argparse.Namespace) -> None:
             progress.show(f"{equivalence.counts.calls:,} pairs of answers compared")
             return equivalence.same(a, b)
 
-        scores = score_rollouts(
-            rollouts,
-            options.method,
-            same,
-            min_agreement=options.min_agreement,
-            ground_truths=truths,
-            seed=options.seed,
-        )
+        step = Step(rollouts, same, min_agreement=options.min_agreement, ground_truths=truths, seed=options.seed)
+        scores = score_rollouts(options.method, step)
         metrics = group_metrics(rollouts, scores, truths, same)
         counts = equivalence.counts
     _write(options.file, options.output, rollouts, scores, progress)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
+from co_rewarding import baselines
 from co_rewarding.baselines.reward_manager import BaselineRewardManager
 from co_rewarding.collapse import LabelHistory
 from co_rewarding.methods import METHODS
@@ -32,6 +33,12 @@ def manager(method: str) -> BaselineRewardManager:
 def test_every_method_has_one_reward_manager() -> None:
     managers = (CrossViewRewardManager, TeacherRewardManager, BaselineRewardManager)
     assert sorted(name for cls in managers for name in cls.methods) == sorted(METHODS)
+
+
+def test_every_baseline_is_a_file_of_its_name() -> None:
+    folder = Path(baselines.__file__).parent
+    files = {path.stem for path in folder.glob("*.py") if "\ndef rewards(step: Step) -> Scores:" in path.read_text()}
+    assert files == {method.name for method in METHODS.values() if method.is_baseline}
 
 
 def test_a_method_of_another_script_is_refused() -> None:

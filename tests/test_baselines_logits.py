@@ -7,6 +7,7 @@ against a float64 reference: one forward pass a sequence, alone, without padding
 
 import math
 from collections.abc import Iterator
+from operator import eq
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +22,9 @@ from verl.workers.engine import EngineRegistry
 from verl.workers.utils.padding import response_from_nested
 
 from co_rewarding.baselines.engine import ASKED, TokenStatisticsOnGPU, asked_for
-from co_rewarding.baselines.entropy import entropy_rewards
-from co_rewarding.baselines.self_certainty import self_certainty_rewards
 from co_rewarding.cpu.engine import FSDPEngineOnCPU
 from co_rewarding.logits import response_means
-from co_rewarding.rewards import Rollout
+from co_rewarding.rewards import Rollout, Step, score_rollouts
 
 LENGTHS = [(3, 5), (2, 9), (6, 1), (4, 4)]  # tokens of prompt and response; two micro-batches of two sequences
 VOCABULARY = 61
@@ -198,8 +197,8 @@ def test_reward_of_a_response_is_the_mean_over_its_own_tokens(engine: Any, model
         for name in ("self_certainty", "entropy")
     }
     rollouts = [Rollout(question="q", view="original", voter="student", answer=None) for _ in LENGTHS]
-    certainty = self_certainty_rewards(rollouts, means["self_certainty"]).rewards
-    negative_entropy = entropy_rewards(rollouts, means["entropy"]).rewards
+    certainty = score_rollouts("self_certainty", Step(rollouts, eq, statistics=means["self_certainty"])).rewards
+    negative_entropy = score_rollouts("entropy", Step(rollouts, eq, statistics=means["entropy"])).rewards
     for row, ((prompt, response), expected) in enumerate(zip(LENGTHS, reference(model_dir, 1.0), strict=True)):
         # the distribution over response token t is at the position before it: prompt − 1 … prompt + response − 2
         own = slice(prompt - 1, prompt + response - 1)
@@ -238,7 +237,7 @@ def test_verl_finds_our_engine_on_every_platform(monkeypatch: pytest.MonkeyPatch
 def test_rewards_of_rows_that_have_none() -> None:
     student = Rollout(question="q", view="original", voter="student", answer="1")
     teacher = Rollout(question="q", view="original", voter="teacher", answer="1")
-    rows_N = [student, student, teacher]
-    assert self_certainty_rewards(rows_N, [12.5, None, 3.0]).rewards == (12.5, None, None)
-    assert entropy_rewards(rows_N, [0.25, None, 3.0]).rewards == (-0.25, None, None)
-    assert entropy_rewards(rows_N, [0.25, None, 3.0]).labels == (None, None, None)
+    step = Step([student, student, teacher], eq, statistics=[12.5, None, 3.0])
+    assert score_rollouts("self_certainty", step).rewards == (12.5, None, None)
+    assert score_rollouts("entropy", step).rewards == (-12.5, None, None)
+    assert score_rollouts("entropy", step).labels == (None, None, None)

@@ -10,7 +10,7 @@ import pytest
 
 from co_rewarding.collapse import MAX_UNITS, LabelHistory, answer_spread, collapse_metrics, repetition
 from co_rewarding.equivalence import Equivalence
-from co_rewarding.rewards import Rollout, Scores, consensus_rewards, format_only_rewards
+from co_rewarding.rewards import Rollout, Scores, Step, consensus_rewards, score_rollouts
 
 SAME = Equivalence().same  # numbers only: no process is started
 
@@ -47,7 +47,8 @@ def test_one_step_by_hand() -> None:
         [1, 2, 3, 10] + [10, 10, 4, 4] + [1] * 8
     )  # 28 + 16 … = 16 + 28 + 8 = 52 tokens, 3 of 16 at the limit of 10
     texts = ["one two three four"] * 15 + ["x y z w x y z w"]
-    for scores in (consensus_rewards(rollouts, "majority_voting", SAME), format_only_rewards(rollouts)):
+    for method in ("majority_voting", "format_only"):
+        scores = score_rollouts(method, Step(rollouts, SAME))
         assert signs(rollouts, scores, lengths=lengths, texts=texts) == pytest.approx(
             {
                 # (3/4 + 2/4 + 1/4 + 0) / 4
@@ -64,11 +65,11 @@ def test_one_step_by_hand() -> None:
 
 
 def test_no_data_is_no_metric() -> None:
-    empty = format_only_rewards([])
+    empty = score_rollouts("format_only", Step([], SAME))
     assert signs([], empty) == {}
     # nobody answered, one word each: no majority answer, no 4-gram, no second visit; lengths are there
     rollouts = group("q1", [None, None]) + group("q2", [None, None])
-    found = signs(rollouts, format_only_rewards(rollouts), texts=["a"] * 4)
+    found = signs(rollouts, score_rollouts("format_only", Step(rollouts, SAME)), texts=["a"] * 4)
     assert found == {"collapse/agreement": 0.0, "collapse/length": 2.0, "collapse/length_limit": 0.0}
     # a single question always agrees with itself
     assert answer_spread(["7"]) == {}
@@ -128,7 +129,7 @@ def test_label_flips_use_the_labels_of_the_method() -> None:
     assert found["collapse/label_flips"] == 0
     history = LabelHistory()
     for answer in "12":
-        found = signs(visit(answer), format_only_rewards(visit(answer)), history)
+        found = signs(visit(answer), score_rollouts("format_only", Step(visit(answer), SAME)), history)
     assert found["collapse/label_flips"] == 1
 
 

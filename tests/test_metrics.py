@@ -4,7 +4,7 @@
 from operator import eq
 
 from co_rewarding.metrics import group_metrics
-from co_rewarding.rewards import Rollout, consensus_rewards, score_rollouts
+from co_rewarding.rewards import Rollout, Step, consensus_rewards, score_rollouts
 
 # Two questions, two views, three student rollouts each; truth of p is 1, q has none.
 #   p original 1 1 2    p rephrased 1 - 3 (tie: 1)    q original 5 - -    q rephrased - - -
@@ -72,7 +72,7 @@ def test_one_view_has_no_view_metrics():
 
 def test_no_labels_no_label_metrics():
     for name in ("random", "format_only"):
-        metrics = group_metrics(ROLLOUTS, score_rollouts(ROLLOUTS, name, eq), None, eq)
+        metrics = group_metrics(ROLLOUTS, score_rollouts(name, Step(ROLLOUTS, eq)), None, eq)
         assert not [name for name in metrics if name.startswith("label/")]
     nobody = [Rollout("p", "original", "student", None)] * 2
     metrics = group_metrics(nobody, consensus_rewards(nobody, "majority_voting", eq), ["1", "1"], eq)

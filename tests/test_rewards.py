@@ -9,15 +9,7 @@ from operator import eq
 import pytest
 
 from co_rewarding.methods import METHODS, Method, method
-from co_rewarding.rewards import (
-    Rollout,
-    consensus_rewards,
-    format_only_rewards,
-    ground_truth_rewards,
-    incorrect_rewards,
-    random_rewards,
-    score_rollouts,
-)
+from co_rewarding.rewards import Rollout, Step, consensus_rewards, score_rollouts
 
 # Question p: what each voter answers in each view, and the vote.
 #   student original  1 1 2 -   vote 1      student rephrased  2 2 1 2   vote 2
@@ -105,37 +97,42 @@ def test_a_consensus_method_has_no_way_to_a_ground_truth():
     assert list(inspect.signature(consensus_rewards).parameters) == ["rollouts", "method", "same", "min_agreement"]
     for name in (m.name for m in METHODS.values() if m.is_consensus):
         assert not METHODS[name].needs_labels
-        with_truth = score_rollouts(rows(), name, eq, ground_truths=["9"] * 16)
-        assert with_truth == score_rollouts(rows(), name, eq)
+        with_truth = score_rollouts(name, Step(rows(), eq, ground_truths=["9"] * 16))
+        assert with_truth == score_rollouts(name, Step(rows(), eq))
 
 
 def test_ground_truth_and_incorrect():
     rollouts = rows()[:4] + rows()[8:10]  # student 1 1 2 -, teacher 3 3
     truths = [r"\boxed{1}", "1", "1", "1", None, ""]  # only rows that are trained on need one
-    assert ground_truth_rewards(rollouts, truths, eq).rewards == (1, 1, 0, 0, None, None)
-    assert incorrect_rewards(rollouts, truths, eq).rewards == (0, 0, 1, 0, None, None)
-    for rewards in (ground_truth_rewards, incorrect_rewards):
+    step = Step(rollouts, eq, ground_truths=truths)
+    assert score_rollouts("ground_truth", step).rewards == (1, 1, 0, 0, None, None)
+    assert score_rollouts("incorrect", step).rewards == (0, 0, 1, 0, None, None)
+    for name in ("ground_truth", "incorrect"):
         with pytest.raises(ValueError, match=r"question 'p' \(original\) has no ground truth"):
-            rewards(rollouts, ["1", "", "1", "1", "1", "1"], eq)
+            score_rollouts(name, Step(rollouts, eq, ground_truths=["1", "", "1", "1", "1", "1"]))
 
 
 def test_format_only():
-    assert format_only_rewards(rows()[:4]).rewards == (1, 1, 1, 0)
+    assert score_rollouts("format_only", Step(rows()[:4], eq)).rewards == (1, 1, 1, 0)
+
+
+def coins(rollouts, seed):
+    return score_rollouts("random", Step(rollouts, eq, seed=seed)).rewards
 
 
 def test_random_is_a_seeded_fair_coin():
     rollouts = [Rollout(q, view, "student", None) for q in range(500) for view in ("original", "rephrased")] * 2
-    rewards = random_rewards(rollouts, seed=0).rewards
+    rewards = coins(rollouts, seed=0)
     # 2000 coins: mean 0.5, standard error 0.011; five of them is 0.056
     assert abs(sum(rewards) / len(rewards) - 0.5) < 0.056
-    assert rewards == random_rewards(rollouts, seed=0).rewards
-    assert rewards != random_rewards(rollouts, seed=1).rewards
+    assert rewards == coins(rollouts, seed=0)
+    assert rewards != coins(rollouts, seed=1)
     # neither the answers nor the order of the groups matter
     answered = [dataclasses.replace(row, answer="1") for row in reversed(rollouts)]
     first_of = {}
     for row, reward in zip(rollouts, rewards, strict=True):
         first_of.setdefault((row.question, row.view), reward)
-    for row, reward in list(zip(answered, random_rewards(answered, seed=0).rewards, strict=True))[:1000]:
+    for row, reward in list(zip(answered, coins(answered, seed=0), strict=True))[:1000]:
         assert reward == first_of[row.question, row.view]
 
 
@@ -157,6 +154,6 @@ def test_refusals():
     with pytest.raises(ValueError, match="'random' takes no vote"):
         consensus_rewards(rows(), "random", eq)
     with pytest.raises(ValueError, match="'entropy' needs the policy's logits"):
-        score_rollouts(rows(), "entropy", eq)
+        score_rollouts("entropy", Step(rows(), eq))
     with pytest.raises(ValueError, match="'incorrect' needs ground truths"):
-        score_rollouts(rows(), "incorrect", eq)
+        score_rollouts("incorrect", Step(rows(), eq))

@@ -24,7 +24,6 @@ from verl.utils import tensordict_utils as tu
 from verl.workers.engine import EngineRegistry
 from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead
 
-from co_rewarding.baselines import entropy, self_certainty
 from co_rewarding.logits import token_statistics
 
 ASKED = "token_statistics"  # non-tensor entry of a batch
@@ -77,8 +76,8 @@ class TokenStatisticsEngine(FSDPEngineWithLMHead):
                 output.logits.reshape(-1, vocabulary), output_args["temperature"][row_T], row_T * longest + token_T
             )
             certainty_T, entropy_T = found.self_certainty_T, found.entropy_T
-        model_output[self_certainty.COLUMN] = torch.nested.nested_tensor_from_jagged(certainty_T, offsets_N)
-        model_output[entropy.COLUMN] = torch.nested.nested_tensor_from_jagged(entropy_T, offsets_N)
+        model_output["self_certainty"] = torch.nested.nested_tensor_from_jagged(certainty_T, offsets_N)
+        model_output["entropy"] = torch.nested.nested_tensor_from_jagged(entropy_T, offsets_N)
         return model_output
 
 

@@ -11,17 +11,9 @@ Degenerate cases: a response without tokens and a teacher's row have no reward (
 best there is; equal rewards in a group make no advantage.
 """
 
-from collections.abc import Sequence
-
-from co_rewarding.rewards import Rollout, Scores
-
-COLUMN = "entropy"
+from co_rewarding.rewards import Scores, Step, without_labels
 
 
-def entropy_rewards(rollouts: Sequence[Rollout], entropy_N: Sequence[float | None]) -> Scores:
-    """Rewards of N rollouts from their mean entropy (co_rewarding.logits.response_means), in nats."""
-    rewards = [
-        -value if row.voter == "student" and value is not None else None
-        for row, value in zip(rollouts, entropy_N, strict=True)
-    ]
-    return Scores(labels=(None,) * len(rewards), rewards=tuple(rewards))
+def rewards(step: Step) -> Scores:
+    """`step.statistics`: the mean entropy of each response, in nats (co_rewarding.logits.response_means)."""
+    return without_labels(step.rollouts, [None if value is None else -value for value in step.statistics])

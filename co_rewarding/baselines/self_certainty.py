@@ -12,14 +12,9 @@ Degenerate cases: a response without tokens and a teacher's row have no reward (
 advantage.
 """
 
-from collections.abc import Sequence
-
-from co_rewarding.rewards import Rollout, Scores
-
-COLUMN = "self_certainty"
+from co_rewarding.rewards import Scores, Step, without_labels
 
 
-def self_certainty_rewards(rollouts: Sequence[Rollout], self_certainty_N: Sequence[float | None]) -> Scores:
-    """Rewards of N rollouts from their mean self-certainty (co_rewarding.logits.response_means), in nats."""
-    rewards = [value if row.voter == "student" else None for row, value in zip(rollouts, self_certainty_N, strict=True)]
-    return Scores(labels=(None,) * len(rewards), rewards=tuple(rewards))
+def rewards(step: Step) -> Scores:
+    """`step.statistics`: the mean self-certainty of each response, in nats (co_rewarding.logits.response_means)."""
+    return without_labels(step.rollouts, step.statistics)
