@@ -27,6 +27,8 @@ def run_main(hydra_main: Callable[[], None], blocks: Sequence[type[Block]] = ())
     """
     from hydra.errors import HydraException
 
+    # Ray prints the lines of its processes here: in a pipe or a file, progress would wait until a block is full
+    sys.stdout.reconfigure(line_buffering=True)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let Hydra's errors reach us instead of printing a shortened traceback
     _refuse_unknown_keys(sys.argv[1:], (Settings, *blocks))
     try:

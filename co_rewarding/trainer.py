@@ -13,7 +13,6 @@ time. Axes: N rows of a batch, P questions, V views, G rollouts of one question 
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,30 +26,18 @@ from verl.workers.utils.padding import response_from_nested
 
 from co_rewarding import batch_io
 from co_rewarding.agent_loop import AGENT_LOOP, AGENT_LOOPS
-from co_rewarding.answers import extract_answer
 from co_rewarding.baselines.engine import asked_for
+from co_rewarding.checkpoint import resume_dir
 from co_rewarding.collapse import LabelHistory, collapse_metrics
 from co_rewarding.logits import response_means
-from co_rewarding.methods import METHODS, VIEWS, Voter
+from co_rewarding.methods import METHODS, VIEWS
 from co_rewarding.metrics import group_metrics
-from co_rewarding.rewards import Rollout
+from co_rewarding.responses import Response, dump_rows, read_responses, write_jsonl
 from co_rewarding.settings import Settings
 from co_rewarding.watch import Watch
 
 STATE_FILE = "co_rewarding.json"  # in a checkpoint's folder
 PROGRESS = "[co-rewarding]"  # starts every line of progress, so that a script can pick them out of Ray's output
-
-
-@dataclass(frozen=True)
-class Response:
-    """One response of the step as the vote, the dump and the metrics see it."""
-
-    key: str  # in verl's queue
-    rollout: Rollout
-    prompt: str  # the user's message
-    text: str
-    length: int  # T, tokens
-    ground_truth: str  # "" where there is none; for metrics and the dump
 
 
 class GroupRewardTrainer(PPOTrainerSync):
@@ -125,7 +112,7 @@ class GroupRewardTrainer(PPOTrainerSync):
         """Vote, label and reward of every row of the step into `rm_scores`; returns the metrics of the vote."""
         # verl may pad the batch with synthetic sequences to split it evenly; they must neither vote nor be counted
         keys = [key for key, tag in zip(batch.keys, batch.tags, strict=True) if not tag.get("is_padding", False)]
-        trained = self._read_responses(keys, batch.partition_id, voter="student")
+        trained = read_responses(keys, batch.partition_id, "student", self.tokenizer)
         responses = trained + self._voters_beside_the_policy()
         rollouts_N = [response.rollout for response in responses]
         truths_N = [response.ground_truth for response in responses]
@@ -140,21 +127,7 @@ class GroupRewardTrainer(PPOTrainerSync):
             partition_id=batch.partition_id,
             fields=TensorDict({"rm_scores": rewards}, batch_size=len(trained)),
         )
-        self._dump_rows = [
-            {
-                "step": self.global_steps,
-                "question": response.rollout.question,
-                "view": response.rollout.view,
-                "voter": response.rollout.voter,
-                "prompt": response.prompt,
-                "response": response.text,
-                "answer": response.rollout.answer,
-                "label": label,
-                "reward": reward,
-                "ground_truth": response.ground_truth,
-            }
-            for response, label, reward in zip(responses, scores.labels, scores.rewards, strict=True)
-        ]
+        self._dump_rows = dump_rows(self.global_steps, responses, scores)
         same = self.reward_manager.equivalence.same
         metrics = group_metrics(rollouts_N, scores, truths_N, same)
         metrics |= collapse_metrics(
@@ -194,31 +167,6 @@ class GroupRewardTrainer(PPOTrainerSync):
         """Responses that vote and are never trained on. Here none: the policy's own rollouts are all that there is."""
         return []
 
-    def _read_responses(self, keys: Sequence[str], partition_id: str, voter: Voter) -> list[Response]:
-        """The rollouts behind `keys`, in the order in which they were asked for."""
-        # verl hands them over in the order of its load balancing; the vote's tie-break is first come
-        keys = sorted(keys, key=lambda key: (key.rsplit("_", 2)[0], *map(int, key.rsplit("_", 2)[1:])))
-        fields = ["raw_prompt", "responses", batch_io.QUESTION, batch_io.VIEW, batch_io.GROUND_TRUTH]
-        data = tq.kv_batch_get(keys=keys, partition_id=partition_id, select_fields=fields)
-        texts_N = self.tokenizer.batch_decode(data["responses"].unbind(), skip_special_tokens=True)
-        columns = [
-            batch_io.column(data, name)
-            for name in (batch_io.QUESTION, batch_io.VIEW, "raw_prompt", batch_io.GROUND_TRUTH)
-        ]
-        return [
-            Response(
-                key=key,
-                rollout=Rollout(question=question, view=view, voter=voter, answer=extract_answer(text)),
-                prompt=messages[-1]["content"],
-                text=text,
-                length=length,
-                ground_truth=truth,
-            )
-            for key, text, length, question, view, messages, truth in zip(
-                keys, texts_N, data["responses"].offsets().diff().tolist(), *columns, strict=True
-            )
-        ]
-
     def on_step_end(self) -> None:
         super().on_step_end()
         if self.watch.should_stop:
@@ -243,13 +191,9 @@ class GroupRewardTrainer(PPOTrainerSync):
 
     def _load_checkpoint(self) -> None:
         super()._load_checkpoint()
-        if self.global_steps == 0:
+        folder = resume_dir(self.config)
+        if self.global_steps == 0 or folder is None:
             return
-        folder = (
-            Path(self.config.trainer.resume_from_path)
-            if self.config.trainer.resume_mode == "resume_path"
-            else Path(self.config.trainer.default_local_dir) / f"global_step_{self.global_steps}"
-        )
         if not (folder / STATE_FILE).is_file():
             print(f"{PROGRESS} {folder} has no {STATE_FILE}: signs of collapse are looked for from here on", flush=True)
             return
@@ -272,7 +216,7 @@ class GroupRewardTrainer(PPOTrainerSync):
         for written in [future for future in self._dump_futures if future.done()]:
             written.result()  # a failed write stops the run at the next step, not at its end
             self._dump_futures.remove(written)
-        self._dump_futures.append(self._dump_executor.submit(_write_jsonl, path, self._dump_rows))
+        self._dump_futures.append(self._dump_executor.submit(write_jsonl, path, self._dump_rows))
 
 
 def progress_line(step: int, total: int, metrics: dict[str, Any]) -> str:
@@ -292,9 +236,3 @@ def progress_line(step: int, total: int, metrics: dict[str, Any]) -> str:
         if key.startswith("val-core/") and "/acc/mean@" in key
     ]
     return f"{PROGRESS} step {step}/{total}: " + ", ".join(parts)
-
-
-def _write_jsonl(path: Path, rows: list[dict[str, Any]]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", encoding="utf-8") as file:
-        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)

@@ -8,11 +8,11 @@ if [ "${1:-}" = --help ] || [ "${1:-}" = -h ]; then
 Usage: bash scripts/test.sh [--all | PYTEST ARGUMENTS]
 
 Makes or completes the environment (scripts/install_env.sh --dev), then runs ruff and shellcheck over the project, then
-the unit tests and, if they pass, the end-to-end tests, which train through Ray and vLLM for a few minutes. The end-to-end
-tests of the tools around training (evaluation, export, rewriting) are run with --all only.
+the unit tests and, if they pass, the end-to-end tests, which train through Ray and vLLM for a few minutes. Those of the
+tools around training (evaluation, export, rewriting) and of most baselines are run with --all only.
 With arguments, pytest runs once with these in place of the two runs:
 
-  bash scripts/test.sh --all               the tools' end-to-end tests, too
+  bash scripts/test.sh --all               all end-to-end tests
   bash scripts/test.sh -m "not e2e"        the unit tests only
   bash scripts/test.sh -k voting -x        some tests, stop at the first failure
 
@@ -41,7 +41,7 @@ find . -name .venv -prune -o \( -name '*.sh' -o -path './.ci/run' \) -print0 | x
 
 run_pytest() { "$bin/python" -m pytest --basetemp="$files/pytest" "$@"; }
 
-which="e2e and not tools"
+which="e2e and not long"
 if [ "${1:-}" = --all ]; then
     which=e2e
     shift

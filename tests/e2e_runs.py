@@ -52,10 +52,11 @@ def start(tree: str, toy: Path, name: str, *overrides: str, **environment: str) 
     }
     folder = {"baseline": "scripts", "III": "Co-rewarding-II"}.get(tree, f"Co-rewarding-{tree}")
     script = REPO / folder / ("run_baseline.sh" if tree == "baseline" else f"run_corewarding-{tree}.sh")
+    inherited = {key: value for key, value in os.environ.items() if key != "PYTHONUNBUFFERED"}  # as a user's shell has it
     with (toy / f"{name}.log").open("ab") as log:
         return subprocess.Popen(
             ["bash", script, f"trainer.total_training_steps={STEPS}", *overrides],
-            cwd=toy, env=os.environ | settings | environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+            cwd=toy, env=inherited | settings | environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
             start_new_session=True,
         )  # fmt: skip
 
@@ -95,7 +96,7 @@ def metrics_of(run_dir: Path) -> dict[int, dict[str, float]]:
 
 
 def killed_after_step(step: int, run: subprocess.Popen, run_dir: Path, log: Path) -> None:
-    """Wait until `step` is dumped, kill the run in what comes next, and remove what it cannot remove any more."""
+    """Wait until `step` (≥ 2) is dumped, kill the run in what comes next, and remove what it cannot remove any more."""
     shared_memory = set(Path("/dev/shm").iterdir())
     deadline = time.monotonic() + TIMEOUT_S
     while not (run_dir / f"rollouts/{step}.jsonl").exists():
@@ -104,6 +105,7 @@ def killed_after_step(step: int, run: subprocess.Popen, run_dir: Path, log: Path
         time.sleep(0.2)
     time.sleep(1)  # the dump is small; let it be written whole
     kill(run)
+    assert f"[co-rewarding] step {step - 1}/" in log.read_text(errors="replace")  # progress is told when it happens
     for segment in set(Path("/dev/shm").iterdir()) - shared_memory:
         segment.unlink(missing_ok=True)
 

@@ -12,6 +12,7 @@ from omegaconf import OmegaConf
 from tensordict import TensorDict
 from verl.utils import tensordict_utils as tu
 
+import co_rewarding.responses
 import co_rewarding.trainer
 from co_rewarding import batch_io
 from co_rewarding.collapse import LabelHistory
@@ -69,7 +70,8 @@ def step(monkeypatch: pytest.MonkeyPatch, tokenizer):
 
     def run(truths: dict[str, str] = TRUTHS, without: tuple[str, ...] = (), padding: int = 0):
         queue = DictionaryQueue()
-        monkeypatch.setattr(co_rewarding.trainer, "tq", queue)
+        for module in (co_rewarding.responses, co_rewarding.trainer):
+            monkeypatch.setattr(module, "tq", queue)
         keys, tags = [], []
         for (question, view), answers in ANSWERS.items():
             for place, answer in enumerate(answers):

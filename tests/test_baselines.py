@@ -9,6 +9,7 @@ from omegaconf import OmegaConf
 
 from co_rewarding import baselines
 from co_rewarding.baselines.reward_manager import BaselineRewardManager
+from co_rewarding.checkpoint import TRACKER
 from co_rewarding.collapse import LabelHistory
 from co_rewarding.methods import METHODS
 from co_rewarding.rewards import Rollout
@@ -103,6 +104,7 @@ def test_what_was_seen_goes_through_a_checkpoint(tmp_path: Path, monkeypatch: py
     first.label_history.flips({("5", "original"): "8"}, str.__eq__)
     first.watch.observe(3, {"collapse/length": 12.0})
     first._save_checkpoint()
+    (tmp_path / TRACKER).write_text("3")  # by verl's
     assert order == [True]  # verl's comes last: it ends by naming the checkpoint
     again = trainer()
     again._load_checkpoint()

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from e2e_runs import REPO, TIMEOUT_S, finish, rows_of, start
 
-pytestmark = [pytest.mark.e2e, pytest.mark.tools]
+pytestmark = [pytest.mark.e2e, pytest.mark.long]
 
 NUM_QUESTIONS, SAMPLES, MAX_TOKENS = 32, 16, 32  # MAX_TOKENS as in the training runs of e2e_runs
 

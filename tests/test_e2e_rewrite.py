@@ -23,7 +23,7 @@ import torch
 from co_rewarding.pairs import check_pairs
 from co_rewarding.toy.tiny_model import END, build_model, build_tokenizer
 
-pytestmark = [pytest.mark.e2e, pytest.mark.tools]
+pytestmark = [pytest.mark.e2e, pytest.mark.long]
 
 INSTRUCTION = "Say it in other words: {question} Between [[ and ]]."
 REWRITE = "How much are 12 and 35 together?"

@@ -17,7 +17,7 @@ from e2e_runs import QUESTIONS, REPO, ROLLOUTS, finish, shards_of, start
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen2Config, Qwen2Tokenizer, Qwen3Config
 
-pytestmark = [pytest.mark.e2e, pytest.mark.tools]
+pytestmark = [pytest.mark.e2e, pytest.mark.long]
 
 CONFIGS = {"qwen2": Qwen2Config, "qwen3": Qwen3Config}
 # log-probabilities of prompt and greedy continuation, as vLLM computes them

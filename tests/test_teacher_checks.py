@@ -7,7 +7,8 @@ import pytest
 from hydra import compose, initialize_config_module
 from omegaconf import DictConfig, OmegaConf
 
-from co_rewarding_ii.checkpoint import check_resumable, resume_dir
+from co_rewarding.checkpoint import resume_dir
+from co_rewarding_ii.checkpoint import check_resumable
 from co_rewarding_ii.preflight import check_teacher
 from co_rewarding_ii.settings import TeacherSettings
 from co_rewarding_ii.trainer import teacher_line

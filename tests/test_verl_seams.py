@@ -33,7 +33,7 @@ from verl.workers.engine.fsdp.transformer_impl import FSDPEngine, FSDPEngineWith
 from verl.workers.engine_workers import ActorRolloutRefWorker
 from verl.workers.utils import losses
 
-from co_rewarding_ii import checkpoint
+from co_rewarding import checkpoint
 
 # class of verl → method → (signature, file of ours that overrides it)
 OVERRIDDEN: dict[type, dict[str, tuple[str, str]]] = {

@@ -10,9 +10,8 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
+from co_rewarding.checkpoint import resume_dir
 from co_rewarding_ii.settings import TeacherSettings
-
-TRACKER = "latest_checkpointed_iteration.txt"  # verl's; importing it from there takes seconds
 
 
 def teacher_dir(actor_dir: str | Path) -> Path:
@@ -26,17 +25,6 @@ def model_file(rank: int, world_size: int) -> str:
 
 def average_file(rank: int, world_size: int) -> str:
     return f"average_world_size_{world_size}_rank_{rank}.pt"
-
-
-def resume_dir(config: DictConfig) -> Path | None:
-    """The `global_step_N` folder that a run with this configuration goes on from, None for a fresh start."""
-    if config.trainer.resume_mode == "resume_path":
-        return Path(config.trainer.resume_from_path)
-    tracker = Path(config.trainer.default_local_dir) / TRACKER
-    if config.trainer.resume_mode != "auto" or not tracker.is_file():
-        return None
-    folder = tracker.parent / f"global_step_{tracker.read_text().strip()}"
-    return folder if folder.is_dir() else None
 
 
 def check_resumable(config: DictConfig, settings: TeacherSettings) -> None:

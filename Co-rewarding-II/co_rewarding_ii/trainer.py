@@ -33,7 +33,8 @@ from co_rewarding.agent_loop import SAMPLING
 from co_rewarding.ema import Distance
 from co_rewarding.methods import VIEWS, View
 from co_rewarding.paired_dataset import with_rephrased
-from co_rewarding.trainer import PROGRESS, GroupRewardTrainer, Response
+from co_rewarding.responses import Response, read_responses
+from co_rewarding.trainer import PROGRESS, GroupRewardTrainer
 from co_rewarding_ii.settings import TeacherSettings
 from co_rewarding_ii.worker import TeacherWorker
 
@@ -132,7 +133,7 @@ class CoRewardingIITrainer(GroupRewardTrainer):
 
     def _voters_beside_the_policy(self) -> list[Response]:
         batch, self._teacher_batch = self._teacher_batch, None
-        responses = self._read_responses(batch.keys, batch.partition_id, voter="teacher")
+        responses = read_responses(batch.keys, batch.partition_id, "teacher", self.tokenizer)
         tq.kv_clear(keys=batch.keys, partition_id=batch.partition_id)
         return responses
 

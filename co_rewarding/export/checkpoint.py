@@ -16,9 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from co_rewarding.checkpoint import TRACKER
+
 Weights = Literal["student", "teacher"]
 FOLDERS: dict[Weights, str] = {"student": "actor", "teacher": "teacher"}
-TRACKER = "latest_checkpointed_iteration.txt"  # verl's
 
 
 @dataclass(frozen=True)
