@@ -14,6 +14,13 @@ import psutil
 import torch
 
 REPO = Path(__file__).resolve().parent.parent
+SCRIPTS = {
+    "I": "Co-rewarding-I/run_corewarding-I.sh",
+    "II": "Co-rewarding-II/run_corewarding-II.sh",
+    "III": "Co-rewarding-II/run_corewarding-III.sh",
+    "baseline": "scripts/run_baseline.sh",
+    "ttt": "scripts/run_ttt.sh",
+}
 QUESTIONS, ROLLOUTS, STEPS, TIMEOUT_S = 16, 4, 4, 600
 
 
@@ -28,7 +35,7 @@ def make_toy(folder: Path) -> Path:
 
 
 def start(tree: str, toy: Path, name: str, *overrides: str, **environment: str) -> subprocess.Popen:
-    """A run script (I, II, III or baseline) with small settings, in the folder of `toy`; its output goes to a log."""
+    """A run script (a key of SCRIPTS) with small settings, in the folder of `toy`; its output goes to a log."""
     settings = {
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "PLATFORM": "cpu",
@@ -50,9 +57,9 @@ def start(tree: str, toy: Path, name: str, *overrides: str, **environment: str) 
         "TEST_FREQ": str(STEPS),
         "SAVE_FREQ": "2",
     }
-    folder = {"baseline": "scripts", "III": "Co-rewarding-II"}.get(tree, f"Co-rewarding-{tree}")
-    script = REPO / folder / ("run_baseline.sh" if tree == "baseline" else f"run_corewarding-{tree}.sh")
-    inherited = {key: value for key, value in os.environ.items() if key != "PYTHONUNBUFFERED"}  # as a user's shell has it
+    script = REPO / SCRIPTS[tree]
+    # a user's shell does not ask for unbuffered output
+    inherited = {key: value for key, value in os.environ.items() if key != "PYTHONUNBUFFERED"}
     with (toy / f"{name}.log").open("ab") as log:
         return subprocess.Popen(
             ["bash", script, f"trainer.total_training_steps={STEPS}", *overrides],

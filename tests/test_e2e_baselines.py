@@ -7,6 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 import torch
 from e2e_runs import QUESTIONS, ROLLOUTS, finish, metrics_of, rows_of, start
@@ -112,6 +113,46 @@ def test_a_reward_from_text_is_what_the_dump_implies(toy: Path, method: str) -> 
         assert abs(sum(rewards) / len(rewards) - 0.5) < 5 * 0.5 / math.sqrt(len(rewards))
     assert sum(rewards) > 0
     assert ("label/accuracy" in metrics_of(run_dir)[2]) == (method in ("ground_truth", "majority_voting"))
+
+
+@pytest.mark.long
+def test_test_time_training_asks_and_measures_the_benchmark_itself(toy: Path) -> None:
+    benchmark = toy / "data/test.parquet"  # 32 questions
+    run = start(
+        "ttt", toy, "ttt", "trainer.total_training_steps=2", "trainer.val_before_train=True",
+        METHOD="majority_voting", FILE=str(benchmark), SAVE_FREQ="-1", TEST_FREQ="2",
+    )  # fmt: skip
+    finish(run, toy / "ttt.log")
+    run_dir = toy / "runs/co-rewarding/ttt"
+    asked = {row["prompt"] for step in (1, 2) for row in rows_of(run_dir / f"rollouts/{step}.jsonl")}
+    questions = {row["prompt"][-1]["content"] for row in pq.read_table(benchmark, columns=["prompt"]).to_pylist()}
+    assert len(questions) == 2 * QUESTIONS and asked == questions  # an epoch is two steps
+    for step in (0, 2):  # avg@8, as the mean over the dumped responses says
+        scores = [row["acc"] for row in rows_of(run_dir / f"validation/{step}.jsonl")]
+        assert len(scores) == 8 * len(questions)
+        assert metrics_of(run_dir)[step]["val-core/toy_arithmetic/acc/mean@8"] == pytest.approx(
+            sum(scores) / len(scores)
+        )
+
+
+@pytest.mark.long
+def test_a_run_whose_answers_vanish_stops_early_and_keeps_the_good_checkpoint(toy: Path) -> None:
+    watched = ("co_rewarding.watch_window=2", "co_rewarding.early_stop_after=1", *SHORT[1:])
+    settings = {"METHOD": "majority_voting", "SAVE_FREQ": "1"}
+    finish(
+        start("baseline", toy, "stopped", *watched, "trainer.total_training_steps=2", **settings), toy / "stopped.log"
+    )
+    # Rollouts at temperature 50 are noise. Two windows of 2 are compared: steps 1 and 2 with steps 3 and 4.
+    noise = start(
+        "baseline", toy, "stopped", *watched, "trainer.total_training_steps=9", TRAIN_TEMPERATURE="50", **settings
+    )
+    text = finish(noise, toy / "stopped.log")
+    assert "WARNING step 4: responses have stopped stating an answer" in text
+    assert "stopping early at step 4" in text and "step 2 was the last without" in text
+    assert "Steps: 9 planned, 4 done, stopped early on purpose" in text
+    checkpoints = toy / "runs/co-rewarding/stopped/checkpoints"
+    assert not (checkpoints / "global_step_4").exists()
+    assert (checkpoints / "global_step_2").is_dir()  # resumed with their watch, steps 1 and 2 are still the start
 
 
 def test_the_teachers_vote_on_one_wording_rewards_the_other(toy: Path) -> None:
