@@ -5,8 +5,8 @@ From the hub at a fixed commit through the `datasets` library, or from local fil
 give the same rows, and both are checked: columns, documented number of rows and, where it is known, a hash of the
 questions.
 
-Degenerate cases: a revision that is a branch (DAPO, OpenRS: no commit of theirs is known here) is resolved to its
-commit first, which the data card then names; with HF_HUB_OFFLINE set nothing is resolved and the local cache answers.
+Degenerate cases: a revision that is a branch is resolved to its commit first, which the data card then names;
+with HF_HUB_OFFLINE set nothing is resolved and the local cache answers.
 
 Deliberately absent: writing (prepare.py).
 """
@@ -52,7 +52,7 @@ class Source:
     name: str  # of the folder below data/
     title: str
     repo_id: str  # on the hub; also the rows' data_source
-    revision: str  # commit, or branch where no commit is known
+    revision: str  # commit
     licence: str  # as the hub's page or the authors say; one phrase
     licence_id: str  # the hub's identifier
     columns: tuple[str, ...]  # that `convert` reads
