@@ -7,7 +7,7 @@ import pytest
 
 from co_rewarding.rephrase.engines import Completion, Request, Sampling
 from co_rewarding.rephrase.instruction import BEGIN_MARKER, END_MARKER, Instruction
-from co_rewarding.rephrase.journal import Journal
+from co_rewarding.rephrase.records import RewriteJournal
 from co_rewarding.rephrase.rewriting import Policy, Rewriting, request_seed, settle
 
 QUESTION = "Add 12 and 35."
@@ -78,13 +78,13 @@ def answer(request: Request) -> Completion:
 QUESTIONS = [f"Add {row + 10} and 35." for row in range(17)] + [f"What does {END_MARKER} mean?"]
 
 
-def rewriting(journal: Journal, **changes) -> Rewriting:
+def rewriting(journal: RewriteJournal, **changes) -> Rewriting:
     return Rewriting(QUESTIONS, Instruction(), Policy(max_retries=2, **changes), journal, Sampling())
 
 
 def test_whole_run(tmp_path) -> None:
     shown = []
-    with Journal(tmp_path / "j", {}) as journal:
+    with RewriteJournal(tmp_path / "j", {}) as journal:
         outcomes = rewriting(journal).run(engine := Scripted(answer), shown.append)
     assert [o.row for o in outcomes] == list(range(18))
     # rows 3, 7, 11 would need a fourth attempt; 15 and 16 are refused; 17 holds a marker
@@ -99,15 +99,15 @@ def test_whole_run(tmp_path) -> None:
 
 @pytest.mark.parametrize("stop_after", [0, 1, 10, 30])
 def test_interrupted_run_goes_on(tmp_path, stop_after: int) -> None:
-    with Journal(tmp_path / "whole", {}) as journal:
+    with RewriteJournal(tmp_path / "whole", {}) as journal:
         whole = rewriting(journal).run(Scripted(answer))
     first, second = Scripted(answer, 1, stop_after), Scripted(answer, 2)
-    with Journal(tmp_path / "j", {}) as journal, pytest.raises(KeyboardInterrupt):
+    with RewriteJournal(tmp_path / "j", {}) as journal, pytest.raises(KeyboardInterrupt):
         rewriting(journal).run(first)
-    with Journal(tmp_path / "j", {}) as journal:
+    with RewriteJournal(tmp_path / "j", {}) as journal:
         assert rewriting(journal).run(second) == whole
     assert len(set(first.asked) & set(second.asked)) == 0
-    with Journal(tmp_path / "j", {}) as journal:
+    with RewriteJournal(tmp_path / "j", {}) as journal:
         assert rewriting(journal).pending() == []
         assert rewriting(journal, on_invalid="keep").in_order()[3].rewrite == "<rewritten question>"
 

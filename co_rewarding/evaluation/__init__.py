@@ -2,7 +2,7 @@
 """A model's row of numbers: responses by vLLM, graded as in training, with standard errors, and tables of them.
 
 tasks.py        what is asked, in the order of the paper's tables
-records.py      every finished generation, durably, so that a killed evaluation goes on
+records.py      every finished generation, durably (co_rewarding.journal), so that a killed evaluation goes on
 generate.py     vLLM's engine
 grade.py        responses -> verdicts -> scores: the extraction and equivalence of training
 statistics.py   avg@k, pass@k, maj@k, standard errors

@@ -24,6 +24,7 @@ from typing import Any, NoReturn
 
 from co_rewarding.cpu.build import is_cpu
 from co_rewarding.equivalence import MODES, Equivalence, WorkerError
+from co_rewarding.journal import JournalError
 from co_rewarding.rephrase.engines import (
     Engine,
     EngineDown,
@@ -34,7 +35,7 @@ from co_rewarding.rephrase.engines import (
     prompt_ids,
 )
 from co_rewarding.rephrase.instruction import BEGIN_MARKER, END_MARKER, Instruction, InstructionError, Markers
-from co_rewarding.rephrase.journal import Journal, JournalError
+from co_rewarding.rephrase.records import RewriteJournal
 from co_rewarding.rephrase.report import Progress, check_fields, markdown, quarantine, summary
 from co_rewarding.rephrase.rewriting import Outcome, Policy, Rewriting, judge
 from co_rewarding.rephrase.table import Questions, TableError, write_lines, write_whole
@@ -388,10 +389,8 @@ def _rewrite(
         "instruction": _digest(instruction.template, instruction.markers.begin, instruction.markers.end),
         **_sampling_settings(options),
     }
-    if options.restart:
-        path.unlink(missing_ok=True)
     sampling = Sampling(options.temperature, options.top_p, options.top_k, options.max_tokens, options.enable_thinking)
-    with Journal(path, settings, options.batch_size) as journal:
+    with RewriteJournal(path, settings, options.restart, options.batch_size) as journal:
         work = Rewriting(questions_P, instruction, policy, journal, sampling, options.seed)
         progress = Progress("rewriting", "rows", len(questions_P), len(work.outcomes))
 
@@ -418,10 +417,8 @@ def _verify(
         "verify_max_tokens": options.verify_max_tokens,
         "seed": options.seed,
     }
-    if options.restart:
-        path.unlink(missing_ok=True)
     sampling = Sampling(options.verify_temperature, 1.0, 0, options.verify_max_tokens)
-    with Journal(path, settings, options.batch_size) as journal:
+    with RewriteJournal(path, settings, options.restart, options.batch_size) as journal:
         work = Verification(
             pairs, journal, sampling, options.verify_samples, options.verify_min_agreement, options.seed
         )

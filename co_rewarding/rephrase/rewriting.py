@@ -22,9 +22,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from co_rewarding.journal import Journal, Record
 from co_rewarding.rephrase.engines import Completion, Engine, Request, Sampling
 from co_rewarding.rephrase.instruction import PARSE_FAILURES, Instruction
-from co_rewarding.rephrase.journal import Journal, Record
 from co_rewarding.rephrase.validators import Finding, Limits, validate
 
 OnInvalid = Literal["retry", "drop", "keep"]

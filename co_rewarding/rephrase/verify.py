@@ -21,8 +21,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from co_rewarding.answers import MAX_ANSWER_CHARS, extract_answer
+from co_rewarding.journal import Journal
 from co_rewarding.rephrase.engines import Engine, Request, Sampling
-from co_rewarding.rephrase.journal import Journal
 from co_rewarding.rephrase.rewriting import request_seed
 from co_rewarding.voting import Vote, majority_vote
 
