@@ -24,16 +24,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
 from co_rewarding.answers import extract_answer, ground_truth_answer
 from co_rewarding.equivalence import MODES, Equivalence, WorkerError
+from co_rewarding.files import json_line, whole
 from co_rewarding.methods import METHODS, VIEWS, VOTERS, Method, method
 from co_rewarding.metrics import group_metrics
 from co_rewarding.rewards import Rollout, Scores, Step, score_rollouts
@@ -216,27 +215,15 @@ def _check_needs(method: Method, rollouts: list[Rollout], path: Path) -> None:
 
 def _write(source: Path, target: Path, rollouts: list[Rollout], scores: Scores, progress: _Progress) -> None:
     """The rows of `source` with what was found out, into `target`, which appears only when it is complete."""
-    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
     try:
-        with partial.open("wb") as out:
+        with whole(target) as part, part.open("wb") as out:
             found = zip(_rows(source), rollouts, scores.labels, scores.rewards, strict=True)
             for (number, row), rollout, label, reward in found:
                 row |= {"answer": rollout.answer, "label": label, "reward": reward}
-                out.write(_encode(row) + b"\n")
+                out.write(json_line(row))
                 progress.show(f"{number:,} rows written")
-        os.replace(partial, target)
     except OSError as error:
         raise UserError(f"--output {target} cannot be written: {error.strerror}") from None
-    finally:
-        with suppress(OSError):
-            partial.unlink()
-
-
-def _encode(row: dict[str, Any]) -> bytes:
-    try:
-        return json.dumps(row, ensure_ascii=False).encode()
-    except UnicodeEncodeError:  # half a surrogate pair, which only an escape can spell
-        return json.dumps(row).encode()
 
 
 if __name__ == "__main__":

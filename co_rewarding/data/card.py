@@ -11,7 +11,6 @@ before sharing. No date, so that the same files give the same card.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -20,6 +19,7 @@ from typing import Any
 import yaml
 
 from co_rewarding.data.schema import file_sha256
+from co_rewarding.files import write_whole
 
 CARD_NAME = "README.md"
 KEY = "co_rewarding"
@@ -81,9 +81,7 @@ def write_card(card: Card, folder: Path) -> None:
     kept = {} if earlier is None else {name: facts for name, facts in earlier.files.items() if name not in card.files}
     kept = {name: facts for name, facts in kept.items() if _is_unchanged(folder / name, facts)}
     card = _on_one_line(replace(card, files={**card.files, **kept}))
-    unfinished = folder / f".{CARD_NAME}.unfinished"
-    unfinished.write_text(card_text(card), encoding="utf-8")
-    os.replace(unfinished, folder / CARD_NAME)
+    write_whole(folder / CARD_NAME, card_text(card))
 
 
 def changed_files(card: Card, folder: Path) -> list[str]:

@@ -18,13 +18,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from co_rewarding.files import whole
 
 SYSTEM_PROMPT = r"Let's think step by step and output the final answer within \boxed{}."
 ABILITY = "math"
@@ -61,10 +62,9 @@ def arrow_schema(extra_columns: Sequence[str] = ()) -> pa.Schema:
 
 def write_rows(rows: Sequence[Mapping[str, Any]], path: Path, extra_columns: Sequence[str] = ()) -> None:
     """Write rows that `make_row` made; the same rows give the same bytes for one version of pyarrow."""
-    unfinished = path.with_name(f".{path.name}.unfinished")
     table = pa.Table.from_pylist([dict(row) for row in rows], schema=arrow_schema(extra_columns))
-    pq.write_table(table, unfinished, compression="snappy")
-    os.replace(unfinished, path)
+    with whole(path) as part:
+        pq.write_table(table, part, compression="snappy")
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:

@@ -59,7 +59,6 @@ from co_rewarding.evaluation.results import (
     read_result,
     versions,
     write_result,
-    write_whole,
 )
 from co_rewarding.evaluation.tables import make_table, markdown, write_tables
 from co_rewarding.evaluation.tasks import (
@@ -71,6 +70,7 @@ from co_rewarding.evaluation.tasks import (
     in_table_order,
     read_questions,
 )
+from co_rewarding.files import write_whole
 from co_rewarding.report import printable
 from co_rewarding.settings import Settings
 

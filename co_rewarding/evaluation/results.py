@@ -19,7 +19,6 @@ from __future__ import annotations
 import functools
 import importlib.metadata
 import json
-import os
 import re
 import subprocess
 from collections.abc import Iterable, Mapping
@@ -27,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import co_rewarding
+from co_rewarding.files import write_whole
 
 FORMAT = "co-rewarding evaluation 1"
 FILE_NAME = "results.json"
@@ -90,14 +90,6 @@ def commit() -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return head + ("+" if changed else "")
-
-
-def write_whole(path: Path, text: str) -> None:
-    """The file appears complete, or keeps what it was."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.unfinished")
-    unfinished.write_text(text, encoding="utf-8")
-    os.replace(unfinished, path)
 
 
 def write_result(folder: Path, result: Result) -> Path:

@@ -18,8 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from co_rewarding.evaluation.results import METHOD_TITLES, Result, settings_of, write_whole
+from co_rewarding.evaluation.results import METHOD_TITLES, Result, settings_of
 from co_rewarding.evaluation.tasks import in_table_order, title
+from co_rewarding.files import write_whole
 
 ABSENT = "–"
 PARTIAL = "†"

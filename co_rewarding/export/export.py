@@ -20,11 +20,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from co_rewarding.evaluation.generate import model_fingerprint
-from co_rewarding.evaluation.results import commit, write_whole
+from co_rewarding.evaluation.results import commit
 from co_rewarding.export.card import CARD_NAME, CURVES_NAME, Export, card_text, evaluation_text, is_edited
 from co_rewarding.export.checkpoint import Checkpoint
 from co_rewarding.export.run_config import configs_of, rollout_dtype
 from co_rewarding.figures import draw
+from co_rewarding.files import write_whole
 from co_rewarding.report import read_run
 
 FACTS_NAME = "export.json"

@@ -16,7 +16,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +24,7 @@ from typing import Any, NoReturn
 
 from co_rewarding.cpu.build import is_cpu
 from co_rewarding.equivalence import MODES, Equivalence, WorkerError
+from co_rewarding.files import json_line, whole, write_whole
 from co_rewarding.journal import JournalError
 from co_rewarding.rephrase.engines import (
     Engine,
@@ -38,7 +39,7 @@ from co_rewarding.rephrase.instruction import BEGIN_MARKER, END_MARKER, Instruct
 from co_rewarding.rephrase.records import RewriteJournal
 from co_rewarding.rephrase.report import Progress, check_fields, markdown, quarantine, summary
 from co_rewarding.rephrase.rewriting import Outcome, Policy, Rewriting, judge
-from co_rewarding.rephrase.table import Questions, TableError, write_lines, write_whole
+from co_rewarding.rephrase.table import Questions, TableError
 from co_rewarding.rephrase.validators import VALIDATORS, Limits
 from co_rewarding.rephrase.verify import SYSTEM_PROMPT, PairCheck, Verification
 
@@ -355,7 +356,10 @@ def run(options: argparse.Namespace) -> int:
         checks = _verify(options, questions_P, outcomes, engines) if options.verify else []
     finally:
         engines.close()
-    return _write(options, questions, outcomes, checks)
+    try:
+        return _write(options, questions, outcomes, checks)
+    except OSError as error:
+        raise UserError(f"{error.filename} cannot be written: {error.strerror}") from None
 
 
 def _given(options: argparse.Namespace, questions: Questions, policy: Policy) -> list[Outcome]:
@@ -450,7 +454,7 @@ def _write(options: argparse.Namespace, questions: Questions, outcomes: list[Out
     stem = options.output_jsonl.with_suffix("")
     quarantine_path, report_path = Path(f"{stem}.quarantine.jsonl"), Path(f"{stem}.report.md")
     listed = [] if options.on_different == "keep" else checks
-    write_lines(quarantine(outcomes, questions.questions_P, listed, dropped), quarantine_path)
+    _write_lines(quarantine(outcomes, questions.questions_P, listed, dropped), quarantine_path)
     report = markdown(
         f"Rewriting of {options.input_path.name}",
         _told(options),
@@ -459,14 +463,14 @@ def _write(options: argparse.Namespace, questions: Questions, outcomes: list[Out
         checks,
         dropped,
     )
-    write_whole(report_path, lambda part: part.write_text(report, encoding="utf-8"))
+    write_whole(report_path, report)
     print(summary(outcomes, checks, dropped))
     if not kept:
         print(f"{PROGRAM}: no row is left, so no output was written; the reasons: {report_path}", file=sys.stderr)
         return 1
     rows = [outcome.row for outcome in kept]
     verdicts = {check.row: check for check in checks}
-    write_lines(
+    _write_lines(
         (
             {
                 "row": o.row,
@@ -486,6 +490,11 @@ def _write(options: argparse.Namespace, questions: Questions, outcomes: list[Out
         print(f"  {path}: {len(kept):,} rows")
     print(f"  {quarantine_path}, {report_path}")
     return 0
+
+
+def _write_lines(objects: Iterable[dict[str, Any]], path: Path) -> None:
+    with whole(path) as part, part.open("wb") as out:
+        out.writelines(map(json_line, objects))
 
 
 def _sampling_settings(options: argparse.Namespace) -> dict[str, Any]:

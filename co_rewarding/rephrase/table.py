@@ -1,28 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The questions of a parquet file, and the three files that a rewriting leaves.
+"""The questions of a parquet file, and the two such files that a rewriting leaves.
 
     questions_P      row i's question: the text column itself, or the last user message of a column of messages
     output parquet   the same rows with only those texts changed: all other columns, types and metadata are kept
     original parquet the same rows unchanged; where no row is left out, a copy of the input byte for byte
-    output jsonl     one object a row, in the same order
 
 Legend: P questions, rows of the input.
-
-Files appear whole or not at all: they are written beside their place and moved there.
 """
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from co_rewarding.files import whole
 
 
 class TableError(ValueError):
@@ -92,46 +88,15 @@ class Questions:
 
     def write_original(self, rows: Sequence[int], path: Path) -> None:
         if self._is_whole and len(rows) == len(self):
-            write_whole(path, lambda part: shutil.copyfile(self.path, part))
+            with whole(path) as part:
+                shutil.copyfile(self.path, part)
         else:
-            write_whole(path, lambda part: pq.write_table(self._table.take(list(rows)), part))
+            with whole(path) as part:
+                pq.write_table(self._table.take(list(rows)), part)
 
     def write_rewritten(self, rows: Sequence[int], texts: Sequence[str], path: Path) -> None:
-        table = self.with_texts(rows, texts)
-        write_whole(path, lambda part: pq.write_table(table, part))
-
-
-def write_lines(objects: Iterable[dict[str, Any]], path: Path) -> None:
-    """JSONL, whole or not at all."""
-
-    def write(part: Path) -> None:
-        with part.open("wb") as out:
-            for found in objects:
-                out.write(_encode(found) + b"\n")
-
-    write_whole(path, write)
-
-
-def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
-    """Let `write` fill a file beside `path`, and move it there once it is on the disk."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        write(part)
-        with part.open("rb") as written:
-            os.fsync(written.fileno())
-        os.replace(part, path)
-    except OSError as error:
-        raise TableError(f"{path} cannot be written: {error.strerror or error}") from None
-    finally:
-        with suppress(OSError):
-            part.unlink()
-
-
-def _encode(found: dict[str, Any]) -> bytes:
-    try:
-        return json.dumps(found, ensure_ascii=False).encode()
-    except UnicodeEncodeError:  # half a surrogate pair, which only an escape can spell
-        return json.dumps(found).encode()
+        with whole(path) as part:
+            pq.write_table(self.with_texts(rows, texts), part)
 
 
 def _is_messages(kind: pa.DataType) -> bool:

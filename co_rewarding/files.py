@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Files that appear whole or not at all: written beside their place, on the disk, then moved there."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """The place where the block writes what is to become `path`; if it fails, `path` keeps what it was.
+
+    Raises:
+        OSError: it cannot be written; `filename` is `path`.
+    """
+    part = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield part
+        with part.open("rb") as written:
+            os.fsync(written.fileno())
+        os.replace(part, path)
+    except OSError as error:
+        raise OSError(error.errno or 0, error.strerror or str(error), str(path)) from error
+    finally:
+        with suppress(OSError):
+            part.unlink()
+
+
+def write_whole(path: Path, text: str) -> None:
+    """`text` as UTF-8. Raises OSError, see `whole`."""
+    with whole(path) as part:
+        part.write_text(text, encoding="utf-8")
+
+
+def json_line(value: Any) -> bytes:
+    """`value` as a line of a JSONL file, readable where it can be."""
+    try:
+        return json.dumps(value, ensure_ascii=False).encode() + b"\n"
+    except UnicodeEncodeError:  # half a surrogate pair, which only an escape can spell
+        return json.dumps(value).encode() + b"\n"
