@@ -36,12 +36,9 @@ from co_rewarding.cpu.build import is_cpu
 from co_rewarding.equivalence import MODES, Equivalence, WorkerError
 from co_rewarding.evaluation import harness
 from co_rewarding.evaluation.generate import (
-    EngineOptions,
     Sampling,
     generate,
-    load_tokenizer,
     model_fingerprint,
-    prompt_text,
     seeding,
     vllm_version,
     weights_dtype,
@@ -73,6 +70,7 @@ from co_rewarding.evaluation.tasks import (
 from co_rewarding.files import write_whole
 from co_rewarding.report import printable
 from co_rewarding.settings import Settings
+from co_rewarding.vllm_engine import EngineOptions, load_tokenizer, prompt_text
 
 PROGRAM = "evaluate.py"
 USED_BY = {"regrade": {"output_dir", "name", "method", "base_model", "equivalence"}, "compare": {"output_dir"}}
@@ -285,7 +283,7 @@ def _evaluate_maths(
     engine = EngineOptions(
         options.tensor_parallel_size, options.gpu_memory_utilization, options.kv_cache_mb, options.dtype
     )
-    tokenizer = load_tokenizer(options.model)
+    tokenizer = load_tokenizer(options.model, f"--model {options.model}: its tokenizer")
     how = asdict(sampling) | {"dtype": weights_dtype(options.model, options.dtype), "vllm": vllm_version()}
     with ExitStack() as stack:
         records = {
@@ -314,7 +312,7 @@ def _evaluate_maths(
                 "sampling": {"n": s.samples, **how, "seeding": seeding(sampling)},
                 "prompt": {
                     "system": next((m["content"] for m in first.messages if m["role"] == "system"), None),
-                    "example": prompt_text(tokenizer, first, sampling.chat_template_kwargs),
+                    "example": prompt_text(tokenizer, first.messages, **sampling.chat_template_kwargs),
                 },
             }
 

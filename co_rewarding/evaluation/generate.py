@@ -27,13 +27,14 @@ import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from co_rewarding.cpu.build import is_cpu
 from co_rewarding.evaluation.records import Generation, Generations
-from co_rewarding.evaluation.tasks import MAX_TOKENS, TEMPERATURE, Question, QuestionSet
+from co_rewarding.evaluation.tasks import MAX_TOKENS, TEMPERATURE, QuestionSet
+from co_rewarding.vllm_engine import VLLM, EngineOptions, context_length, load_config, load_tokenizer, prompt_ids
 
 PROGRESS_EVERY_S = 10.0
 _SAMPLED_BLOCKS, _BLOCK_BYTES = 64, 1 << 16  # of a weight file, for its fingerprint
@@ -48,16 +49,6 @@ class Sampling:
     max_tokens: int = MAX_TOKENS  # of a response
     seed: int = 0
     chat_template_kwargs: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class EngineOptions:
-    """How the model is run; nothing of it changes what is asked."""
-
-    tensor_parallel_size: int = 1  # GPUs
-    gpu_memory_utilization: float = 0.9  # 0-1, of each GPU
-    kv_cache_mb: int = 1024  # on a machine without GPU
-    dtype: str = "auto"  # "auto": the model's own, float32 on a machine without GPU
 
 
 def vllm_version() -> str:
@@ -98,7 +89,7 @@ def model_fingerprint(model: str) -> str:
                 else:
                     digest.update(file.read())
         return f"files {digest.hexdigest()[:16]}"
-    return f"commit {getattr(_config(model), '_commit_hash', None)}"
+    return f"commit {getattr(load_config(model, '--model'), '_commit_hash', None)}"
 
 
 def generate(
@@ -122,65 +113,51 @@ def generate(
     ]
     if not wanted:
         return
-    tokenizer = load_tokenizer(model)
+    tokenizer = load_tokenizer(model, f"--model {model}: its tokenizer")
     ids_of = {
-        (name, question.index): prompt_ids(tokenizer, question, sampling.chat_template_kwargs)
+        (name, question.index): prompt_ids(tokenizer, question.messages, **sampling.chat_template_kwargs)
         for name, question, _ in wanted
     }
-    limit = getattr(_config(model).get_text_config(), "max_position_embeddings", None) or 4096
-    max_len = min(limit, max(map(len, ids_of.values())) + sampling.max_tokens)
+    max_len = min(context_length(load_config(model, "--model")), max(map(len, ids_of.values())) + sampling.max_tokens)
     on_cpu = is_cpu()
     num_done = sum(len(record.done) for record in records.values())
     engine_seed = _seed(sampling.seed, "engine", num_done) if on_cpu else sampling.seed
-    engine = _start_engine(model, max_len, engine_seed, options, on_cpu)
-    from vllm import SamplingParams
-    from vllm.sampling_params import RequestOutputKind
-
-    under_way: dict[str, tuple[str, Question, int]] = {}
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
+    options = replace(options, dtype=weights_dtype(model, options.dtype))
+    vllm = VLLM(model, "--model", max_len, options, num_seqs_on_cpu=64, seed=engine_seed)
     progress = _Progress(len(wanted))
     try:
-        for number, (name, question, sample) in enumerate(wanted):
-            ids = ids_of[name, question.index]
-            room = max_len - len(ids)
-            if room < 1:
+        for name, question, sample in wanted:
+            seeded = not on_cpu and sampling.temperature > 0
+            if not vllm.add(
+                (name, question, sample),
+                ids_of[name, question.index],
+                sampling.max_tokens,
+                temperature=sampling.temperature,
+                top_p=sampling.top_p,
+                seed=_seed(sampling.seed, name, question.index, sample) if seeded else None,
+                detokenize=False,
+            ):
                 records[name].add(
                     Generation(question.index, sample, question.text, question.ground_truth, "", 0, "prompt_too_long")
                 )
                 progress.finished(0)
-                continue
-            seeded = not on_cpu and sampling.temperature > 0
-            params = SamplingParams(
-                temperature=sampling.temperature,
-                top_p=sampling.top_p,
-                max_tokens=min(sampling.max_tokens, room),
-                seed=_seed(sampling.seed, name, question.index, sample) if seeded else None,
-                detokenize=False,
-                output_kind=RequestOutputKind.FINAL_ONLY,
-            )
-            under_way[str(number)] = (name, question, sample)
-            engine.add_request(str(number), {"prompt_token_ids": ids}, params)
-        while under_way:
-            for output in engine.step():
-                if not output.finished:
-                    continue
-                name, question, sample = under_way.pop(output.request_id)
-                (completion,) = output.outputs
+        while finished := vllm.finished():
+            for (name, question, sample), response in finished:
                 records[name].add(
                     Generation(
                         index=question.index,
                         sample=sample,
                         question=question.text,
                         ground_truth=question.ground_truth,
-                        response=tokenizer.decode(completion.token_ids, skip_special_tokens=True),
-                        tokens=len(completion.token_ids),
-                        finish=completion.finish_reason,
+                        response=tokenizer.decode(response.token_ids, skip_special_tokens=True),
+                        tokens=len(response.token_ids),
+                        finish=response.finish_reason,
                     )
                 )
-                progress.finished(len(completion.token_ids))
+                progress.finished(len(response.token_ids))
     finally:
-        core = getattr(engine, "engine_core", None)
-        if core is not None:
-            core.shutdown()
+        vllm.close()
 
 
 def seeding(sampling: Sampling) -> str:
@@ -194,67 +171,7 @@ def weights_dtype(model: str, dtype: str) -> str:
     """What the weights are computed in, "auto" resolved: the model's own, float32 on a machine without GPU."""
     if dtype != "auto":
         return dtype
-    return "float32" if is_cpu() else str(_config(model).get_text_config().dtype).removeprefix("torch.")
-
-
-def load_tokenizer(model: str) -> Any:
-    """The model's tokenizer, which must have a chat template. Raises ValueError."""
-    from transformers import AutoTokenizer
-
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(model)
-    except (OSError, ValueError, KeyError) as error:
-        raise ValueError(f"--model {model}: its tokenizer cannot be loaded ({_line(error)})") from error
-    if not tokenizer.chat_template:
-        raise ValueError(
-            f"--model {model}: its tokenizer has no chat template, which training and evaluation ask questions with; "
-            "put a chat_template.jinja into the folder"
-        )
-    return tokenizer
-
-
-def prompt_text(tokenizer: Any, question: Question, chat_template_kwargs: Mapping[str, Any]) -> str:
-    """What the model is given."""
-    return tokenizer.apply_chat_template(
-        question.messages, tokenize=False, add_generation_prompt=True, **chat_template_kwargs
-    )
-
-
-def prompt_ids(tokenizer: Any, question: Question, chat_template_kwargs: Mapping[str, Any]) -> list[int]:
-    return tokenizer(prompt_text(tokenizer, question, chat_template_kwargs), add_special_tokens=False)["input_ids"]
-
-
-def _start_engine(model: str, max_len: int, seed: int, options: EngineOptions, on_cpu: bool) -> Any:
-    """vLLM's engine."""
-    arguments: dict[str, Any] = {
-        "model": model,
-        "max_model_len": max_len,
-        "seed": seed,
-        "dtype": weights_dtype(model, options.dtype),
-        "disable_log_stats": True,
-    }
-    os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
-    if on_cpu:
-        # one process, so that a kill leaves nothing behind; vLLM's default pins all threads to one core
-        os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
-        os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
-        os.environ.pop("VLLM_CPU_KVCACHE_SPACE", None)  # would win over kv_cache_memory_bytes
-        arguments |= {
-            "enforce_eager": True,
-            "kv_cache_memory_bytes": options.kv_cache_mb * 2**20,
-            "max_num_seqs": 64,
-        }
-    else:
-        arguments |= {
-            "tensor_parallel_size": options.tensor_parallel_size,
-            "gpu_memory_utilization": options.gpu_memory_utilization,
-        }
-    from vllm import EngineArgs, LLMEngine
-
-    try:
-        return LLMEngine.from_engine_args(EngineArgs(**arguments))
-    except (OSError, ValueError, RuntimeError) as error:
-        raise ValueError(f"--model {model}: vLLM cannot start it: {_line(error)}") from error
+    return "float32" if is_cpu() else str(load_config(model, "--model").get_text_config().dtype).removeprefix("torch.")
 
 
 class _Progress:
@@ -284,18 +201,3 @@ class _Progress:
 def _seed(*parts: Any) -> int:
     """0 to 2³¹ − 1."""
     return int.from_bytes(hashlib.sha256(json.dumps(parts).encode()).digest()[:4]) >> 1
-
-
-def _config(model: str) -> Any:
-    from transformers import AutoConfig
-
-    try:
-        return AutoConfig.from_pretrained(model)
-    except (OSError, ValueError, KeyError) as error:
-        raise ValueError(
-            f"--model {model} cannot be loaded ({_line(error)}); name a model folder or a hub id"
-        ) from error
-
-
-def _line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:300] or type(error).__name__

@@ -33,7 +33,6 @@ from co_rewarding.rephrase.engines import (
     HTTPEngine,
     Sampling,
     VLLMEngine,
-    prompt_ids,
 )
 from co_rewarding.rephrase.instruction import BEGIN_MARKER, END_MARKER, Instruction, InstructionError, Markers
 from co_rewarding.rephrase.records import RewriteJournal
@@ -42,6 +41,7 @@ from co_rewarding.rephrase.rewriting import Outcome, Policy, Rewriting, judge
 from co_rewarding.rephrase.table import Questions, TableError
 from co_rewarding.rephrase.validators import VALIDATORS, Limits
 from co_rewarding.rephrase.verify import SYSTEM_PROMPT, PairCheck, Verification
+from co_rewarding.vllm_engine import EngineOptions, ModelError, prompt_ids
 
 PROGRAM = "rewrite_questions.py"
 DESCRIPTION = """\
@@ -71,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         options = parse(arguments)
         return run(options)
-    except (UserError, InstructionError, JournalError, EngineError, TableError, WorkerError) as error:
+    except (UserError, InstructionError, JournalError, EngineError, ModelError, TableError, WorkerError) as error:
         print(f"{PROGRAM}: error: {error}", file=sys.stderr)
         return 2
     except Stopped as stopped:
@@ -314,10 +314,12 @@ class Engines:
                 choice.model,
                 choice.tokenizer or None,
                 self._context,
-                options.tensor_parallel_size or None,
-                options.gpu_memory_utilization,
-                options.kv_cache_mb,
-                options.dtype,
+                EngineOptions(
+                    options.tensor_parallel_size,
+                    options.gpu_memory_utilization,
+                    options.kv_cache_mb,
+                    options.dtype,
+                ),
             )
         self._open = (choice, engine)
         return engine
@@ -326,11 +328,13 @@ class Engines:
         """Tokens that the longest prompt and its response need, in either stage."""
         longest = max(self._questions_P, key=len)
         options = self._options
-        asked = len(prompt_ids(tokenizer, self._instruction.messages(longest), options.enable_thinking))
+        asked = len(prompt_ids(tokenizer, self._instruction.messages(longest), enable_thinking=options.enable_thinking))
         needed = asked + len(longest) // 4 + options.max_tokens
         if options.verify:
             answered = [{"role": "system", "content": SYSTEM_PROMPT}, {"role": "user", "content": longest + longest}]
-            needed = max(needed, len(prompt_ids(tokenizer, answered, False)) + options.verify_max_tokens)
+            needed = max(
+                needed, len(prompt_ids(tokenizer, answered, enable_thinking=False)) + options.verify_max_tokens
+            )
         return needed
 
     def close(self) -> None:

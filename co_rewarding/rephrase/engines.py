@@ -4,8 +4,7 @@
     engine.submit(request)      any number of times, also while others are under way
     engine.collect()            what has finished since, at least one; [] when nothing is under way
 
-All requests are handed over as early as possible, so that the engine's own continuous batching fills every gap; there
-are no batches here. Completions come in whatever order they finish.
+All requests are handed over as early as possible. Completions come in whatever order they finish.
 
 What becomes of trouble:
 | what | outcome |
@@ -16,7 +15,7 @@ What becomes of trouble:
 | ... still so, and no other request succeeds | EngineDown: the server is to blame, not the requests |
 | status 401, 403, 404, other 4xx; no connection at first | EngineError at once, one line |
 
-A request's seed is passed on where it has one; vLLM's CPU build dies of it (`is_cpu`).
+A request's seed is passed on where it has one; vLLM's CPU build dies of it.
 
 Deliberately absent: logits, streaming, tools; any knowledge of what is asked.
 """
@@ -38,7 +37,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NoReturn, Protocol
 
-from co_rewarding.cpu.build import is_cpu
+from co_rewarding.vllm_engine import (
+    VLLM,
+    EngineOptions,
+    ModelError,
+    context_length,
+    load_config,
+    load_tokenizer,
+    prompt_ids,
+)
 
 MAX_RESPONSE_BYTES = 8 * 2**20
 MAX_PAUSE_S = 30.0
@@ -94,161 +101,52 @@ class Engine(Protocol):
 
 
 class VLLMEngine:
-    """vLLM's engine, driven step by step so that finished responses can be recorded at once.
+    """vLLM with one model.
 
     Args:
         model: folder or hub name of the model; `tokenizer` likewise, the model's where None.
-        context: given the tokenizer, tokens that the longest prompt and its response need; None: the model's limit.
-        tensor_parallel_size: GPUs to split the model over; None: as many visible ones as its heads can be split over.
-        gpu_memory_utilization: 0-1, share of each GPU that vLLM may fill.
-        kv_cache_mb: size of the KV cache on a machine without GPU.
-        dtype: of the weights; "auto" is the model's own, float32 on a machine without GPU.
+        context: given the tokenizer, tokens that the longest prompt and its response need.
 
     Raises:
-        EngineError: the model or tokenizer cannot be loaded or has no chat template, or vLLM does not start.
+        ModelError: the model or tokenizer cannot be loaded or has no chat template, or vLLM does not start.
     """
 
     def __init__(
-        self,
-        model: str,
-        tokenizer: str | None,
-        context: Callable[[Any], int] | None = None,
-        tensor_parallel_size: int | None = None,
-        gpu_memory_utilization: float = 0.9,
-        kv_cache_mb: int = 1024,
-        dtype: str = "auto",
+        self, model: str, tokenizer: str | None, context: Callable[[Any], int], options: EngineOptions
     ) -> None:
-        on_cpu = is_cpu()
-        if on_cpu:
-            # One process, so that killing it leaves nothing behind; the default pins all threads to one core.
-            os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
-            os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
         os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")  # vLLM warns of what is set here on purpose
-        self._tokenizer = load_tokenizer(tokenizer or model)
-        limit = _context_length(model)
-        self._max_len = min(limit, context(self._tokenizer)) if context else limit
-        options: dict[str, Any] = {
-            "model": model,
-            "tokenizer": tokenizer or model,
-            "max_model_len": self._max_len,
-            "dtype": dtype,
-            "disable_log_stats": True,
-        }
-        if on_cpu:
-            # bfloat16 is ten times slower without AVX512-BF16 or AMX; compiling pays only for long runs on GPUs.
-            options |= {
-                "dtype": "float32" if dtype == "auto" else dtype,
-                "enforce_eager": True,
-                "kv_cache_memory_bytes": kv_cache_mb * 2**20,
-                "max_num_seqs": 32,
-            }
-        else:
-            options |= {
-                "tensor_parallel_size": tensor_parallel_size or _visible_gpus(model),
-                "gpu_memory_utilization": gpu_memory_utilization,
-            }
-        from vllm import EngineArgs, LLMEngine
-
-        try:
-            self._engine = LLMEngine.from_engine_args(EngineArgs(**options))
-        except (OSError, ValueError, RuntimeError) as error:
-            raise EngineError(
-                f"--model_path {model}: vLLM cannot start it: {_line(error)} (if it is memory that lacks: "
-                f"--max_tokens, {'--kv_cache_mb' if on_cpu else '--gpu_memory_utilization, --tensor_parallel_size'})"
-            ) from error
-        self._keys: dict[str, tuple[Any, ...]] = {}
+        tokenizer = tokenizer or model
+        self._tokenizer = load_tokenizer(tokenizer, f"--tokenizer_path {tokenizer}:")
+        max_len = min(context_length(load_config(model, "--model_path")), context(self._tokenizer))
+        self._vllm = VLLM(model, "--model_path", max_len, options, num_seqs_on_cpu=32, tokenizer=tokenizer)
         self._refused: list[Completion] = []
-        self._count = 0
 
     def submit(self, request: Request) -> None:
-        from vllm import SamplingParams
-        from vllm.sampling_params import RequestOutputKind
-
         sampling = request.sampling
-        ids = prompt_ids(self._tokenizer, request.messages, sampling.enable_thinking)
-        room = self._max_len - len(ids)
-        if room < 1:
-            detail = f"prompt of {len(ids)} tokens, the context has {self._max_len}"
-            self._refused.append(Completion(request.key, failure="refused", detail=detail))
-            return
-        params = SamplingParams(
+        ids = prompt_ids(self._tokenizer, request.messages, enable_thinking=sampling.enable_thinking)
+        if not self._vllm.add(
+            request.key,
+            ids,
+            sampling.max_tokens,
             temperature=sampling.temperature,
             top_p=sampling.top_p,
             top_k=sampling.top_k,
-            max_tokens=min(sampling.max_tokens, room),
             seed=request.seed,
-            output_kind=RequestOutputKind.FINAL_ONLY,
-        )
-        self._count += 1
-        name = str(self._count)
-        self._keys[name] = request.key
-        self._engine.add_request(name, {"prompt_token_ids": ids}, params)
+        ):
+            detail = f"prompt of {len(ids)} tokens, the context has {self._vllm.max_len}"
+            self._refused.append(Completion(request.key, failure="refused", detail=detail))
 
     def collect(self) -> list[Completion]:
         done, self._refused = self._refused, []
-        while not done and self._keys:
-            if not self._engine.has_unfinished_requests():
-                raise EngineDown(f"vLLM has lost {len(self._keys)} requests")
-            for output in self._engine.step():
-                if not output.finished:
-                    continue
-                (best,) = output.outputs
-                name = output.request_id
-                done.append(Completion(self._keys.pop(name), best.text, best.finish_reason == "length"))
-        return done
+        if done:
+            return done
+        try:
+            return [Completion(key, best.text, best.finish_reason == "length") for key, best in self._vllm.finished()]
+        except ModelError as error:
+            raise EngineDown(str(error)) from error
 
     def close(self) -> None:
-        """End vLLM's processes and free its memory."""
-        core = getattr(self._engine, "engine_core", None)
-        if core is not None:
-            core.shutdown()
-        del self._engine
-
-
-def load_tokenizer(name: str) -> Any:
-    """The tokenizer `name`, which must have a chat template. Raises EngineError."""
-    from transformers import AutoTokenizer
-
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(name)
-    except (OSError, ValueError, KeyError) as error:
-        raise EngineError(
-            f"--tokenizer_path {name}: cannot be loaded ({_line(error)}); name a model folder or a hub id"
-        ) from error
-    if not tokenizer.chat_template:
-        raise EngineError(f"--tokenizer_path {name}: has no chat template; use an instruction-tuned model's tokenizer")
-    return tokenizer
-
-
-def prompt_ids(tokenizer: Any, messages: list[dict[str, str]], enable_thinking: bool) -> list[int]:
-    """Token ids of the conversation with the assistant's turn opened."""
-    text = tokenizer.apply_chat_template(
-        messages, tokenize=False, add_generation_prompt=True, enable_thinking=enable_thinking
-    )
-    return tokenizer(text, add_special_tokens=False)["input_ids"]
-
-
-def _context_length(model: str) -> int:
-    from transformers import AutoConfig
-
-    try:
-        config = AutoConfig.from_pretrained(model)
-    except (OSError, ValueError, KeyError) as error:
-        raise EngineError(
-            f"--model_path {model}: cannot be loaded ({_line(error)}); name a model folder or a hub id"
-        ) from error
-    text = config.get_text_config()
-    return getattr(text, "max_position_embeddings", None) or 4096
-
-
-def _visible_gpus(model: str) -> int:
-    """The largest number of visible GPUs that the model's attention heads can be split over evenly."""
-    import torch
-    from transformers import AutoConfig
-
-    visible = max(1, torch.cuda.device_count())
-    heads = getattr(AutoConfig.from_pretrained(model).get_text_config(), "num_attention_heads", visible)
-    return max(size for size in range(1, visible + 1) if heads % size == 0)
+        self._vllm.close()
 
 
 # --- an OpenAI-compatible server
