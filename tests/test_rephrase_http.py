@@ -25,7 +25,8 @@ import pytest
 
 from co_rewarding.pairs import check_pairs
 from co_rewarding.rephrase.cli import main
-from co_rewarding.rephrase.engines import EngineDown, EngineError, HTTPEngine, Request, Sampling
+from co_rewarding.rephrase.engines import EngineDown, EngineError, Request, Sampling
+from co_rewarding.rephrase.http_engine import HTTPEngine
 from co_rewarding.rephrase.instruction import BEGIN_MARKER, END_MARKER
 from co_rewarding.rephrase.rewriting import request_seed
 
@@ -228,7 +229,7 @@ def test_every_case_ends_as_documented(tmp_path, server, monkeypatch) -> None:
 
     server.trouble = trouble
     monkeypatch.setenv("KEY", "s3cret")
-    monkeypatch.setattr("co_rewarding.rephrase.engines.MAX_PAUSE_S", 0.01)
+    monkeypatch.setattr("co_rewarding.rephrase.http_engine.MAX_PAUSE_S", 0.01)
     make_input(tmp_path / "in.parquet", questions)
     options = ("--max_retries", "1", "--http_retries", "3", "--api_key_env", "KEY")
     assert main(arguments(tmp_path, *options, url=server.url)) == 0
@@ -397,7 +398,7 @@ def quick(url: str, **options) -> HTTPEngine:
 
 
 def test_server_that_goes_down_stops_the_run_and_blames_no_row(tmp_path, server, capsys, monkeypatch) -> None:
-    monkeypatch.setattr("co_rewarding.rephrase.engines.MAX_PAUSE_S", 0.01)
+    monkeypatch.setattr("co_rewarding.rephrase.http_engine.MAX_PAUSE_S", 0.01)
     down = threading.Event()
     server.trouble = lambda question, asked: (502, (), b"") if down.is_set() or server.asked.total() > 40 else None
     make_input(tmp_path / "in.parquet", sums(60))
@@ -430,7 +431,7 @@ def test_slow_server_times_out(server) -> None:
 
 
 def test_oversized_answer_is_refused(server, monkeypatch) -> None:
-    monkeypatch.setattr("co_rewarding.rephrase.engines.MAX_RESPONSE_BYTES", 100)
+    monkeypatch.setattr("co_rewarding.rephrase.http_engine.MAX_RESPONSE_BYTES", 100)
     server.trouble = lambda question, asked: (200, (), b" " * 101)
     (completion,) = ask(quick(server.url), "big")
     assert completion.failure == "refused"

@@ -30,10 +30,10 @@ from co_rewarding.rephrase.engines import (
     Engine,
     EngineDown,
     EngineError,
-    HTTPEngine,
     Sampling,
     VLLMEngine,
 )
+from co_rewarding.rephrase.http_engine import HTTPEngine
 from co_rewarding.rephrase.instruction import BEGIN_MARKER, END_MARKER, Instruction, InstructionError, Markers
 from co_rewarding.rephrase.records import RewriteJournal
 from co_rewarding.rephrase.report import Progress, check_fields, markdown, quarantine, summary
