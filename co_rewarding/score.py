@@ -28,9 +28,10 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from co_rewarding.answers import extract_answer, ground_truth_answer
+from co_rewarding.command_line import Parser, UserError
 from co_rewarding.equivalence import MODES, Equivalence, WorkerError
 from co_rewarding.files import json_line, whole
 from co_rewarding.methods import METHODS, VIEWS, VOTERS, Method, method
@@ -38,15 +39,6 @@ from co_rewarding.metrics import group_metrics
 from co_rewarding.rewards import Rollout, Scores, Step, score_rollouts
 
 PROGRESS_EVERY_S = 5.0
-
-
-class UserError(Exception):
-    """Something the user can mend; its message is one line."""
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message}; see --help")
 
 
 class _Progress:
@@ -72,7 +64,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
-    parser = _Parser(
+    parser = Parser(
         prog="python -m co_rewarding.score",
         description="Label and reward the responses in a JSONL file by one of the methods, and print its metrics.",
     )

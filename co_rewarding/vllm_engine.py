@@ -17,6 +17,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from co_rewarding.command_line import one_line
 from co_rewarding.cpu.build import is_cpu
 
 
@@ -82,7 +83,7 @@ class VLLM:
             self._engine = LLMEngine.from_engine_args(EngineArgs(**arguments))
         except (OSError, ValueError, RuntimeError) as error:
             raise ModelError(
-                f"{option} {model}: vLLM cannot start it: {_line(error)} (if it is memory that lacks: --max_tokens, "
+                f"{option} {model}: vLLM cannot start it: {one_line(error)} (if it is memory that lacks: --max_tokens, "
                 f"{memory})"
             ) from error
         self.max_len = max_len
@@ -136,7 +137,7 @@ def load_tokenizer(name: str, whose: str) -> Any:
     try:
         tokenizer = AutoTokenizer.from_pretrained(name)
     except (OSError, ValueError, KeyError) as error:
-        raise ModelError(f"{whose} cannot be loaded ({_line(error)}); name a model folder or a hub id") from error
+        raise ModelError(f"{whose} cannot be loaded ({one_line(error)}); name a model folder or a hub id") from error
     if not tokenizer.chat_template:
         raise ModelError(
             f"{whose} has no chat template, which questions are asked with; use an instruction-tuned model's "
@@ -163,7 +164,7 @@ def load_config(model: str, option: str) -> Any:
         return AutoConfig.from_pretrained(model)
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(
-            f"{option} {model}: cannot be loaded ({_line(error)}); name a model folder or a hub id"
+            f"{option} {model}: cannot be loaded ({one_line(error)}); name a model folder or a hub id"
         ) from error
 
 
@@ -178,7 +179,3 @@ def _visible_gpus(config: Any) -> int:
     visible = max(1, torch.cuda.device_count())
     heads = getattr(config.get_text_config(), "num_attention_heads", visible)
     return max(size for size in range(1, visible + 1) if heads % size == 0)
-
-
-def _line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:300] or type(error).__name__

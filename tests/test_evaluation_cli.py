@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from co_rewarding.data.schema import make_row, write_rows
-from co_rewarding.evaluation.cli import main, parse
+from co_rewarding.evaluation.cli import main
 from co_rewarding.evaluation.generate import model_fingerprint
+from co_rewarding.evaluation.options import parse
 from co_rewarding.evaluation.tasks import read_questions
 
 

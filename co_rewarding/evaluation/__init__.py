@@ -9,5 +9,6 @@ statistics.py   avg@k, pass@k, maj@k, standard errors
 harness.py      IFEval, MMLU-Pro and CRUXEval through the lm_eval command line
 results.py      results.json: scores and everything that they depend on
 tables.py       Markdown, CSV and PNG of one or several results
-cli.py          the command line of scripts/evaluate.py
+options.py      the options of scripts/evaluate.py
+cli.py          the run itself
 """

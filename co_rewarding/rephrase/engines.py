@@ -79,18 +79,15 @@ class VLLMEngine:
     """vLLM with one model.
 
     Args:
-        model: folder or hub name of the model; `tokenizer` likewise, the model's where None.
+        model: folder or hub name of the model; `tokenizer` likewise.
         context: given the tokenizer, tokens that the longest prompt and its response need.
 
     Raises:
         ModelError: the model or tokenizer cannot be loaded or has no chat template, or vLLM does not start.
     """
 
-    def __init__(
-        self, model: str, tokenizer: str | None, context: Callable[[Any], int], options: EngineOptions
-    ) -> None:
+    def __init__(self, model: str, tokenizer: str, context: Callable[[Any], int], options: EngineOptions) -> None:
         os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")  # vLLM warns of what is set here on purpose
-        tokenizer = tokenizer or model
         self._tokenizer = load_tokenizer(tokenizer, f"--tokenizer_path {tokenizer}:")
         max_len = min(context_length(load_config(model, "--model_path")), context(self._tokenizer))
         self._vllm = VLLM(model, "--model_path", max_len, options, num_seqs_on_cpu=32, tokenizer=tokenizer)

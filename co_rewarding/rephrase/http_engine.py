@@ -28,6 +28,7 @@ import urllib.request
 from collections import deque
 from typing import Any, NoReturn
 
+from co_rewarding.command_line import one_line
 from co_rewarding.rephrase.engines import Completion, EngineDown, EngineError, Request
 
 MAX_RESPONSE_BYTES = 8 * 2**20
@@ -218,7 +219,7 @@ class HTTPEngine:
                 f"--base_url {self._url}{path}: status {error.code}, {hint.get(error.code, 'check the server')}: {said}"
             ) from None
         except (TimeoutError, urllib.error.URLError, http.client.HTTPException, ConnectionError, OSError) as error:
-            raise _Passing(_line(error)) from None
+            raise _Passing(one_line(getattr(error, "reason", None) or error)) from None
         if len(content) > MAX_RESPONSE_BYTES:
             raise _RequestRefused(f"an answer of more than {MAX_RESPONSE_BYTES} bytes")
         try:
@@ -244,8 +245,3 @@ def _retry_after(value: str | None) -> float | None:
         return float(value) if value is not None else None
     except ValueError:  # a date
         return None
-
-
-def _line(error: BaseException) -> str:
-    reason = getattr(error, "reason", None) or error
-    return " ".join(str(reason).split())[:200] or type(error).__name__
