@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is known of a model before vLLM loads it: its tokenizer, its context, the GPUs it can be split over."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import LlamaConfig
+
+from co_rewarding.toy.tiny_model import build_tokenizer
+from co_rewarding.vllm_engine import ModelError, _visible_gpus, context_length, load_config, load_tokenizer, prompt_ids
+
+
+def test_a_model_that_cannot_be_used_is_told_in_one_line(tmp_path: Path) -> None:
+    nowhere = str(tmp_path / "none" / "at" / "all")
+    with pytest.raises(ModelError, match=r"^--model_path \S+: cannot be loaded \(.*\); name a model folder") as error:
+        load_config(nowhere, "--model_path")
+    assert "\n" not in str(error.value)
+    with pytest.raises(ModelError, match=r"^--model x: its tokenizer cannot be loaded \(.*\); name a model folder"):
+        load_tokenizer(nowhere, "--model x: its tokenizer")
+    tokenizer = build_tokenizer()
+    tokenizer.chat_template = None
+    tokenizer.save_pretrained(tmp_path)
+    with pytest.raises(ModelError, match=r"^--tokenizer_path x: has no chat template, .*; use "):
+        load_tokenizer(str(tmp_path), "--tokenizer_path x:")
+
+
+def test_the_prompt_opens_the_assistants_turn(tmp_path: Path) -> None:
+    build_tokenizer().save_pretrained(tmp_path)
+    tokenizer = load_tokenizer(str(tmp_path), "")
+    messages = [{"role": "user", "content": "2 + 3?"}]
+    text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    ids = prompt_ids(tokenizer, messages, enable_thinking=False)
+    assert tokenizer.decode(ids) == text and "2 + 3?" in text
+
+
+@pytest.mark.parametrize(("heads", "visible", "used"), [(14, 8, 7), (32, 8, 8), (3, 2, 1), (8, 0, 1)])
+def test_gpus_divide_the_heads(monkeypatch, heads: int, visible: int, used: int) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: visible)
+    assert _visible_gpus(LlamaConfig(num_attention_heads=heads, hidden_size=heads * 8)) == used
+
+
+def test_context_length() -> None:
+    assert context_length(LlamaConfig(max_position_embeddings=777)) == 777
