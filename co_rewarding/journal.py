@@ -25,6 +25,7 @@ from typing import Any, ClassVar, TypeVar
 
 SYNC_S = 5.0
 VERSION = 1
+_EMPTY = object()
 
 Record = dict[str, Any]
 J = TypeVar("J", bound="Journal")
@@ -78,8 +79,8 @@ class Journal:
             if restart:
                 self._file.truncate(0)
             lines = self._read()
-            header = next(lines, None)
-            if header is None:
+            header = next(lines, _EMPTY)
+            if header is _EMPTY:
                 self._write({"kind": "header", "version": VERSION, "settings": dict(settings)})
                 _sync_folder(path.parent)
             else:

@@ -87,7 +87,12 @@ def test_damage_is_named(tmp_path, line: bytes) -> None:
 
 
 def test_foreign_files_and_second_writers_are_refused(tmp_path) -> None:
-    for header in ('{"kind": "header", "version": 0, "settings": {}}', '{"kind": "header", "version": 1}', "[]", "{}"):
+    for header in (
+        '{"kind": "header", "version": 0, "settings": {}}',
+        '{"kind": "header", "version": 1}',
+        "[]",
+        "null",
+    ):
         (tmp_path / "foreign").write_text(header + "\n")
         with pytest.raises(JournalError, match="its first line is no header of this version"):
             RewriteJournal(tmp_path / "foreign", SETTINGS)

@@ -35,14 +35,7 @@ from co_rewarding.command_line import UserError
 from co_rewarding.cpu.build import is_cpu
 from co_rewarding.equivalence import Equivalence, WorkerError
 from co_rewarding.evaluation import harness
-from co_rewarding.evaluation.generate import (
-    Sampling,
-    generate,
-    model_fingerprint,
-    seeding,
-    vllm_version,
-    weights_dtype,
-)
+from co_rewarding.evaluation.generate import Sampling, generate, model_fingerprint, seeding, vllm_version, weights_dtype
 from co_rewarding.evaluation.grade import Graded, agreement, as_row, grade, group, read_saved, scores
 from co_rewarding.evaluation.options import PROGRAM, parse
 from co_rewarding.evaluation.records import Generation, Generations
@@ -58,13 +51,7 @@ from co_rewarding.evaluation.results import (
     write_result,
 )
 from co_rewarding.evaluation.tables import make_table, markdown, write_tables
-from co_rewarding.evaluation.tasks import (
-    MATHS_SAMPLES,
-    QuestionSet,
-    default_file,
-    in_table_order,
-    read_questions,
-)
+from co_rewarding.evaluation.tasks import MATHS_SAMPLES, QuestionSet, default_file, in_table_order, read_questions
 from co_rewarding.files import write_whole
 from co_rewarding.report import printable
 from co_rewarding.settings import Settings
