@@ -15,7 +15,7 @@ ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cd "$ROOT"
 [[ ${1:-} == -h || ${1:-} == --help ]] && { sed -n '3,12s/^# \{0,1\}//p' "$0"; exit 0; }
 
-ALL="ground_truth co_rewarding_I co_rewarding_II co_rewarding_III majority_voting self_certainty entropy random format_only incorrect"
+ALL="ground_truth majority_voting co_rewarding_I co_rewarding_II co_rewarding_III self_certainty entropy random format_only incorrect"
 METHODS=${METHODS:-$ALL} SEEDS=${SEEDS:-1} STEPS=${STEPS:-16} NAME=${NAME:-comparison}
 for method in $METHODS; do
   [[ " $ALL " == *" $method "* ]] || { echo "error: METHODS: $method is none of: $ALL" >&2; exit 2; }

@@ -84,8 +84,8 @@ class Habit:
 
 
 # A slip is right in form: nothing but the wording of the question tells when it is made.
-SKILL: dict[Family, Habit] = {"plain": Habit(slip=0.9), "story": Habit()}
-HABITS: dict[Family, Habit] = {"plain": Habit(direct=0.7, slip=0.9), "story": Habit(direct=0.1)}
+SKILL: dict[Family, Habit] = {"plain": Habit(slip=0.7), "story": Habit()}
+HABITS: dict[Family, Habit] = {"plain": Habit(direct=0.7, slip=0.7), "story": Habit(direct=0.1)}
 BATCH_SIZE = 32
 PEAK_LEARNING_RATE = 4e-3
 HABIT_LEARNING_RATE = 1e-4
