@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+from co_rewarding import provenance
 from co_rewarding.preflight import check_config
 from co_rewarding.settings import Block, Settings
 
@@ -102,21 +103,23 @@ def report_steps(trainer: Any) -> None:
 
 
 def _prepare_loggers(config: DictConfig) -> None:
-    """Give each start of a run its own metrics file, and keep wandb offline unless there is a key for it.
+    """Give each start of a run its own metrics file, note what it is made with, and keep wandb offline without a key.
 
     verl's loggers read environment variables; they are handed to Ray with the configuration, so that they also reach a
     cluster that was started elsewhere.
     """
     run_dir = Path(config.co_rewarding_run_dir).absolute()
+    start = f"{datetime.now():%Y-%m-%d_%H-%M-%S}"
     environment = {
         # verl's file logger truncates: a resumed run must not overwrite the metrics of the first
-        "VERL_FILE_LOGGER_PATH": str(run_dir / "metrics" / f"{datetime.now():%Y-%m-%d_%H-%M-%S}.jsonl"),
+        "VERL_FILE_LOGGER_PATH": str(run_dir / "metrics" / f"{start}.jsonl"),
         "TENSORBOARD_DIR": str(run_dir / "tensorboard"),
         "WANDB_DIR": str(run_dir),
     }
     if not os.environ.get("WANDB_API_KEY"):
         environment["WANDB_MODE"] = "offline"
     (run_dir / "metrics").mkdir(parents=True, exist_ok=True)
+    provenance.record(run_dir, start)
     with open_dict(config):
         for name, value in environment.items():
             OmegaConf.update(

@@ -14,8 +14,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from co_rewarding.comparison import read_methods, table
-from co_rewarding.evaluation.results import commit
 from co_rewarding.figures import ACCURACY, FORMATS, Panel, draw
+from co_rewarding.provenance import commit
 from co_rewarding.toy.arithmetic import THINGS, Fact, borrows
 
 PANELS = (

@@ -18,6 +18,7 @@ from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor, Shard
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, PreTrainedModel, Qwen2Config, Qwen3Config
 
+from co_rewarding import __version__, provenance
 from co_rewarding.evaluation.generate import model_fingerprint
 from co_rewarding.evaluation.results import FORMAT
 from co_rewarding.export.card import is_edited
@@ -246,6 +247,20 @@ class TestCard:
         assert AutoModelForCausalLM.from_pretrained(target).dtype == torch.float32
         assert (target / "training_curves.png").read_bytes().startswith(b"\x89PNG")
         assert not is_edited(text)
+
+    def test_says_what_trained_if_the_run_noted_it(self, run_dir: Path) -> None:
+        target, again = self.exported(run_dir)
+        again()
+        assert "Trained with co-rewarding" not in (target / "README.md").read_text()
+        (first, *_) = sorted(path.stem for path in (run_dir / "metrics").iterdir())
+        provenance.record(run_dir, first)
+        again()
+        assert f"Trained and exported with co-rewarding {__version__}, verl 0.9.1" in (target / "README.md").read_text()
+        noted = {"versions": {"verl": "0.9.0"}, "commit": "c0ffee"}
+        (run_dir / f"made_with/{first}.json").write_text(json.dumps(noted))
+        again()
+        text = (target / "README.md").read_text()
+        assert "Trained with verl 0.9.0 at commit `c0ffee`." in text and "\nExported with co-rewarding " in text
 
     def test_a_run_beyond_the_checkpoint_is_not_on_it(self, run_dir: Path) -> None:
         add_checkpoint(run_dir, 2)

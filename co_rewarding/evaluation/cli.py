@@ -42,17 +42,17 @@ from co_rewarding.evaluation.records import Generation, Generations
 from co_rewarding.evaluation.results import (
     FILE_NAME,
     FORMAT,
+    PACKAGES,
     Result,
-    commit,
     find_results,
     in_paper_order,
     read_result,
-    versions,
     write_result,
 )
 from co_rewarding.evaluation.tables import make_table, markdown, write_tables
 from co_rewarding.evaluation.tasks import MATHS_SAMPLES, QuestionSet, default_file, in_table_order, read_questions
 from co_rewarding.files import write_whole
+from co_rewarding.provenance import commit, versions
 from co_rewarding.report import printable
 from co_rewarding.settings import Settings
 from co_rewarding.vllm_engine import EngineOptions, load_tokenizer, prompt_text
@@ -173,7 +173,7 @@ def _score(generations: Sequence[Generation], mode: str) -> tuple[list[Graded], 
 
 
 def _grader(mode: str, timeout_s: float) -> dict[str, Any]:
-    found = versions()
+    found = versions(PACKAGES)
     return {
         "extraction": "content of the last closed \\boxed{} (co_rewarding.answers)",
         "equivalence": mode,
@@ -214,7 +214,7 @@ def _result(options: argparse.Namespace, name: str, earlier: Result | None = Non
         "method": options.method or earlier.get("method"),
         "base_model": options.base_model or earlier.get("base_model"),
         "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        "versions": versions(),
+        "versions": versions(PACKAGES),
         "commit": commit(),
         "tasks": earlier.get("tasks", {}),
     }

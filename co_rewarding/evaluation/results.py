@@ -16,16 +16,12 @@ Deliberately absent: the responses (generations/, graded/) and the tables (table
 
 from __future__ import annotations
 
-import functools
-import importlib.metadata
 import json
 import re
-import subprocess
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import co_rewarding
 from co_rewarding.files import write_whole
 
 FORMAT = "co-rewarding evaluation 1"
@@ -62,34 +58,6 @@ METHOD_TITLES = {
 }
 
 Result = dict[str, Any]
-
-
-def versions() -> dict[str, str]:
-    """Versions of what generates and grades, and of this project."""
-    found = {"co-rewarding": co_rewarding.__version__}
-    for package in PACKAGES:
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
-
-
-@functools.cache
-def commit() -> str | None:
-    """The commit of this project's working tree, with "+" where files differ from it; None outside of one."""
-    folder = Path(__file__).resolve().parent
-    try:
-        head = subprocess.run(
-            ["git", "-C", str(folder), "rev-parse", "HEAD"], capture_output=True, text=True, check=True, timeout=20
-        ).stdout.strip()
-        changed = subprocess.run(
-            ["git", "-C", str(folder), "status", "--porcelain", "--", "."],
-            capture_output=True, text=True, check=True, timeout=20,
-        ).stdout.strip()  # fmt: skip
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return head + ("+" if changed else "")
 
 
 def write_result(folder: Path, result: Result) -> Path:

@@ -32,6 +32,7 @@ from co_rewarding.evaluation.tables import make_table, markdown
 from co_rewarding.export.run_config import changed_between, differences, method_of
 from co_rewarding.methods import Method
 from co_rewarding.pairs import as_paths
+from co_rewarding.provenance import TRAINING, commit, in_words, versions
 from co_rewarding.report import Run, summary
 
 CARD_NAME, CURVES_NAME = "README.md", "training_curves.png"
@@ -64,8 +65,7 @@ class Export:
     step: int
     weights: str  # student or teacher
     dtype: str
-    versions: Mapping[str, str]  # of the packages that exported
-    commit: str | None
+    made_with: Sequence[Mapping[str, Any] | None]  # of its starts, see co_rewarding.provenance
 
     @property
     def config(self) -> DictConfig:
@@ -74,6 +74,15 @@ class Export:
     @property
     def method(self) -> Method:
         return method_of(self.config)
+
+
+def _made_with(export: Export) -> list[str]:
+    """What trained, if the run noted it, and what exported."""
+    trained = dict.fromkeys(in_words(made) for made in export.made_with if made is not None)
+    exported = in_words({"versions": versions(TRAINING), "commit": commit()})
+    if list(trained) == [exported]:
+        return [f"Trained and exported with {exported}."]
+    return [*(f"Trained with {words}." for words in trained), f"Exported with {exported}."]
 
 
 def card_text(export: Export, evaluation: str, has_curves: bool) -> str:
@@ -135,15 +144,7 @@ def card_text(export: Export, evaluation: str, has_curves: bool) -> str:
     ]
     if evaluation:
         lines += ["", "## Evaluation", "", evaluation.strip()]
-    versions = ", ".join(f"{name} {version}" for name, version in export.versions.items())
-    lines += [
-        "",
-        "## Made with",
-        "",
-        f"Exported with {versions}" + (f"; Co-rewarding at commit `{export.commit}`." if export.commit else "."),
-        "The base model’s licence applies.",
-        "",
-    ]
+    lines += ["", "## Made with", "", *_made_with(export), "The base model’s licence applies.", ""]
     text = "\n".join(lines)
     return text + f"<!-- co-rewarding card {_hash(text)} -->\n"
 

