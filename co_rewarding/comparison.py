@@ -52,18 +52,19 @@ def table(methods: Sequence[Seeds], *, special: Callable[[str], bool] | None = N
     """A Markdown table, one row a method.
 
     Args:
-        special: whether a validation question, given as its whole prompt, belongs to a kind that is shown apart.
-        special_name: the heading of that kind's column.
+        special: whether a question, given as (the end of) its prompt, belongs to a kind that is shown apart.
+        special_name: the heading of that kind's columns.
     """
     heads = ["method", "seeds", "accuracy before", "after", "best seen"]
     if special:
-        heads += [f"{special_name}: before", "after"]
+        heads += [f"{special_name}: before", "after", "their labels that are right"]
     heads += ["label accuracy", "reward", "response tokens", "warnings (first step)"]
     rows = []
     for seeds in methods:
         row = [f"`{seeds.method}`", str(len(seeds.runs)), *_accuracies(seeds)]
         if special:
             row += [_special(seeds, special, last=False), _special(seeds, special, last=True)]
+            row.append(_special_labels(seeds, special))
         row += [_ends(seeds, "label/accuracy"), _ends(seeds, "reward/mean"), _ends(seeds, "response_length/mean", 1)]
         rows.append([*row, _warnings(seeds.runs)])
     return "\n".join("| " + " | ".join(cells) + " |" for cells in [heads, ["---"] * len(heads), *rows])
@@ -101,6 +102,21 @@ def _special(seeds: Seeds, special: Callable[[str], bool], *, last: bool) -> str
         if scores:
             cell.append((fmean(scores), len(scores)))
     return _with_spread(cell)
+
+
+def _special_labels(seeds: Seeds, special: Callable[[str], bool]) -> str:
+    """Right labels / labels that the original wordings of such questions were given in training, of all seeds."""
+    right = total = 0
+    for run_dir in seeds.run_dirs:
+        for path in (run_dir / "rollouts").glob("*.jsonl"):
+            rows: list[dict[str, Any]] = parse_jsonl(path.read_bytes(), str(path))[0]
+            labels = {
+                row["question"]: row["label"] == row["ground_truth"]
+                for row in rows
+                if row["view"] == "original" and row["label"] is not None and special(row["prompt"])
+            }
+            right, total = right + sum(labels.values()), total + len(labels)
+    return f"{right} of {total}" if total else ABSENT
 
 
 def _with_spread(cell: Sequence[tuple[float, int | None]]) -> str:

@@ -61,6 +61,12 @@ def recorded(run_dir: Path, start: str) -> dict[str, Any] | None:
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 
+def commits_of(run_dir: Path) -> list[str]:
+    """The different commits of a run's starts, earliest first; empty if none noted one."""
+    starts = sorted(path.stem for path in (run_dir / "made_with").glob("*.json"))
+    return list(dict.fromkeys(made["commit"] for start in starts if (made := recorded(run_dir, start))["commit"]))
+
+
 def in_words(made_with: dict[str, Any]) -> str:
     """One phrase: packages with their versions, then the commit."""
     packages = ", ".join(f"{name} {version}" for name, version in made_with["versions"].items())

@@ -64,5 +64,5 @@ for seed in $SEEDS; do
     fi
   done
 done
-python scripts/compare_table.py "${run_dirs[@]}" --test_file "$VAL_FILE" --figure "figs/$NAME.png" \
+python scripts/compare_table.py "${run_dirs[@]}" --test_file "$VAL_FILE" --train_file "$original" --figure "figs/$NAME.png" \
   --command "SEEDS=\"$SEEDS\" STEPS=$STEPS bash scripts/compare_methods.sh"

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from co_rewarding.comparison import read_methods, table
 from co_rewarding.figures import ACCURACY, FORMATS, Panel, draw
-from co_rewarding.provenance import commit
+from co_rewarding.provenance import commits_of
 from co_rewarding.toy.arithmetic import THINGS, Fact, borrows
 
 PANELS = (
@@ -28,9 +28,9 @@ PANELS = (
 )
 
 
-def slipped_questions(test_file: Path) -> set[str]:
-    """The texts of the test questions of the kind that the model was taught to get wrong."""
-    rows = pq.read_table(test_file, columns=["prompt", "extra_info"]).to_pylist()
+def slipped_questions(file: Path) -> set[str]:
+    """The texts of a file's questions of the kind that the model was taught to get wrong."""
+    rows = pq.read_table(file, columns=["prompt", "extra_info"]).to_pylist()
     facts = {row["prompt"][-1]["content"]: row["extra_info"] for row in rows}
     return {
         text
@@ -45,6 +45,7 @@ def main() -> None:
     parser.add_argument(
         "--test_file", type=Path, default=Path("data/toy/test.parquet"), help="the questions validated on"
     )
+    parser.add_argument("--train_file", type=Path, default=Path("data/toy/train.parquet"), help="those trained on")
     parser.add_argument("--figure", type=Path, default=Path("figs/comparison.png"), help="where the curves go")
     parser.add_argument(
         "--command", default="bash scripts/compare_methods.sh", help="the command, for the table's text"
@@ -56,20 +57,19 @@ def main() -> None:
     try:
         methods = read_methods(args.run_dirs)
         slipped = slipped_questions(args.test_file)
+        known = tuple(slipped | slipped_questions(args.train_file))
         draw([run for seeds in methods for run in seeds.runs], args.figure, panels=PANELS)
         text = table(
             methods,
-            special=lambda prompt: any(prompt.endswith(question) for question in slipped),
+            special=lambda prompt: prompt.endswith(known),
             special_name=f"{len(slipped)} plain borrows",
         )
     except (OSError, ValueError) as error:
         parser.exit(2, f"error: {error}\n")
     steps = max(run.trained_steps[-1] for seeds in methods for run in seeds.runs)
-    made = (
-        f"Made by `{args.command}`"
-        + (f" at commit `{known}`" if (known := commit()) else "")
-        + f", {steps} steps a run."
-    )
+    commits = dict.fromkeys(commit for run_dir in args.run_dirs for commit in commits_of(run_dir))
+    at = f" at commit {', '.join(f'`{commit}`' for commit in commits)}" if commits else ""
+    made = f"Made by `{args.command}`{at}, {steps} steps a run."
     legend = (
         "Accuracy: greedy, on held-out questions, ± standard error with one seed, ± standard deviation over several. "
         "Label accuracy, reward and length: mean of the first 3 → of the last 3 steps. – : not logged."

@@ -45,8 +45,25 @@ def test_one_seed_has_the_standard_error_of_its_questions(tmp_path: Path) -> Non
     assert row[1:5] == ["1", "0.250 ± 0.217", "0.750 ± 0.217", "0.875 ± 0.165"]
     # questions 1 and 3: none right, then one of two: sqrt(.5 * .5 / 2) = .3536
     assert row[5:7] == ["0.000 ± 0.000", "0.500 ± 0.354"]
-    assert row[7] == "0.20 → 0.80"  # means of .1 .2 .3 and of .7 .8 .9
-    assert row[8:] == ["–", "–", "none"]  # not logged
+    assert row[7] == "–"  # no rollouts were dumped
+    assert row[8] == "0.20 → 0.80"  # means of .1 .2 .3 and of .7 .8 .9
+    assert row[9:] == ["–", "–", "none"]  # not logged
+
+
+def test_labels_of_the_special_questions_are_counted_once_a_question(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "majority_voting_seed1", {0: 0.5, 1: 0.5}, [{}], {0: [True], 1: [True]})
+    (run / "rollouts").mkdir()
+    rows = [
+        {"question": question, "view": view, "label": label, "ground_truth": "7", "prompt": prompt}
+        for question, view, label, prompt in (
+            ("a", "original", "7", "odd"), ("a", "original", "7", "odd"),  # two rollouts of one group
+            ("b", "original", "8", "odd"), ("c", "original", None, "odd"),  # a wrong label, and none
+            ("a", "rephrased", "8", "odd"), ("d", "original", "7", "even"),  # another view, another kind
+        )
+    ]  # fmt: skip
+    (run / "rollouts/1.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    text = table(read_methods([run]), special=lambda prompt: prompt == "odd", special_name="odd")
+    assert cells(text, "majority_voting")[7] == "1 of 2"
 
 
 def test_several_seeds_have_their_standard_deviation(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a run is made with, noted and told."""
 
+import json
 import re
 import subprocess
 from importlib.metadata import version
@@ -39,6 +40,10 @@ def test_what_was_recorded_is_read_back(tmp_path: Path) -> None:
     made_with = provenance.recorded(tmp_path, "2026-01-02_03-04-05")
     assert made_with == {"versions": provenance.versions(provenance.TRAINING), "commit": provenance.commit()}
     assert provenance.recorded(tmp_path, "another") is None
+    for start, commit in (("b", "2"), ("a", "1"), ("c", "1"), ("d", None)):
+        (tmp_path / f"run/made_with/{start}.json").parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / f"run/made_with/{start}.json").write_text(json.dumps({"versions": {}, "commit": commit}))
+    assert provenance.commits_of(tmp_path / "run") == ["1", "2"]
 
 
 def test_in_words() -> None:
