@@ -9,20 +9,22 @@ starts out agreeing with itself on a wrong answer. Written are FIGURE and, besid
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from co_rewarding.comparison import read_methods, table
+from co_rewarding.comparison import Seeds, read_methods, table
 from co_rewarding.figures import ACCURACY, FORMATS, Panel, draw
 from co_rewarding.provenance import commits_of
+from co_rewarding.report import Run
 from co_rewarding.toy.arithmetic import THINGS, Fact, borrows
 
 PANELS = (
     ACCURACY,
     Panel("Accuracy of the labels", (("label/accuracy", ""),), is_share=True),
     Panel("Share of right answers in training", (("answer/accuracy", ""),), is_share=True),
-    Panel("Reward mean", (("reward/mean", ""),)),
+    Panel("Reward mean (nats are off the scale)", (("reward/mean", ""),), is_share=True),
     Panel("Response length (tokens)", (("response_length/mean", ""),)),
     Panel("Policy entropy (nats a token)", (("actor/entropy", ""),)),
 )
@@ -37,6 +39,13 @@ def slipped_questions(file: Path) -> set[str]:
         for text, info in facts.items()
         if borrows(Fact(info["a"], info["b"], info["operation"])) and not any(f" {thing}" in text for thing in THINGS)
     }
+
+
+def named(seeds: Seeds) -> list[Run]:
+    """The runs of a method under names for a legend."""
+    if len(seeds.runs) == 1:
+        return [replace(seeds.runs[0], name=seeds.method)]
+    return [replace(run, name=run.name.replace("_seed", ", seed ")) for run in seeds.runs]
 
 
 def main() -> None:
@@ -58,7 +67,7 @@ def main() -> None:
         methods = read_methods(args.run_dirs)
         slipped = slipped_questions(args.test_file)
         known = tuple(slipped | slipped_questions(args.train_file))
-        draw([run for seeds in methods for run in seeds.runs], args.figure, panels=PANELS)
+        draw([run for seeds in methods for run in named(seeds)], args.figure, panels=PANELS)
         text = table(
             methods,
             special=lambda prompt: prompt.endswith(known),
