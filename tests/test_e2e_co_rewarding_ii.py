@@ -180,6 +180,7 @@ def test_on_request_the_teacher_starts_anew_from_the_actor(toy: Path, resumed: d
     assert metrics_of(toy / "runs/co-rewarding/anew")[4]["teacher/distance"] < 1e-6
 
 
+@pytest.mark.long
 def test_two_ranks_keep_the_same_teacher(toy: Path) -> None:
     run_dir = toy / "runs/co-rewarding/ranks"
     environment = {"GPUS_PER_NODE": "2", "MICRO_BATCH_SIZE": "16"}
