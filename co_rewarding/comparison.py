@@ -11,17 +11,13 @@ Deliberately absent: drawing (co_rewarding.figures), which questions are special
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, stdev
-from typing import Any
 
-from co_rewarding.report import ABSENT, Run, parse_jsonl, read_run, standard_error
+from co_rewarding.report import ABSENT, Run, ends, newest_dump, parse_jsonl, read_run, standard_error
 from co_rewarding.watch import Watch
-
-ENDS = 3  # steps whose mean stands for the start or the end of a curve
 
 
 @dataclass(frozen=True)
@@ -92,15 +88,16 @@ def _accuracies(seeds: Seeds) -> list[str]:
 
 def _special(seeds: Seeds, special: Callable[[str], bool], *, last: bool) -> str:
     cell: list[tuple[float, int | None]] = []
-    for run_dir in seeds.run_dirs:
-        dumps = sorted((run_dir / "validation").glob("*.jsonl"), key=lambda path: int(path.stem))
-        if not dumps:
-            continue
-        path = dumps[-1 if last else 0]
-        rows: list[dict[str, Any]] = parse_jsonl(path.read_bytes(), str(path))[0]
-        scores = [float(row["acc"]) for row in rows if special(row["input"])]
-        if scores:
-            cell.append((fmean(scores), len(scores)))
+    for run_dir, run in zip(seeds.run_dirs, seeds.runs, strict=True):
+        for metric in list(run.accuracy_metrics.values())[:1]:
+            validated = run.series(metric)[0]
+            path = newest_dump(run_dir / "validation", [validated[-1 if last else 0]])
+            if path is None:
+                continue
+            rows = parse_jsonl(path.read_bytes(), str(path))[0]
+            scores = [float(row["acc"]) for row in rows if special(row["input"])]
+            if scores:
+                cell.append((fmean(scores), len(scores)))
     return _with_spread(cell)
 
 
@@ -109,7 +106,7 @@ def _special_labels(seeds: Seeds, special: Callable[[str], bool]) -> str:
     right = total = 0
     for run_dir in seeds.run_dirs:
         for path in (run_dir / "rollouts").glob("*.jsonl"):
-            rows: list[dict[str, Any]] = parse_jsonl(path.read_bytes(), str(path))[0]
+            rows = parse_jsonl(path.read_bytes(), str(path))[0]
             labels = {
                 row["question"]: row["label"] == row["ground_truth"]
                 for row in rows
@@ -131,17 +128,12 @@ def _with_spread(cell: Sequence[tuple[float, int | None]]) -> str:
 
 
 def _ends(seeds: Seeds, metric: str, digits: int = 2) -> str:
-    """Mean over seeds of the first and of the last ENDS steps."""
-    curves = [values for run in seeds.runs if (values := run.series(metric)[1])]
+    """Mean over seeds of the means of the first and of the last steps."""
+    curves = [ends(values) for run in seeds.runs if (values := run.series(metric)[1])]
     if not curves:
         return ABSENT
-    first, last = fmean(fmean(c[:ENDS]) for c in curves), fmean(fmean(c[-ENDS:]) for c in curves)
-    return f"{_number(first, digits)} → {_number(last, digits)}"
-
-
-def _number(value: float, digits: int) -> str:
-    text = f"{value:.{digits}f}"
-    return text.replace("-", "−") if math.isfinite(value) else ABSENT
+    first, last = (fmean(column) for column in zip(*curves, strict=True))
+    return f"{first:.{digits}f} → {last:.{digits}f}".replace("-", "−")
 
 
 def _warnings(runs: Sequence[Run]) -> str:

@@ -49,10 +49,14 @@ def commit() -> str | None:
     return head + ("+" if changed else "")
 
 
+def here() -> dict[str, Any]:
+    """What a run that starts now is made with: {"versions", "commit"}."""
+    return {"versions": versions(TRAINING), "commit": commit()}
+
+
 def record(run_dir: Path, start: str) -> None:
     """Note what the start of a run called `start` is made with."""
-    made_with = {"versions": versions(TRAINING), "commit": commit()}
-    write_whole(run_dir / "made_with" / f"{start}.json", json.dumps(made_with, indent=1) + "\n")
+    write_whole(run_dir / "made_with" / f"{start}.json", json.dumps(here(), indent=1) + "\n")
 
 
 def recorded(run_dir: Path, start: str) -> dict[str, Any] | None:

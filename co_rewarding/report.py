@@ -170,20 +170,21 @@ def read_run(run_dir: Path) -> Run:
 
 def read_last_rollouts(run_dir: Path, last_step: int) -> list[dict[str, Any]]:
     """Rows of the newest rollout dump of a step up to `last_step`; empty if there is none."""
-    path = _newest_dump(run_dir / "rollouts", range(last_step + 1))
+    path = newest_dump(run_dir / "rollouts", range(last_step + 1))
     return [] if path is None else parse_jsonl(path.read_bytes(), str(path))[0]
 
 
 def _count_validation(folder: Path, steps: Sequence[int]) -> int | None:
     # every validation of a run asks the same questions, so one dump is enough (they can be large)
-    path = _newest_dump(folder, steps)
+    path = newest_dump(folder, steps)
     if path is None:
         return None
     rows, _ = parse_jsonl(path.read_bytes(), str(path))
     return sum(row.get("gts") not in (None, "") for row in rows) or None
 
 
-def _newest_dump(folder: Path, steps: Iterable[int]) -> Path | None:
+def newest_dump(folder: Path, steps: Iterable[int]) -> Path | None:
+    """The dump in rollouts/ or validation/ of the largest of `steps` that has one."""
     wanted = set(steps)
     dumps = {int(path.stem): path for path in folder.glob("*.jsonl") if path.stem.isdecimal()}
     present = wanted & dumps.keys()
@@ -258,12 +259,18 @@ def _plus_minus(error: float | None) -> str:
     return "" if error is None else f" ± {error:.3f}"
 
 
-def _first_and_last(run: Run, metric: str, window: int = 3) -> str:
+def ends(values: Sequence[float], window: int = 3) -> tuple[float, float]:
+    """Means of the first and of the last `window` values of a curve."""
+    first, last = values[:window], values[-window:]
+    return sum(first) / len(first), sum(last) / len(last)
+
+
+def _first_and_last(run: Run, metric: str) -> str:
     _, values = run.series(metric)
     if not values:
         return ABSENT
-    first, last = values[:window], values[-window:]
-    return f"{sum(first) / len(first):.3f} → {sum(last) / len(last):.3f}"
+    first, last = ends(values)
+    return f"{first:.3f} → {last:.3f}"
 
 
 # --- an example -------------------------------------------------------------------------------------------------------

@@ -4,7 +4,6 @@
 Legend: N responses, in the order in which they were asked for.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ import transfer_queue as tq
 
 from co_rewarding import batch_io
 from co_rewarding.answers import extract_answer
+from co_rewarding.files import json_line
 from co_rewarding.methods import Voter
 from co_rewarding.rewards import Rollout, Scores
 
@@ -74,5 +74,5 @@ def dump_rows(step: int, responses: Sequence[Response], scores: Scores) -> list[
 
 def write_jsonl(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", encoding="utf-8") as file:
-        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    with path.open("wb") as file:
+        file.writelines(map(json_line, rows))

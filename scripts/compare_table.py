@@ -18,7 +18,7 @@ from co_rewarding.comparison import Seeds, read_methods, table
 from co_rewarding.figures import ACCURACY, FORMATS, Panel, draw
 from co_rewarding.provenance import commits_of
 from co_rewarding.report import Run
-from co_rewarding.toy.arithmetic import THINGS, Fact, borrows
+from co_rewarding.toy.arithmetic import THINGS, borrows, fact_of
 
 PANELS = (
     ACCURACY,
@@ -37,7 +37,7 @@ def slipped_questions(file: Path) -> set[str]:
     return {
         text
         for text, info in facts.items()
-        if borrows(Fact(info["a"], info["b"], info["operation"])) and not any(f" {thing}" in text for thing in THINGS)
+        if borrows(fact_of(info)) and not any(f" {thing}" in text for thing in THINGS)
     }
 
 

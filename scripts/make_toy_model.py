@@ -14,13 +14,13 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import torch
 
-from co_rewarding.toy.arithmetic import Fact
+from co_rewarding.toy.arithmetic import Fact, fact_of
 from co_rewarding.toy.tiny_model import build_model, build_tokenizer, facts_outside, warm_up
 
 
 def facts_of(path: Path) -> list[Fact]:
     rows = pq.read_table(path, columns=["extra_info"])["extra_info"].to_pylist()
-    return [Fact(row["a"], row["b"], row["operation"]) for row in rows]
+    return [fact_of(row) for row in rows]
 
 
 def main() -> None:

@@ -114,9 +114,10 @@ def generate(
     if not wanted:
         return
     tokenizer = load_tokenizer(model, f"--model {model}: its tokenizer")
+    asked = {(name, question.index): question for name, question, _ in wanted}
     ids_of = {
-        (name, question.index): prompt_ids(tokenizer, question.messages, **sampling.chat_template_kwargs)
-        for name, question, _ in wanted
+        key: prompt_ids(tokenizer, question.messages, **sampling.chat_template_kwargs)
+        for key, question in asked.items()
     }
     max_len = min(context_length(load_config(model, "--model")), max(map(len, ids_of.values())) + sampling.max_tokens)
     on_cpu = is_cpu()

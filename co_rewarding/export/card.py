@@ -25,6 +25,7 @@ import pyarrow.parquet
 import yaml
 from omegaconf import DictConfig, OmegaConf
 
+from co_rewarding import provenance
 from co_rewarding.data.card import read_card
 from co_rewarding.data.schema import SYSTEM_PROMPT, file_sha256
 from co_rewarding.evaluation.results import METHOD_TITLES, find_results
@@ -32,7 +33,6 @@ from co_rewarding.evaluation.tables import make_table, markdown
 from co_rewarding.export.run_config import changed_between, differences, method_of
 from co_rewarding.methods import Method
 from co_rewarding.pairs import as_paths
-from co_rewarding.provenance import TRAINING, commit, in_words, versions
 from co_rewarding.report import Run, summary
 
 CARD_NAME, CURVES_NAME = "README.md", "training_curves.png"
@@ -78,8 +78,8 @@ class Export:
 
 def _made_with(export: Export) -> list[str]:
     """What trained, if the run noted it, and what exported."""
-    trained = dict.fromkeys(in_words(made) for made in export.made_with if made is not None)
-    exported = in_words({"versions": versions(TRAINING), "commit": commit()})
+    trained = dict.fromkeys(provenance.in_words(made) for made in export.made_with if made is not None)
+    exported = provenance.in_words(provenance.here())
     if list(trained) == [exported]:
         return [f"Trained and exported with {exported}."]
     return [*(f"Trained with {words}." for words in trained), f"Exported with {exported}."]

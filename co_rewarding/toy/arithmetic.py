@@ -15,7 +15,7 @@ Deliberately absent: file writing, tokenizers, models.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Any, Literal
@@ -168,6 +168,11 @@ def to_rows(questions: Sequence[Question], split: str) -> list[dict[str, Any]]:
         }
         for index, question in enumerate(questions)
     ]
+
+
+def fact_of(extra_info: Mapping[str, Any]) -> Fact:
+    """The fact that a row asks for, whatever its wording."""
+    return Fact(extra_info["a"], extra_info["b"], extra_info["operation"])
 
 
 def direct_solution(question: Question) -> str:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-r"""A Llama of 0.2 million parameters that knows two-digit arithmetic half-way, made in about two minutes on one core.
+r"""A Llama of 0.5 million parameters that knows two-digit arithmetic half-way, made in about two minutes on one core.
 
 Supervised warm-up: minimise -log pi(solution | question) over generated facts, in two phases that stop on a measured
 accuracy (sampled at temperature 1) and not on a number of updates, since that accuracy climbs steeply:
