@@ -15,11 +15,15 @@ from verl.utils import tensordict_utils as tu
 import co_rewarding.responses
 import co_rewarding.trainer
 from co_rewarding import batch_io
+from co_rewarding.baselines.reward_manager import BaselineRewardManager
 from co_rewarding.collapse import LabelHistory
 from co_rewarding.methods import METHODS
+from co_rewarding.responses import Response
+from co_rewarding.rewards import Rollout
 from co_rewarding.toy.tiny_model import build_tokenizer
+from co_rewarding.trainer import GroupRewardTrainer
 from co_rewarding_i.reward_manager import CrossViewRewardManager
-from co_rewarding_i.trainer import CoRewardingITrainer
+from co_rewarding_ii.reward_manager import TeacherRewardManager
 
 # (question, view) -> answers of its rollouts, None for a response without a box
 ANSWERS = {
@@ -37,6 +41,11 @@ REWARDS = {
     ("q2", "rephrased"): [0.0, 0.0, 0.0],
 }
 TRUTHS = {"q1": "7", "q2": "5"}
+MANAGERS = {
+    name: manager
+    for manager in (CrossViewRewardManager, TeacherRewardManager, BaselineRewardManager)
+    for name in manager.methods
+}
 
 
 class DictionaryQueue:
@@ -66,9 +75,16 @@ def tokenizer():
 @pytest.fixture
 def step(monkeypatch: pytest.MonkeyPatch, tokenizer):
     """A function that runs the trainer's `_assign_rewards` on the rows above and returns queue, metrics, trainer."""
-    config = OmegaConf.create({"co_rewarding": {"equivalence": "string"}, "data": {"max_response_length": 16}})
 
-    def run(truths: dict[str, str] = TRUTHS, without: tuple[str, ...] = (), padding: int = 0):
+    def run(
+        truths: dict[str, str] = TRUTHS,
+        without: tuple[str, ...] = (),
+        padding: int = 0,
+        method: str = "co_rewarding_I",
+    ):
+        config = OmegaConf.create(
+            {"co_rewarding": {"method": method, "equivalence": "string"}, "data": {"max_response_length": 16}}
+        )
         queue = DictionaryQueue()
         for module in (co_rewarding.responses, co_rewarding.trainer):
             monkeypatch.setattr(module, "tq", queue)
@@ -93,10 +109,17 @@ def step(monkeypatch: pytest.MonkeyPatch, tokenizer):
             queue.rows[key] = {**queue.rows[keys[0]], "responses": torch.tensor([tokenizer.eos_token_id])}
             keys.append(key)
             tags.append({"is_padding": True})
-        trainer = object.__new__(CoRewardingITrainer)  # nothing of verl is started
+        trainer = object.__new__(GroupRewardTrainer)  # nothing of verl is started
         trainer.tokenizer, trainer.global_steps, trainer.config = tokenizer, 3, config
-        trainer.method, trainer.label_history = METHODS["co_rewarding_I"], LabelHistory()
-        trainer.reward_manager = CrossViewRewardManager(config, tokenizer)
+        trainer.method, trainer.label_history = METHODS[method], LabelHistory()
+        trainer.reward_manager = MANAGERS[method](config, tokenizer)
+        if trainer.method.needs_teacher:  # it answers each wording once, and 7
+            trainer._voters_beside_the_policy = lambda: [
+                Response("", Rollout(question, view, "teacher", "7"), "", "", 4, truths.get(question, ""))
+                for question, view in ANSWERS
+            ]
+        if trainer.method.needs_logits:
+            trainer._response_statistics = lambda keys, _: [float(len(queue.rows[key]["responses"])) for key in keys]
         # verl's load balancing shuffles the rows: give them in reverse
         batch = SimpleNamespace(keys=keys[::-1], tags=tags[::-1], partition_id="train")
         return queue, trainer._assign_rewards(batch), trainer
@@ -135,6 +158,21 @@ def test_no_ground_truth_or_a_wrong_one_changes_no_reward(step) -> None:
         queue, _, _ = step(truths=truths)
         assert rewards_of(queue) == EXPECTED
     assert "label/accuracy" not in step(truths={})[1]  # absent without data, not 0
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_ground_truths_move_the_rewards_of_supervised_methods_alone(step, method: str) -> None:
+    rewards = rewards_of(step(method=method)[0])
+    assert len(rewards) == 12 and len(set(rewards.values())) > 1
+    others = ({"q1": "5", "q2": "7"}, {"q1": "8", "q2": "6"})  # exchanged, and wrong
+    moved = [rewards_of(step(truths=truths, method=method)[0]) != rewards for truths in others]
+    if METHODS[method].needs_labels:
+        assert all(moved)
+        with pytest.raises(ValueError, match="has no ground truth"):
+            step(truths={}, method=method)
+    else:
+        assert not any(moved)
+        assert rewards_of(step(truths={}, method=method)[0]) == rewards
 
 
 def test_a_failed_rollout_shrinks_its_group(step) -> None:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Random-weight models of the Qwen2 and Qwen3 architectures train three steps for real, are exported, and load.
+"""Random-weight models of the Qwen2, Qwen3 and Llama architectures train three steps for real, are exported, and load.
 
-Qwen2 with Co-rewarding-I, Qwen3 with Co-rewarding-II on two ranks; the quickstart's Llama is trained by the other
-end-to-end tests. What transformers computes with an export is what the shards say, and vLLM agrees with both.
+Each with Co-rewarding-I and with II, one of them on two ranks. What transformers computes with an export is what the
+shards say, and vLLM agrees with both.
 """
 
 import json
@@ -15,11 +15,21 @@ import pytest
 import torch
 from e2e_runs import QUESTIONS, REPO, ROLLOUTS, finish, shards_of, start
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
-from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen2Config, Qwen2Tokenizer, Qwen3Config
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    LlamaConfig,
+    PreTrainedTokenizerBase,
+    Qwen2Config,
+    Qwen2Tokenizer,
+    Qwen3Config,
+)
+
+from co_rewarding.toy.tiny_model import build_tokenizer
 
 pytestmark = [pytest.mark.e2e, pytest.mark.long]
 
-CONFIGS = {"qwen2": Qwen2Config, "qwen3": Qwen3Config}
+CONFIGS = {"qwen2": Qwen2Config, "qwen3": Qwen3Config, "llama": LlamaConfig}
 # log-probabilities of prompt and greedy continuation, as vLLM computes them
 VLLM = """
 import json, sys
@@ -37,8 +47,10 @@ if __name__ == "__main__":
 """
 
 
-def small_tokenizer(toy: Path) -> Qwen2Tokenizer:
+def small_tokenizer(toy: Path, architecture: str) -> PreTrainedTokenizerBase:
     """Byte-level BPE of the toy's text: beside a Qwen configuration transformers takes any tokenizer for one."""
+    if architecture == "llama":
+        return build_tokenizer()
     rows = pq.read_table(toy / "data/train.parquet").to_pylist()
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -56,7 +68,7 @@ def small_tokenizer(toy: Path) -> Qwen2Tokenizer:
 
 def random_model(folder: Path, toy: Path, architecture: str) -> Path:
     """About 2 million parameters; the head size is 32, since vLLM's attention on CPU needs a multiple of it."""
-    tokenizer = small_tokenizer(toy)
+    tokenizer = small_tokenizer(toy, architecture)
     torch.manual_seed(1)
     config = CONFIGS[architecture](
         vocab_size=len(tokenizer), hidden_size=256, intermediate_size=512, num_hidden_layers=3, num_attention_heads=8,
@@ -68,19 +80,30 @@ def random_model(folder: Path, toy: Path, architecture: str) -> Path:
     return folder
 
 
-@pytest.mark.parametrize(("tree", "architecture", "ranks"), [("I", "qwen2", 1), ("II", "qwen3", 2)])
+@pytest.mark.parametrize(
+    ("architecture", "tree", "ranks"),
+    [
+        ("qwen2", "I", 1),
+        ("qwen3", "II", 2),
+        ("llama", "I", 1),
+        ("llama", "II", 1),
+        ("qwen2", "II", 1),
+        ("qwen3", "I", 1),
+    ],
+)
 def test_from_random_weights_to_vllm(
-    toy: Path, tmp_path: Path, tree: str, architecture: str, ranks: int, monkeypatch: pytest.MonkeyPatch
+    toy: Path, tmp_path: Path, architecture: str, tree: str, ranks: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = random_model(tmp_path / architecture, toy, architecture)
+    name = f"{architecture}_{tree}"
     run = start(
-        tree, toy, architecture, "trainer.total_training_steps=3", "trainer.val_before_train=False",
+        tree, toy, name, "trainer.total_training_steps=3", "trainer.val_before_train=False",
         MODEL_PATH=str(model), MAX_PROMPT_LENGTH="96", SAVE_FREQ="3", TEST_FREQ="-1",
         TEACHER_NUM_ROLLOUTS=str(ROLLOUTS), GPUS_PER_NODE=str(ranks),
         MICRO_BATCH_SIZE=str(QUESTIONS * ROLLOUTS // ranks),
     )  # fmt: skip
-    finish(run, toy / f"{architecture}.log")
-    run_dir = toy / "runs/co-rewarding" / architecture
+    finish(run, toy / f"{name}.log")
+    run_dir = toy / "runs/co-rewarding" / name
     ids = AutoTokenizer.from_pretrained(model)("Compute 17 + 26.").input_ids
     for weights, folder in (("student", "actor"), ("teacher", "teacher"))[: 1 if tree == "I" else 2]:
         command = [sys.executable, REPO / "scripts/export_checkpoint.py", run_dir, "--weights", weights]
@@ -105,5 +128,5 @@ def test_from_random_weights_to_vllm(
             scores = loaded(torch.tensor([ids + answered])).logits[0].log_softmax(-1)
         expected = scores[len(ids) - 1 : -1].gather(1, torch.tensor(answered)[:, None])[:, 0]
         gap = (expected - torch.tensor(logs)).abs().max()
-        print(f"{architecture}, {weights}: largest gap of a log-probability, vLLM against transformers: {gap:.1e}")
+        print(f"{name}, {weights}: largest gap of a log-probability, vLLM against transformers: {gap:.1e}")
         assert gap < 1e-4
