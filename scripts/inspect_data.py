@@ -2,19 +2,26 @@
 # SPDX-License-Identifier: Apache-2.0
 """Inspect one data file, or a file of questions and the file of their rephrasings: schema, lengths, pairs, samples.
 
-Exit status: 0 without problems, 1 with problems (what training refuses), 2 for a file that cannot be read.
+--drop-invalid FOLDER writes both files there without the pairs that a validator objects to, row by row as they were.
+
+Exit status: 0 without problems, 1 with problems (what training refuses; of what was written, with --drop-invalid),
+2 for a file that cannot be read or written.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from co_rewarding.data.inspection import draw_samples, inspect_file, inspect_pair
+import pyarrow.parquet as pq
+
+from co_rewarding.data.inspection import draw_samples, inspect_file, inspect_pair, objections
 from co_rewarding.data.inspection_page import as_json, as_page, as_text
 from co_rewarding.data.schema import read_rows
+from co_rewarding.files import whole
 
 BATCH = 1000  # prompts between two lines of progress
 
@@ -28,9 +35,20 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0, help="chooses the samples (default 0)")
     parser.add_argument("--html", type=Path, metavar="OUT.html", help="also write the report as a page")
     parser.add_argument("--json", type=Path, metavar="OUT.json", help="also write the findings with all their rows")
+    parser.add_argument(
+        "--skip_validators", default="", metavar="NAME,...", help="validators of rephrasings that are not asked"
+    )
+    parser.add_argument(
+        "--drop-invalid", "--drop_invalid", type=Path, metavar="FOLDER",
+        help="write both files to this folder, without the pairs that a validator objects to",
+    )  # fmt: skip
     args = parser.parse_args(arguments)
     if len(args.files) > 2:
         parser.error(f"{len(args.files)} files: name one, or two that pair up")
+    if args.drop_invalid and len({path.name for path in args.files}) < 2:
+        parser.error("--drop-invalid: name two files that pair up, of different names")
+    if args.drop_invalid and args.drop_invalid.resolve() in [path.resolve().parent for path in args.files]:
+        parser.error(f"--drop-invalid {args.drop_invalid}: the files themselves are there; name another folder")
     if args.num_samples < 0:
         parser.error(f"--num_samples {args.num_samples}: must not be negative")
     if args.max_prompt_length < 1:
@@ -43,7 +61,13 @@ def main(arguments: list[str] | None = None) -> int:
             inspect_file(str(path), rows, count_tokens, args.max_prompt_length)
             for path, rows in zip(args.files, files, strict=True)
         ]
-        pair = inspect_pair(files[0], files[1], (str(args.files[0]), str(args.files[1]))) if len(files) == 2 else None
+        pair, invalid = None, frozenset()
+        if len(files) == 2:
+            pair = inspect_pair(files[0], files[1], (str(args.files[0]), str(args.files[1])))
+            if pair.length_ratio is not None:  # they pair up
+                found = objections(files[0], files[1], [name for name in args.skip_validators.split(",") if name])
+                pair = replace(pair, findings=(*pair.findings, *found))
+                invalid = frozenset(row for finding in found for row in finding.rows)
         samples = draw_samples(files, args.num_samples, args.seed)
         print(as_text(reports, pair, samples))
         if args.html:
@@ -54,10 +78,26 @@ def main(arguments: list[str] | None = None) -> int:
             args.json.parent.mkdir(parents=True, exist_ok=True)
             args.json.write_text(as_json(reports, pair), encoding="utf-8")
             print(f"findings: {args.json}")
+        if args.drop_invalid:
+            if pair is None or pair.length_ratio is None:
+                raise ValueError("--drop-invalid: nothing written, the files do not pair up")
+            write_without(invalid, args.files, args.drop_invalid)
     except (OSError, ValueError) as error:
         parser.exit(2, f"error: {error}\n")
     findings = [finding for report in [*reports, *([pair] if pair else [])] for finding in report.findings]
-    return int(any(finding.is_problem for finding in findings))
+    dropped = invalid if args.drop_invalid else frozenset()
+    return int(any(finding.is_problem and not dropped.issuperset(finding.rows or {None}) for finding in findings))
+
+
+def write_without(dropped: Collection[int], paths: Sequence[Path], folder: Path) -> None:
+    """The files under their names in `folder`, without some rows; types, other columns and metadata are kept."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in paths:
+        table = pq.read_table(path)
+        kept = table.take([row for row in range(table.num_rows) if row not in dropped])
+        with whole(folder / path.name) as part:
+            pq.write_table(kept, part)
+        print(f"{folder / path.name}: {kept.num_rows:,} rows, {table.num_rows - kept.num_rows:,} left out")
 
 
 def token_counter(name: str) -> Callable[[list[list[dict[str, str]]]], list[int]]:

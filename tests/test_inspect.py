@@ -258,6 +258,38 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
         assert why in capsys.readouterr().err
 
 
+def test_invalid_pairs_are_told_and_dropped(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    command = load_command()
+    files, clean = [tmp_path / "o.parquet", tmp_path / "r.parquet"], tmp_path / "clean"
+    original = rows("How much is 12 and 35?", "How much is 61 and 78?", "Is 5 odd?", "How much is 3 and 9?")
+    rephrased = rows("Add 12 and 35.", "<rewritten question>", "<rewritten question>", "How much is 3 and 9?")
+    write_rows(original, files[0])
+    write_rows(rephrased, files[1])
+    assert command([*map(str, files)]) == 1  # one rephrasing for two questions
+    printed = capsys.readouterr().out
+    assert "note: placeholder (the instruction's placeholder instead of a question): 2 (rows 1, 2)" in printed
+    assert "note: unchanged (the question itself): 1 (rows 3)" in printed
+    assert command([*map(str, files), "--drop-invalid", str(clean)]) == 0  # nothing is left of the problem
+    assert f"{clean / 'r.parquet'}: 1 rows, 3 left out" in capsys.readouterr().out
+    assert read_rows(clean / "o.parquet") == original[:1] and read_rows(clean / "r.parquet") == rephrased[:1]
+    assert pq.read_schema(clean / "r.parquet").equals(pq.read_schema(files[1]), check_metadata=True)
+    assert command([*map(str, files), "--drop-invalid", str(clean), "--skip_validators", "unchanged"]) == 0
+    assert read_rows(clean / "o.parquet") == [original[0], original[3]]
+    capsys.readouterr()
+
+    write_rows(rows("one?"), tmp_path / "short.parquet")
+    for arguments, why in (
+        ([files[0], "--drop-invalid", clean], "name two files"),
+        ([*files, "--drop-invalid", tmp_path], "the files themselves are there"),
+        ([files[0], tmp_path / "short.parquet", "--drop-invalid", clean], "do not pair up"),
+        ([*files, "--skip_validators", "taste"], "'taste' is unknown"),
+    ):
+        with pytest.raises(SystemExit) as end:
+            command(list(map(str, arguments)))
+        assert end.value.code == 2
+        assert why in capsys.readouterr().err
+
+
 def test_the_command_counts_tokens(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     command = load_command()
     tokenizer = build_tokenizer()

@@ -47,6 +47,7 @@ class Server(ThreadingHTTPServer):
         self.asked: Counter[str] = Counter()
         self.trouble = lambda question, asked: None
         self.delay_s = 0.0
+        self.pause_s = 0.0  # between two bytes of an answer to a question
         self.models = ["rewriter"]
         self.url = f"http://127.0.0.1:{self.server_address[1]}/v1"
 
@@ -85,7 +86,12 @@ class Handler(BaseHTTPRequestHandler):
                 self.send_header(name, value)
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()
-            self.wfile.write(content)
+            if self.command == "POST" and self.server.pause_s:
+                for byte in content:
+                    self.wfile.write(bytes([byte]))
+                    time.sleep(self.server.pause_s)
+            else:
+                self.wfile.write(content)
         except (BrokenPipeError, ConnectionResetError):  # the client was killed
             pass
 
@@ -428,6 +434,14 @@ def test_slow_server_times_out(server) -> None:
     server.delay_s = 1.5
     (completion,) = ask(quick(server.url, timeout_s=0.5, http_retries=0), "slow")
     assert completion.failure == "server_error" and "timed out" in completion.detail
+
+
+def test_an_answer_that_trickles_in_times_out(server) -> None:
+    server.pause_s = 0.2  # each byte well within the time limit, the 20 and more of them not
+    started = time.monotonic()
+    (completion,) = ask(quick(server.url, timeout_s=0.5, http_retries=0), "slow")
+    assert completion.failure == "server_error" and "longer than --http_timeout" in completion.detail
+    assert time.monotonic() - started < 3
 
 
 def test_oversized_answer_is_refused(server, monkeypatch) -> None:

@@ -4,7 +4,8 @@
 Per file: rows, departures from verl's schema, lengths in characters and (given a tokenizer) in prompt tokens as
 training counts them, prompts over the limit, repeated questions, repeated questions whose ground truths differ, empty
 ground truths. Per pair: what `co_rewarding.pairs` requires, then one rephrasing for several questions (a placeholder),
-identical wordings, changed system messages or other columns, and rephrasings of unusual length.
+identical wordings, changed system messages or other columns, rephrasings of unusual length, and what the validators of
+a rewriting (co_rewarding.rephrase.validators) object to.
 
 A *problem* is what training refuses or what would make a pair meaningless; a *note* is worth a look.
 
@@ -15,13 +16,14 @@ is a problem. Deliberately absent: judging whether two wordings mean the same.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
 from co_rewarding.data.schema import question_text
 from co_rewarding.pairs import check_pairs, ground_truth, question_id
+from co_rewarding.rephrase.validators import VALIDATORS, validate
 
 ROLES = ("system", "user", "assistant")
 LENGTH_RATIO = 3.0  # a rephrasing this much longer or shorter than its question is noted
@@ -224,6 +226,23 @@ def shared_rephrasing_findings(
     example = max(wrong, key=lambda text: len(wrong[text]))
     text = f"rephrasings shared by questions with different ground truths, most often {example[:80]!r}"
     return [Finding(text, tuple(sorted(i for group in wrong.values() for i in group)), is_problem=True)]
+
+
+def objections(
+    original: Sequence[Mapping[str, Any]], rephrased: Sequence[Mapping[str, Any]], skip: Collection[str] = ()
+) -> list[Finding]:
+    """One note for each validator that objects to some pairs; rows without a readable question are left out.
+
+    Raises:
+        ValueError: a name in `skip` that is no validator.
+    """
+    rows_of: dict[str, list[int]] = {name: [] for name in VALIDATORS}
+    for i, (a, b) in enumerate(zip(original, rephrased, strict=True)):
+        if not prompt_fault(a) and not prompt_fault(b):
+            for finding in validate(question_text(a) or "", question_text(b) or "", skip=skip):
+                rows_of[finding.validator].append(i)
+    meaning = {name: text for name, (text, _) in VALIDATORS.items()}
+    return [found for name, rows in rows_of.items() for found in _found(f"{name} ({meaning[name]})", rows)]
 
 
 def draw_samples(files: Sequence[Sequence[Mapping[str, Any]]], num_samples: int, seed: int) -> list[Sample]:

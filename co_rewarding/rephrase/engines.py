@@ -88,8 +88,10 @@ class VLLMEngine:
 
     def __init__(self, model: str, tokenizer: str, context: Callable[[Any], int], options: EngineOptions) -> None:
         os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")  # vLLM warns of what is set here on purpose
-        self._tokenizer = load_tokenizer(tokenizer, f"--tokenizer_path {tokenizer}:")
-        max_len = min(context_length(load_config(model, "--model_path")), context(self._tokenizer))
+        config = load_config(model, "--model_path")
+        whose = f"--model_path {model}: its tokenizer" if tokenizer == model else f"--tokenizer_path {tokenizer}:"
+        self._tokenizer = load_tokenizer(tokenizer, whose)
+        max_len = min(context_length(config), context(self._tokenizer))
         self._vllm = VLLM(model, "--model_path", max_len, options, num_seqs_on_cpu=32, tokenizer=tokenizer)
         self._refused: list[Completion] = []
 

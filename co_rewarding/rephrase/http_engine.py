@@ -206,7 +206,7 @@ class HTTPEngine:
         request = urllib.request.Request(self._url + path, data=data, headers=headers, method=method)
         try:
             with urllib.request.urlopen(request, timeout=self._timeout_s) as response:
-                content = response.read(MAX_RESPONSE_BYTES + 1)
+                content = _whole(response, time.monotonic() + self._timeout_s)
         except urllib.error.HTTPError as error:
             with error:
                 said = " ".join(error.read(2000).decode(errors="replace").split())[:300]
@@ -226,6 +226,16 @@ class HTTPEngine:
             return json.loads(content)
         except (ValueError, RecursionError):
             raise _Passing("an answer that is not JSON") from None
+
+
+def _whole(response: http.client.HTTPResponse, deadline: float) -> bytes:
+    """The body, at most one byte too many; the socket's own timeout begins anew with each byte that trickles in."""
+    content = b""
+    while len(content) <= MAX_RESPONSE_BYTES and (part := response.read1(MAX_RESPONSE_BYTES + 1 - len(content))):
+        content += part
+        if time.monotonic() > deadline:
+            raise TimeoutError("the answer took longer than --http_timeout")
+    return content
 
 
 class _Passing(Exception):
