@@ -87,7 +87,8 @@ def start(repo: Path, folder: Path, *more: str) -> subprocess.Popen:
         *("--temperature", "1", "--top_p", "1", "--max_tokens", "64"),
         *("--max_retries", "4", "--batch_size", "16", "--kv_cache_mb", "128", *more),
     ]
-    environment = os.environ | {"PYTHONPATH": str(repo)}
+    # offline: a model that is nowhere is not to be looked for on the hub, again and again where there is no network
+    environment = os.environ | {"PYTHONPATH": str(repo), "HF_HUB_OFFLINE": "1"}
     with (folder / "log").open("ab") as log:
         return subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 

@@ -60,7 +60,7 @@ class Outcome:
     detail: str = ""
     attempts: int = 0
     rejected: str | None = None  # the last rewrite that was not accepted
-    tries: tuple[str, ...] = ()  # the reason of each attempt that was not accepted
+    tries: tuple[str, ...] = ()  # what there was against each attempt; one may have several reasons
 
     @property
     def is_kept(self) -> bool:
@@ -77,9 +77,9 @@ def settle(row: int, question: str, attempts: Sequence[Record], policy: Policy) 
         rewrite = record.get("rewrite")
         if rewrite is not None:
             found = tuple(validate(question, rewrite, policy.limits, policy.skip))
+            tries += [finding.validator for finding in found]
             if not found or policy.on_invalid == "keep":
                 return Outcome(row, rewrite, found, attempts=count, tries=tuple(tries))
-            tries.append(found[0].validator)
             rejected, findings = rewrite, found
             if policy.on_invalid == "drop":
                 return Outcome(row, None, found, attempts=count, rejected=rewrite, tries=tuple(tries))
@@ -102,9 +102,10 @@ def settle(row: int, question: str, attempts: Sequence[Record], policy: Policy) 
 def judge(row: int, question: str, rewrite: str, policy: Policy) -> Outcome:
     """The outcome of a rewrite that came from elsewhere."""
     found = tuple(validate(question, rewrite, policy.limits, policy.skip))
+    against = tuple(finding.validator for finding in found)
     if found and policy.on_invalid != "keep":
-        return Outcome(row, None, found, attempts=1, rejected=rewrite, tries=(found[0].validator,))
-    return Outcome(row, rewrite, found, attempts=1)
+        return Outcome(row, None, found, attempts=1, rejected=rewrite, tries=against)
+    return Outcome(row, rewrite, found, attempts=1, tries=against)
 
 
 def request_seed(seed: int | None, *identity: object) -> int | None:
