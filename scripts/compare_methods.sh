@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# Every method from the same start on the quickstart's task, one after another, on a machine without a GPU: a table and
-# curves (accuracy, label accuracy, reward, response length …) in figs/.
+# Every method from the same start, one after another, on a machine without a GPU: a table and curves (accuracy, label
+# accuracy, reward, response length …) in figs/. The start is the quickstart's model, the questions are the quickstart's
+# differences: of one in five the model's most common answer is wrong, and only their other wording shows it.
 #
 #   bash scripts/compare_methods.sh                                    all methods, one seed
 #   METHODS="co_rewarding_I entropy" SEEDS="1 2" bash scripts/compare_methods.sh
-#   STEPS=24 bash scripts/compare_methods.sh
+#   STEPS=48 bash scripts/compare_methods.sh
 #
 # A seed chooses which questions come when; rollouts are sampled without one. What is finished is not run again, what was
 # cut off goes on from its last checkpoint: start the same command once more. Variables: METHODS, SEEDS, STEPS, NAME (of
@@ -13,10 +14,10 @@
 set -euo pipefail
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cd "$ROOT"
-[[ ${1:-} == -h || ${1:-} == --help ]] && { sed -n '3,12s/^# \{0,1\}//p' "$0"; exit 0; }
+[[ ${1:-} == -h || ${1:-} == --help ]] && { sed -n '3,13s/^# \{0,1\}//p' "$0"; exit 0; }
 
 ALL="ground_truth majority_voting co_rewarding_I co_rewarding_II co_rewarding_III self_certainty entropy random format_only incorrect"
-METHODS=${METHODS:-$ALL} SEEDS=${SEEDS:-1} STEPS=${STEPS:-16} NAME=${NAME:-comparison}
+METHODS=${METHODS:-$ALL} SEEDS=${SEEDS:-1} STEPS=${STEPS:-32} NAME=${NAME:-comparison}
 for method in $METHODS; do
   [[ " $ALL " == *" $method "* ]] || { echo "error: METHODS: $method is none of: $ALL" >&2; exit 2; }
 done
@@ -26,16 +27,18 @@ if [[ -z ${VIRTUAL_ENV:-} ]]; then
   source .venv/bin/activate
 fi
 
-export MODEL_PATH=models/tiny VAL_FILE=data/toy/test.parquet
-original=data/toy/train.parquet rephrased=data/toy/train_rephrased.parquet
-[[ -f $VAL_FILE ]] || python scripts/make_toy_data.py --local_dir data/toy
+data=data/toy_differences
+export MODEL_PATH=models/tiny VAL_FILE=$data/test.parquet
+original=$data/train.parquet rephrased=$data/train_rephrased.parquet
+[[ -f data/toy/test.parquet ]] || python scripts/make_toy_data.py --local_dir data/toy
+[[ -f $VAL_FILE ]] || python scripts/make_toy_data.py --local_dir "$data" --operation subtract
 [[ -f $MODEL_PATH/config.json ]] || python scripts/make_toy_model.py --data_dir data/toy --output_dir "$MODEL_PATH"
 
 export PLATFORM=cpu GPUS_PER_NODE=1 LOGGER="[file,tensorboard]" MAX_PROMPT_LENGTH=64 MAX_RESPONSE_LENGTH=32
 export TRAIN_BATCH_SIZE=${TRAIN_BATCH_SIZE:-16} NUM_ROLLOUTS=${NUM_ROLLOUTS:-8}
 export MICRO_BATCH_SIZE=${MICRO_BATCH_SIZE:-$((TRAIN_BATCH_SIZE * NUM_ROLLOUTS))}
 export LEARNING_RATE=${LEARNING_RATE:-2e-4} LR_SCHEDULER=${LR_SCHEDULER:-constant} LR_WARMUP_RATIO=${LR_WARMUP_RATIO:-0}
-export TEST_FREQ=${TEST_FREQ:-4} SAVE_FREQ=${SAVE_FREQ:-$((STEPS / 2))}
+export TEST_FREQ=${TEST_FREQ:-8} SAVE_FREQ=${SAVE_FREQ:-$((STEPS / 2))}
 
 run_dirs=()
 for seed in $SEEDS; do

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Write the table and the curves of compare_methods.sh: what each method came to on the quickstart's task.
+"""Write the table and the curves of compare_methods.sh: what each method came to on the toy task.
 
 The runs must be called <method>_seed<number>. Shown apart are the plain differences with a borrow, on which the model
 starts out agreeing with itself on a wrong answer. Written are FIGURE and, beside it, the same name with .md.
@@ -20,6 +20,7 @@ from co_rewarding.provenance import commits_of
 from co_rewarding.report import Run
 from co_rewarding.toy.arithmetic import THINGS, borrows, fact_of
 
+DATA = Path("data/toy_differences")
 PANELS = (
     ACCURACY,
     Panel("Accuracy of the labels", (("label/accuracy", ""),), is_share=True),
@@ -51,10 +52,8 @@ def named(seeds: Seeds) -> list[Run]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run_dirs", nargs="+", type=Path, metavar="RUN_DIR")
-    parser.add_argument(
-        "--test_file", type=Path, default=Path("data/toy/test.parquet"), help="the questions validated on"
-    )
-    parser.add_argument("--train_file", type=Path, default=Path("data/toy/train.parquet"), help="those trained on")
+    parser.add_argument("--test_file", type=Path, default=DATA / "test.parquet", help="the questions validated on")
+    parser.add_argument("--train_file", type=Path, default=DATA / "train.parquet", help="those trained on")
     parser.add_argument("--figure", type=Path, default=Path("figs/comparison.png"), help="where the curves go")
     parser.add_argument(
         "--command", default="bash scripts/compare_methods.sh", help="the command, for the table's text"

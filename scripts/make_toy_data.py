@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import get_args
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from co_rewarding.toy.arithmetic import make_pairs, split_facts, to_rows
+from co_rewarding.toy.arithmetic import Operation, make_pairs, split_facts, to_rows
 
 # Written out rather than inferred, so that the files' types do not depend on their content.
 SCHEMA = pa.schema(
@@ -35,12 +36,21 @@ def main() -> None:
     parser.add_argument("--num_train", type=int, default=2048, help="training questions (pairs of wordings)")
     parser.add_argument("--num_test", type=int, default=500, help="held-out questions")
     parser.add_argument("--seed", type=int, default=1, help="chooses questions and wordings")
+    parser.add_argument(
+        "--operation", choices=get_args(Operation), help="of these questions, keep the sums or the differences alone"
+    )
     args = parser.parse_args()
 
     try:
         train_facts, test_facts = split_facts(args.num_train, args.num_test, args.seed)
     except ValueError as error:
         parser.error(str(error))
+    if args.operation:
+        train_facts, test_facts = (
+            [fact for fact in facts if fact.operation == args.operation] for facts in (train_facts, test_facts)
+        )
+        if not (train_facts and test_facts):
+            parser.error(f"--operation {args.operation} leaves no questions: make --num_train and --num_test larger")
     train = make_pairs(train_facts, args.seed, "train")
     test = make_pairs(test_facts, args.seed, "test")
     args.local_dir.mkdir(parents=True, exist_ok=True)

@@ -22,6 +22,7 @@ from co_rewarding.toy.arithmetic import (
     ask,
     borrows,
     direct_solution,
+    fact_of,
     make_pair,
     make_pairs,
     slipped_solution,
@@ -168,3 +169,19 @@ def test_too_many_questions_end_in_one_clear_line(tmp_path: Path, run_script: Ca
     code, _, err = run_script("make_toy_data.py", "--local_dir", tmp_path, "--num_train", "9000")
     assert code == 2
     assert "num_train=9000" in err and "Traceback" not in err
+
+
+def test_the_questions_of_one_operation_are_those_of_the_same_split(
+    tmp_path: Path, run_script: Callable[..., Any]
+) -> None:
+    assert run_script("make_toy_data.py", "--local_dir", tmp_path, "--operation", "subtract")[0] == 0
+    original, rephrased, test = (pq.read_table(tmp_path / name).to_pylist() for name in FILES)
+    facts = [fact_of(row["extra_info"]) for row in original]
+    assert facts == [fact_of(row["extra_info"]) for row in rephrased]
+    train_facts, test_facts = split_facts(2048, 500, seed=1)
+    assert facts == [fact for fact in train_facts if fact.operation == "subtract"]
+    assert [fact_of(row["extra_info"]) for row in test] == [f for f in test_facts if f.operation == "subtract"]
+    code, _, err = run_script(
+        "make_toy_data.py", "--local_dir", tmp_path, "--operation", "add", "--num_train", "1", "--num_test", "1"
+    )
+    assert (code, "--operation add leaves no questions" in err) == (2, True)
