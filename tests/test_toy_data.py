@@ -182,6 +182,6 @@ def test_the_questions_of_one_operation_are_those_of_the_same_split(
     assert facts == [fact for fact in train_facts if fact.operation == "subtract"]
     assert [fact_of(row["extra_info"]) for row in test] == [f for f in test_facts if f.operation == "subtract"]
     code, _, err = run_script(
-        "make_toy_data.py", "--local_dir", tmp_path, "--operation", "add", "--num_train", "1", "--num_test", "1"
+        "make_toy_data.py", "--local_dir", tmp_path, "--operation", "subtract", "--num_train", "1", "--num_test", "1"
     )
-    assert (code, "--operation add leaves no questions" in err) == (2, True)
+    assert (code, "--operation subtract leaves no questions" in err) == (2, True)
