@@ -27,6 +27,27 @@ def question_id(row: Mapping[str, Any]) -> Any:
     return (row.get("extra_info") or {}).get("index")
 
 
+def check_question_ids(rows: Sequence[Mapping[str, Any]], name: str) -> None:
+    """Raise unless every row has an id of its own: rollouts of rows with one id would be taken for one group.
+
+    Raises:
+        ValueError: one line naming the file and the first rows whose `extra_info.index` is missing or repeated.
+    """
+    ids = [question_id(row) for row in rows]
+    _raise_for(
+        [i for i, q in enumerate(ids) if q is None],
+        lambda i: f"row {i}",
+        f"{name}: rows without extra_info.index, the id of a question; add one to each row (of both files of a pair)",
+    )
+    first_row: dict[Any, int] = {}
+    repeated = [i for i, q in enumerate(ids) if first_row.setdefault(q, i) != i]
+    _raise_for(
+        repeated,
+        lambda i: f"row {i} repeats {ids[i]} of row {first_row[ids[i]]}",
+        f"{name}: extra_info.index must be different in every row, also of several files together",
+    )
+
+
 def check_pairs(
     original: Sequence[Mapping[str, Any]], rephrased: Sequence[Mapping[str, Any]], names: tuple[str, str]
 ) -> None:
@@ -46,19 +67,8 @@ def check_pairs(
             f"{both} do not pair up: {len(original)} and {len(rephrased)} rows; "
             "both files must have the same rows in the same order"
         )
+    check_question_ids(original, names[0])
     ids = [question_id(row) for row in original]
-    _raise_for(
-        [i for i, q in enumerate(ids) if q is None],
-        lambda i: f"row {i}",
-        f"{names[0]}: rows without extra_info.index, the id that a pair shares; add one to each row of both files",
-    )
-    first_row: dict[Any, int] = {}
-    repeated = [i for i, q in enumerate(ids) if first_row.setdefault(q, i) != i]
-    _raise_for(
-        repeated,
-        lambda i: f"row {i} repeats {ids[i]} of row {first_row[ids[i]]}",
-        f"{names[0]}: extra_info.index must be different in every row",
-    )
     _raise_for(
         [i for i, (a, b) in enumerate(zip(original, rephrased, strict=True)) if question_id(a) != question_id(b)],
         lambda i: f"row {i}: {ids[i]} and {question_id(rephrased[i])}",

@@ -16,8 +16,9 @@ import pyarrow
 import pyarrow.parquet
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
+from co_rewarding.answers import ground_truth_answer
 from co_rewarding.methods import METHODS
-from co_rewarding.pairs import MAX_NAMED, as_paths, check_pairs, ground_truth
+from co_rewarding.pairs import MAX_NAMED, as_paths, check_pairs, check_question_ids, ground_truth
 from co_rewarding.settings import Settings
 
 # verl 0.9.1 keeps these blocks for older scripts and reads them nowhere on its own main entry
@@ -246,14 +247,19 @@ def check_data(config: DictConfig) -> None:
         rows[key] = [row for path in as_paths(files) for row in read_rows(key, path)]
         if not rows[key]:
             raise ValueError(f"{key}={files}: no rows")
+    named = f"data.train_files={config.data.train_files}"
+    check_question_ids(rows["data.train_files"], named)
     if "data.train_aug_files" in rows:
         check_pairs(
             rows["data.train_files"],
             rows["data.train_aug_files"],
-            names=(
-                f"data.train_files={config.data.train_files}",
-                f"data.train_aug_files={config.data.train_aug_files}",
-            ),
+            names=(named, f"data.train_aug_files={config.data.train_aug_files}"),
+        )
+    method = METHODS[config.co_rewarding.method]
+    if method.needs_labels and not any(ground_truth_answer(ground_truth(row)) for row in rows["data.train_files"]):
+        raise ValueError(
+            f"{named}: no row has a reward_model.ground_truth, which co_rewarding.method={method.name} rewards by; use "
+            "labelled data or another method"
         )
     unknown = [i for i, row in enumerate(rows["data.val_files"]) if not ground_truth(row)]
     if unknown:

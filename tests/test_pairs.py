@@ -3,7 +3,7 @@
 
 import pytest
 
-from co_rewarding.pairs import check_pairs, ground_truth, question_id
+from co_rewarding.pairs import check_pairs, check_question_ids, ground_truth, question_id
 
 NAMES = ("a.parquet", "b.parquet")
 
@@ -92,3 +92,11 @@ def test_a_truth_of_0_is_a_truth() -> None:
     assert ground_truth(row(0, "0")) == "0"
     assert ground_truth({"reward_model": {"ground_truth": 0}}) == "0"  # "" would hide a row whose answer is zero
     assert ground_truth({"reward_model": None}) == ground_truth({}) == ground_truth(row(0, None)) == ""
+
+
+def test_every_question_has_an_id_of_its_own() -> None:
+    check_question_ids([row(0), row(1)], "a.parquet")
+    with pytest.raises(ValueError, match=r"a\.parquet: rows without extra_info\.index.*row 1; row 2"):
+        check_question_ids([row(0), row(None), {"extra_info": None}], "a.parquet")
+    with pytest.raises(ValueError, match=r"must be different in every row.*row 2 repeats 0 of row 0"):
+        check_question_ids([row(0), row(1), row(0)], "a.parquet")  # two files that both count from 0

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from co_rewarding.preflight import check_config
+from co_rewarding.preflight import check_config, check_data
 
 
 def write(path: Path, rows: list[dict[str, Any]]) -> Path:
@@ -156,3 +156,34 @@ def test_validation_without_ground_truth(
     unlabelled = edited(sample_rows["test"], 2, reward_model={"style": "rule", "ground_truth": truth})
     path = write(tmp_path / "val.parquet", unlabelled)
     refused_after("data.val_files", str(path), "1 rows without reward_model.ground_truth", "[2]")
+
+
+@pytest.mark.parametrize("method", ["majority_voting", "co_rewarding_II", "entropy"])
+def test_questions_that_share_an_id(
+    config: DictConfig, sample_rows: dict[str, Any], tmp_path: Path, method: str
+) -> None:
+    # methods with one wording, too: rollouts of both questions would vote together
+    config.co_rewarding.method, config.data.train_aug_files = method, None
+    path = write(tmp_path / "ids.parquet", edited(sample_rows["train"], 5, extra_info={"index": 3, "split": "train"}))
+    config.data.train_files = str(path)
+    with pytest.raises(ValueError, match=r"data\.train_files=.*different in every row.*row 5 repeats 3 of row 3"):
+        check_data(config)
+    config.data.train_files = [str(tmp_path / "a.parquet"), str(tmp_path / "b.parquet")]  # both count from 0
+    for name in ("a", "b"):
+        write(tmp_path / f"{name}.parquet", sample_rows["train"])
+    with pytest.raises(ValueError, match="row 16 repeats 0 of row 0"):
+        check_data(config)
+
+
+@pytest.mark.parametrize("method", ["ground_truth", "incorrect"])
+def test_a_supervised_method_without_any_label(
+    config: DictConfig, sample_rows: dict[str, Any], tmp_path: Path, method: str
+) -> None:
+    config.co_rewarding.method, config.data.train_aug_files = method, None
+    nothing = {"style": "rule", "ground_truth": ""}
+    unlabelled = [{**row, "reward_model": nothing} for row in sample_rows["train"]]
+    config.data.train_files = str(write(tmp_path / "unlabelled.parquet", unlabelled))
+    with pytest.raises(ValueError, match=f"unlabelled.parquet: no row has .*co_rewarding.method={method} rewards by"):
+        check_data(config)
+    write(tmp_path / "unlabelled.parquet", edited(sample_rows["train"], 2, reward_model=nothing))  # one is no reason
+    check_data(config)

@@ -107,9 +107,10 @@ def test_ground_truth_and_incorrect():
     step = Step(rollouts, eq, ground_truths=truths)
     assert score_rollouts("ground_truth", step).rewards == (1, 1, 0, 0, None, None)
     assert score_rollouts("incorrect", step).rewards == (0, 0, 1, 0, None, None)
-    for name in ("ground_truth", "incorrect"):
-        with pytest.raises(ValueError, match=r"question 'p' \(original\) has no ground truth"):
-            score_rollouts(name, Step(rollouts, eq, ground_truths=["1", "", "1", "1", "1", "1"]))
+    unknown = Step(rollouts, eq, ground_truths=[None, "", r"\boxed{", None, "1", "1"])  # no label: 0 for the group
+    assert score_rollouts("ground_truth", unknown).rewards == (0, 0, 0, 0, None, None)
+    assert score_rollouts("ground_truth", unknown).label_of == {("p", "original"): None}
+    assert score_rollouts("incorrect", unknown).rewards == (0, 0, 0, 0, None, None)
 
 
 def test_format_only():

@@ -3,24 +3,24 @@
 
     reward of y = 1 if ans(y) is the same answer as the ground truth, else 0
 
-Degenerate cases: no answer earns 0; a question without a ground truth is an error, not a reward of 0.
+Degenerate cases: no answer earns 0; a question without a ground truth (MATH has two) has no label, so that its whole
+group earns 0, as under a vote without a label. Data without any ground truth is refused before the start.
 """
 
-from co_rewarding.rewards import Scores, Step, r, required_truths, trained_rows
+from co_rewarding.rewards import Scores, Step, r, trained_rows, truths
 
 
 def rewards(step: Step) -> Scores:
-    """Raises: ValueError, a row that is trained on has no ground truth."""
-    truths = required_truths(step)
+    labels_N = truths(step)
     return Scores(
-        labels=truths,
+        labels=labels_N,
         rewards=trained_rows(
             step.rollouts,
-            [r(truth, row.answer, step.same) for truth, row in zip(truths, step.rollouts, strict=True)],
+            [r(label, row.answer, step.same) for label, row in zip(labels_N, step.rollouts, strict=True)],
         ),
         label_of={
-            (row.question, row.view): truth
-            for truth, row in zip(truths, step.rollouts, strict=True)
+            (row.question, row.view): label
+            for label, row in zip(labels_N, step.rollouts, strict=True)
             if row.voter == "student"
         },
     )

@@ -5,18 +5,17 @@
 
 A method whose gain this one shares has shown nothing about its labels.
 
-Degenerate cases: no answer earns 0, like the true one; a question without a ground truth is an error.
+Degenerate cases: no answer earns 0, like the true one; so does every answer to a question without a ground truth.
 """
 
-from co_rewarding.rewards import Scores, Step, r, required_truths, without_labels
+from co_rewarding.rewards import Scores, Step, r, truths, without_labels
 
 
 def rewards(step: Step) -> Scores:
-    """Raises: ValueError, a row that is trained on has no ground truth."""
     return without_labels(
         step.rollouts,
         [
-            float(row.answer is not None and r(truth, row.answer, step.same) == 0.0)
-            for truth, row in zip(required_truths(step), step.rollouts, strict=True)
+            float(truth is not None and row.answer is not None and r(truth, row.answer, step.same) == 0.0)
+            for truth, row in zip(truths(step), step.rollouts, strict=True)
         ],
     )
