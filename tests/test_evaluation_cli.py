@@ -3,15 +3,18 @@
 
 import json
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from co_rewarding.command_line import UserError
 from co_rewarding.data.schema import make_row, write_rows
-from co_rewarding.evaluation.cli import main
+from co_rewarding.evaluation.cli import _add, main
 from co_rewarding.evaluation.generate import model_fingerprint
 from co_rewarding.evaluation.options import parse
+from co_rewarding.evaluation.results import FORMAT, read_result
 from co_rewarding.evaluation.tasks import read_questions
 
 
@@ -151,3 +154,47 @@ def test_regrading_writes_a_result_and_names_differences(tmp_path: Path, capsys:
     assert [(row["correct"], row["stored"]) for row in graded] == [(False, True), (True, True)] + [(False, False)] * 2
     assert main(["--compare", str(tmp_path / "out"), "--output_dir", str(tmp_path / "across")]) == 0
     assert "| run/10 | 25.00 ± 25.00     |" in (tmp_path / "across/table.md").read_text()
+
+
+def test_regrading_overwrites_no_evaluation(tmp_path: Path, refusal: Callable[..., str]) -> None:
+    dump, folder = tmp_path / "10.jsonl", tmp_path / "evaluation"
+    dump.write_text('{"input": "q", "output": "", "gts": "1", "score": 0}\n')
+    _add(folder, call("toy"), restart=False)
+    before = (folder / "results.json").read_bytes()
+    assert "holds an evaluation, which this would overwrite" in refusal("--regrade", dump, "--output_dir", folder)
+    assert (folder / "results.json").read_bytes() == before
+    # nor one that was stopped before it had a result
+    (tmp_path / "stopped/generations").mkdir(parents=True)
+    assert "holds an evaluation" in refusal("--regrade", dump, "--output_dir", tmp_path / "stopped")
+    # a regrade's own result is replaced
+    assert [main(["--regrade", str(dump), "--output_dir", str(tmp_path / "again")]) for _ in range(2)] == [0, 0]
+
+
+def call(*tasks: str, **head: Any) -> dict[str, Any]:
+    """What one call of the command has to write."""
+    entry = {"questions": 1, "num_rows": 1, "samples": 1, "primary": None, "accuracy": {}}
+    result = {"format": FORMAT, "name": "m", "method": None, "base_model": None, "model": {"fingerprint": "files 1"}}
+    return result | head | {"tasks": {task: dict(entry) for task in tasks}}
+
+
+def test_two_evaluations_of_a_model_at_the_same_time_lose_nothing(tmp_path: Path) -> None:
+    # both began before either wrote: each holds its own tasks alone
+    one, other = call("math500", method="base"), call("gsm8k")
+    _add(tmp_path, one, restart=False)
+    _add(tmp_path, other, restart=False)
+    one["tasks"]["ifeval"] = call("ifeval")["tasks"]["ifeval"]
+    _add(tmp_path, one, restart=False)
+    found = read_result(tmp_path / "results.json")
+    assert list(found["tasks"]) == ["math500", "gsm8k", "ifeval"]
+    assert found["method"] == "base"  # the call that named none forgets nothing
+    with pytest.raises(UserError, match="of another model"):
+        _add(tmp_path, call("amc", model={"fingerprint": "files 2"}), restart=False)
+    _add(tmp_path, call("amc", model={"fingerprint": "files 2"}), restart=True)
+    assert list(read_result(tmp_path / "results.json")["tasks"]) == ["amc"]
+
+
+def test_entries_that_are_written_at_once_wait_for_each_other(tmp_path: Path) -> None:
+    tasks = ["a", "b", "c"]
+    with ThreadPoolExecutor(3) as pool:  # the lock is of the open file, so threads are as good as processes
+        list(pool.map(lambda task: _add(tmp_path, call(task), restart=False), tasks))
+    assert sorted(read_result(tmp_path / "results.json")["tasks"]) == tasks

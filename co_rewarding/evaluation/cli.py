@@ -12,7 +12,8 @@ An evaluation's directory:
     graded/TASK.jsonl                the same with answer and verdict
     lm_eval/TASK/                    what lm_eval wrote, with its log
 
-Tasks that an earlier call left in results.json stay there, each with the settings that it was made with.
+Tasks that other calls put into results.json stay there, each with the settings that it was made with, whether they came
+before or beside this one: the file is read again and locked (.results.lock) for each entry.
 
 Exit codes: 0 done; 2 something to mend, told in one line; 130 interrupted, the same command goes on.
 """
@@ -21,6 +22,7 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import fcntl
 import json
 import re
 import shutil
@@ -89,7 +91,8 @@ def evaluate(options: argparse.Namespace) -> None:
     name = options.name or _model_name(options.model)
     run_dir = _run_dir(options.model)
     folder: Path = options.output_dir or (run_dir or Path("runs")) / "evaluation" / re.sub(r"[^\w.-]+", "-", name)
-    result = _result(options, name, _earlier(folder, fingerprint, restart=options.restart))
+    _earlier(folder, fingerprint, restart=options.restart)  # another model's is told before hours of generation
+    result = _result(options, name)
     result["model"] = {"path": options.model, "fingerprint": fingerprint}
     sets = [
         read_questions(
@@ -104,14 +107,14 @@ def evaluate(options: argparse.Namespace) -> None:
     calls = _harness_calls(options, folder.absolute())  # what is wrong with them is told before hours of generation
     if sets:
         _evaluate_maths(options, sets, fingerprint, folder, result)
-        _write(folder, result)
+        _add(folder, result, restart=options.restart)
     for task, (command, where) in calls.items():
         if options.restart and where.is_dir():
             shutil.rmtree(where)
         found = harness.run(task, command, fingerprint, where, options.data.get(task))
         result["tasks"][task] = {**harness.read_scores(task, found), "command": command[1:]}
-        _write(folder, result)
-    print(markdown(make_table([(folder / FILE_NAME, result)])))
+        _add(folder, result, restart=options.restart)
+    print(markdown(make_table([(folder / FILE_NAME, read_result(folder / FILE_NAME))])))
     print(f"results: {folder}")
     if run_dir is not None and folder.resolve().is_relative_to(run_dir / "evaluation"):
         table = make_table(in_paper_order(find_results([run_dir / "evaluation"])))
@@ -205,32 +208,31 @@ def _harness_calls(options: argparse.Namespace, folder: Path) -> dict[str, tuple
     return {task: (harness.command_line(task, options.model, where[task], how), where[task]) for task in tasks}
 
 
-def _result(options: argparse.Namespace, name: str, earlier: Result | None = None) -> Result:
-    """The head of a result, with the tasks of an earlier one."""
-    earlier = earlier or {}
+def _result(options: argparse.Namespace, name: str) -> Result:
+    """The head of a result; its tasks are those of this call."""
     return {
         "format": FORMAT,
         "name": name,
-        "method": options.method or earlier.get("method"),
-        "base_model": options.base_model or earlier.get("base_model"),
+        "method": options.method,
+        "base_model": options.base_model,
         "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "versions": versions(PACKAGES),
         "commit": commit(),
-        "tasks": earlier.get("tasks", {}),
+        "tasks": {},
     }
 
 
-def _earlier(folder: Path, fingerprint: str, restart: bool) -> Result | None:
-    """The result that is to be added to, None where there is none."""
+def _earlier(folder: Path, fingerprint: str | None, restart: bool) -> Result:
+    """The result that is to be added to, {} where there is none."""
     path = folder / FILE_NAME
     if not path.exists():
-        return None
+        return {}
     result = read_result(path)
     found = (result.get("model") or {}).get("fingerprint")
     if found == fingerprint:
         return result
     if restart:
-        return None
+        return {}
     raise UserError(
         f"{path} is of another model ({found}, this one is {fingerprint}): choose another --output_dir, or throw it "
         "away with --restart"
@@ -239,6 +241,16 @@ def _earlier(folder: Path, fingerprint: str, restart: bool) -> Result | None:
 
 def _write_lines(path: Path, rows: Iterable[dict[str, Any]]) -> None:
     write_whole(path, "".join(json.dumps(row) + "\n" for row in rows))
+
+
+def _add(folder: Path, result: Result, restart: bool) -> None:
+    """Put the tasks of `result` beside those that results.json has by now: another call may have added some."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".results.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # until the file is closed
+        earlier = _earlier(folder, result["model"]["fingerprint"], restart)
+        kept = {key: result[key] or earlier.get(key) for key in ("method", "base_model")}
+        _write(folder, result | kept | {"tasks": {**earlier.get("tasks", {}), **result["tasks"]}})
 
 
 def _write(folder: Path, result: Result) -> None:
@@ -279,6 +291,8 @@ def compare(options: argparse.Namespace) -> None:
 
 
 def regrade(options: argparse.Namespace) -> None:
+    if options.output_dir is not None:
+        _refuse_evaluation(options.output_dir)
     saved = read_saved(options.regrade)
     graded, entry = _score(saved.generations, options.equivalence)
     match = agreement(graded, saved.verdicts)
@@ -304,6 +318,12 @@ def regrade(options: argparse.Namespace) -> None:
         )
         _write(options.output_dir, result)
         print(f"results: {options.output_dir}")
+
+
+def _refuse_evaluation(folder: Path) -> None:
+    path = folder / FILE_NAME
+    if (folder / "generations").is_dir() or (path.exists() and "regraded" not in read_result(path)):
+        raise UserError(f"--output_dir {folder}: holds an evaluation, which this would overwrite; choose another one")
 
 
 def _difference(ours: Graded, stored: bool) -> str:
