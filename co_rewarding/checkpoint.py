@@ -5,9 +5,12 @@ latest_checkpointed_iteration.txt      N, written when global_step_N is whole
 global_step_N/                         actor/ (verl's), co_rewarding.json (co_rewarding.trainer), teacher/ (tree II)
 """
 
+import re
 from pathlib import Path
 
 from omegaconf import DictConfig
+
+from co_rewarding.files import write_whole
 
 TRACKER = "latest_checkpointed_iteration.txt"  # verl's; importing it from there takes seconds
 
@@ -21,3 +24,23 @@ def resume_dir(config: DictConfig) -> Path | None:
         return None
     folder = tracker.parent / f"global_step_{tracker.read_text().strip()}"
     return folder if folder.is_dir() else None
+
+
+def newest_until(config: DictConfig, step: int) -> Path | None:
+    """The newest whole `global_step_N` folder with N ≤ `step`, None without one."""
+    tracker = Path(config.trainer.default_local_dir) / TRACKER
+    if not tracker.is_file():
+        return None
+    whole = min(step, int(tracker.read_text()))  # a later one may be half-written
+    found = {
+        int(match[1]): folder
+        for folder in tracker.parent.glob("global_step_*")
+        if (match := re.fullmatch(r"global_step_(\d+)", folder.name))
+    }
+    steps = [step for step in found if step <= whole]
+    return found[max(steps)] if steps else None
+
+
+def resume_from(folder: Path) -> None:
+    """Name `folder` as the checkpoint that a new start goes on from."""
+    write_whole(folder.parent / TRACKER, folder.name.removeprefix("global_step_"))

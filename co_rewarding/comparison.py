@@ -3,7 +3,8 @@
 
 A quantity is the mean over a method's runs, one a seed, with the sample standard deviation over them; with one seed,
 an accuracy has the standard error of its questions instead, and everything else nothing. Warnings are found by watching
-the logged metrics again, as training did (co_rewarding.watch).
+the logged metrics again, with the default window (co_rewarding.watch). Labels are compared with the truth by spelling
+and exact number.
 
 Degenerate cases: what no run of a method logged is "–"; runs of different lengths are compared at their last step.
 Deliberately absent: drawing (co_rewarding.figures), which questions are special (the caller says).
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, stdev
 
+from co_rewarding.equivalence import Equivalence
 from co_rewarding.report import ABSENT, Run, ends, newest_dump, parse_jsonl, read_run, standard_error
 from co_rewarding.watch import Watch
 
@@ -104,11 +106,12 @@ def _special(seeds: Seeds, special: Callable[[str], bool], *, last: bool) -> str
 def _special_labels(seeds: Seeds, special: Callable[[str], bool]) -> str:
     """Right labels / labels that the original wordings of such questions were given in training, of all seeds."""
     right = total = 0
+    same = Equivalence("string").same
     for run_dir in seeds.run_dirs:
         for path in (run_dir / "rollouts").glob("*.jsonl"):
             rows = parse_jsonl(path.read_bytes(), str(path))[0]
             labels = {
-                row["question"]: row["label"] == row["ground_truth"]
+                row["question"]: same(row["label"], row["ground_truth"])
                 for row in rows
                 if row["view"] == "original" and row["label"] is not None and special(row["prompt"])
             }

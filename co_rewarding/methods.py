@@ -11,7 +11,8 @@ The other baselines are ground_truth (GT-Reward), and self_certainty and entropy
 distribution and so need its logits. random, format_only and incorrect are controls: on some models they lift a
 benchmark too, and without them a gain proves little.
 
-A new label-free reward is a line below and a file of its name in co_rewarding/baselines.
+A new label-free reward is a line below and a file of its name in co_rewarding/baselines; what it may look at (answers,
+texts, lengths) is co_rewarding.rewards.Step.
 
 Deliberately absent: how rewards are computed (co_rewarding.rewards, co_rewarding.baselines).
 """

@@ -8,7 +8,8 @@ then there is no reward/accuracy. Groups are (question, view) with at least one 
     label/missing       groups whose voting group has no rollout / groups
     label/agreement     mean agreement of the groups of the method's voter
     label/views_agree   questions whose two views voted the same / questions with a label in both views
-    label/voters_agree  groups in which student and teacher voted the same / groups with a label of both
+    label/voters_agree  groups in which student and teacher voted the same / groups with a label of both; where the
+                        teacher did not answer that wording (one-direction III), its vote on the other one counts
     label/accuracy      labels that are the ground truth / labels of groups with a ground truth
     vote/accuracy/…     the same for the student's own votes and the teacher's, where there are both
     answer/share        responses with an answer / responses
@@ -26,10 +27,10 @@ given (co_rewarding.rewards), and what is computed here goes back to no reward.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 
 from co_rewarding.answers import ground_truth_answer
-from co_rewarding.methods import VIEWS, VOTERS
+from co_rewarding.methods import VIEWS, VOTERS, View, Voter
 from co_rewarding.rewards import Rollout, Same, Scores, r
 
 
@@ -67,9 +68,9 @@ def group_metrics(
         metrics,
         "label/voters_agree",
         [
-            same(label, labels[question, view, "teacher"])
+            same(label, teachers)
             for (question, view, voter), label in labels.items()
-            if voter == "student" and (question, view, "teacher") in labels
+            if voter == "student" and (teachers := _teachers_label(labels, question, view)) is not None
         ],
     )
     if {voter for _, _, voter in labels} == set(VOTERS):
@@ -120,6 +121,11 @@ def _metrics_of(
     if all(reward in (0.0, 1.0, None) for _, reward, _ in student):  # not the nats of self_certainty and entropy
         _put(metrics, "reward/accuracy", [reward == r(truth, row.answer, same) for row, reward, truth in with_truth])
     return metrics
+
+
+def _teachers_label(labels: dict[tuple[Hashable, View, Voter], str], question: Hashable, view: View) -> str | None:
+    other = VIEWS[1 - VIEWS.index(view)]
+    return labels.get((question, view, "teacher"), labels.get((question, other, "teacher")))
 
 
 def _put(metrics: dict[str, float], name: str, values: Iterable[float | bool]) -> None:

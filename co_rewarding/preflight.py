@@ -46,6 +46,7 @@ def check_config(config: DictConfig) -> None:
         check_numbers,
         check_group_size,
         check_batch_sizes,
+        check_early_stop,
         check_data,
         check_steps,
         check_model,
@@ -90,7 +91,12 @@ def check_views(config: DictConfig) -> None:
 
 
 def check_settings(config: DictConfig) -> None:
-    Settings.from_mapping(OmegaConf.to_container(config.co_rewarding, resolve=True))
+    settings = Settings.from_mapping(OmegaConf.to_container(config.co_rewarding, resolve=True))
+    if settings.min_agreement > 0 and not METHODS[settings.method].is_consensus:
+        raise ValueError(
+            f"co_rewarding.min_agreement={settings.min_agreement}: {settings.method} takes no vote; set it to 0 "
+            "(MIN_AGREEMENT in the run script)"
+        )
 
 
 def check_legacy_keys(config: DictConfig) -> None:
@@ -119,9 +125,17 @@ def check_fixed_choices(config: DictConfig) -> None:
         found = OmegaConf.select(config, key)
         if found != value:
             raise ValueError(f"{key}={found!r}: must be {value!r}, because {why}")
-    if METHODS[config.co_rewarding.method].needs_logits and OmegaConf.select(
-        config, "algorithm.rollout_correction.bypass_mode"
-    ):
+    needs_logits = METHODS[config.co_rewarding.method].needs_logits
+    engines, found = (
+        ("co_rewarding.baselines.engine", "co_rewarding.cpu.engine"),
+        config.actor_rollout_ref.model.external_lib,
+    )
+    if needs_logits and found not in engines:
+        raise ValueError(
+            f"actor_rollout_ref.model.external_lib={found}: {config.co_rewarding.method} needs the engine of one of "
+            f"{', '.join(engines)}, which computes it from the logits"
+        )
+    if needs_logits and OmegaConf.select(config, "algorithm.rollout_correction.bypass_mode"):
         raise ValueError(
             f"algorithm.rollout_correction.bypass_mode=True: {config.co_rewarding.method} needs the pass of the old "
             "log-probabilities, which it leaves out; set it to False"
@@ -182,6 +196,11 @@ def check_numbers(config: DictConfig) -> None:
         if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
             bounds = f"from {low:g} to {high:g}" if high < float("inf") else f"from {low:g}"
             raise ValueError(f"{key}={value}: must be a number {bounds}")
+    if config.actor_rollout_ref.rollout.temperature == 0:
+        raise ValueError(
+            "actor_rollout_ref.rollout.temperature=0: all rollouts of a question would be alike, so that nothing is "
+            "learned; use 1.0 (TRAIN_TEMPERATURE in the run script)"
+        )
     for key, choices in CHOICES.items():
         value = OmegaConf.select(config, key)
         if value not in choices:
@@ -236,6 +255,25 @@ def check_batch_sizes(config: DictConfig) -> None:
                 f"{key}={micro}: must divide the {sequences // devices} sequences that each device gets of a "
                 "mini-batch (MICRO_BATCH_SIZE in the run script)"
             )
+
+
+def check_early_stop(config: DictConfig) -> None:
+    """The last good checkpoint must outlive those that are saved while a sign of collapse builds up.
+
+    A sign that is seen at step s is of the steps from s − W + 1, W the window; checkpoints of the W − 1 steps before s
+    are saved already, and the newest before them is the good one.
+    """
+    keep, every = config.trainer.max_actor_ckpt_to_keep, config.trainer.save_freq
+    if config.co_rewarding.early_stop_after == 0 or keep is None or every < 1:
+        return
+    needed = 1 + -(-(config.co_rewarding.watch_window - 1) // every)
+    if keep < needed:
+        raise ValueError(
+            f"trainer.max_actor_ckpt_to_keep={keep}: with co_rewarding.early_stop_after="
+            f"{config.co_rewarding.early_stop_after}, trainer.save_freq={every} and co_rewarding.watch_window="
+            f"{config.co_rewarding.watch_window} it must be null or at least {needed}, or the last good checkpoint "
+            "is removed before a collapse is seen"
+        )
 
 
 def check_data(config: DictConfig) -> None:

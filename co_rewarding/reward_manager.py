@@ -48,12 +48,15 @@ class GroupRewardManager(RewardManagerBase, ABC):
         rollouts: Sequence[Rollout],
         step: int,
         *,
+        texts: Sequence[str] | None = None,
+        lengths: Sequence[int] | None = None,
         ground_truths: Sequence[str | None] | None = None,
         statistics: Sequence[float | None] | None = None,
     ) -> Scores:
         """Labels and rewards of all rollouts of a step, in their order (see `co_rewarding.rewards`).
 
         Args:
+            texts, lengths: the responses and their tokens.
             ground_truths: one a row, for the methods that need labels; the trainer gives them to no other.
             statistics: one a row, for the methods that need logits.
         """
@@ -65,6 +68,8 @@ class GroupRewardManager(RewardManagerBase, ABC):
                 min_agreement=self.settings.min_agreement,
                 ground_truths=ground_truths,
                 statistics=statistics,
+                texts=texts,
+                lengths=lengths,
                 seed=1_000_003 * self.settings.seed + step,  # other coins for a question that comes again
             ),
         )

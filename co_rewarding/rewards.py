@@ -13,7 +13,8 @@ Degenerate cases:
 - a response without an answer earns 0 under every method but `random`;
 - a teacher's row is never trained on: its reward is None.
 
-A consensus method cannot read a ground truth: neither Rollout nor consensus_rewards has a place for one.
+A consensus method cannot read a ground truth: neither Rollout nor consensus_rewards has a place for one. Any other
+reward may read what Step holds.
 
 Deliberately absent: advantages, which are the host's, and the baselines, one file each (co_rewarding/baselines).
 """
@@ -75,6 +76,8 @@ class Step:
     min_agreement: float = 0.0  # see majority_vote
     ground_truths: Sequence[str | None] | None = None  # N, raw or boxed
     statistics: Sequence[float | None] | None = None  # N: the method's own statistic, mean over the response's tokens
+    texts: Sequence[str] | None = None  # N: the responses
+    lengths: Sequence[int] | None = None  # N: their tokens; None where text alone is known (co_rewarding.score)
     seed: int = 0  # other numbers in another step
 
 

@@ -102,7 +102,7 @@ def _parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
 
 def _run(options: argparse.Namespace) -> None:
     progress = _Progress()
-    rollouts, truths = _read(options.file, options.method, progress)
+    rollouts, truths, texts = _read(options.file, options.method, progress)
     _check_needs(options.method, rollouts, options.file)
     with Equivalence(mode=options.equivalence) as equivalence:
 
@@ -110,7 +110,14 @@ def _run(options: argparse.Namespace) -> None:
             progress.show(f"{equivalence.counts.calls:,} pairs of answers compared")
             return equivalence.same(a, b)
 
-        step = Step(rollouts, same, min_agreement=options.min_agreement, ground_truths=truths, seed=options.seed)
+        step = Step(
+            rollouts,
+            same,
+            min_agreement=options.min_agreement,
+            ground_truths=truths,
+            texts=texts,
+            seed=options.seed,
+        )
         scores = score_rollouts(options.method, step)
         metrics = group_metrics(rollouts, scores, truths, same)
         counts = equivalence.counts
@@ -151,10 +158,11 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             yield number, row
 
 
-def _read(path: Path, method: Method, progress: _Progress) -> tuple[list[Rollout], list[str | None]]:
-    """What scoring needs of every row: the rollout and the ground truth."""
+def _read(path: Path, method: Method, progress: _Progress) -> tuple[list[Rollout], list[str | None], list[str] | None]:
+    """What scoring needs of every row: the rollout, the ground truth, and the text unless the method is a vote."""
     rollouts: list[Rollout] = []
     truths: list[str | None] = []
+    texts: list[str] | None = None if method.is_consensus else []
     for number, row in _rows(path):
         where = f"{path}, line {number}"
         question = _field(row, "question", (str, int), "a string or an integer", where)
@@ -167,12 +175,14 @@ def _read(path: Path, method: Method, progress: _Progress) -> tuple[list[Rollout
         truth = row.get("ground_truth")
         if truth is not None:
             truth = ground_truth_answer(_field(row, "ground_truth", (str,), "a string or null", where))
-        if method.needs_labels and truth is None and voter == "student":
-            raise UserError(f"{where}: field 'ground_truth' is missing or empty: method {method.name} rewards by it")
         rollouts.append(Rollout((step, question), view, voter, extract_answer(response)))
         truths.append(truth)
+        if texts is not None:
+            texts.append(response)
         progress.show(f"{len(rollouts):,} rows read")
-    return rollouts, truths
+    if method.needs_labels and rollouts and not any(truths):
+        raise UserError(f"{path}: no row has a 'ground_truth', which method {method.name} rewards by")
+    return rollouts, truths, texts
 
 
 def _field(

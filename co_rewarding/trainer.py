@@ -27,7 +27,7 @@ from verl.workers.utils.padding import response_from_nested
 from co_rewarding import batch_io
 from co_rewarding.agent_loop import AGENT_LOOP, AGENT_LOOPS
 from co_rewarding.baselines.engine import asked_for
-from co_rewarding.checkpoint import resume_dir
+from co_rewarding.checkpoint import newest_until, resume_dir, resume_from
 from co_rewarding.collapse import LabelHistory, collapse_metrics
 from co_rewarding.logits import response_means
 from co_rewarding.methods import METHODS, VIEWS
@@ -116,8 +116,13 @@ class GroupRewardTrainer(PPOTrainerSync):
         responses = trained + self._voters_beside_the_policy()
         rollouts_N = [response.rollout for response in responses]
         truths_N = [response.ground_truth for response in responses]
+        texts_N, lengths_N = [response.text for response in responses], [response.length for response in responses]
         scores = self.reward_manager.score_groups(
-            rollouts_N, step=self.global_steps, **self._asked_by_the_method(trained, batch.partition_id, truths_N)
+            rollouts_N,
+            step=self.global_steps,
+            texts=texts_N,
+            lengths=lengths_N,
+            **self._asked_by_the_method(trained, batch.partition_id, truths_N),
         )
         # a response without tokens may have no reward; it has no place for one either
         rewards_N = [0.0 if reward is None else reward for reward in scores.rewards[: len(trained)]]
@@ -133,8 +138,8 @@ class GroupRewardTrainer(PPOTrainerSync):
         metrics |= collapse_metrics(
             rollouts_N,
             scores,
-            [response.text for response in responses],
-            [response.length for response in responses],
+            texts_N,
+            lengths_N,
             self.config.data.max_response_length,
             same,
             self.label_history,
@@ -142,7 +147,7 @@ class GroupRewardTrainer(PPOTrainerSync):
         return metrics | self.reward_manager.failures()
 
     def _asked_by_the_method(self, trained: Sequence[Response], partition_id: str, truths_N: Sequence[str]) -> dict:
-        """What a method's reward may read beside the answers: ground truths only if it is supervised, and so named."""
+        """What a method's reward may read beside the responses; ground truths only if it is supervised."""
         if self.method.needs_labels:
             return {"ground_truths": truths_N}
         if self.method.needs_logits:
@@ -170,10 +175,14 @@ class GroupRewardTrainer(PPOTrainerSync):
     def on_step_end(self) -> None:
         super().on_step_end()
         if self.watch.should_stop:
-            good = self.watch.good_until
+            good_until = self.watch.good_until
+            good = newest_until(self.config, good_until)
+            if good is not None:
+                resume_from(good)
             print(
                 f"{PROGRESS} stopping early at step {self.global_steps}: signs of collapse for "
-                f"{self.settings.early_stop_after} steps; step {good} was the last without",
+                f"{self.settings.early_stop_after} steps; step {good_until} was the last without; "
+                + (f"the last good checkpoint is {good}" if good else "no checkpoint is as old as that"),
                 flush=True,
             )
             self.stopped_early_after = self.total_training_steps
@@ -199,6 +208,10 @@ class GroupRewardTrainer(PPOTrainerSync):
             return
         state = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
         self.label_history.load_state_dict(state["labels"])
+        if state["watch"]["window"] != self.watch.window:
+            before, now = state["watch"]["window"], self.watch.window
+            print(f"{PROGRESS} co_rewarding.watch_window was {before}, now {now}: the watch starts anew", flush=True)
+            return
         self.watch.load_state_dict(state["watch"])
 
     def _validate(self) -> dict[str, float]:

@@ -9,12 +9,14 @@
 #   STEPS=48 bash scripts/compare_methods.sh
 #
 # A seed chooses which questions come when; rollouts are sampled without one. What is finished is not run again, what was
-# cut off goes on from its last checkpoint: start the same command once more. Variables: METHODS, SEEDS, STEPS, NAME (of
-# the folder and the figure), and those of the run scripts. Arguments are appended as configuration overrides.
+# cut off goes on from its last checkpoint: start the same command once more; with other settings, give another NAME.
+# Variables: METHODS, SEEDS, STEPS, NAME (of the folder and the figure), TRAIN_BATCH_SIZE, NUM_ROLLOUTS, LEARNING_RATE,
+# LR_SCHEDULER, LR_WARMUP_RATIO, TEST_FREQ, SAVE_FREQ and what else the run scripts read. Model, data and lengths are
+# fixed. Arguments are appended as configuration overrides.
 set -euo pipefail
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cd "$ROOT"
-[[ ${1:-} == -h || ${1:-} == --help ]] && { sed -n '3,13s/^# \{0,1\}//p' "$0"; exit 0; }
+[[ ${1:-} == -h || ${1:-} == --help ]] && { sed -n '3,15s/^# \{0,1\}//p' "$0"; exit 0; }
 
 ALL="ground_truth majority_voting co_rewarding_I co_rewarding_II co_rewarding_III self_certainty entropy random format_only incorrect"
 METHODS=${METHODS:-$ALL} SEEDS=${SEEDS:-1} STEPS=${STEPS:-32} NAME=${NAME:-comparison}
@@ -40,6 +42,15 @@ export MICRO_BATCH_SIZE=${MICRO_BATCH_SIZE:-$((TRAIN_BATCH_SIZE * NUM_ROLLOUTS))
 export LEARNING_RATE=${LEARNING_RATE:-2e-4} LR_SCHEDULER=${LR_SCHEDULER:-constant} LR_WARMUP_RATIO=${LR_WARMUP_RATIO:-0}
 export TEST_FREQ=${TEST_FREQ:-8} SAVE_FREQ=${SAVE_FREQ:-$((STEPS / 2))}
 
+# What one run is made with: a finished run with other settings must not end up in the same table.
+settings() {
+  local name
+  for name in STEPS TRAIN_BATCH_SIZE NUM_ROLLOUTS MICRO_BATCH_SIZE LEARNING_RATE LR_SCHEDULER LR_WARMUP_RATIO \
+    KL_LOSS_COEF CLIP_RATIO TRAIN_TEMPERATURE TEACHER_NUM_ROLLOUTS LOSS_AGG_MODE MIN_AGREEMENT; do
+    [[ -z ${!name:-} ]] || printf '%s=%s ' "$name" "${!name}"
+  done
+  printf '%s ' "$@"
+}
 run_dirs=()
 for seed in $SEEDS; do
   for method in $METHODS; do
@@ -47,11 +58,17 @@ for seed in $SEEDS; do
     run_dir=runs/co-rewarding/$RUN_NAME
     run_dirs+=("$run_dir")
     log=$run_dir/train.log
-    if grep -q "^.*Steps: $STEPS planned, $STEPS done" "$log" 2>/dev/null; then
+    if [[ -f $run_dir/settings ]] && ! settings "$@" | cmp -s - "$run_dir/settings"; then
+      echo "error: $run_dir was made with $(< "$run_dir/settings"), now it is $(settings "$@"): set NAME to another" \
+        "name, or remove the folder" >&2
+      exit 2
+    fi
+    if grep -qE "Steps: $STEPS planned, ($STEPS done|.*stopped early)" "$log" 2>/dev/null; then
       echo "$method, seed $seed: there already ($run_dir)"
       continue
     fi
     mkdir -p "$run_dir"
+    settings "$@" >"$run_dir/settings"
     overrides=("trainer.total_training_steps=$STEPS" trainer.total_epochs=100 "data.seed=$seed" "co_rewarding.seed=$seed")
     case $method in
       co_rewarding_I) script=Co-rewarding-I/run_corewarding-I.sh ;;
@@ -60,12 +77,15 @@ for seed in $SEEDS; do
       *) script=scripts/run_baseline.sh ;;
     esac
     echo "== $method, seed $seed; log: $log"
-    if ! bash "$script" "${overrides[@]}" "$@" 2>&1 | tee -a "$log" | sed -u -n 's/.*\[co-rewarding\] //p'; then
+    if ! bash "$script" "${overrides[@]}" "$@" 2>&1 | tee "$log" | sed -u -n 's/.*\[co-rewarding\] //p'; then
       echo "error: $method failed; the first error in $log:" >&2
       grep -m1 -n -E '(^error:|Error|Traceback)' "$log" | cut -c1-300 >&2 || tail -n 5 "$log" >&2
       exit 1
     fi
   done
 done
+made="SEEDS=\"$SEEDS\" STEPS=$STEPS bash scripts/compare_methods.sh${*:+ $*}"
+[[ $NAME == comparison ]] || made="NAME=$NAME $made"
+[[ $METHODS == "$ALL" ]] || made="METHODS=\"$METHODS\" $made"
 python scripts/compare_table.py "${run_dirs[@]}" --test_file "$VAL_FILE" --train_file "$original" --figure "figs/$NAME.png" \
-  --command "SEEDS=\"$SEEDS\" STEPS=$STEPS bash scripts/compare_methods.sh"
+  --command "$made"

@@ -9,10 +9,11 @@ from omegaconf import OmegaConf
 
 from co_rewarding import baselines
 from co_rewarding.baselines.reward_manager import BaselineRewardManager
-from co_rewarding.checkpoint import TRACKER
+from co_rewarding.checkpoint import TRACKER, resume_dir
 from co_rewarding.collapse import LabelHistory
 from co_rewarding.methods import METHODS
 from co_rewarding.rewards import Rollout
+from co_rewarding.settings import Settings
 from co_rewarding.toy.tiny_model import build_tokenizer
 from co_rewarding.trainer import STATE_FILE, GroupRewardTrainer
 from co_rewarding.watch import Watch
@@ -111,3 +112,33 @@ def test_what_was_seen_goes_through_a_checkpoint(tmp_path: Path, monkeypatch: py
     assert again.watch.state_dict() == first.watch.state_dict()
     assert again.label_history.flips({("5", "original"): "9"}, str.__eq__) == (1, 1)
     assert json.loads((tmp_path / "global_step_3" / STATE_FILE).read_text())["labels"] == [["5", "original", "8"]]
+    # with another window the watch cannot go on; the labels can
+    other = trainer()
+    other.watch = Watch(window=4)
+    other._load_checkpoint()
+    assert other.watch.state_dict() == Watch(window=4).state_dict()
+    assert other.label_history.state_dict() == [["5", "original", "8"]]
+
+
+def test_an_early_stop_names_the_last_good_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(GroupRewardTrainer.__mro__[1], "on_step_end", lambda self: None)
+    for step in (2, 4, 6, 8):
+        (tmp_path / f"global_step_{step}").mkdir()
+    (tmp_path / TRACKER).write_text("6")  # 8 was being written when an earlier run was killed
+    trainer = object.__new__(GroupRewardTrainer)
+    trainer.config = OmegaConf.create({"trainer": {"default_local_dir": str(tmp_path), "resume_mode": "auto"}})
+    trainer.settings = Settings(watch_window=2, early_stop_after=2)
+    trainer.watch, trainer.total_training_steps = Watch(window=2, stop_after=2), 50
+    # repetition: the means of two are 0.1, 0.1, 0.1, 0.1, 0.3, 0.5: seen at step 7, so step 5 was the last without,
+    # and the checkpoint of step 6, of which the window tells, is none to go on from
+    for step, value in enumerate([0.1, 0.1, 0.1, 0.1, 0.1, 0.5, 0.5, 0.6], 1):
+        trainer.global_steps = step
+        trainer.watch.observe(step, {"collapse/repetition": value})
+        trainer.on_step_end()
+    assert (trainer.total_training_steps, trainer.stopped_early_after) == (8, 50)
+    assert (tmp_path / TRACKER).read_text() == "4"
+    assert resume_dir(trainer.config) == tmp_path / "global_step_4"
+    told = capsys.readouterr().out
+    assert f"step 5 was the last without; the last good checkpoint is {tmp_path}/global_step_4" in told

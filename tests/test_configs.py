@@ -15,6 +15,7 @@ import pytest
 from hydra import compose, initialize_config_module
 from omegaconf import DictConfig, OmegaConf
 
+from co_rewarding.methods import METHODS, Method
 from co_rewarding.settings import Settings
 from co_rewarding_ii.settings import TeacherSettings
 
@@ -130,7 +131,7 @@ def arguments(script: Path, folder: Path, *extra: str, **environment: str) -> li
 def variables(script: Path) -> dict[str, str]:
     """The settings at the top of a run script: name → default."""
     lines = script.read_text().splitlines()
-    command = next(number for number, line in enumerate(lines) if line.startswith("python"))
+    command = next((number for number, line in enumerate(lines) if line.startswith("python")), len(lines))
     return dict(re.findall(r"^([A-Z0-9_]+)=\$\{\1:-([^}]*)\}", "\n".join(lines[:command]), flags=re.MULTILINE))
 
 
@@ -291,3 +292,53 @@ def test_the_scripts_differ_by_their_method_only(python_that_tells: Path) -> Non
         assert [key for key in first if key in other] == [key for key in other if key in first], name
         assert set(other) - set(first) == more, name
         assert set(first) - set(other) == less, name
+
+
+TTT = REPO / "scripts/run_ttt.sh"
+
+
+def refused(script: Path, **environment: str) -> str:
+    """What a script says that ends with 2 before it starts anything."""
+    named = ("METHOD", "METHODS", "FILE", "AUG_FILE", "TRAIN_FILE", "TRAIN_AUG_FILE", "VAL_FILE")
+    clean = {name: value for name, value in os.environ.items() if name not in named}
+    done = subprocess.run(
+        ["bash", str(script)], env={**clean, **environment}, capture_output=True, text=True, check=False, timeout=20
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    return done.stderr
+
+
+@pytest.mark.parametrize("method", [m for m in METHODS.values() if not m.needs_labels], ids=lambda method: method.name)
+def test_test_time_training_asks_and_measures_one_file(method: Method, python_that_tells: Path) -> None:
+    settings = {"METHOD": method.name, "FILE": "/b.parquet"}
+    if method.needs_both_views:
+        assert "set AUG_FILE" in refused(TTT, **settings)
+        settings["AUG_FILE"] = "/rephrased.parquet"
+    else:
+        assert f"METHOD={method.name} asks each question in one wording" in refused(TTT, **settings, AUG_FILE="/x")
+    given = dict(pair.split("=", 1) for pair in arguments(TTT, python_that_tells, **settings)[2:])
+    assert given["data.train_files"] == given["data.val_files"] == "/b.parquet"
+    assert given.get("data.train_aug_files") == settings.get("AUG_FILE")
+    # avg@8 at the paper's temperature
+    keys = ("n", "temperature", "do_sample")
+    assert [given[f"actor_rollout_ref.rollout.val_kwargs.{key}"] for key in keys] == ["8", "0.8", "True"]
+    assert ("actor_rollout_ref.teacher.start_share" in given) == method.needs_teacher
+    assert given.get("co_rewarding.method", method.name) == method.name
+
+
+@pytest.mark.parametrize("method", ["ground_truth", "incorrect"])
+def test_test_time_training_has_no_answers(method: str) -> None:
+    assert "reads the answers" in refused(TTT, METHOD=method)
+
+
+@pytest.mark.parametrize("name", ["TRAIN_FILE", "TRAIN_AUG_FILE", "VAL_FILE"])
+def test_test_time_training_ignores_no_file(name: str) -> None:
+    assert f"error: {name}=/mine.parquet" in refused(TTT, **{name: "/mine.parquet"})
+
+
+def test_the_comparison_is_of_every_method() -> None:
+    (listed,) = re.findall(r'^ALL="(.*)"$', (REPO / "scripts/compare_methods.sh").read_text(), flags=re.MULTILINE)
+    assert sorted(listed.split()) == sorted(METHODS)
+    assert "METHODS: co_rewarding_IV is none of" in refused(
+        REPO / "scripts/compare_methods.sh", METHODS="co_rewarding_IV"
+    )

@@ -102,3 +102,15 @@ def test_teacher_beside_the_student():
 
 def test_nothing_at_all():
     assert group_metrics([], consensus_rewards([], "co_rewarding_I", eq), None, eq) == {}
+
+
+def test_a_teacher_that_answered_the_other_wording_alone_is_compared_by_that() -> None:
+    # one-direction III: the student answers p in its original and q in its rephrased wording, the teacher the other one
+    answers = {
+        ("p", "original", "student"): "1", ("p", "rephrased", "teacher"): "1",
+        ("q", "rephrased", "student"): "2", ("q", "original", "teacher"): "3",
+    }  # fmt: skip
+    rollouts = [Rollout(*group, answer) for group, answer in answers.items() for _ in range(2)]
+    scores = consensus_rewards(rollouts, "co_rewarding_III", str.__eq__)
+    assert scores.rewards == (1, 1, None, None, 0, 0, None, None)
+    assert group_metrics(rollouts, scores, None, str.__eq__)["label/voters_agree"] == 0.5

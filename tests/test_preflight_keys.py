@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from co_rewarding.preflight import LEGACY_BLOCKS
+from co_rewarding.preflight import LEGACY_BLOCKS, check_early_stop, check_fixed_choices, check_settings
 
 
 @pytest.mark.parametrize(
@@ -63,3 +63,37 @@ def test_a_choice_that_the_method_does_not_have(
 ) -> None:
     OmegaConf.update(config, key, value)
     refusal(f"{key}={value!r}", "must be")
+
+
+def test_a_label_threshold_without_a_vote(config: DictConfig) -> None:
+    config.co_rewarding.method, config.co_rewarding.min_agreement = "entropy", 0.5
+    with pytest.raises(ValueError, match=r"co_rewarding\.min_agreement=0\.5: entropy takes no vote"):
+        check_settings(config)
+    config.co_rewarding.method = "majority_voting"
+    check_settings(config)
+
+
+def test_an_engine_without_token_statistics(config: DictConfig) -> None:
+    config.actor_rollout_ref.model.external_lib = None
+    check_fixed_choices(config)  # Co-rewarding-I does not need them
+    config.co_rewarding.method = "self_certainty"
+    with pytest.raises(ValueError, match=r"external_lib=None: self_certainty needs the engine of"):
+        check_fixed_choices(config)
+
+
+def test_rollouts_that_are_all_alike(refused_after: Callable[..., str]) -> None:
+    refused_after("actor_rollout_ref.rollout.temperature", 0, "all rollouts of a question would be alike")
+
+
+def test_a_last_good_checkpoint_that_would_not_be_kept(config: DictConfig) -> None:
+    # window 5, saved every 2 steps: a sign seen at step s is of s-4 … s; saved before s in that window: at most 2, of
+    # steps s-4 … s-1. The one before them is the third
+    config.co_rewarding.early_stop_after, config.co_rewarding.watch_window = 3, 5
+    config.trainer.save_freq, config.trainer.max_actor_ckpt_to_keep = 2, 2
+    with pytest.raises(ValueError, match=r"max_actor_ckpt_to_keep=2: .*null or at least 3"):
+        check_early_stop(config)
+    for keep in (3, None):
+        config.trainer.max_actor_ckpt_to_keep = keep
+        check_early_stop(config)
+    config.trainer.max_actor_ckpt_to_keep, config.trainer.save_freq = 2, 4  # at most one of four steps is saved
+    check_early_stop(config)

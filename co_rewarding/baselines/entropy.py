@@ -7,8 +7,9 @@
 votes and no answer is needed. Rewards are in nats, from −log |V| to 0; a reward that rises is the entropy falling, so
 this method's own success looks like collapse: watch repetition and accuracy beside it.
 
-Degenerate cases: a response without tokens and a teacher's row have no reward (None), and not 0, which would be the
-best there is; equal rewards in a group make no advantage.
+Degenerate cases: a teacher's row has no reward (None), and neither has a response without tokens, which has no place
+for one: GRPO's group mean counts it as 0, the best there is, but nothing of it is trained on, and vLLM always gives a
+token. Equal rewards in a group make no advantage.
 """
 
 from co_rewarding.rewards import Scores, Step, without_labels

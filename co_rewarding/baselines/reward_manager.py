@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The baselines and controls under the same trainer (arXiv 2508.00410, Appendix C.1): one file each in this folder.
 
-To add a label-free reward: a file like entropy.py here, with the same `rewards`, and a line in co_rewarding/methods.py.
+To add a label-free reward: a file like format_only.py here, with the same `rewards`, and a line in
+co_rewarding/methods.py. What it may look at is co_rewarding.rewards.Step: answers, texts, lengths. A new statistic of
+the logits also needs a column in co_rewarding/logits.py and its engine.
 """
 
 from co_rewarding.methods import METHODS
