@@ -120,7 +120,21 @@ def test_scores_are_read(lm_eval: Path, tmp_path: Path) -> None:
         ("assert f(2) == 2 + 1", "3", False),  # a literal was asked for
         ("assert f(x) == None", "None", True),
         ("assert f(2) == __import__('os').getcwd()", "3", False),
+        ("[ANSWER]\n```python\nassert f(1) == 3\n```", "3", True),
+        ("[ANSWER]\n```\nassert f(1) == 3\n```\n[/ANSWER]", "3", True),
+        ("[ANSWER] `assert f(1) == 3` [/ANSWER]", "3", True),
+        ("1. f is called.\n\nassert f(1) == 3", "3", True),
+        ("x == 4 at first.\nassert f(1) == 2\nSo, corrected:\nassert f(1) == 3\nx == 5", "3", True),
+        ("[PYTHON]\nassert f(1) == 3\n[/PYTHON]", "3", True),
+        ("[ANSWER]\n[PYTHON]\nassert f(1) == 3\n[/PYTHON]\n[/ANSWER]", "3", True),
+        ("**[ANSWER]** assert f(1) == 3 **[/ANSWER]**", "3", True),
+        ("**[ANSWER]**\nassert f(1) == 3\n**[/ANSWER]**", "3", True),
+        ("[ANSWER]\n```python\nassert f(1) == [\n    3,\n]\n```", "[3]", True),  # over several lines
+        ("```python\nassert f(1) == 4\n```", "3", False),
+        ("assert f(1) == 3\nassert f(1) == y", "3", False),  # the last assertion is the answer
+        ("assert f(1) == '`*'", "'`*'", True),
         ("[" * 5000, "[]", False),
+        ("x == [\n" * 1200, "[]", False),
         ("no idea", "3", False),
         ("", "''", False),
     ],

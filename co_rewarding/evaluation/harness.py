@@ -28,6 +28,7 @@ from __future__ import annotations
 import ast
 import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -41,6 +42,8 @@ from co_rewarding.evaluation.statistics import Estimate, avg_at_n
 
 INSTALL = "pip install 'lm-eval[hf,ifeval,api]==0.4.13' (with vllm instead of hf on GPUs where it is missing)"
 MAX_LITERAL_CHARS = 10_000
+# what models put around an assertion: fences, and tags that the prompt uses elsewhere
+_AROUND = re.compile(r"^[ \t]*```(?:python|py)?|```[ \t]*$|\[/?(?:PYTHON|THOUGHT|ANSWER)\]", flags=re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -229,9 +232,15 @@ def predicts(response: str, output: str) -> bool:
 
 
 def _literal_of(answer: str) -> tuple[Any] | None:
+    """The literal that an answer says: of all of it if that is one statement, else of its last line that is an
+    assertion, else of its last line with ==, else of its first line."""
     if len(answer) > MAX_LITERAL_CHARS:
         return None
-    for text in (answer, answer.split("\n", 1)[0]):
+    lines = [line.strip(" \t`*") for line in _AROUND.sub("\n", answer).split("\n")]
+    lines = [line for line in lines if line]
+    equations = [line for line in reversed(lines) if "==" in line]
+    equations.sort(key=lambda line: not line.startswith("assert"))  # stable: each kind from the last to the first
+    for text in ("\n".join(lines), *equations, *lines[:1]):
         try:
             (statement,) = ast.parse(text).body
         except (SyntaxError, ValueError, MemoryError, RecursionError):
@@ -239,8 +248,9 @@ def _literal_of(answer: str) -> tuple[Any] | None:
         expression = statement.test if isinstance(statement, ast.Assert) else getattr(statement, "value", None)
         if isinstance(expression, ast.Compare) and isinstance(expression.ops[-1], ast.Eq):
             expression = expression.comparators[-1]
-        if isinstance(expression, ast.expr) and (literal := _literal(expression)) is not None:
-            return literal
+        elif isinstance(statement, ast.Assert):
+            continue  # one that compares nothing
+        return _literal(expression) if isinstance(expression, ast.expr) else None
     return None
 
 
