@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 import torch
-from e2e_runs import QUESTIONS, ROLLOUTS, finish, metrics_of, rows_of, start
+from e2e_runs import QUESTIONS, ROLLOUTS, finish, metrics_of, rows_of, shards_of, start
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from co_rewarding.toy.arithmetic import SYSTEM_PROMPT
@@ -20,16 +20,20 @@ pytestmark = [pytest.mark.e2e, pytest.mark.long]
 SHORT = ("trainer.total_training_steps=2", "trainer.val_before_train=False", "trainer.test_freq=-1")
 
 
-def run_baseline(toy: Path, method: str) -> Path:
+def run_baseline(toy: Path, method: str, **environment: str) -> Path:
     """Two steps; the run's directory."""
-    finish(start("baseline", toy, method, *SHORT, METHOD=method, SAVE_FREQ="-1"), toy / f"{method}.log")
+    run = start("baseline", toy, method, *SHORT, METHOD=method, **{"SAVE_FREQ": "-1"} | environment)
+    finish(run, toy / f"{method}.log")
     return toy / "runs/co-rewarding" / method
 
 
-def log_distributions(toy: Path, rows: list[dict]) -> Iterator[tuple[dict, torch.Tensor]]:
-    """Each row with log π (T, V) of the starting model over the response's tokens, in float64."""
+def log_distributions(
+    toy: Path, rows: list[dict], weights: dict[str, torch.Tensor]
+) -> Iterator[tuple[dict, torch.Tensor]]:
+    """Each row with log π (T, V) of the model with these weights over the response's tokens, in float64."""
     tokenizer = AutoTokenizer.from_pretrained(toy / "model")
     model = AutoModelForCausalLM.from_pretrained(toy / "model", dtype=torch.float64)
+    model.load_state_dict(weights)
     for row in rows:
         messages = [{"role": "system", "content": SYSTEM_PROMPT}, {"role": "user", "content": row["prompt"]}]
         prompt = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
@@ -56,14 +60,20 @@ def readable(rows: list[dict]) -> list[dict]:
     return kept
 
 
-@pytest.mark.parametrize("method", ["self_certainty", "entropy"])
-def test_a_reward_from_logits_is_what_the_starting_model_computes_in_float64(toy: Path, method: str) -> None:
-    run_dir = run_baseline(toy, method)
-    rows = rows_of(run_dir / "rollouts/1.jsonl")
+@pytest.mark.parametrize(("method", "ranks"), [("self_certainty", 2), ("entropy", 1)])
+def test_a_reward_from_logits_is_what_the_policy_computes_in_float64(toy: Path, method: str, ranks: int) -> None:
+    run_dir = run_baseline(
+        toy, method, SAVE_FREQ="1", GPUS_PER_NODE=str(ranks), MICRO_BATCH_SIZE=str(QUESTIONS * ROLLOUTS // ranks)
+    )
+    # the second step's policy: by then it is another one than the reference, which has a pass of its own
+    rows = rows_of(run_dir / "rollouts/2.jsonl")
     assert len(rows) == QUESTIONS * ROLLOUTS
-    chosen = [row for row in rows if "\ufffd" not in row["response"]][:12]  # text that gives its tokens back
-    assert len(chosen) == 12
-    for row, log_pi in log_distributions(toy, chosen):
+    chosen = [row for row in rows if "\ufffd" not in row["response"]][::4]  # text that gives its tokens back
+    assert len(chosen) >= 12
+    policy = shards_of(run_dir / "checkpoints/global_step_1/actor", "model", ranks)
+    reference = AutoModelForCausalLM.from_pretrained(toy / "model").state_dict()
+    assert not all(torch.equal(policy[name], value) for name, value in reference.items())
+    for row, log_pi in log_distributions(toy, chosen, policy):
         match method:
             case "self_certainty":  # KL(U ‖ π) = −(1/|V|) Σ_v log(|V| π_v), mean over the response's tokens
                 expected = -(log_pi + math.log(log_pi.shape[-1])).mean(dim=-1).mean()
@@ -119,6 +129,7 @@ def test_test_time_training_asks_and_measures_the_benchmark_itself(toy: Path) ->
     run = start(
         "ttt", toy, "ttt", "trainer.total_training_steps=2", "trainer.val_before_train=True",
         METHOD="majority_voting", FILE=str(benchmark), SAVE_FREQ="-1", TEST_FREQ="2",
+        TRAIN_FILE="", TRAIN_AUG_FILE="", VAL_FILE="",
     )  # fmt: skip
     finish(run, toy / "ttt.log")
     run_dir = toy / "runs/co-rewarding/ttt"
@@ -149,7 +160,40 @@ def test_a_run_whose_answers_vanish_stops_early_and_keeps_the_good_checkpoint(to
     assert "Steps: 9 planned, 4 done, stopped early on purpose" in text
     checkpoints = toy / "runs/co-rewarding/stopped/checkpoints"
     assert not (checkpoints / "global_step_4").exists()
-    assert (checkpoints / "global_step_2").is_dir()  # resumed with their watch, steps 1 and 2 are still the start
+    # step 3, the first of the noise, was saved before anything was seen: a new start goes on from step 2
+    assert (checkpoints / "global_step_3").is_dir() and resumed_from(checkpoints) == 2
+    assert f"the last good checkpoint is {checkpoints}/global_step_2" in text
+
+
+def resumed_from(checkpoints: Path) -> int:
+    return int((checkpoints / "latest_checkpointed_iteration.txt").read_text())
+
+
+def test_in_one_direction_the_teacher_answers_the_wording_that_the_student_does_not(toy: Path) -> None:
+    one_direction = "actor_rollout_ref.teacher.one_direction=True"
+    finish(start("III", toy, "one", *SHORT, one_direction, SAVE_FREQ="-1", TEACHER_NUM_ROLLOUTS="6"), toy / "one.log")
+    run_dir = toy / "runs/co-rewarding/one"
+    students_views = set()
+    for step in (1, 2):
+        rows = rows_of(run_dir / f"rollouts/{step}.jsonl")
+        groups = defaultdict(list)
+        for row in rows:
+            groups[row["question"], row["voter"]].append(row)
+        assert len(groups) == 2 * QUESTIONS
+        for row in readable(rows):
+            student, teacher = groups[row["question"], "student"], groups[row["question"], "teacher"]
+            assert (len(student), len(teacher)) == (ROLLOUTS, 6)
+            (asked,), (other,) = ({row["view"] for row in group} for group in (student, teacher))
+            assert {asked, other} == {"original", "rephrased"}
+            students_views.add(asked)
+            if row["voter"] == "student":
+                votes = Counter(int(answer) for row in teacher if (answer := box(row)) is not None)
+                label = votes.most_common(1)[0][0] if votes else None
+                assert row["reward"] == float(
+                    label is not None and row["answer"] is not None and int(row["answer"]) == label
+                )
+    assert students_views == {"original", "rephrased"}  # drawn for each question and step
+    assert 0 < metrics_of(run_dir)[2]["label/voters_agree"] <= 1
 
 
 def test_the_teachers_vote_on_one_wording_rewards_the_other(toy: Path) -> None:
