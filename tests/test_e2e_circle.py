@@ -21,10 +21,9 @@ STEP, LIMIT = 2, 20
 
 def script(toy: Path, name: str, *arguments: object) -> str:
     """Output of scripts/NAME, which must end well."""
-    command = [sys.executable, REPO / "scripts" / name, *arguments]
-    done = subprocess.run(
-        list(map(str, command)), cwd=toy, capture_output=True, text=True, timeout=600, env=os.environ | {"OMP_NUM_THREADS": "1"}
-    )  # fmt: skip
+    command = [str(part) for part in (sys.executable, REPO / "scripts" / name, *arguments)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=toy, capture_output=True, text=True, timeout=600, env=environment)
     assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
     return done.stdout
 
@@ -106,7 +105,7 @@ def test_figure_and_page(toy: Path, run_dir: Path) -> None:
     assert (run_dir / "figures.png").stat().st_size > 10_000
     page = (toy / "page.html").read_text()
     shown = set(re.findall(r"<b>(\d+)</b>", page))
-    assert shown <= {row["question"] for row in rows_of(run_dir / f"rollouts/{STEP}.jsonl")} | {
+    assert shown and shown <= {row["question"] for row in rows_of(run_dir / f"rollouts/{STEP}.jsonl")} | {
         row["question"] for row in rows_of(run_dir / "rollouts/1.jsonl")
     }
     assert "teacher" in page and not re.search(r"""(?:src|href)=["']https?://""", page)  # nothing from elsewhere
