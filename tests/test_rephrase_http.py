@@ -10,6 +10,8 @@ import os
 import random
 import re
 import signal
+import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -35,7 +37,8 @@ SYSTEM = {"role": "system", "content": "Box the answer."}
 
 
 class Server(ThreadingHTTPServer):
-    """`trouble(question, asked)` may return (status, headers, body) for the asked-th request of a question."""
+    """`trouble(question, asked)` may return (status, headers, body) for the asked-th request of a question, or a
+    function that answers with the handler."""
 
     daemon_threads = True
     request_queue_size = 128
@@ -71,9 +74,10 @@ class Handler(BaseHTTPRequestHandler):
             self.server.requests.append(body | {"authorization": self.headers.get("Authorization")})
         time.sleep(self.server.delay_s)
         if (found := self.server.trouble(question, asked)) is not None:
+            if callable(found):
+                return found(self)
             status, headers, answer = found
-            self.send(status, answer, headers)
-            return
+            return self.send(status, answer, headers)
         reply = rewrite(question, body.get("seed")) if question != text else solution(question)
         choice = {"message": {"role": "assistant", "content": reply}, "finish_reason": "stop"}
         self.send(200, {"choices": [choice]})
@@ -411,7 +415,7 @@ def test_server_that_goes_down_stops_the_run_and_blames_no_row(tmp_path, server,
     options = ("--http_retries", "1", "--max_concurrency", "8")
     assert main(arguments(tmp_path, *options, url=server.url)) == 3
     err = capsys.readouterr().err
-    assert "stopped: " in err and "requests failed 2 times each (status 502); see to the server" in err
+    assert "stopped: " in err and "requests failed, and so did a short question, asked 2 times (status 502)" in err
     assert "Give the same command again to go on." in err
     assert all("rewrite" in record for record in lines(tmp_path / "out.jsonl.journal")[1:])  # no failure on record
     server.trouble = lambda question, asked: None
@@ -420,9 +424,12 @@ def test_server_that_goes_down_stops_the_run_and_blames_no_row(tmp_path, server,
 
 
 def test_last_request_that_fails_is_told_from_an_outage(server) -> None:
-    server.trouble = lambda question, asked: (500, (), b"")
-    (completion,) = ask(quick(server.url), "hm")  # the server still lists its models
+    server.trouble = lambda question, asked: (500, (), b"") if question == "hm" else None
+    (completion,) = ask(quick(server.url), "hm")  # the server still answers something else
     assert (completion.failure, completion.detail) == ("server_error", "status 500")
+    server.trouble = lambda question, asked: (500, (), b"")  # it lists its models, and that is all
+    with pytest.raises(EngineDown, match=r"asked 2 times \(status 500\); see to the server"):
+        ask(quick(server.url), "hm")
     engine = quick(server.url)
     server.shutdown()
     server.server_close()
@@ -430,23 +437,75 @@ def test_last_request_that_fails_is_told_from_an_outage(server) -> None:
         ask(engine, "hm")
 
 
+def test_questions_that_always_fail_do_not_stop_the_others(tmp_path, server, monkeypatch) -> None:
+    monkeypatch.setattr("co_rewarding.rephrase.http_engine.MAX_PAUSE_S", 0.001)
+    odd = [question for k, question in enumerate(sums(40)) if k % 2]
+    server.trouble = lambda question, asked: (500, (), b"") if question in odd else None
+    make_input(tmp_path / "in.parquet", sums(40))
+    options = ("--http_retries", "1", "--max_concurrency", "4", "--max_retries", "1")
+    assert main(arguments(tmp_path, *options, url=server.url)) == 0
+    assert [row["row"] for row in check_alignment(tmp_path)] == list(range(0, 40, 2))
+    listed = lines(tmp_path / "out.quarantine.jsonl")
+    assert [entry["reasons"][0]["name"] for entry in listed] == ["server_error"] * 20
+
+
+def stalled(handler: Handler) -> None:
+    handler.send_header("Content-Length", "100")
+    handler.end_headers()
+    handler.wfile.write(b"oo")
+    time.sleep(0.5)
+
+
+def reset(handler: Handler) -> None:
+    handler.send_header("Content-Length", "100")
+    handler.end_headers()
+    handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    os.close(handler.connection.detach())
+
+
+def broken_chunk(handler: Handler) -> None:
+    handler.send_header("Transfer-Encoding", "chunked")
+    handler.end_headers()
+    handler.wfile.write(b"zz\r\n")
+
+
+@pytest.mark.parametrize(("status", "failure"), [(500, "server_error"), (502, "server_error"), (400, "refused")])
+@pytest.mark.parametrize("body", [stalled, reset, broken_chunk])
+def test_a_status_counts_whatever_becomes_of_its_body(server, status, failure, body) -> None:
+    def trouble(handler: Handler) -> None:
+        handler.send_response(status)
+        body(handler)
+
+    server.trouble = lambda question, asked: trouble if question == "hm" else None
+    done = {c.key: c for c in ask(quick(server.url, timeout_s=0.2, http_retries=0), "hm", "fine")}
+    assert done["hm",].failure == failure and done["hm",].detail.startswith(f"status {status}")
+    assert done["fine",].text
+
+
+def test_an_unforeseen_error_ends_the_run(server, monkeypatch) -> None:
+    engine = quick(server.url, concurrency=1)
+    monkeypatch.setattr(engine, "_complete", lambda request: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        ask(engine, "hm", "hm")
+
+
 def test_slow_server_times_out(server) -> None:
     server.delay_s = 1.5
-    (completion,) = ask(quick(server.url, timeout_s=0.5, http_retries=0), "slow")
-    assert completion.failure == "server_error" and "timed out" in completion.detail
+    with pytest.raises(EngineDown, match="timed out"):
+        ask(quick(server.url, timeout_s=0.5, http_retries=0), "slow")
 
 
 def test_an_answer_that_trickles_in_times_out(server) -> None:
     server.pause_s = 0.2  # each byte well within the time limit, the 20 and more of them not
     started = time.monotonic()
-    (completion,) = ask(quick(server.url, timeout_s=0.5, http_retries=0), "slow")
-    assert completion.failure == "server_error" and "longer than --http_timeout" in completion.detail
+    with pytest.raises(EngineDown, match="longer than --http_timeout"):
+        ask(quick(server.url, timeout_s=0.5, http_retries=0), "slow")
     assert time.monotonic() - started < 3
 
 
 def test_oversized_answer_is_refused(server, monkeypatch) -> None:
-    monkeypatch.setattr("co_rewarding.rephrase.http_engine.MAX_RESPONSE_BYTES", 100)
-    server.trouble = lambda question, asked: (200, (), b" " * 101)
+    monkeypatch.setattr("co_rewarding.rephrase.http_engine.MAX_RESPONSE_BYTES", 200)
+    server.trouble = lambda question, asked: (200, (), b" " * 201) if question == "big" else None
     (completion,) = ask(quick(server.url), "big")
     assert completion.failure == "refused"
 
@@ -464,6 +523,48 @@ def test_what_the_user_can_mend_is_told_at_once(server, status, answer, message)
     with pytest.raises(EngineError) as error:
         ask(quick(server.url), "a", "b")
     assert message in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("count", [1, 2, 40])
+def test_what_is_refused_for_the_configuration_is_no_rows_fault(tmp_path, server, capsys, count) -> None:
+    """Nothing is recorded, so that a mended server is asked for all of them."""
+    server.trouble = lambda question, asked: (400, (), b"max_tokens is too large")
+    make_input(tmp_path / "in.parquet", sums(count))
+    assert main(arguments(tmp_path, url=server.url)) == 2
+    (error,) = capsys.readouterr().err.splitlines()
+    assert "refuses every request: change the option that it names, or the server: status 400: max_tokens is" in error
+    assert len(lines(tmp_path / "out.jsonl.journal")) == 1  # the header
+    server.trouble = lambda question, asked: None
+    assert main(arguments(tmp_path, url=server.url)) == 0
+    assert len(check_alignment(tmp_path)) == count
+
+
+def test_questions_that_are_refused_alone_are_told_from_that(server) -> None:
+    server.trouble = lambda question, asked: (400, (), b"too long") if "long" in question else None
+    done = ask(quick(server.url, concurrency=1), *[f"long {k}" for k in range(7)])
+    assert [completion.failure for completion in done] == ["refused"] * 7
+    assert len(server.requests) == 7 + 1  # the short question once
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_redirections_are_told_and_not_followed(server, status) -> None:
+    other = Server()  # never started: a request to it would time out
+    server.trouble = lambda question, asked: (status, [("Location", other.url)], b"")
+    with pytest.raises(EngineError, match=f"chat/completions redirects to {other.url}: name that address"):
+        ask(quick(server.url, api_key="s3cret", timeout_s=5), "hm")
+    assert len(server.requests) == 1
+    other.server_close()
+
+
+@pytest.mark.parametrize("key", ["s3\ncret", "s3cr\u00e9t", "s3\u2013cret", "s3\udcffcret"])
+def test_a_key_that_no_header_can_hold_is_refused_unseen(tmp_path, server, capsys, monkeypatch, key) -> None:
+    monkeypatch.setattr(os, "environ", os.environ | {"OPENAI_API_KEY": key})
+    make_input(tmp_path / "in.parquet", sums(1))
+    assert main(arguments(tmp_path, url=server.url)) == 2
+    err = capsys.readouterr().err
+    assert "the API key has a line break or a letter that is not ASCII: see to --api_key_env" in err and "s3" not in err
+    ask(quick(server.url, api_key=" s3cret\n"), "hm")
+    assert server.requests[-1]["authorization"] == "Bearer s3cret"
 
 
 def test_model_that_must_be_named(server) -> None:

@@ -6,9 +6,13 @@ What becomes of trouble:
 |---|---|
 | prompt longer than the model's context; status 400, 413, 422 | completion with failure "refused", no text |
 | status 408, 409, 425, 429, 5xx, no or unreadable answer | asked again, up to `http_retries` times, in growing pauses |
-| ... still so, while other requests succeed | completion with failure "server_error" |
-| ... still so, and no other request succeeds | EngineDown: the server is to blame, not the requests |
-| status 401, 403, 404, other 4xx; no connection at first | EngineError at once, one line |
+| ... still so, while the server answers others | completion with failure "server_error" |
+| ... still so, and the server answers nothing else | EngineDown: the server is to blame, not the requests |
+| refused like every request so far | EngineError: the configuration is to blame, not the requests |
+| status 401, 403, 404, other 4xx, a redirection; no connection at first | EngineError at once, one line |
+
+Where no other answer tells the request's fault from the server's, a question of one line does, asked with the same
+sampling. Nothing is told of the failures until then, so that a server's fault goes on no record.
 
 Deliberately absent: the openai package, which reads an answer of any size, asks no second time for one that it cannot
 read, and has its own pauses: with all that put right around it, it is no shorter.
@@ -25,16 +29,16 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections import deque
-from typing import Any, NoReturn
+from typing import Any
 
 from co_rewarding.command_line import one_line
-from co_rewarding.rephrase.engines import Completion, EngineDown, EngineError, Request
+from co_rewarding.rephrase.engines import Completion, EngineDown, EngineError, Request, Sampling
 
 MAX_RESPONSE_BYTES = 8 * 2**20
 MAX_PAUSE_S = 30.0
 _AGAIN = frozenset({408, 409, 425, 429})
 _REFUSED = frozenset({400, 413, 422})
+_SHORT = [{"role": "user", "content": "What is 1 + 1?"}]
 
 
 class HTTPEngine:
@@ -43,13 +47,13 @@ class HTTPEngine:
     Args:
         base_url: such as http://localhost:8000/v1.
         model: name of the served model; "": the server's only one.
-        api_key: sent as a bearer token where not "".
+        api_key: sent as a bearer token where not "", without the spaces and line breaks around it.
         http_retries: times that a request is asked again for a passing trouble, >= 0.
         timeout_s: of one request.
         thinking_field: send chat_template_kwargs.enable_thinking, as vLLM and SGLang read it.
 
     Raises:
-        EngineError: no server at that address, it refuses the key, or the model must be named.
+        EngineError: no server at that address, a key that is none or that it refuses, or the model must be named.
     """
 
     def __init__(
@@ -67,16 +71,21 @@ class HTTPEngine:
         if parts.scheme not in ("http", "https") or not parts.netloc:
             raise EngineError(f"--base_url {base_url}: use an address such as http://localhost:8000/v1")
         self._url = base_url.rstrip("/")
-        self._key = api_key
+        self._key = api_key.strip()
+        if not (self._key.isascii() and self._key.isprintable()):  # never printed, not even in an error
+            raise EngineError("the API key has a line break or a letter that is not ASCII: see to --api_key_env")
         self._retries = http_retries
         self._timeout_s = timeout_s
         self._thinking_field = thinking_field
         self._first_pause_s = first_pause_s
         self._waiting: queue.Queue[Request | None] = queue.Queue()
-        self._done: queue.Queue[Completion | EngineError] = queue.Queue()
+        self._done: queue.Queue[Completion | Exception] = queue.Queue()
         self._pending = 0
-        self._exhausted: deque[Completion] = deque()  # not known yet whether the request or the server is to blame
+        self._sampling = Sampling()  # of the latest request
+        self._has_answered = False  # so that what it refuses is the request, not how everything is asked
+        self._doubtful: list[Completion] = []  # not known yet whether the request or the server is to blame
         self._stop = threading.Event()
+        self._opener = urllib.request.build_opener(_NoRedirection)
         self.model = self._greet(model)
         self._threads = [threading.Thread(target=self._work, daemon=True) for _ in range(max(1, concurrency))]
         for thread in self._threads:
@@ -84,6 +93,7 @@ class HTTPEngine:
 
     def submit(self, request: Request) -> None:
         self._pending += 1
+        self._sampling = request.sampling
         self._waiting.put(request)
 
     def collect(self) -> list[Completion]:
@@ -92,25 +102,19 @@ class HTTPEngine:
                 found = self._done.get(timeout=0.5)  # so that Ctrl-C is seen
             except queue.Empty:
                 continue
-            if isinstance(found, EngineError):
+            if isinstance(found, Exception):
                 raise found
             self._pending -= 1
-            if found.failure == "server_error":
-                self._exhausted.append(found)
-                if len(self._exhausted) >= max(3, min(len(self._threads), 16)):
-                    self._raise_down()
-                if self._pending:
+            self._doubtful.append(found)
+            if found.failure is None:
+                self._has_answered = True
+            elif found.failure == "server_error" or not self._has_answered:
+                if self._pending and len(self._doubtful) < max(3, min(len(self._threads), 16)):
                     continue
-                # Nothing else is under way to compare with: does the server answer anything at all?
-                try:
-                    self._ask("GET", "/models", None)
-                except _Passing:
-                    self._raise_down()
-                except (EngineError, _RequestRefused):
-                    pass
-                return self._take_exhausted()
-            # The server lives: what failed before was about those requests.
-            return [*self._take_exhausted(), found]
+                self._check_server()
+            # The server lives and answers: what failed before was about those requests.
+            told, self._doubtful = self._doubtful, []
+            return told
         return []
 
     def close(self) -> None:
@@ -118,17 +122,20 @@ class HTTPEngine:
         for _ in self._threads:
             self._waiting.put(None)
 
-    def _take_exhausted(self) -> list[Completion]:
-        taken = list(self._exhausted)
-        self._exhausted.clear()
-        return taken
-
-    def _raise_down(self) -> NoReturn:
-        last = self._exhausted[-1]
-        raise EngineDown(
-            f"{self._url}: the last {len(self._exhausted)} requests failed {self._retries + 1} times each "
-            f"({last.detail}); see to the server"
-        )
+    def _check_server(self) -> None:
+        """Raises unless the server answers another question than those that failed."""
+        short = self._complete(Request((), _SHORT, self._sampling))
+        if short.failure == "server_error":
+            raise EngineDown(
+                f"{self._url}: the last {len(self._doubtful)} requests failed, and so did a short question, asked "
+                f"{self._retries + 1} times ({short.detail}); see to the server"
+            )
+        if short.failure == "refused" and not self._has_answered:
+            raise EngineError(
+                f"--base_url {self._url} refuses every request: change the option that it names, or the server: "
+                f"{short.detail}"
+            )
+        self._has_answered = True
 
     def _greet(self, model: str) -> str:
         """The model to name in requests; that there is a server at all."""
@@ -141,9 +148,7 @@ class HTTPEngine:
                 if pause_s is None:
                     raise EngineError(f"--base_url {self._url}: no server answers there ({trouble})") from None
                 time.sleep(pause_s)
-            except (_RequestRefused, KeyError, TypeError, EngineError) as error:
-                if isinstance(error, EngineError) and "API key" in str(error):
-                    raise
+            except (_RequestRefused, _NotFound, KeyError, TypeError):
                 if model:  # not every server lists its models
                     return model
                 raise EngineError(f"--base_url {self._url}: no list of models there; name one: --model_path") from None
@@ -155,7 +160,7 @@ class HTTPEngine:
         while (request := self._waiting.get()) is not None and not self._stop.is_set():
             try:
                 self._done.put(self._complete(request))
-            except EngineError as error:
+            except Exception as error:  # whatever it is: collect() would wait for ever for a request that is lost
                 self._done.put(error)
 
     def _complete(self, request: Request) -> Completion:
@@ -204,21 +209,14 @@ class HTTPEngine:
             headers["Authorization"] = f"Bearer {self._key}"
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(self._url + path, data=data, headers=headers, method=method)
+        deadline = time.monotonic() + self._timeout_s
         try:
-            with urllib.request.urlopen(request, timeout=self._timeout_s) as response:
-                content = _whole(response, time.monotonic() + self._timeout_s)
+            with self._opener.open(request, timeout=self._timeout_s) as response:
+                content = _whole(response, MAX_RESPONSE_BYTES, deadline)
         except urllib.error.HTTPError as error:
             with error:
-                said = " ".join(error.read(2000).decode(errors="replace").split())[:300]
-            if error.code in _REFUSED:
-                raise _RequestRefused(f"status {error.code}: {said}") from None
-            if error.code in _AGAIN or error.code >= 500:
-                raise _Passing(f"status {error.code}", _retry_after(error.headers.get("Retry-After"))) from None
-            hint = {401: "check the API key", 403: "check the API key", 404: "check the address and --model_path"}
-            raise EngineError(
-                f"--base_url {self._url}{path}: status {error.code}, {hint.get(error.code, 'check the server')}: {said}"
-            ) from None
-        except (TimeoutError, urllib.error.URLError, http.client.HTTPException, ConnectionError, OSError) as error:
+                raise self._trouble(path, error, deadline) from None
+        except (http.client.HTTPException, OSError) as error:
             raise _Passing(one_line(getattr(error, "reason", None) or error)) from None
         if len(content) > MAX_RESPONSE_BYTES:
             raise _RequestRefused(f"an answer of more than {MAX_RESPONSE_BYTES} bytes")
@@ -227,11 +225,29 @@ class HTTPEngine:
         except (ValueError, RecursionError):
             raise _Passing("an answer that is not JSON") from None
 
+    def _trouble(self, path: str, error: urllib.error.HTTPError, deadline: float) -> Exception:
+        """What a status that is no success means."""
+        where, status = f"--base_url {self._url}{path}", f"status {error.code}"
+        if error.code in _AGAIN or error.code >= 500:
+            return _Passing(status, _retry_after(error.headers.get("Retry-After")))
+        if 300 <= error.code < 400:
+            to = one_line(error.headers.get("Location") or "nowhere")
+            return EngineError(f"{where} redirects to {to}: name that address if it is the server that you mean")
+        try:
+            said = " ".join(_whole(error.fp, 2000, deadline).decode(errors="replace").split())[:300]
+        except (http.client.HTTPException, OSError):  # the status is known, its reasons are not
+            said = ""
+        if error.code in _REFUSED:
+            return _RequestRefused(f"{status}: {said}")
+        hint = {401: "check the API key", 403: "check the API key", 404: "check the address and --model_path"}
+        kind = _NotFound if error.code in (404, 405) else EngineError
+        return kind(f"{where}: {status}, {hint.get(error.code, 'check the server')}: {said}")
 
-def _whole(response: http.client.HTTPResponse, deadline: float) -> bytes:
-    """The body, at most one byte too many; the socket's own timeout begins anew with each byte that trickles in."""
+
+def _whole(response: http.client.HTTPResponse, limit: int, deadline: float) -> bytes:
+    """The body, at most one byte above the limit; the socket's own timeout begins anew with each byte that comes."""
     content = b""
-    while len(content) <= MAX_RESPONSE_BYTES and (part := response.read1(MAX_RESPONSE_BYTES + 1 - len(content))):
+    while len(content) <= limit and (part := response.read1(limit + 1 - len(content))):
         content += part
         if time.monotonic() > deadline:
             raise TimeoutError("the answer took longer than --http_timeout")
@@ -248,6 +264,17 @@ class _Passing(Exception):
 
 class _RequestRefused(Exception):
     """The server will never answer this request."""
+
+
+class _NotFound(EngineError):
+    """The server has no such page."""
+
+
+class _NoRedirection(urllib.request.HTTPRedirectHandler):
+    """A redirection is an error, as urllib would send the API key wherever it leads."""
+
+    def redirect_request(self, *_: Any) -> None:
+        return None
 
 
 def _retry_after(value: str | None) -> float | None:
