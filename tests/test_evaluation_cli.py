@@ -110,6 +110,18 @@ def test_bad_data_is_told(refusal: Callable[..., str], tmp_path: Path) -> None:
     assert "no such file" in refusal("--model", model, "--data", f"bad={tmp_path / 'absent.parquet'}")
 
 
+def test_an_lm_eval_folder_of_another_command_is_told_before_anything_is_generated(
+    refusal: Callable[..., str], tmp_path: Path, data: Path
+) -> None:
+    model, folder = tmp_path / "model", tmp_path / "out"
+    for path in (model / "config.json", model / "model.safetensors", folder / "lm_eval/ifeval/command.json"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("{}")
+    arguments = ["--model", model, "--tasks", "ifeval", "--data", f"toy={data}", "--output_dir", folder]
+    assert "made by another command line" in refusal(*arguments, "--lm_eval", "true")  # a command that is there
+    assert not (folder / "generations").exists()
+
+
 def test_questions_and_limit(data: Path) -> None:
     found = read_questions("toy", data, samples=4, limit=2)
     assert [(q.index, q.text, q.ground_truth) for q in found.questions] == [(0, "0 + 1?", None), (1, "1 + 1?", "2")]

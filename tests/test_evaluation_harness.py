@@ -8,6 +8,7 @@ import pytest
 
 from co_rewarding.evaluation.harness import (
     HarnessOptions,
+    check_folder,
     command_line,
     crux_verdicts,
     find_command,
@@ -66,11 +67,17 @@ def test_model_code_is_run_only_when_somebody_said_so(lm_eval: Path, tmp_path: P
     assert "--confirm_run_unsafe_code" in words
 
 
-def test_a_missing_command_and_a_name_it_cannot_take_are_told(lm_eval: Path, tmp_path: Path) -> None:
+def test_a_missing_command_and_a_name_it_cannot_take_are_told(
+    lm_eval: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(ValueError, match=r"--lm_eval no-such-command: no such command.*pip install 'lm-eval\["):
         find_command("no-such-command")
     with pytest.raises(ValueError, match="',' or '='"):
         command_line("ifeval", "models/a=b", tmp_path, options(lm_eval))
+    (tmp_path / "a,b/model").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "a,b")
+    with pytest.raises(ValueError, match=r"--model /.*/a,b/model: .*',' or '='"):  # lm_eval gets the whole path
+        command_line("ifeval", "model", tmp_path, options(lm_eval))
 
 
 def test_a_finished_task_is_not_run_again(lm_eval: Path, tmp_path: Path) -> None:
@@ -82,8 +89,20 @@ def test_a_finished_task_is_not_run_again(lm_eval: Path, tmp_path: Path) -> None
     assert "google/IFEval" in log  # the local data lies where the library that loads it looks first
     assert run("ifeval", command, "files 1", folder, data) == first
     assert (folder / "lm_eval.log").read_text() == log
-    with pytest.raises(ValueError, match="made by another command line, model or data"):
-        run("ifeval", command, "files 2", folder, data)
+    for call in (lambda: check_folder(command, "files 2", folder, data), lambda: run("ifeval", command, "f", folder)):
+        with pytest.raises(ValueError, match="made by another command line, model or data"):
+            call()
+
+
+def test_results_of_a_command_that_failed_are_not_taken_for_finished(lm_eval: Path, tmp_path: Path) -> None:
+    whole = lm_eval.read_text()
+    lm_eval.write_text(whole + "exit 1\n")
+    command = command_line("ifeval", "m", tmp_path / "out", options(lm_eval))
+    for _ in range(2):
+        with pytest.raises(ValueError, match="exit code 1 and a result"):
+            run("ifeval", command, "files 1", tmp_path / "out")
+    lm_eval.write_text(whole)
+    assert run("ifeval", command, "files 1", tmp_path / "out").is_file()
 
 
 def test_a_failed_command_names_its_log(lm_eval: Path, tmp_path: Path) -> None:
@@ -102,10 +121,32 @@ def test_scores_are_read(lm_eval: Path, tmp_path: Path) -> None:
     assert (found["primary"], found["questions"], found["num_rows"]) == ("strict prompt", 8, 541)
     assert found["accuracy"]["strict prompt"] == {"value": 0.25, "standard_error": 0.125}
     assert found["accuracy"]["inst_level_loose_acc"] == {"value": 0.5, "standard_error": None}
+    # what the file does not say is not known
+    assert (found["sampling"]["n"], found["sampling"]["temperature"], found["num_fewshot"]) == (1, None, None)
+    assert found["prompt"] == {"system": None, "example": None}
     broken = tmp_path / "results_x.json"
     broken.write_text('{"results": {}}')
     with pytest.raises(ValueError, match=r"has no 'ifeval' where lm_eval 0.4.13 writes it"):
         read_scores("ifeval", broken)
+
+
+def test_how_lm_eval_asked_is_kept(tmp_path: Path) -> None:
+    greedy = {"until": ["Question:"], "max_gen_toks": 2048, "do_sample": False, "temperature": 0.0}
+    config = {"dataset_path": "TIGER-Lab/MMLU-Pro", "num_fewshot": 5, "generation_kwargs": greedy}
+    written = {
+        "results": {"mmlu_pro": {"exact_match,custom-extract": 0.5}},
+        "configs": {"mmlu_pro_biology": config, "mmlu_pro_law": config},
+        "n-samples": {"mmlu_pro_biology": {"original": 9, "effective": 9}},
+    }
+    (tmp_path / "results_T.json").write_text(json.dumps(written))
+    logged = [{"arguments": {"gen_args_0": {"arg_0": f"<user>{i}", "arg_1": greedy}}} for i in range(2)]
+    (tmp_path / "samples_mmlu_pro_biology_T.jsonl").write_text("".join(json.dumps(row) + "\n" for row in logged))
+    found = read_scores("mmlu_pro", tmp_path / "results_T.json")
+    assert found["sampling"] == {
+        "n": 1, "temperature": 0.0, "top_p": None, "max_tokens": 2048, "generation_kwargs": greedy
+    }  # fmt: skip
+    assert (found["num_fewshot"], found["data"]["dataset"]) == (5, "TIGER-Lab/MMLU-Pro")
+    assert found["prompt"]["example"] == "<user>0"
 
 
 @pytest.mark.parametrize(

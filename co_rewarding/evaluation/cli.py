@@ -104,7 +104,9 @@ def evaluate(options: argparse.Namespace) -> None:
         for task in options.tasks
         if task not in harness.TASKS
     ]
-    calls = _harness_calls(options, folder.absolute())  # what is wrong with them is told before hours of generation
+    calls = _harness_calls(
+        options, fingerprint, folder.absolute()
+    )  # what is wrong with them is told before hours of generation
     if sets:
         _evaluate_maths(options, sets, fingerprint, folder, result)
         _add(folder, result, restart=options.restart)
@@ -112,7 +114,9 @@ def evaluate(options: argparse.Namespace) -> None:
         if options.restart and where.is_dir():
             shutil.rmtree(where)
         found = harness.run(task, command, fingerprint, where, options.data.get(task))
-        result["tasks"][task] = {**harness.read_scores(task, found), "command": command[1:]}
+        entry = harness.read_scores(task, found)
+        entry["data"]["folder"] = str(options.data[task]) if task in options.data else None
+        result["tasks"][task] = {**entry, "command": command[1:]}
         _add(folder, result, restart=options.restart)
     print(markdown(make_table([(folder / FILE_NAME, read_result(folder / FILE_NAME))])))
     print(f"results: {folder}")
@@ -188,7 +192,7 @@ def _grader(mode: str, timeout_s: float) -> dict[str, Any]:
     }
 
 
-def _harness_calls(options: argparse.Namespace, folder: Path) -> dict[str, tuple[list[str], Path]]:
+def _harness_calls(options: argparse.Namespace, fingerprint: str, folder: Path) -> dict[str, tuple[list[str], Path]]:
     """Command line and folder by task."""
     tasks = [task for task in options.tasks if task in harness.TASKS]
     if not tasks:
@@ -205,7 +209,11 @@ def _harness_calls(options: argparse.Namespace, folder: Path) -> dict[str, tuple
         confirm_run_unsafe_code=options.confirm_run_unsafe_code,
     )
     where = {task: folder / "lm_eval" / task for task in tasks}
-    return {task: (harness.command_line(task, options.model, where[task], how), where[task]) for task in tasks}
+    calls = {task: (harness.command_line(task, options.model, where[task], how), where[task]) for task in tasks}
+    for task, (command, place) in calls.items():
+        if not options.restart:
+            harness.check_folder(command, fingerprint, place, options.data.get(task))
+    return calls
 
 
 def _result(options: argparse.Namespace, name: str) -> Result:

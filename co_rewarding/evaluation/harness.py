@@ -17,8 +17,8 @@ right answer which is a string counts as wrong. The logged responses are therefo
 
 and lm_eval's own number is kept beside it.
 
-Degenerate cases: a finished task whose command line is the same is not run again; responses of an interrupted greedy
-task are taken from lm_eval's cache; a failed command is an error that names its log.
+Degenerate cases: a finished task (lm_eval ended with exit code 0) whose command line is the same is not run again;
+responses of an interrupted greedy task are taken from lm_eval's cache; a failed command is an error that names its log.
 
 Deliberately absent: LiveCodeBench (docs/EVALUATION.md).
 """
@@ -103,14 +103,15 @@ def command_line(task: str, model: str, folder: Path, options: HarnessOptions) -
         ValueError: one line: a model name that its syntax cannot hold, or model code that nobody allowed to run.
     """
     spec = TASKS[task]
-    if "," in model or "=" in model:
-        raise ValueError(f"--model {model}: lm_eval cannot be told a name with ',' or '='; rename or link the folder")
+    name = str(Path(model).absolute()) if Path(model).exists() else model
+    if "," in name or "=" in name:
+        raise ValueError(f"--model {name}: lm_eval cannot be told a name with ',' or '='; rename or link the folder")
     if spec.runs_code and not options.confirm_run_unsafe_code:
         raise ValueError(
             f"--tasks {task}: lm_eval runs Python that the model writes; do it in a container and say so with "
             "--confirm_run_unsafe_code, or leave the task out"
         )
-    model_args = {"pretrained": str(Path(model).absolute()) if Path(model).exists() else model, "dtype": options.dtype}
+    model_args = {"pretrained": name, "dtype": options.dtype}
     if options.on_cpu:
         backend, device = "hf", ["--device", "cpu", "--batch_size", "8"]
         model_args["dtype"] = "float32" if options.dtype == "auto" else options.dtype
@@ -130,6 +131,24 @@ def command_line(task: str, model: str, folder: Path, options: HarnessOptions) -
     ]
 
 
+def check_folder(command: Sequence[str], fingerprint: str, folder: Path, local_data: Path | None = None) -> None:
+    """Raises ValueError, one line, where `folder` was made by another command line, model or data."""
+    note = folder / "command.json"
+    if note.is_file() and json.loads(note.read_text(encoding="utf-8")) != _asked(command, fingerprint, local_data):
+        raise ValueError(
+            f"{folder} was made by another command line, model or data: choose another --output_dir, or throw it "
+            "away with --restart"
+        )
+
+
+def _asked(command: Sequence[str], fingerprint: str, local_data: Path | None) -> dict[str, Any]:
+    return {
+        "command": list(command)[1:],
+        "model": fingerprint,
+        "data": str(local_data.absolute()) if local_data else None,
+    }
+
+
 def run(task: str, command: Sequence[str], fingerprint: str, folder: Path, local_data: Path | None = None) -> Path:
     """Run lm_eval unless this very command has finished before; its results file.
 
@@ -140,22 +159,13 @@ def run(task: str, command: Sequence[str], fingerprint: str, folder: Path, local
     Raises:
         ValueError: one line: the folder was made for something else, or lm_eval failed.
     """
-    asked = {
-        "command": list(command)[1:],
-        "model": fingerprint,
-        "data": str(local_data.absolute()) if local_data else None,
-    }
-    note = folder / "command.json"
-    if note.is_file():
-        if json.loads(note.read_text(encoding="utf-8")) != asked:
-            raise ValueError(
-                f"{folder} was made by another command line, model or data: choose another --output_dir, or throw it "
-                "away with --restart"
-            )
-        if done := sorted((folder / "output").rglob("results_*.json")):
-            return done[-1]
+    check_folder(command, fingerprint, folder, local_data)
+    finished = folder / "finished"  # it writes its results before it ends, and may fail after that
+    if finished.is_file() and (done := _results(folder)):
+        return done[-1]
     folder.mkdir(parents=True, exist_ok=True)
-    note.write_text(json.dumps(asked, indent=1), encoding="utf-8")
+    asked = _asked(command, fingerprint, local_data)
+    (folder / "command.json").write_text(json.dumps(asked, indent=1), encoding="utf-8")
     work = folder / "work"
     work.mkdir(exist_ok=True)
     if local_data is not None:
@@ -171,14 +181,19 @@ def run(task: str, command: Sequence[str], fingerprint: str, folder: Path, local
             command, cwd=work, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, check=False,
             env=os.environ | {"TOKENIZERS_PARALLELISM": "false"},
         ).returncode  # fmt: skip
-    done = sorted((folder / "output").rglob("results_*.json"))
+    done = _results(folder)
     if code != 0 or not done:
         lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
         raise ValueError(
             f"{task}: lm_eval ended with exit code {code} and {'no' if not done else 'a'} result; see {log}, which "
             f"ends: {lines[-1].strip()[:200] if lines else 'empty'}"
         )
+    finished.touch()
     return done[-1]
+
+
+def _results(folder: Path) -> list[Path]:
+    return sorted((folder / "output").rglob("results_*.json"))
 
 
 def read_scores(task: str, results_file: Path) -> dict[str, Any]:
@@ -214,8 +229,36 @@ def read_scores(task: str, results_file: Path) -> dict[str, Any]:
         "samples": samples,
         "primary": spec.primary,
         "accuracy": {name: asdict(estimate) for name, estimate in accuracy.items()},
+        **_made_how(found, spec.lm_eval_task, results_file, samples),
         "lm_eval": found.get("lm_eval_version"),
         "task_versions": found.get("versions"),
+    }
+
+
+def _made_how(found: Mapping[str, Any], lm_eval_task: str, results_file: Path, samples: int) -> dict[str, Any]:
+    """How lm_eval asked, as far as its files say: None for what they do not. The first of a task's parts (the subjects
+    of MMLU-Pro) stands for all."""
+    configs = found.get("configs") or {}
+    part = lm_eval_task if lm_eval_task in configs else next(iter(configs), lm_eval_task)
+    config = configs.get(part) or {}
+    how = config.get("generation_kwargs") or {}
+    shots = config.get("num_fewshot")
+    example = None
+    if (path := _samples_file(results_file, part)).is_file():
+        with path.open(encoding="utf-8") as lines:
+            arguments = json.loads(next(lines, "{}")).get("arguments") or {}
+        example = (arguments.get("gen_args_0") or {}).get("arg_0")
+    return {
+        "sampling": {
+            "n": samples,
+            "temperature": how.get("temperature", 0.0 if how.get("do_sample") is False else None),
+            "top_p": how.get("top_p"),
+            "max_tokens": how.get("max_gen_toks"),
+            "generation_kwargs": how,
+        },
+        "num_fewshot": (found.get("n-shot") or {}).get(part) if shots is None else shots,
+        "data": {"dataset": config.get("dataset_path"), "dataset_name": config.get("dataset_name")},
+        "prompt": {"system": found.get("system_instruction"), "example": example},
     }
 
 
@@ -269,8 +312,12 @@ def _estimate(metrics: Mapping[str, Any], name: str) -> Estimate:
 
 
 def _logged(results_file: Path, lm_eval_task: str) -> list[dict[str, Any]]:
-    stamp = results_file.stem.removeprefix("results_")
-    path = results_file.with_name(f"samples_{lm_eval_task}_{stamp}.jsonl")
+    path = _samples_file(results_file, lm_eval_task)
     if not path.is_file():
         raise ValueError(f"{path}: no such file; lm_eval should have logged its samples there")
     return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line.strip()]
+
+
+def _samples_file(results_file: Path, lm_eval_task: str) -> Path:
+    stamp = results_file.stem.removeprefix("results_")
+    return results_file.with_name(f"samples_{lm_eval_task}_{stamp}.jsonl")
