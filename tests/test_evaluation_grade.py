@@ -7,10 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from omegaconf import OmegaConf
 
+from co_rewarding.baselines.reward_manager import BaselineRewardManager
 from co_rewarding.equivalence import Equivalence
 from co_rewarding.evaluation.grade import agreement, grade, group, read_saved, scores
 from co_rewarding.evaluation.records import Generation
+from co_rewarding.toy.tiny_model import build_tokenizer
 
 # question -> ground truth, four responses, their verdicts by hand
 KNOWN = {
@@ -77,6 +80,28 @@ def test_a_set_without_ground_truths_has_no_accuracy(equivalence: Equivalence) -
     graded = [grade(Generation(0, 0, "q", None, r"\boxed{1}", 5, "stop"), equivalence.same)]
     found = scores(group(graded), equivalence.same)
     assert (found["primary"], found["accuracy"], found["boxed_rate"]["value"]) == (None, {}, 1.0)
+
+
+def test_a_prompt_that_was_never_asked_has_no_length(equivalence: Equivalence) -> None:
+    never = Generation(1, 0, "q", "1", "", 0, "prompt_too_long")
+    graded = [grade(row, equivalence.same) for row in (Generation(0, 0, "q", "1", r"\boxed{1}", 5, "stop"), never)]
+    found = scores(group(graded), equivalence.same)
+    assert (found["tokens"]["value"], found["tokens_median"], found["prompt_too_long"]) == (5, 5, 1)
+    assert found["accuracy"]["pass@1"]["value"] == 0.5  # it is wrong all the same
+    assert scores(group(graded[1:]), equivalence.same)["tokens"] is None
+
+
+def test_validation_grades_the_known_set_alike(known: list[Generation]) -> None:
+    tokenizer = build_tokenizer()
+    manager = BaselineRewardManager(OmegaConf.create({"co_rewarding": {"method": "majority_voting"}}), tokenizer)
+    verdicts: dict[int, str] = {}
+    with manager.equivalence:
+        for generation in known:
+            if generation.ground_truth is not None:  # validation does not ask its grader about the others
+                response_T = [*tokenizer.encode(generation.response, add_special_tokens=False), tokenizer.eos_token_id]
+                _, correct = manager._grade(response_T, generation.ground_truth)
+                verdicts[generation.index] = verdicts.get(generation.index, "") + ("y" if correct else "n")
+    assert verdicts == {index: by_hand for index, (truth, _, by_hand) in KNOWN.items() if truth is not None}
 
 
 # --- saved responses

@@ -73,7 +73,8 @@ def scores(graded_P_G: Sequence[Sequence[Graded]], same: Same) -> dict[str, Any]
             a ground truth;
         primary: the accuracy that goes into the table, pass@1 for one response and avg@n for several;
         boxed_rate and tokens: {value, standard_error}, tokens None where they are not known;
-        tokens_median, cut_off (share of responses that hit the limit), prompt_too_long (responses).
+        tokens_median, cut_off (share of responses that hit the limit), prompt_too_long (responses; they were never
+            asked for and are in no length).
 
     Raises:
         ValueError: no response at all.
@@ -91,8 +92,10 @@ def scores(graded_P_G: Sequence[Sequence[Graded]], same: Same) -> dict[str, Any]
             accuracy[f"avg@{samples}"] = avg_at_n(correct_P_G)
         accuracy |= {f"pass@{k}": pass_at_k(correct_P_G, k) for k in ks_up_to(samples)}
         accuracy |= {f"maj@{k}": maj_at_k(answers_P_G, correct_P_G, k, same) for k in ks_up_to(samples) if k > 1}
-    tokens = [row.generation.tokens for row in rows]
-    tokens_known = None not in tokens
+    asked_P_G = [[row for row in graded_G if row.generation.finish != "prompt_too_long"] for graded_G in graded_P_G]
+    asked_P_G = [asked_G for asked_G in asked_P_G if asked_G]
+    tokens = [row.generation.tokens for asked_G in asked_P_G for row in asked_G]
+    tokens_known = bool(tokens) and None not in tokens
     return {
         "questions": len(graded_P_G),
         "without_ground_truth": len(graded_P_G) - len(labelled_P_G),
@@ -101,7 +104,7 @@ def scores(graded_P_G: Sequence[Sequence[Graded]], same: Same) -> dict[str, Any]
         "primary": (f"avg@{samples}" if samples > 1 else "pass@1") if labelled_P_G else None,
         "accuracy": {name: asdict(estimate) for name, estimate in accuracy.items()},
         "boxed_rate": asdict(_mean(graded_P_G, lambda row: row.answer is not None)),
-        "tokens": asdict(_mean(graded_P_G, lambda row: row.generation.tokens)) if tokens_known else None,
+        "tokens": asdict(_mean(asked_P_G, lambda row: row.generation.tokens)) if tokens_known else None,
         "tokens_median": statistics.median(tokens) if tokens_known else None,
         "cut_off": sum(row.generation.finish == "length" for row in rows) / len(rows) if tokens_known else None,
         "prompt_too_long": sum(row.generation.finish == "prompt_too_long" for row in rows),

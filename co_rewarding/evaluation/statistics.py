@@ -11,8 +11,8 @@ r"""Scores of n responses to each of P questions, and how far off they may be by
 Legend: P question, G response to a question.
 
 The error is one of drawing the questions and the responses: questions are the independent unit, n responses to one
-are not, so they enter through their mean. It is the error of one model's score; two models that answered the same
-questions differ by less than the two errors suggest.
+are not, so they enter through their mean. It is the error of one model's score. The difference of two models that
+answered the same questions has a smaller error than sqrt(error₁² + error₂²) where both find the same questions hard.
 
 Degenerate cases: of one question nothing is known about the spread, its standard error is None; where all questions
 come out alike (0 % or 100 %) it is 0, which is no certainty; pass@k and maj@k need
