@@ -42,7 +42,7 @@ class Finding:
 class Limits:
     """Thresholds of the validators that have one. Lengths are those of the prose: figures' code is left out."""
 
-    min_length_ratio: float = 0.2  # rewrite / question in characters, of questions of 100 and more
+    min_length_ratio: float = 0.2  # rewrite / question in characters
     max_length_ratio: float = 6.0  # ... of rewrites of 400 and more
     max_vanished_share: float = 0.5  # of a question's different numbers, 0-1; only above it an objection
     markers: Markers = field(default_factory=Markers)
@@ -124,11 +124,18 @@ def _commentary(x: _Text, y: _Text, limits: Limits) -> str | None:
     return f"speaks about itself: {_around(y.text, found)}" if found and not _COMMENTARY.search(x.text) else None
 
 
+_VALUE = r"(?:\$|\\[(\[])?\s{0,3}-?\s?(?:\d|\\(?:d?frac|sqrt|pi|infty|text)\b)"
+# Ways to tell it: a box that is not left empty; "Answer: …", which opens a sentence (what follows "choose the
+# correct answer:" are choices) and has no blank to fill in; "the answer is 5" (not "if the answer is $2^n$, find $n$"),
+# or a last sentence "Thus the sum is 5."
 _ANSWER = re.compile(
-    r"""\\boxed\s{0,4}\{(?!\s{0,4}(?:\\(?:q?quad|ldots|cdots|phantom|text|hspace|square|,|;|\s)|[?_.\s]|\}))
-    |(?:^|\n)[\W_]{0,6}(?:solution|answer|final\sanswer)[*_\s]{0,4}:[*_\s]{0,4}(?![\s_.?]*(?:$|\n))\S
-    |\b(?:the|its|your)\s(?:final\s|correct\s)?answer\s(?:is|equals|turns\sout\sto\sbe)\s{0,3}:?\s{0,3}(?:\$\s{0,3})?
-      (?:-?\d|\\(?:d?frac|sqrt|pi|infty|text)\b)""",
+    rf"""\\boxed\s{{0,4}}\{{(?!\s{{0,4}}(?:\\(?:q?quad|ldots|cdots|phantom|text|hspace|square|,|;|\s)|[?_.\s]|\}}))
+    |(?<![^\W_])(?<![a-z0-9%$}}][ \t])(?:(?:the|its|your)\s)?(?:(?:final|correct)\s)?(?:answer|solution|result)
+      [*_\s]{{0,4}}:[*\s]{{0,6}}(?![_.?]|\$?\s?\\(?:_|underline|boxed|square|hspace))[^\s*]
+    |(?<!if\s)(?<!then\s)\b(?:the|its|your)\s(?:final\s|correct\s)?answer\s(?:is|equals|turns\sout\sto\sbe)
+      \s{{0,3}}:?\s{{0,3}}{_VALUE}
+    |(?<=[.?!])\s{{1,4}}(?:thus|therefore|hence|so),?\s
+      (?:(?:the|its|our)\s(?:\S{{1,20}}\s){{0,6}}(?:is|are|equals|=)\s|\$?\w{{1,3}}\s?=\s?){_VALUE}[^.?!\n]{{0,30}}[.!]?\s*\Z""",
     re.IGNORECASE | re.VERBOSE,
 )
 
@@ -230,51 +237,42 @@ def _figure_vanished(x: _Text, y: _Text, limits: Limits) -> str | None:
 
 # --- other_language
 
-_SCRIPTS = {
-    "Chinese or Japanese": re.compile(r"[\u3040-\u30ff\u3400-\u9fff]"),
-    "Korean": re.compile(r"[\uac00-\ud7af]"),
-    "Cyrillic": re.compile(r"[\u0400-\u04ff]"),
-    "Arabic": re.compile(r"[\u0600-\u06ff]"),
-    "Devanagari": re.compile(r"[\u0900-\u097f]"),
-    "Thai": re.compile(r"[\u0e00-\u0e7f]"),
-    "Hebrew": re.compile(r"[\u0590-\u05ff]"),
-}
-_COMMON_WORDS = {
-    "English": "the of is and an what that find for how many in are by with if to be let given as",
-    "German": "der die das und ist ein eine wie viele wenn dass mit für von den dem wird sind nicht zu",
-    "French": "le la les et est une des du que pour dans quelle quel combien soit avec sur qui au",
-    "Spanish": "el la los las es una del que para con cuál cuántos si por se cuál en sea de",
-    "Italian": "il lo gli una che per con qual quanti se di della dei sia nel delle del un",
-    "Portuguese": "o os as e é uma do da que para com qual quantos se dos das seja em não um",
-}
-_COMMON = {language: frozenset(words.split()) for language, words in _COMMON_WORDS.items()}
+# Greek letters only as words of four and more: fewer are mathematics. Then all scripts from Cyrillic to Mongolian, and
+# those of East Asia.
+_OTHER_SCRIPT = re.compile(r"[\u0370-\u03ff]{4,}|[\u0400-\u1cff\u3040-\u31ff\u3400-\ud7ff]")
 _FOREIGN_LETTERS = 4  # fewer are names and symbols
+# Frequent in English questions and rare in other languages: without in, is, for, a and the like.
+_ENGLISH_WORDS = (
+    "the of and that what which find how many much are by with if to be let given its it than or not this these each "
+    "from when where who whose have does then they there their his she your between both all every one two years "
+    "number value whether answer calculate compute evaluate simplify solve express expand convert factor"
+)
+_ENGLISH = frozenset(_ENGLISH_WORDS.split())
+_MIN_ENGLISH = 0.07  # of the words; 0.1 is the least in a published rewrite of so many words, other languages have 0.06
+_MIN_WORDS = 8
 
 
 def _other_language(x: _Text, y: _Text, limits: Limits) -> str | None:
-    for script, pattern in _SCRIPTS.items():
-        if len(pattern.findall(y.prose)) >= _FOREIGN_LETTERS and not pattern.search(x.prose):
-            return f"{script} letters, of which the question has none"
-    language_x, language_y = _language(x.words), _language(y.words)
-    if language_x and language_y and language_x != language_y:
-        return f"{language_y}, the question is {language_x}"
+    letters = list(_OTHER_SCRIPT.finditer(y.prose))
+    if sum(len(found.group()) for found in letters) >= _FOREIGN_LETTERS and not _OTHER_SCRIPT.search(x.prose):
+        return f"a script that the question has not: {_around(y.prose, letters[0])}"
+    if len(y.words) >= _MIN_WORDS and _english(y) < _MIN_ENGLISH <= _english(x):
+        return f"not English, as the question is: {_short(y.prose)}"
+    if len(x.words) >= _MIN_WORDS and _english(x) < _MIN_ENGLISH <= _english(y):
+        return "English, as the question is not"
     return None
 
 
-def _language(words: list[str]) -> str | None:
-    """The language whose common words are a fifth of `words`, twice as many as any other's; None if unclear."""
-    if len(words) < 8:
-        return None
-    hits = sorted(((sum(w in common for w in words), language) for language, common in _COMMON.items()), reverse=True)
-    most, language = hits[0]
-    return language if most >= len(words) / 5 and most >= 2 * hits[1][0] else None
+def _english(text: _Text) -> float:
+    """Share of the words that are common English ones."""
+    return sum(word in _ENGLISH for word in text.words) / max(len(text.words), 1)
 
 
-# --- too_short, too_long, no_question, choices_vanished
+# --- too_short, too_long, choices_vanished
 
 
 def _too_short(x: _Text, y: _Text, limits: Limits) -> str | None:
-    if len(x.prose) < 100 or len(y.text) >= limits.min_length_ratio * len(x.prose):
+    if len(y.text) >= limits.min_length_ratio * len(x.prose):
         return None
     return f"{len(y.text)} characters for a question of {len(x.prose)}"
 
