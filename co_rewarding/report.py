@@ -174,6 +174,12 @@ def read_last_rollouts(run_dir: Path, last_step: int) -> list[dict[str, Any]]:
     return [] if path is None else parse_jsonl(path.read_bytes(), str(path))[0]
 
 
+def rewards_without_label(rows: Iterable[Mapping[str, Any]]) -> bool:
+    """Whether a dump is of a method that compares with no label (self_certainty, random ...): a rollout without one
+    earned something. Where a method has labels, a group without one earns 0."""
+    return any(row.get("label") is None and _is_number(row.get("reward")) and row["reward"] != 0 for row in rows)
+
+
 def _count_validation(folder: Path, steps: Sequence[int]) -> int | None:
     # every validation of a run asks the same questions, so one dump is enough (they can be large)
     path = newest_dump(folder, steps)
@@ -302,12 +308,13 @@ def example(rows: Sequence[Mapping[str, Any]], width: int = 100) -> str:
         + (f", ground truth {printable(truth, 40)}" if truth not in (None, "") else "")
     ]
     num_answers = 4 if len(groups) <= 2 else 2
+    no_label = "rewarded without a label" if rewards_without_label(rows) else "no label: all earn 0"
     shown_view = None
     for (view, voter), group in sorted(groups.items()):
         if view != shown_view:
             lines += _wrapped(f"{printable(view, 20)}: ", printable(group[0].get("prompt"), 280, keep_end=True), width)
             shown_view = view
-        lines += _tally(printable(voter, 20), group, num_answers)
+        lines += _tally(printable(voter, 20), group, num_answers, no_label)
     return "\n".join(lines)
 
 
@@ -319,13 +326,13 @@ def printable(text: Any, limit: int, keep_end: bool = False) -> str:
     return "…" + clean[len(clean) - limit + 1 :] if keep_end else clean[: limit - 1] + "…"
 
 
-def _tally(voter: str, group: Sequence[Mapping[str, Any]], num_answers: int) -> list[str]:
+def _tally(voter: str, group: Sequence[Mapping[str, Any]], num_answers: int, no_label: str) -> list[str]:
     counts = Counter((row.get("answer"), row.get("reward")) for row in group)
     trained_on = any(row.get("reward") is not None for row in group)
     label = group[0].get("label")
     heading = f"  {len(group)} rollouts of the {voter}"
     if trained_on:
-        heading += f", rewarded by the label {printable(label, 40)}" if label is not None else ", no label: all earn 0"
+        heading += f", {no_label}" if label is None else f", rewarded by the label {printable(label, 40)}"
     else:
         heading += ", which only vote"
     lines = [heading]

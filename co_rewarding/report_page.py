@@ -10,7 +10,8 @@ The sample is random: `num_questions` of each of `num_steps` steps, spread evenl
 rollouts of a question are on the page, equal responses once with their number.
 
 Whether a label is right is told as far as spelling and exact numbers go; "unclear" needs algebra, which metrics have
-done (label/accuracy) and a page does not do again. A dump without ground truth has neither.
+done (label/accuracy) and a page does not do again. A dump without ground truth has neither. Of a method that rewards
+without labels (self_certainty, random ...) nothing is said of labels.
 
 Deliberately absent: reading metrics (co_rewarding.report), drawing (co_rewarding.figures).
 """
@@ -20,7 +21,7 @@ from __future__ import annotations
 import base64
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 from pathlib import Path
 from random import Random
@@ -29,7 +30,7 @@ from typing import Any
 from co_rewarding.data.inspection_page import visible
 from co_rewarding.figures import PANELS, WINDOW, Panel, distinct_names, svg
 from co_rewarding.normal_form import normal_form, relate
-from co_rewarding.report import ABSENT, Run, parse_jsonl, summary
+from co_rewarding.report import ABSENT, Run, parse_jsonl, rewards_without_label, summary
 
 RESPONSE_CHARS, PROMPT_CHARS, ANSWER_CHARS, TITLE_CHARS = 4000, 4000, 120, 140
 Row = Mapping[str, Any]
@@ -77,6 +78,7 @@ class Question:
     name: str
     ground_truth: str | None
     groups: Mapping[tuple[str, str], Sequence[Row]]
+    has_labels: bool = True  # its method rewards by labels
 
     @property
     def rewarded(self) -> dict[tuple[str, str], Sequence[Row]]:
@@ -97,7 +99,7 @@ class Question:
             found.add("unclear")
         elif verdicts:
             found.add("right")
-        if len(verdicts) < len(self.rewarded):
+        if self.has_labels and len(verdicts) < len(self.rewarded):
             found.add("none")
         if any(len({row.get("reward") for row in rows}) > 1 for rows in self.rewarded.values()):
             found.add("mixed")
@@ -112,8 +114,10 @@ def sample_rollouts(run_dir: Path, last_step: int, num_steps: int, num_questions
     """
     paths = {int(path.stem): path for path in (run_dir / "rollouts").glob("*.jsonl") if path.stem.isdecimal()}
     sample = []
+    has_labels = True
     for step in _spread(sorted(step for step in paths if step <= last_step), num_steps):
         rows, _ = parse_jsonl(paths[step].read_bytes(), str(paths[step]))
+        has_labels = has_labels and not rewards_without_label(rows)  # of a run: in one step all may have earned 0
         questions: dict[str, dict[tuple[str, str], list[Row]]] = {}
         for row in rows:
             groups = questions.setdefault(str(row.get("question")), {})
@@ -124,7 +128,7 @@ def sample_rollouts(run_dir: Path, last_step: int, num_steps: int, num_questions
             groups = dict(sorted(questions[name].items()))
             truth = next(iter(groups.values()))[0].get("ground_truth")
             sample.append(Question(step, name, None if truth in (None, "") else str(truth), groups))
-    return sample
+    return [replace(question, has_labels=has_labels) for question in sample]
 
 
 def page(
@@ -218,7 +222,8 @@ def _question(question: Question) -> str:
     for (view, _), rows in question.rewarded.items():
         label = rows[0].get("label")
         if label is None:
-            tags.append(f'<span class="tag">{_html(view, 20)}: no label</span>')
+            if question.has_labels:
+                tags.append(f'<span class="tag">{_html(view, 20)}: no label</span>')
             continue
         verdict = _same(str(label), question.ground_truth)
         colour = {True: " good", False: " bad", None: ""}[verdict]
@@ -234,18 +239,18 @@ def _question(question: Question) -> str:
         if view not in views:
             text = _html(str(rows[0].get("prompt")), PROMPT_CHARS)
             views[view] = [f'<p class="dim">{_html(view, 20)} wording</p><div class="text" dir="auto">{text}</div>']
-        views[view].append(_group(voter, rows))
+        views[view].append(_group(voter, rows, question.has_labels))
     columns = "".join(f"<div>{''.join(parts)}</div>" for parts in views.values())
     classes = " ".join(["q", *sorted(question.filters())])
     return f'<details class="{classes}">{summary_line}<div class="views">{columns}</div></details>'
 
 
-def _group(voter: str, rows: Sequence[Row]) -> str:
+def _group(voter: str, rows: Sequence[Row], has_labels: bool) -> str:
     label = rows[0].get("label")
     if all(row.get("reward") is None for row in rows):
         heading = "which only vote"
     elif label is None:
-        heading = "no label: all earn 0"
+        heading = "no label: all earn 0" if has_labels else "rewarded without a label"
     else:
         heading = f"rewarded by the label <b>{_html(str(label), ANSWER_CHARS)}</b>"
     answers = Counter((row.get("answer"), row.get("reward")) for row in rows)
@@ -273,7 +278,9 @@ def _answer(answer: Any) -> str:
 def _reward(reward: Any) -> str:
     if not isinstance(reward, int | float):
         return ""
-    return f'<span class="{"good" if reward > 0 else "bad"}">reward {reward:g}</span>'
+    if reward not in (0, 1):  # a certainty or an entropy: how good it is only others tell
+        return f"reward {reward:g}"
+    return f'<span class="{"good" if reward else "bad"}">reward {reward:g}</span>'
 
 
 def _last_line(prompt: Any) -> str:

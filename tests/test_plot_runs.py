@@ -154,6 +154,18 @@ class TestPage:
         ):  # fmt: skip
             assert part in text, part
 
+    def test_of_a_method_without_labels_says_nothing_of_labels(self, tmp_path: Path) -> None:
+        # as entropy dumps: no label anywhere, rewards of at most 0; a question of which all earned 0 is no exception
+        rows = [rollout("7", "4", -0.5, label=None), rollout("7", "5", -1.25, label=None)]
+        rows += [rollout("8", None, 0.0, label=None)] * 2
+        text = self.of(tmp_path / "entropy", rows)
+        assert text.count("rewarded without a label") == 2
+        assert "no label" not in text and "a group without a label" not in text
+        assert "reward -1.25" in text and 'class="bad">reward -' not in text
+        # the groups of a method with labels that have none earn 0
+        text = self.of(tmp_path / "votes", [rollout("7", "4", 1.0), *rows[2:]])
+        assert "original: no label" in text and "no label: all earn 0" in text and "a group without a label (1)" in text
+
     def test_needs_nothing_from_outside(self, tmp_path: Path) -> None:
         text = self.of(tmp_path / "r", [rollout("7", "4", 1.0)])
         assert "default-src 'none'" in text

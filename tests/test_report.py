@@ -208,6 +208,11 @@ def test_example_of_a_teacher_and_of_a_group_without_label() -> None:
     assert "no label: all earn 0" in text
 
 
+def test_example_of_a_method_without_labels() -> None:
+    rows = [rollout("1", "original", "5", reward, label=None) for reward in (-0.5, -1.5)]
+    assert "2 rollouts of the student, rewarded without a label\n      1 × 5  reward -0.5\n" in example(rows)
+
+
 def test_example_is_bounded_and_safe_to_print() -> None:
     evil = "\x1b[2J\u202e" + "9" * 100_000
     views = [(view, voter) for view in ("original", "rephrased") for voter in ("student", "teacher")]
