@@ -12,6 +12,7 @@ from co_rewarding.rephrase.rewriting import Policy, Rewriting, request_seed, set
 
 QUESTION = "Add 12 and 35."
 GOOD, BAD = {"rewrite": "What do 12 and 35 sum to?"}, {"rewrite": "<rewritten question>"}
+BROKEN = {"rewrite": "What do 12 and 35 sum to? \ud83d"}
 NONE, REFUSED = {"failure": "missing_markers", "text": "no"}, {"failure": "refused", "text": "too long"}
 
 
@@ -27,6 +28,8 @@ NONE, REFUSED = {"failure": "missing_markers", "text": "no"}, {"failure": "refus
         ("drop", [NONE, GOOD], True, None),
         ("keep", [BAD], True, "placeholder"),
         ("keep", [NONE, NONE, NONE], False, "missing_markers"),  # no rewrite, nothing to keep
+        ("retry", [BROKEN, GOOD], True, None),
+        ("keep", [BROKEN, BROKEN, BROKEN], False, "broken_text"),  # parquet could not hold it
     ],
 )
 def test_outcomes(on_invalid, attempts, kept, reason) -> None:
@@ -110,6 +113,19 @@ def test_interrupted_run_goes_on(tmp_path, stop_after: int) -> None:
     with RewriteJournal(tmp_path / "j", {}) as journal:
         assert rewriting(journal).pending() == []
         assert rewriting(journal, on_invalid="keep").in_order()[3].rewrite == "<rewritten question>"
+
+
+def test_an_attempt_that_was_taken_out_leaves_its_number_free(tmp_path) -> None:
+    with RewriteJournal(tmp_path / "j", {}) as journal:
+        rewriting(journal).run(Scripted(answer))
+    header, *records = (tmp_path / "j").read_text().splitlines()
+    kept = [line for line in records if '"row": 2, "attempt": 0' not in line and '"row": 2, "attempt": 2' not in line]
+    (tmp_path / "j").write_text("\n".join([header, *kept]) + "\n")
+    with RewriteJournal(tmp_path / "j", {}) as journal:
+        outcome = rewriting(journal).run(engine := Scripted(answer))[2]
+        assert engine.asked == [(2, 2)] and outcome.attempts == 2 and ("attempt", 2, 2) in journal.records
+    with RewriteJournal(tmp_path / "j", {}) as journal:
+        assert rewriting(journal).pending() == []
 
 
 def test_seeds() -> None:

@@ -22,7 +22,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from co_rewarding.journal import Journal, Record
+from co_rewarding.journal import Journal, JournalError, Record
 from co_rewarding.rephrase.engines import Completion, Engine, Request, Sampling
 from co_rewarding.rephrase.instruction import PARSE_FAILURES, Instruction
 from co_rewarding.rephrase.validators import Finding, Limits, validate
@@ -32,6 +32,7 @@ MAX_KEPT_CHARS = 2000  # of a response without a rewrite, for the report
 MAX_REWRITE_CHARS = 100_000  # of a rewrite; a longer one is too_long anyway
 
 FAILURES = PARSE_FAILURES | {
+    "broken_text": "the rewrite holds half a surrogate pair, which is no valid Unicode",
     "marker_in_question": "the question holds a marker, so that it cannot be told from a rewrite; it was not sent",
     "refused": "the engine refuses the request, most often as too long",
     "server_error": "the server failed on this request again and again, while it answered others",
@@ -72,7 +73,7 @@ def settle(row: int, question: str, attempts: Sequence[Record], policy: Policy) 
     tries: list[str] = []
     last: Record = {}
     rejected, findings = None, ()
-    for count, record in enumerate(attempts, start=1):
+    for count, record in enumerate(map(_legible, attempts), start=1):
         last = record
         rewrite = record.get("rewrite")
         if rewrite is not None:
@@ -97,6 +98,15 @@ def settle(row: int, question: str, attempts: Sequence[Record], policy: Policy) 
                 tries=tuple(tries),
             )
     return None
+
+
+def _legible(record: Record) -> Record:
+    """The attempt; a rewrite that no file can hold is none."""
+    try:
+        record.get("rewrite", "").encode()
+    except UnicodeEncodeError:
+        return {"failure": "broken_text", "text": record["rewrite"]}
+    return record
 
 
 def judge(row: int, question: str, rewrite: str, policy: Policy) -> Outcome:
@@ -129,7 +139,8 @@ class Rewriting:
     _attempts: dict[int, list[Record]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        found = [r for r in self.journal.records.values() if r["kind"] == "attempt"]
+        wanted = range(len(self.questions_P))  # the journal may be of more
+        found = [r for r in self.journal.records.values() if r["kind"] == "attempt" and r["row"] in wanted]
         for record in sorted(found, key=lambda r: (r["row"], r["attempt"])):
             self._attempts.setdefault(record["row"], []).append(record)
         for row, question in enumerate(self.questions_P):
@@ -155,7 +166,8 @@ class Rewriting:
             for completion in completions:
                 (row, attempt) = completion.key
                 record = self._record(row, attempt, completion)
-                self.journal.append(record)
+                if not self.journal.append(record):  # its outcome would rest on what is not on record
+                    raise JournalError(f"{self.journal.path} has attempt {attempt} at row {row} already; start again")
                 self._attempts.setdefault(row, []).append(record)
                 if (outcome := self._settle(row)) is not None:
                     shown(outcome)
@@ -174,7 +186,8 @@ class Rewriting:
         return outcome
 
     def _request(self, row: int) -> Request:
-        attempt = len(self._attempts.get(row, ()))
+        attempts = self._attempts.get(row)
+        attempt = attempts[-1]["attempt"] + 1 if attempts else 0  # one before it may have been taken out
         messages = self.instruction.messages(self.questions_P[row])
         return Request((row, attempt), messages, self.sampling, request_seed(self.seed, "rewrite", row, attempt))
 
