@@ -50,6 +50,7 @@ class Journal:
         JournalError: another process writes to it, it was made with other settings, or it is damaged.
     """
 
+    RESTART: ClassVar[str] = "--restart"  # the option that throws the file away
     CANNOT_OPEN: ClassVar[str]  # follows "PATH cannot be opened: REASON; "
     IN_USE: ClassVar[str]  # follows "PATH is in use by "
     OTHER_SETTINGS: ClassVar[str]  # follows "PATH was "; has a {} for the earlier and one for the present setting
@@ -154,7 +155,7 @@ class Journal:
                         raise JournalError(f"{self.path} was {change}")
             case _:
                 raise JournalError(
-                    f"{self.path}: its first line is no header of this version; start anew with --restart"
+                    f"{self.path}: its first line is no header of this version; start anew with {self.RESTART}"
                 )
 
     def _damaged(self, number: int) -> JournalError:

@@ -375,6 +375,20 @@ def test_existing_pairs_are_checked_without_a_model(tmp_path) -> None:
     assert main(arguments(tmp_path, "--rewrites_from", str(have))) == 2
 
 
+@pytest.mark.parametrize("policy", ["retry", "keep"])
+def test_half_a_surrogate_pair_is_sampled_again(tmp_path, server, policy) -> None:
+    broken = {"choices": [{"message": {"content": marked("How much are 11 and 18 and 101 together? \ud83d")}}]}
+    server.trouble = lambda question, asked: (200, (), broken) if "101." in question and asked == 1 else None
+    make_input(tmp_path / "in.parquet", sums(3))
+    for _ in range(2):
+        assert main(arguments(tmp_path, "--on_invalid", policy, url=server.url)) == 0
+        assert [row["attempts"] for row in check_alignment(tmp_path)] == [1, 2, 1]
+    assert len(server.requests) == 4
+    server.trouble = lambda question, asked: (200, (), broken)
+    assert main(arguments(tmp_path, "--restart", "--on_invalid", policy, url=server.url)) == 1
+    assert "| broken_text | 12 | 3 |" in (tmp_path / "out.report.md").read_text()
+
+
 def test_no_row_left(tmp_path, server, capsys) -> None:
     make_input(tmp_path / "in.parquet", ["A stubborn one: add 12 and 13."])
     assert main(arguments(tmp_path, "--max_retries", "0", url=server.url)) == 1
@@ -591,6 +605,7 @@ MODEL = ("--model_path", "m")
         ([*MODEL, "--question_column", "q"], "has no column 'q': choose --question_column from data_source"),
         ([*MODEL, "--question_column", "reward_model"], "column 'reward_model' is struct<"),
         ([*MODEL, "--max_token", "3"], "unrecognized arguments: --max_token 3; see --help"),
+        ([*MODEL, "--restart", "verify"], "--restart verify answers anew, which is only done with --verify: add it"),
         ([*MODEL, "--enable_thinking", "maybe"], "'maybe' is neither true nor false"),
         ([*MODEL, "--instruction_file", "none.txt"], "--instruction_file none.txt cannot be read"),
         (["--rewrites_from", "have.parquet", "--verify"], "--verify needs a model: name one with --model_path"),
@@ -629,3 +644,30 @@ def test_changed_settings_need_a_restart(tmp_path, server, capsys) -> None:
     assert "was begun with temperature=0.7, now it is 1.0" in capsys.readouterr().err
     assert main(arguments(tmp_path, "--temperature", "1", "--restart", url=server.url)) == 0
     assert server.requests[-1]["temperature"] == 1.0
+
+
+def test_another_judge_costs_no_rewrite(tmp_path, server, capsys) -> None:
+    make_input(tmp_path / "in.parquet", sums(4))
+    options = ("--verify", "--verify_samples", "1", "--verify_model_path")
+    assert main(arguments(tmp_path, *options, "first", url=server.url)) == 0
+    assert main(arguments(tmp_path, *options, "second", url=server.url)) == 2
+    err = capsys.readouterr().err
+    assert 'out.jsonl.verify.journal was begun with verify_model="first", now it is "second": ' in err
+    assert err.endswith("or answer anew with --restart verify\n")
+    before = (tmp_path / "out.jsonl.journal").read_bytes()
+    assert main(arguments(tmp_path, *options, "second", "--restart", "verify", url=server.url)) == 0
+    assert (tmp_path / "out.jsonl.journal").read_bytes() == before
+    assert Counter(request["model"] for request in server.requests) == {"rewriter": 4, "first": 8, "second": 8}
+    assert main(arguments(tmp_path, *options, "second", "--restart", url=server.url)) == 0
+    assert Counter(request["model"] for request in server.requests) == {"rewriter": 8, "first": 8, "second": 16}
+
+
+def test_more_or_fewer_rows_of_the_same_file_go_on(tmp_path, server, capsys) -> None:
+    make_input(tmp_path / "in.parquet", sums(12))
+    for count, asked in ((5, 5), (10, 10), (3, 10), (0, 12)):
+        assert main(arguments(tmp_path, "--max_samples", str(count), url=server.url)) == 0
+        assert [row["row"] for row in check_alignment(tmp_path)] == list(range(count or 12))
+        assert len(server.requests) == asked
+    make_input(tmp_path / "in.parquet", sums(11)[::-1])
+    assert main(arguments(tmp_path, "--max_samples", "5", url=server.url)) == 2
+    assert "was begun with input=" in capsys.readouterr().err

@@ -5,7 +5,7 @@ import pytest
 
 from co_rewarding.equivalence import Equivalence
 from co_rewarding.rephrase.engines import Completion, Sampling
-from co_rewarding.rephrase.records import RewriteJournal
+from co_rewarding.rephrase.records import AnswerJournal
 from co_rewarding.rephrase.report import markdown, quarantine, summary
 from co_rewarding.rephrase.rewriting import Outcome
 from co_rewarding.rephrase.verify import Verification, compare
@@ -59,28 +59,33 @@ ANSWERS = {"A": "1/2", "A2": "0.5", "B": "7", "B2": "8", "C": None, "C2": "9"}
 PAIRS = [(0, "A", "A2"), (3, "B", "B2"), (4, "C", "C2"), (5, "A", "A2")]
 
 
-def verification(journal: RewriteJournal) -> Verification:
+def verification(journal: AnswerJournal) -> Verification:
     return Verification(PAIRS, journal, Sampling(), num_samples=2, min_agreement=0.5)
 
 
 def test_verification_goes_on_and_answers_each_text_once(tmp_path) -> None:
-    with RewriteJournal(tmp_path / "j", {}) as journal, pytest.raises(KeyboardInterrupt):
+    with AnswerJournal(tmp_path / "j", {}) as journal, pytest.raises(KeyboardInterrupt):
         verification(journal).run(Solver(ANSWERS, stop_after=5))
     solver = Solver(ANSWERS)
-    with RewriteJournal(tmp_path / "j", {}) as journal:
+    with AnswerJournal(tmp_path / "j", {}) as journal:
         work = verification(journal)
         work.run(solver)
         with Equivalence() as equivalence:
             checks = work.checks(equivalence.same)
-    assert solver.asked == 2 * 6 - 5  # six different texts
+    assert solver.asked == 2 * 6 - 5 + 2  # six different texts; of the first five requests, C's two failed
     assert [(c.row, c.verdict) for c in checks] == [(0, "same"), (3, "different"), (4, "undecided"), (5, "same")]
     assert (checks[1].original.label, checks[1].rephrased.label) == ("7", "8")
+    with AnswerJournal(tmp_path / "j", {}) as journal:  # what failed is no answer, and asked for again
+        work = verification(journal)
+        assert len(work.pending()) == 2
+        work.run(Solver(ANSWERS | {"C": "9"}))
+        assert work.checks(str.__eq__)[2].verdict == "same" and not work.pending()
 
 
 def test_long_answers_stay_different(tmp_path) -> None:
     """Beyond the length that is read as mathematics, an answer equals only itself: clipping must not change that."""
     answers = {"A": "x" * 600 + "1", "A2": "x" * 600 + "2"}
-    with RewriteJournal(tmp_path / "j", {}) as journal:
+    with AnswerJournal(tmp_path / "j", {}) as journal:
         work = Verification([(0, "A", "A2")], journal, Sampling(), 1, 0.5)
         work.run(Solver(answers))
         assert work.checks(lambda a, b: a == b)[0].verdict == "different"

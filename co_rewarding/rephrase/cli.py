@@ -4,8 +4,8 @@
 read the questions -> open the journal -> rewrite what is not settled -> answer both wordings (--verify) -> write the
 outputs, the quarantine and the report.
 
-Exit codes: 0 done; 1 done, but no row is left; 2 something to mend, told in one line; 3 the server stopped answering;
-130 interrupted. After 3, 130 and any kill the same command goes on.
+Exit codes: 0 done; 1 done, but no row is left; 2 something to mend, told in one line; 3 the server or
+vLLM stopped answering; 130 interrupted. After 3, 130 and any kill the same command goes on.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from co_rewarding.rephrase.engine_choice import Engines, rewriter, verifier
 from co_rewarding.rephrase.engines import EngineDown, EngineError, Sampling
 from co_rewarding.rephrase.instruction import Instruction, InstructionError, Markers
 from co_rewarding.rephrase.options import PROGRAM, parse
-from co_rewarding.rephrase.records import RewriteJournal
+from co_rewarding.rephrase.records import AnswerJournal, RewriteJournal
 from co_rewarding.rephrase.report import Progress, check_fields, markdown, quarantine, summary
 from co_rewarding.rephrase.rewriting import Outcome, Policy, Rewriting, judge
 from co_rewarding.rephrase.table import Questions, TableError
@@ -71,7 +71,7 @@ def run(options: argparse.Namespace) -> int:
         if options.rewrites_from is not None:
             outcomes = _given(options, questions, policy)
         else:
-            outcomes = _rewrite(options, questions_P, instruction, policy, engines)
+            outcomes = _rewrite(options, questions, instruction, policy, engines)
         checks = _verify(options, questions_P, outcomes, engines) if options.verify else []
     finally:
         engines.close()
@@ -99,21 +99,22 @@ def _given(options: argparse.Namespace, questions: Questions, policy: Policy) ->
 
 def _rewrite(
     options: argparse.Namespace,
-    questions_P: Sequence[str],
+    questions: Questions,
     instruction: Instruction,
     policy: Policy,
     engines: Engines,
 ) -> list[Outcome]:
+    questions_P = questions.questions_P
     path = options.output_jsonl.with_name(options.output_jsonl.name + ".journal")
     settings = {
-        "input": _digest(*questions_P),
+        "input": _digest(*questions.texts),  # of the whole file, whatever --max_samples is
         "question_column": options.question_column,
         "model": options.model_path,
         "instruction": _digest(instruction.template, instruction.markers.begin, instruction.markers.end),
         **_sampling_settings(options),
     }
     sampling = Sampling(options.temperature, options.top_p, options.top_k, options.max_tokens, options.enable_thinking)
-    with RewriteJournal(path, settings, options.restart, options.batch_size) as journal:
+    with RewriteJournal(path, settings, options.restart == "all", options.batch_size) as journal:
         work = Rewriting(questions_P, instruction, policy, journal, sampling, options.seed)
         progress = Progress("rewriting", "rows", len(questions_P), len(work.outcomes))
 
@@ -141,7 +142,7 @@ def _verify(
         "seed": options.seed,
     }
     sampling = Sampling(options.verify_temperature, 1.0, 0, options.verify_max_tokens)
-    with RewriteJournal(path, settings, options.restart, options.batch_size) as journal:
+    with AnswerJournal(path, settings, options.restart is not None, options.batch_size) as journal:
         work = Verification(
             pairs, journal, sampling, options.verify_samples, options.verify_min_agreement, options.seed
         )

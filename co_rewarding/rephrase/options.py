@@ -37,7 +37,7 @@ def _parser() -> argparse.ArgumentParser:
         usage=f"{PROGRAM} FILES (--model_path MODEL | --base_url URL | --rewrites_from FILE) [OPTIONS]",
         description=DESCRIPTION,
         epilog=f"validators:\n{validators}\n\nexit codes: 0 done, 1 no row is left, 2 something to mend, 3 the server "
-        "is down, 130 interrupted",
+        "or vLLM is down, 130 interrupted",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
@@ -52,8 +52,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--question_column", default="prompt", help="column of text, or of messages {role, content} (default prompt)")
     add("--max_samples", type=int, default=0, help="the first so many rows only (default 0: all)")
     add(
-        "--restart", action="store_true",
-        help="forget what an earlier run recorded in OUTPUT_JSONL.journal, and begin anew",
+        "--restart", nargs="?", const="all", choices=("all", "verify"),
+        help="forget what an earlier run recorded in OUTPUT_JSONL.journal and OUTPUT_JSONL.verify.journal, and begin "
+        "anew (all, or no value), or only in the latter, and answer anew (verify)",
     )  # fmt: skip
 
     add = parser.add_argument_group("model").add_argument
@@ -182,6 +183,8 @@ def _check(options: argparse.Namespace) -> None:
         )
     except ValueError as error:
         raise UserError(f"--{error}") from None
+    if options.restart == "verify" and not options.verify:
+        raise UserError("--restart verify answers anew, which is only done with --verify: add it")
     needs_rewriter = options.rewrites_from is None
     if needs_rewriter and not options.model_path and not options.base_url:
         raise UserError("--model_path is missing: name a model for vLLM, or a server with --base_url")

@@ -13,7 +13,7 @@ from co_rewarding.journal import Journal, Record
 
 
 class RewriteJournal(Journal):
-    """The attempts at each row, or the answers to each wording."""
+    """The attempts at each row."""
 
     CANNOT_OPEN = "choose another --output_jsonl"
     IN_USE = "another process: wait for it, or end it"
@@ -25,3 +25,11 @@ class RewriteJournal(Journal):
         if record["kind"] == "attempt":
             return ("attempt", record["row"], record["attempt"])
         return ("answer", record["digest"], record["sample"])
+
+
+class AnswerJournal(RewriteJournal):
+    """The answers to each wording, which can be thrown away without the rewrites."""
+
+    RESTART = "--restart verify"
+    OTHER_SETTINGS = f"begun with {{}}, now it is {{}}: set it back to go on, or answer anew with {RESTART}"
+    DAMAGED = f"not a record of this tool; take the line out, or answer anew with {RESTART}"

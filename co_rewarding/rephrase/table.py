@@ -2,6 +2,7 @@
 """The questions of a parquet file, and the two such files that a rewriting leaves.
 
     questions_P      row i's question: the text column itself, or the last user message of a column of messages
+    texts            the same of all rows of the file, "" where there is none
     output parquet   the same rows with only those texts changed: all other columns, types and metadata are kept
     original parquet the same rows unchanged; where no row is left out, a copy of the input byte for byte
 
@@ -41,9 +42,6 @@ class Questions:
             self._table = pq.read_table(path)
         except (pa.ArrowInvalid, OSError) as error:
             raise TableError(f"{path} cannot be read as parquet: {str(error).splitlines()[0][:200]}") from None
-        self._is_whole = not 0 < max_rows < self._table.num_rows
-        if not self._is_whole:
-            self._table = self._table.slice(0, max_rows)
         names = self._table.column_names
         if column not in names:
             raise TableError(f"{path} has no column {column!r}: choose --question_column from {', '.join(names)}")
@@ -54,22 +52,23 @@ class Questions:
                 f"{path}: column {column!r} is {kind}; it must hold text, or messages with role and content"
             )
         self._values = self._table.column(column).to_pylist()
-        self.questions_P = [self._question(row, value) for row, value in enumerate(self._values)]
+        self.texts = [self._text(value) for value in self._values]
+        self.questions_P = self.texts[: max_rows or None]
         if not self.questions_P:
             raise TableError(f"{path} has no rows")
+        for row, text in enumerate(self.questions_P):
+            if not text.strip():
+                what = "no user message with text" if self._is_messages else "no text"
+                raise TableError(f"{path}, row {row}: column {column!r} has {what}; fill it or take the row out")
 
     def __len__(self) -> int:
         return len(self.questions_P)
 
-    def _question(self, row: int, value: Any) -> str:
-        text = value
+    def _text(self, value: Any) -> str:
         if self._is_messages:
             place = _user_place(value)
-            text = None if place is None else value[place]["content"]
-        if not text or not text.strip():
-            what = "no user message with text" if self._is_messages else "no text"
-            raise TableError(f"{self.path}, row {row}: column {self.column!r} has {what}; fill it or take the row out")
-        return text
+            value = None if place is None else value[place]["content"]
+        return value or ""
 
     def with_texts(self, rows: Sequence[int], texts: Sequence[str]) -> pa.Table:
         """The given rows with their questions replaced."""
@@ -87,7 +86,7 @@ class Questions:
         return self._table.take(list(rows)).set_column(number, field, pa.array(values, type=field.type))
 
     def write_original(self, rows: Sequence[int], path: Path) -> None:
-        if self._is_whole and len(rows) == len(self):
+        if len(rows) == self._table.num_rows:
             with whole(path) as part:
                 shutil.copyfile(self.path, part)
         else:

@@ -10,7 +10,8 @@ No ground truth is read. A verdict is evidence about the pair only as far as the
 majorities differ on good pairs and agree on bad ones, so a threshold asks both votes to be clear, and the report gives
 the share of undecided pairs. Questions are told apart by their text: one that stands in two pairs is answered once.
 
-Degenerate cases: N = 1 always agrees with itself; a request that fails counts as a response without an answer.
+Degenerate cases: N = 1 always agrees with itself; a request that fails counts as a response without an answer, but is
+not recorded as one: the next run asks again.
 """
 
 from __future__ import annotations
@@ -100,13 +101,15 @@ class Verification:
             )
         while completions := engine.collect():
             for completion in completions:
+                shown()
+                if completion.failure is not None:
+                    continue
                 (name, sample) = completion.key
-                answer = extract_answer(completion.text) if completion.failure is None else None
+                answer = extract_answer(completion.text)
                 # An answer of more characters than are read as mathematics equals only itself: keep that so.
                 if answer is not None and len(answer) > MAX_ANSWER_CHARS:
                     answer = answer[:MAX_ANSWER_CHARS] + digest(answer)
                 self.journal.append({"kind": "answer", "digest": name, "sample": sample, "answer": answer})
-                shown()
         self.journal.sync()
 
     def checks(self, same: Callable[[str, str], bool]) -> list[PairCheck]:
@@ -118,7 +121,8 @@ class Verification:
 
     def _answers(self, text: str) -> list[str | None]:
         name = digest(text)
-        return [self.journal.records["answer", name, sample]["answer"] for sample in range(self.num_samples)]
+        found = [self.journal.records.get(("answer", name, sample)) for sample in range(self.num_samples)]
+        return [record and record["answer"] for record in found]
 
 
 def digest(text: str) -> str:
