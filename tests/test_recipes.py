@@ -273,7 +273,7 @@ def cluster(tmp_path: Path, tools: Path) -> Callable[..., subprocess.CompletedPr
         job = {"SLURM_SUBMIT_DIR": str(REPO), "SLURM_JOB_ID": "4711", "SLURM_JOB_NODELIST": "node[1-3]"}
         return subprocess.run(
             ["bash", str(REPO / "recipes/cluster/slurm.sh"), *arguments],
-            env={**environment(folder, **given), **job}, cwd=tmp_path, capture_output=True, text=True, timeout=30,
+            env={**environment(folder), **job, **given}, cwd=tmp_path, capture_output=True, text=True, timeout=30,
         )  # fmt: skip
 
     return run
@@ -298,6 +298,30 @@ def test_a_slurm_job_starts_a_node_on_each_machine_and_trains_on_all(
     # the nodes were ended with the job
     for pid in (tmp_path / "pids").read_text().split():
         assert not Path(f"/proc/{pid}").exists()
+
+
+def test_a_slurm_job_of_one_gpu_a_machine(cluster: Callable[..., subprocess.CompletedProcess], tmp_path: Path) -> None:
+    done = cluster("I", "qwen3-4b-base", "1x80gb", SLURM_GPUS_ON_NODE="1")
+    assert done.returncode == 0, done.stderr
+    *nodes, training = sorted((tmp_path / "calls").read_text().splitlines())
+    assert len(nodes) == 3 and all(" --num-gpus=1 " in node for node in nodes)
+    assert " trainer.nnodes=3 " in training and " trainer.n_gpus_per_node=1 " in training
+    (tmp_path / "calls").unlink()
+    done = cluster("I", "qwen3-4b-base", "4x80gb", SLURM_GPUS_ON_NODE="1")  # sbatch was told something else
+    assert (done.returncode, done.stderr) == (
+        2, "error: GPUS_PER_NODE=4, the job has 1: sbatch --gpus-per-node=4\n"
+    )  # fmt: skip
+    assert not (tmp_path / "calls").exists()  # no node was started
+
+
+@pytest.mark.parametrize(("given", "gpus"), [({}, ""), ({"GPUS_PER_NODE": "2"}, " --num-gpus=2")])
+def test_a_node_by_hand_has_the_gpus_that_ray_finds(tmp_path: Path, given: dict[str, str], gpus: str) -> None:
+    write_tool(tmp_path, "ray", 'echo "$*"')
+    done = subprocess.run(
+        ["bash", str(REPO / "recipes/cluster/ray_node.sh"), "head"],
+        env=environment(tmp_path, **given), capture_output=True, text=True, timeout=20,
+    )  # fmt: skip
+    assert done.stdout == f"start --block --disable-usage-stats{gpus} --head --port=6379 --include-dashboard=false\n"
 
 
 def test_a_node_says_what_it_needs(tools: Path) -> None:

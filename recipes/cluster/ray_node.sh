@@ -10,12 +10,12 @@
 #
 # Who may join a Ray cluster can run any code in it. So a token is asked for: `ray get-auth-token --generate` makes one in
 # ~/.ray/auth_token, which all machines need alike, or set the same RAY_AUTH_TOKEN on all.
-# Variables: GPUS_PER_NODE, RAY_PORT, NODE_IP (this machine's address, if Ray should not choose), RAY_NODE_ARGS (more
-# arguments of `ray start`), WAIT_SECONDS. All machines need the same paths for code, environment, model, data and runs/.
+# Variables: GPUS_PER_NODE (default: all that Ray finds), RAY_PORT, NODE_IP (this machine's address, if Ray should not
+# choose), RAY_NODE_ARGS (more arguments of `ray start`), WAIT_SECONDS. All machines need the same paths for code,
+# environment, model, data and runs/.
 set -euo pipefail
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 ROLE=${1:-} HEAD_IP=${2:-} NODES=${3:-}
-GPUS_PER_NODE=${GPUS_PER_NODE:-4}
 RAY_PORT=${RAY_PORT:-6379}
 WAIT_SECONDS=${WAIT_SECONDS:-300}
 export RAY_AUTH_MODE=${RAY_AUTH_MODE:-token}
@@ -26,7 +26,8 @@ if [[ -z ${VIRTUAL_ENV:-} && -f $ROOT/.venv/bin/activate ]]; then
   source "$ROOT/.venv/bin/activate"
 fi
 read -ra more <<<"${RAY_NODE_ARGS:-}"
-node=(ray start --block --disable-usage-stats "--num-gpus=$GPUS_PER_NODE")
+node=(ray start --block --disable-usage-stats)
+[[ -z ${GPUS_PER_NODE:-} ]] || node+=("--num-gpus=$GPUS_PER_NODE")
 [[ -z ${NODE_IP:-} ]] || node+=("--node-ip-address=$NODE_IP")
 
 # number of machines in the cluster; fails while there is no head

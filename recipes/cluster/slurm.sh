@@ -3,7 +3,8 @@
 # A Slurm job: one Ray node on each machine, then a recipe on all of them. NOT run on GPUs, nor under Slurm: tried
 # with stand-ins for srun and scontrol, and two Ray nodes on one machine without a GPU.
 #
-#   sbatch --nodes=2 recipes/cluster/slurm.sh II qwen3-8b-base 4x80gb      from the project's folder
+#   sbatch --nodes=2 recipes/cluster/slurm.sh II qwen3-8b-base 4x80gb                       from the project's folder
+#   sbatch --nodes=2 --gpus-per-node=1 recipes/cluster/slurm.sh I qwen3-4b-base 1x80gb
 #
 # Arguments are those of recipes/train.sh. The folder, the environment, model and data must be seen by all machines under
 # the same paths. Started again with the same arguments, the job goes on from its last checkpoint.
@@ -18,6 +19,13 @@ set -euo pipefail
 ROOT=${SLURM_SUBMIT_DIR:?run it with sbatch}  # Slurm runs a copy of this file from elsewhere
 cd "$ROOT"
 [[ -f recipes/train.sh ]] || { echo "error: SLURM_SUBMIT_DIR=$ROOT: submit from the project's folder" >&2; exit 2; }
+
+# GPUs of each machine: those of the recipe (NxMEMORY); no third argument is for train.sh to refuse
+if [[ ${3:-} =~ ^([0-9]+)x ]]; then export GPUS_PER_NODE=${GPUS_PER_NODE:-${BASH_REMATCH[1]}}; fi
+if [[ -n ${SLURM_GPUS_ON_NODE:-} ]] && ((SLURM_GPUS_ON_NODE < ${GPUS_PER_NODE:-0})); then
+  echo "error: GPUS_PER_NODE=$GPUS_PER_NODE, the job has $SLURM_GPUS_ON_NODE: sbatch --gpus-per-node=$GPUS_PER_NODE" >&2
+  exit 2
+fi
 
 mapfile -t hosts < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
 export RAY_PORT=${RAY_PORT:-$((20000 + SLURM_JOB_ID % 20000))}  # two jobs may share a machine
