@@ -9,7 +9,8 @@ done, so a killed process loses none, and the disk every SYNC_S seconds or `chec
 power failure can take.
 
 Degenerate cases: a last line without its end (the process or machine died while writing it) is cut off when the file
-is opened; a broken line anywhere else is damage and refused, as are other settings and a second writer.
+is opened; a broken line anywhere else is damage and refused, as are other settings and a second writer. A file system
+without locks cannot tell a second writer, which is said on standard error.
 """
 
 from __future__ import annotations
@@ -17,8 +18,10 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import sys
 import time
 from collections.abc import Hashable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, ClassVar, TypeVar
@@ -47,7 +50,8 @@ class Journal:
         checkpoint: records after which the disk is waited for, >= 1; None: only the time counts.
 
     Raises:
-        JournalError: another process writes to it, it was made with other settings, or it is damaged.
+        JournalError: another process writes to it, it was made with other settings, it is damaged, or the disk is full.
+            So do all methods that write.
     """
 
     RESTART: ClassVar[str] = "--restart"  # the option that throws the file away
@@ -73,27 +77,12 @@ class Journal:
         except OSError as error:
             raise JournalError(f"{path} cannot be opened: {error.strerror}; {self.CANNOT_OPEN}") from None
         try:
-            try:
-                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise JournalError(f"{path} is in use by {self.IN_USE}") from None
-            if restart:
-                self._file.truncate(0)
-            lines = self._read()
-            header = next(lines, _EMPTY)
-            if header is _EMPTY:
-                self._write({"kind": "header", "version": VERSION, "settings": dict(settings)})
-                _sync_folder(path.parent)
-            else:
-                self._check(header, settings)
-            for number, record in enumerate(lines, start=2):
-                try:
-                    self.records.setdefault(self.key(record), record)
-                except (KeyError, TypeError):
-                    raise self._damaged(number) from None
-            self.sync()
+            self._lock()
+            with self._on_disk():
+                self._open(settings, restart)
         except BaseException:
-            self._file.close()
+            with suppress(OSError):
+                self._file.close()
             raise
 
     def append(self, record: Record) -> bool:
@@ -110,13 +99,17 @@ class Journal:
 
     def sync(self) -> None:
         """Wait until the disk has everything."""
-        os.fsync(self._file.fileno())
+        with self._on_disk():
+            os.fsync(self._file.fileno())
         self._unsynced, self._synced_at = 0, time.monotonic()
 
     def close(self) -> None:
         if not self._file.closed:
-            self.sync()
-            self._file.close()
+            with self._on_disk():
+                try:
+                    self.sync()
+                finally:
+                    self._file.close()
 
     def __enter__(self: J) -> J:
         return self
@@ -126,10 +119,44 @@ class Journal:
     ) -> None:
         self.close()
 
+    def _lock(self) -> None:
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise JournalError(f"{self.path} is in use by {self.IN_USE}") from None
+        except OSError as error:
+            print(f"{self.path} cannot be locked ({error.strerror}): let nothing else write to it", file=sys.stderr)
+
+    def _open(self, settings: Mapping[str, Any], restart: bool) -> None:
+        if restart:
+            self._file.truncate(0)
+        lines = self._read()
+        header = next(lines, _EMPTY)
+        if header is _EMPTY:
+            self._write({"kind": "header", "version": VERSION, "settings": dict(settings)})
+            _sync_folder(self.path.parent)
+        else:
+            self._check(header, settings)
+        for number, record in enumerate(lines, start=2):
+            try:
+                self.records.setdefault(self.key(record), record)
+            except (KeyError, TypeError):
+                raise self._damaged(number) from None
+        self.sync()
+
+    @contextmanager
+    def _on_disk(self) -> Iterator[None]:
+        """A disk that is full or fails is told in one line."""
+        try:
+            yield
+        except OSError as error:
+            raise JournalError(f"{self.path} cannot be written: {error.strerror}; what it has is kept") from None
+
     def _write(self, record: Record) -> None:
         # ASCII: half a surrogate pair, which a decoded response can hold, has no other spelling.
-        self._file.write(json.dumps(record).encode() + b"\n")
-        self._file.flush()
+        with self._on_disk():
+            self._file.write(json.dumps(record).encode() + b"\n")
+            self._file.flush()
 
     def _read(self) -> Iterator[Any]:
         """The value of each line; a last one without its end is cut off."""

@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The journal: what is in it survives, once, and what does not fit is refused."""
 
+import errno
 import json
+import resource
+import signal
 
 import pytest
 
@@ -110,3 +113,40 @@ def test_restart_forgets_but_never_what_another_writes(tmp_path) -> None:
     assert (tmp_path / "j").read_bytes().count(b"\n") == 2
     with RewriteJournal(tmp_path / "j", {"model": "other"}, restart=True) as journal:
         assert not journal.records and journal.append(attempt(2))
+
+
+def test_a_full_disk_is_told_in_one_line(tmp_path, monkeypatch) -> None:
+    """What was recorded before is there again; the limit on a file's size stands for a full disk."""
+    path = tmp_path / "j"
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    message = "j cannot be written: File too large; what it has is kept$"
+    try:
+        with pytest.raises(JournalError, match=message), RewriteJournal(path, SETTINGS) as journal:
+            journal.append(attempt(1))
+            resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 10, hard))
+            with pytest.raises(JournalError, match=message):
+                journal.append(attempt(2))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, before)
+    with RewriteJournal(path, SETTINGS) as journal:
+        assert list(journal.records) == [("attempt", 1, 0)]
+
+        def full(descriptor: int) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr("co_rewarding.journal.os.fsync", full)
+        with pytest.raises(JournalError, match="j cannot be written: No space left on device"):
+            journal.close()
+
+
+def test_a_file_system_without_locks_is_told_and_used(tmp_path, monkeypatch, capsys) -> None:
+    def flock(*_) -> None:
+        raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+
+    monkeypatch.setattr("co_rewarding.journal.fcntl.flock", flock)
+    with RewriteJournal(tmp_path / "j", SETTINGS) as journal:
+        assert journal.append(attempt(1))
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith("j cannot be locked (Operation not supported): let nothing else write to it")
