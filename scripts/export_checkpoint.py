@@ -18,6 +18,7 @@ from co_rewarding.data.sharing import add_sharing_options
 from co_rewarding.export.checkpoint import FOLDERS, find_checkpoint
 from co_rewarding.export.export import export
 from co_rewarding.export.hub import push
+from co_rewarding.export.run_config import configs_of, saves_teacher
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -36,7 +37,12 @@ def main(arguments: list[str] | None = None) -> None:
         parser.error("--upload needs --push_to_hub OWNER/NAME")
     try:
         step = None if args.step == "latest" else int(args.step)
-        checkpoint = find_checkpoint(args.checkpoints or args.run_dir / "checkpoints", step, args.weights)
+        checkpoint = find_checkpoint(
+            args.checkpoints or args.run_dir / "checkpoints",
+            step,
+            args.weights,
+            saves_teacher=args.weights == "teacher" and saves_teacher(configs_of(args.run_dir)[-1]),
+        )
         folder = args.output_dir or args.run_dir / "export" / f"step_{checkpoint.step}_{checkpoint.weights}"
         for note in export(args.run_dir, checkpoint, folder, args.dtype):
             print(f"note: {note}")

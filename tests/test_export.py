@@ -26,7 +26,7 @@ from co_rewarding.export.checkpoint import find_checkpoint
 from co_rewarding.export.export import export
 from co_rewarding.export.hub import push
 from co_rewarding.export.merge import fold_adapter, merge
-from co_rewarding.export.run_config import PAPER, changed_between, configs_of, differences
+from co_rewarding.export.run_config import PAPER, changed_between, configs_of, differences, saves_teacher
 from co_rewarding.methods import METHODS
 from co_rewarding.toy.tiny_model import build_tokenizer
 
@@ -151,6 +151,18 @@ def test_bfloat16_is_the_rounded_master_weights(run_dir: Path) -> None:
         assert torch.equal(loaded.state_dict()[name], value.bfloat16()), name
 
 
+@pytest.mark.parametrize("kept", [0, 1000, -100])  # bytes
+def test_a_shard_that_is_cut_off_is_named(run_dir: Path, kept: int) -> None:
+    add_checkpoint(run_dir, 3, world_size=2)
+    shard = run_dir / "checkpoints/global_step_3/actor/model_world_size_2_rank_1.pt"
+    shard.write_bytes(shard.read_bytes()[:kept])
+    with pytest.raises(
+        ValueError, match=r"rank_1\.pt: cannot be read, was writing or copying it interrupted\?"
+    ) as told:
+        merge(find_checkpoint(run_dir / "checkpoints", 3, "student"), run_dir / "out", "float32")
+    assert len(str(told.value).splitlines()) == 1
+
+
 def test_a_lora_adapter_is_folded_in(run_dir: Path) -> None:
     peft = pytest.importorskip("peft")
     base = random_model("qwen2", 1)
@@ -209,6 +221,8 @@ class TestFindCheckpoint:
         (checkpoints / "global_step_9/teacher").rename(checkpoints / "elsewhere")
         with pytest.raises(ValueError, match=r"--weights teacher: .* the starting model"):
             find_checkpoint(checkpoints, 9, "teacher")
+        with pytest.raises(ValueError, match=r"--weights teacher: .*; was saving it interrupted\?"):
+            find_checkpoint(checkpoints, 9, "teacher", saves_teacher=True)
         (checkpoints / "global_step_9/actor/fsdp_config.json").unlink()
         with pytest.raises(ValueError, match="interrupted"):
             find_checkpoint(checkpoints, 9, "student")
@@ -336,6 +350,29 @@ class TestRunConfig:
         before = first.actor_rollout_ref.actor.optim.lr
         assert changed_between([first, second]) == [f"learning rate: {before:g}, then 2e-06"]
         assert len(configs_of(run_dir, 3)) == 1  # the second start came after step 3
+
+    def test_a_start_that_only_validated_does_not_count(self, tmp_path: Path, config: Any) -> None:
+        write_start(tmp_path, "2026-01-02_03-04-05", config, list(range(1, 11)))
+        first_lr = config.actor_rollout_ref.actor.optim.lr
+        config.actor_rollout_ref.actor.optim.lr = 1e-5
+        # val_only after step 10; a start that goes on validates at its step first, too
+        for time, trains in (("2026-01-03_03-04-05", []), ("2026-01-04_03-04-05", [11, 12])):
+            write_start(tmp_path, time, config, trains)
+            path = tmp_path / f"metrics/{time[:-1]}9.jsonl"
+            rows = path.read_text() if path.exists() else ""
+            path.write_text('{"step": 10, "data": {"val-core/toy/acc/mean@1": 0.5}}\n' + rows)
+        (only,) = configs_of(tmp_path, 10)
+        assert only.actor_rollout_ref.actor.optim.lr == first_lr
+        assert [found.actor_rollout_ref.actor.optim.lr for found in configs_of(tmp_path, 12)] == [first_lr, 1e-5]
+
+    def test_which_methods_save_a_teacher(self, config: Any) -> None:
+        def saves(method: str, **teacher: bool) -> bool:
+            told = {"co_rewarding": {"method": method}, "actor_rollout_ref": {"teacher": teacher}}
+            return saves_teacher(OmegaConf.create(told))
+
+        assert saves("co_rewarding_II", update=True)
+        assert not saves("co_rewarding_II", update=False)
+        assert not saves_teacher(config)  # Co-rewarding-I
 
     def test_values_of_another_method_are_not_compared(self, config: Any) -> None:
         config.actor_rollout_ref.actor.kl_loss_coef = 0.001

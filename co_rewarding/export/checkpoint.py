@@ -6,7 +6,8 @@
     RUN_DIR/checkpoints/global_step_N/teacher/                 the teacher, in the same form (Co-rewarding-II, -III)
 
 Degenerate cases, all errors of one line: no checkpoint, another step than those there are, a method without a teacher,
-a teacher that never moves (it is the starting model), a shard that is on another machine.
+a teacher that never moves (it is the starting model), saving that was interrupted before the teacher, a shard that is
+on another machine.
 """
 
 from __future__ import annotations
@@ -35,8 +36,11 @@ class Checkpoint:
         return self.folder / f"model_world_size_{self.world_size}_rank_{rank}.pt"
 
 
-def find_checkpoint(checkpoints: Path, step: int | None, weights: Weights) -> Checkpoint:
+def find_checkpoint(checkpoints: Path, step: int | None, weights: Weights, saves_teacher: bool = False) -> Checkpoint:
     """The checkpoint of `step`, or the last one that was saved whole.
+
+    Args:
+        saves_teacher: what the run's configuration says of it (run_config.saves_teacher), to tell why one is missing.
 
     Raises:
         ValueError: one line; see the module's text.
@@ -55,8 +59,10 @@ def find_checkpoint(checkpoints: Path, step: int | None, weights: Weights) -> Ch
         raise ValueError(f"--step {step}: not saved in {checkpoints}; {there}")
     folder = checkpoints / f"global_step_{step}" / FOLDERS[weights]
     if not folder.is_dir():
-        why = ": the method has no teacher, or one that never moves, which is the starting model"
-        raise ValueError(f"--weights {weights}: no {folder}{why if weights == 'teacher' else ''}")
+        why = "; was saving it interrupted?"
+        if weights == "teacher" and not saves_teacher:
+            why = ": the method has no teacher, or one that never moves, which is the starting model"
+        raise ValueError(f"--weights {weights}: no {folder}{why}")
     facts = folder / "fsdp_config.json"
     if not facts.is_file() or not (folder / "huggingface/config.json").is_file():
         raise ValueError(f"{folder}: lacks {facts.name} or huggingface/config.json; was saving it interrupted?")

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import pickle
 import shutil
 import sys
 from pathlib import Path
@@ -40,7 +41,7 @@ def merge(checkpoint: Checkpoint, target: Path, dtype: str) -> None:
         dtype: one of DTYPES.
 
     Raises:
-        ValueError: the checkpoint holds an adapter that cannot be folded in.
+        ValueError: one line: a shard is cut off, or the checkpoint holds an adapter that cannot be folded in.
     """
     huggingface = str(checkpoint.folder / "huggingface")
     config = ModelMergerConfig("merge", "fsdp", str(target), local_dir=str(checkpoint.folder))
@@ -78,8 +79,12 @@ class _Merger(FSDPModelMerger):
 
     def _load(self, world_size: int, rank: int) -> dict[str, Any]:
         path = Path(self.config.local_dir) / f"model_world_size_{world_size}_rank_{rank}.pt"
-        # memory-mapped and tensors only: a checkpoint from elsewhere must not run code
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        try:
+            # memory-mapped and tensors only: a checkpoint from elsewhere must not run code
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+            reason = " ".join(str(error).split())[:100]
+            raise ValueError(f"{path}: cannot be read, was writing or copying it interrupted? ({reason})") from error
 
     def _whole(self, name: str, shards: list[torch.Tensor], dtype: torch.dtype) -> torch.Tensor:
         if not isinstance(shards[0], DTensor):

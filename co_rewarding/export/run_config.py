@@ -2,12 +2,13 @@
 """What a run was told: the configuration of its starts, its method, and where it differs from the paper's Table 5.
 
     RUN_DIR/hydra/<time>/.hydra/config.yaml     of every start, refused ones too
-    RUN_DIR/metrics/<time>.jsonl                of every start that came to train, a moment later
+    RUN_DIR/metrics/<time>.jsonl                of every start that came to validate or train, a moment later
 
 So the configuration of a start that trained is the newest that is not newer than its metrics file.
 
-Degenerate cases: a run without metrics files has its newest configuration; one without a configuration is an error. A
-value that the configuration of another verl does not have is left out of the comparison.
+Degenerate cases: a start that only validated counts for nothing; a run without metrics files has its newest
+configuration; one without a configuration is an error. A value that the configuration of another verl does not have is
+left out of the comparison.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from co_rewarding.methods import METHODS, Method
+from co_rewarding.report import STEP_TIME
 
 
 @dataclass(frozen=True)
@@ -71,13 +73,13 @@ PAPER: tuple[PaperValue, ...] = (
 )
 
 
-def starts_of(run_dir: Path, step: int) -> list[str]:
+def starts_of(run_dir: Path, step: float) -> list[str]:
     """The starts that trained up to `step`, earliest first, by the names of their metrics files."""
     paths = sorted((run_dir / "metrics").glob("*.jsonl"))
-    return [path.stem for path in paths if _first_trained_step(path) <= step]
+    return [path.stem for path in paths if (first := _first_trained_step(path)) is not None and first <= step]
 
 
-def configs_of(run_dir: Path, step: int) -> list[DictConfig]:
+def configs_of(run_dir: Path, step: float = float("inf")) -> list[DictConfig]:
     """The configurations of the starts that trained up to `step`, earliest first.
 
     Raises:
@@ -104,6 +106,11 @@ def method_of(config: DictConfig) -> Method:
     if name not in METHODS:
         raise ValueError(f"co_rewarding.method={name} in the run's configuration: must be one of {', '.join(METHODS)}")
     return METHODS[name]
+
+
+def saves_teacher(config: DictConfig) -> bool:
+    """Whether checkpoints hold a teacher: the method has one, and it moves."""
+    return method_of(config).needs_teacher and _value(config, "actor_rollout_ref.teacher.update") is not False
 
 
 def differences(config: DictConfig, method: Method) -> list[tuple[str, str, str]]:
@@ -135,15 +142,15 @@ def rollout_dtype(config: DictConfig) -> str:
     return str(_value(config, "actor_rollout_ref.rollout.dtype") or "bfloat16")
 
 
-def _first_trained_step(metrics: Path) -> float:
+def _first_trained_step(metrics: Path) -> int | None:
     for line in metrics.read_bytes().split(b"\n"):
         try:
-            step = json.loads(line)["step"]
+            row = json.loads(line)
+            if STEP_TIME in row["data"]:  # a validation is logged at the step that a start goes on from
+                return row["step"]
         except (ValueError, KeyError, TypeError):
             continue  # a line that is cut off; co_rewarding.report tells of it
-        if step > 0:
-            return step
-    return float("inf")
+    return None
 
 
 def _value(config: DictConfig, key: str) -> Any:
