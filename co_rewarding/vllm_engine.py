@@ -13,7 +13,8 @@ Deliberately absent: what is asked and how it is drawn; logits, streaming; data 
 from __future__ import annotations
 
 import os
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -97,6 +98,9 @@ class VLLM:
             key: comes back with the response.
             ids: the prompt's tokens.
             sampling: further fields of vLLM's SamplingParams.
+
+        Raises:
+            ModelError: vLLM has stopped.
         """
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
@@ -107,16 +111,23 @@ class VLLM:
         params = SamplingParams(max_tokens=min(max_tokens, room), output_kind=RequestOutputKind.FINAL_ONLY, **sampling)
         self._count += 1
         self._under_way[str(self._count)] = key
-        self._engine.add_request(str(self._count), {"prompt_token_ids": list(ids)}, params)
+        with _alive():
+            self._engine.add_request(str(self._count), {"prompt_token_ids": list(ids)}, params)
         return True
 
     def finished(self) -> list[tuple[Any, Any]]:
-        """Keys with vLLM's outputs (text, token_ids, finish_reason). Raises ModelError if it has lost a request."""
+        """Keys with vLLM's outputs (text, token_ids, finish_reason).
+
+        Raises:
+            ModelError: vLLM has stopped, or lost a request.
+        """
         done: list[tuple[Any, Any]] = []
         while self._under_way and not done:
             if not self._engine.has_unfinished_requests():
                 raise ModelError(f"vLLM has lost {len(self._under_way)} requests")
-            for output in self._engine.step():
+            with _alive():
+                outputs = self._engine.step()
+            for output in outputs:
                 if output.finished:
                     (response,) = output.outputs
                     done.append((self._under_way.pop(output.request_id), response))
@@ -128,6 +139,17 @@ class VLLM:
         if core is not None:
             core.shutdown()
         del self._engine
+
+
+@contextmanager
+def _alive() -> Iterator[None]:
+    """An engine that dies, in this process or in its own, in one line."""
+    from vllm.v1.engine.exceptions import EngineDeadError
+
+    try:
+        yield
+    except (EngineDeadError, RuntimeError) as error:
+        raise ModelError(f"vLLM stopped: {one_line(error)}") from error
 
 
 def load_tokenizer(name: str, whose: str) -> Any:

@@ -7,8 +7,17 @@ import pytest
 import torch
 from transformers import LlamaConfig
 
+from co_rewarding.rephrase.engines import EngineDown, Request, Sampling, VLLMEngine
 from co_rewarding.toy.tiny_model import build_tokenizer
-from co_rewarding.vllm_engine import ModelError, _visible_gpus, context_length, load_config, load_tokenizer, prompt_ids
+from co_rewarding.vllm_engine import (
+    VLLM,
+    ModelError,
+    _visible_gpus,
+    context_length,
+    load_config,
+    load_tokenizer,
+    prompt_ids,
+)
 
 
 def test_a_model_that_cannot_be_used_is_told_in_one_line(tmp_path: Path) -> None:
@@ -42,3 +51,39 @@ def test_gpus_divide_the_heads(monkeypatch, heads: int, visible: int, used: int)
 
 def test_context_length() -> None:
     assert context_length(LlamaConfig(max_position_embeddings=777)) == 777
+
+
+class Dying:
+    """vLLM's engine, which takes a request and dies."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error, self.asked = error, 0
+
+    def add_request(self, *_) -> None:
+        self.asked += 1
+        if self.asked > 1:
+            raise self.error
+
+    def has_unfinished_requests(self) -> bool:
+        return True
+
+    def step(self) -> list:
+        raise self.error
+
+
+@pytest.mark.parametrize("of_vllm", [False, True])
+def test_an_engine_that_dies_is_down(of_vllm: bool) -> None:
+    error: Exception = RuntimeError("out of\nmemory")
+    if of_vllm:
+        error = pytest.importorskip("vllm.v1.engine.exceptions").EngineDeadError()
+    vllm = VLLM.__new__(VLLM)
+    vllm.max_len, vllm._under_way, vllm._count, vllm._engine = 4096, {}, 0, Dying(error)
+    engine = VLLMEngine.__new__(VLLMEngine)
+    engine._tokenizer, engine._vllm, engine._refused = build_tokenizer(), vllm, []
+    request = Request((0,), [{"role": "user", "content": "2 + 3?"}], Sampling())
+    engine.submit(request)
+    message = "^vLLM stopped: " + ("EngineCore encountered" if of_vllm else "out of memory$")
+    with pytest.raises(EngineDown, match=message):
+        engine.collect()
+    with pytest.raises(EngineDown, match=message):
+        engine.submit(request)

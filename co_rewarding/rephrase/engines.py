@@ -14,7 +14,8 @@ Deliberately absent: logits, streaming, tools; any knowledge of what is asked.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -98,15 +99,17 @@ class VLLMEngine:
     def submit(self, request: Request) -> None:
         sampling = request.sampling
         ids = prompt_ids(self._tokenizer, request.messages, enable_thinking=sampling.enable_thinking)
-        if not self._vllm.add(
-            request.key,
-            ids,
-            sampling.max_tokens,
-            temperature=sampling.temperature,
-            top_p=sampling.top_p,
-            top_k=sampling.top_k,
-            seed=request.seed,
-        ):
+        with _up():
+            has_room = self._vllm.add(
+                request.key,
+                ids,
+                sampling.max_tokens,
+                temperature=sampling.temperature,
+                top_p=sampling.top_p,
+                top_k=sampling.top_k,
+                seed=request.seed,
+            )
+        if not has_room:
             detail = f"prompt of {len(ids)} tokens, the context has {self._vllm.max_len}"
             self._refused.append(Completion(request.key, failure="refused", detail=detail))
 
@@ -114,10 +117,17 @@ class VLLMEngine:
         done, self._refused = self._refused, []
         if done:
             return done
-        try:
+        with _up():
             return [Completion(key, best.text, best.finish_reason == "length") for key, best in self._vllm.finished()]
-        except ModelError as error:
-            raise EngineDown(str(error)) from error
 
     def close(self) -> None:
         self._vllm.close()
+
+
+@contextmanager
+def _up() -> Iterator[None]:
+    """vLLM's end is the engine's."""
+    try:
+        yield
+    except ModelError as error:
+        raise EngineDown(str(error)) from error
