@@ -18,7 +18,7 @@ from pathlib import Path
 from co_rewarding.data.card import Card, FileFacts, read_card, write_card
 from co_rewarding.data.inspection import schema_findings
 from co_rewarding.data.schema import content_sha256, file_sha256, question_text, read_rows
-from co_rewarding.data.sharing import add_sharing_options, share
+from co_rewarding.data.sharing import add_sharing_options, refuse_withheld, share
 from co_rewarding.pairs import ground_truth
 
 
@@ -59,7 +59,8 @@ def add_files(folder: Path, names: list[str], made_of: str, split: str, card_if_
     """Add files to the folder's card.
 
     Raises:
-        ValueError: one line; no card and none given, a file outside the folder, or one that is not in verl's schema.
+        ValueError: one line; no card and none given, a file outside the folder, one that is not in verl's schema, or
+            rows that may not be shared although the card says so.
     """
     card = read_card(folder) or card_if_none
     if card is None:
@@ -67,9 +68,13 @@ def add_files(folder: Path, names: list[str], made_of: str, split: str, card_if_
     files = {}
     for name in names:
         path = folder / Path(name).name
+        if Path(name).parent != Path() and Path(name).parent.resolve() != folder.resolve():
+            raise ValueError(f"--add {name}: is not in {folder}; copy it there first")
         rows = read_rows(path)
         if faults := schema_findings(rows):
             raise ValueError(f"{path}: {faults[0]}; see scripts/inspect_data.py")
+        if card.may_be_shared:
+            refuse_withheld(path, rows)
         content = content_sha256([question_text(row), ground_truth(row)] for row in rows)
         files[path.name] = FileFacts(split, len(rows), made_of, "", file_sha256(path), content)
     write_card(replace(card, files={**card.files, **files}), folder)

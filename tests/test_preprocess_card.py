@@ -140,6 +140,30 @@ def test_the_amc_script_never_shares(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert not (tmp_path / "amc").exists()
 
 
+def test_rows_that_may_not_be_shared_are_refused_under_any_card(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    amc = load_script("scripts/data_preprocess/amc.py").SOURCE
+    assert not amc.may_be_shared
+    rows = [make_row(source, "What is 1+1?", "2", i, "test") for i, source in enumerate(("mine", amc.repo_id))]
+    write_rows(rows, tmp_path / "mine.parquet")
+    push = load_script("scripts/push_dataset.py")
+    added = [str(tmp_path), "--add", "mine.parquet", "--made_of", "by hand"]
+    with pytest.raises(SystemExit) as end:
+        push.main([*added, "--title", "Mine", "--source", "my desk", "--license", "mit", "--push_to_hub", "me/set"])
+    assert end.value.code == 2
+    message = "mine.parquet: has rows of AI-MO/aimo-validation-amc, which may not be redistributed"
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "README.md").exists()
+
+    facts = FileFacts("test", 2, "by hand", "", file_sha256(tmp_path / "mine.parquet"), "")
+    card = Card("Mine", "my desk", "MIT", "mit", may_be_shared=True, files={"mine.parquet": facts})
+    write_card(card, tmp_path)
+    hub = Recorder()
+    assert message in refusal(tmp_path, upload=True, api=hub)
+    assert hub.calls == []
+    write_card(replace(card, may_be_shared=False), tmp_path)  # a file more for use here
+    push.main(added)
+
+
 def test_push_dataset_adds_a_rephrased_file(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     push = load_script("scripts/push_dataset.py")
     write_set(tmp_path)
@@ -148,8 +172,12 @@ def test_push_dataset_adds_a_rephrased_file(tmp_path: Path, capsys: pytest.Captu
     assert read_card(tmp_path).files["re.parquet"].made_of == "rephrased by X"
     assert "re.parquet" in capsys.readouterr().out
 
+    push.main([str(tmp_path), "--add", str(tmp_path / "re.parquet"), "--made_of", "rephrased by Y"])
+    assert read_card(tmp_path).files["re.parquet"].made_of == "rephrased by Y"
+
     (tmp_path / "bad.parquet").write_bytes(b"x")
     for arguments, why in (
+        ([str(tmp_path), "--add", "/elsewhere/re.parquet", "--made_of", "x"], "/elsewhere/re.parquet: is not in"),
         ([str(tmp_path)], "nothing to do"),
         ([str(tmp_path), "--add", "re.parquet"], "--add needs --made_of"),
         ([str(tmp_path), "--add", "bad.parquet", "--made_of", "x"], "bad.parquet: not readable as parquet"),

@@ -4,17 +4,20 @@
 A dry run by default: it prints what would go where. `--upload` does it, into a private repository unless `--public`.
 Only the card and the files that it describes are sent.
 
-Degenerate cases, all errors before anything is sent: no card, a set that may not be shared, a file that is gone or no
-longer what the card says.
+Degenerate cases, all errors before anything is sent: no card, a set that may not be shared, rows of such a set under
+another card, a file that is gone or no longer what the card says.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from co_rewarding.data.card import CARD_NAME, changed_files, read_card
+from co_rewarding.data.schema import read_rows
+from co_rewarding.data.sources import NOT_TO_BE_SHARED
 
 
 def add_sharing_options(parser: argparse.ArgumentParser) -> None:
@@ -24,6 +27,16 @@ def add_sharing_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--upload", action="store_true", help="really send it (needs a token: hf auth login)")
     parser.add_argument("--public", action="store_true", help="make a new repository public instead of private")
+
+
+def refuse_withheld(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Raise if `rows`, those of the file `path`, are of a set that may not be shared.
+
+    Raises:
+        ValueError: one line naming the file and the set.
+    """
+    if withheld := NOT_TO_BE_SHARED.intersection(row.get("data_source") for row in rows):
+        raise ValueError(f"{path}: has rows of {', '.join(withheld)}, which may not be redistributed")
 
 
 def share(folder: Path, repo_id: str, *, upload: bool = False, public: bool = False, api: Any = None) -> list[str]:
@@ -45,6 +58,8 @@ def share(folder: Path, repo_id: str, *, upload: bool = False, public: bool = Fa
     if changed := changed_files(card, folder):
         raise ValueError(f"{folder}: {', '.join(changed)} is gone or not what {CARD_NAME} says; prepare the set again")
     names = [CARD_NAME, *sorted(card.files)]
+    for name in names[1:]:
+        refuse_withheld(folder / name, read_rows(folder / name))
     print(f"{'uploading' if upload else 'would upload'} to https://huggingface.co/datasets/{repo_id}:")
     for name in names:
         rows = f"{card.files[name].rows:,} rows" if name in card.files else f"data card, licence {card.licence_id}"

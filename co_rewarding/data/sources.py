@@ -22,6 +22,8 @@ from typing import Any
 from co_rewarding.data.schema import content_sha256, file_sha256, read_rows
 
 HUB = "https://huggingface.co/datasets"
+# data_source of rows that may be used here and not passed on, under whatever name and card
+NOT_TO_BE_SHARED = frozenset({"AI-MO/aimo-validation-amc"})
 
 
 @dataclass(frozen=True)
@@ -60,8 +62,11 @@ class Source:
     convert: Callable[[Mapping[str, Any]], Example]
     config: str | None = None
     extra_columns: tuple[str, ...] = ()
-    may_be_shared: bool = True
     note: str = ""  # for the card
+
+    @property
+    def may_be_shared(self) -> bool:
+        return self.repo_id not in NOT_TO_BE_SHARED
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,6 @@ SOURCE = Source(
     columns=("problem", "answer"),
     splits=(Split(name="train", num_rows=83, hub_files="data/train-*.parquet", output="test.parquet", role="test"),),
     convert=convert,
-    may_be_shared=False,
 )
 
 if __name__ == "__main__":
