@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is asked of the rewriting model, and what is read of its response."""
 
+import time
+
 import pytest
 
 from co_rewarding.rephrase.instruction import (
@@ -59,9 +61,22 @@ def test_missing_rewrite_has_a_name(response: str, reached_limit: bool, failure:
     assert failure in PARSE_FAILURES
 
 
-def test_hostile_response_takes_no_time() -> None:
-    for piece in ("#", "### ", BEGIN_MARKER, "### BEGIN", "</think>", " _ "):
-        ASK.parse(piece * 10_000)
+@pytest.mark.parametrize(
+    ("piece", "failure"),
+    [
+        ("#", "missing_markers"),
+        ("### ", "missing_markers"),
+        (BEGIN_MARKER, "missing_end_marker"),
+        ("### BEGIN", "missing_markers"),
+        ("</think>", "missing_markers"),
+        (" _ ", "missing_markers"),
+    ],
+)
+def test_hostile_response_takes_no_time(piece: str, failure: str) -> None:
+    started = time.process_time()
+    parsed = ASK.parse(piece * (1_000_000 // len(piece)))  # in quadratic time 10^12 steps: hours
+    assert (parsed.rewrite, parsed.failure) == (None, failure)
+    assert time.process_time() - started < 3.0
 
 
 def test_question_is_put_in_unchanged() -> None:

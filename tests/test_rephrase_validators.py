@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Each validator on pairs that it must and must not object to, and all of them on the published pairs."""
+"""Each validator on pairs that it must and must not object to; all on the published pairs, as data/README.md tells."""
 
+import re
 import time
-from collections import Counter
+from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
@@ -46,10 +47,6 @@ CHOICE = "Which number is prime?\n(A) 21 (B) 23 (C) 25 (D) 27 (E) 33"
         (
             "Tom kauft 12 Äpfel und dann noch 35. Wie viele hat er?",
             "Ann buys 12 pens and then 35. How many?",
-            "other_language",
-        ),
-        (
-            SUM,
             "other_language",
         ),
         (LONG, "3 hours at 60?", "too_short"),
@@ -176,20 +173,30 @@ def test_hostile_text_takes_no_time(piece: str) -> None:
     assert time.process_time() - started < 3.0
 
 
-def rate(real_data, name: str) -> tuple[Counter, list[tuple[str, str]]]:
-    """Rows that each validator objects to, and the pairs."""
-    columns = [
-        pq.read_table(real_data / name / f"train_{part}.parquet", columns=["prompt"]).column(0).to_pylist()
+@pytest.mark.e2e  # only for its seconds
+@pytest.mark.long
+@pytest.mark.parametrize(("column", "name"), [(0, "MATH"), (1, "DAPO")])
+def test_findings_in_the_published_pairs_are_those_of_the_page(
+    column: int, name: str, real_data: Path, repo: Path
+) -> None:
+    parts = [
+        pq.read_table(real_data / name.lower() / f"train_{part}.parquet", columns=["prompt"]).column(0).to_pylist()
         for part in ("original", "rewrite_Qwen3-32B")
     ]
-    pairs = [(a[-1]["content"], b[-1]["content"]) for a, b in zip(*columns, strict=True)][:500]
-    return Counter(finding.validator for pair in pairs for finding in validate(*pair)), pairs
+    found = {validator: [] for validator in VALIDATORS}
+    for row, (question, rewrite) in enumerate(zip(*parts, strict=True)):
+        for finding in validate(question[-1]["content"], rewrite[-1]["content"]):
+            found[finding.validator].append(row)
+    num_rows, num_found = len(parts[0]), len({row for rows in found.values() for row in rows})
 
-
-def test_published_pairs_mostly_pass(real_data) -> None:
-    """On the first 500 of MATH: placeholders are found, and no validator objects to more than 3 % of the pairs."""
-    found, pairs = rate(real_data, "math")
-    assert found["placeholder"] >= sum(rewrite == "<rewritten question>" for _, rewrite in pairs) > 0
-    assert max(found.values()) < 0.03 * len(pairs)
-    assert sum(found.values()) < 0.04 * len(pairs)
-    assert found.keys() <= VALIDATORS.keys()
+    page = (repo / "data/README.md").read_text(encoding="utf-8")
+    table = re.findall(r"^\| (\w+) \| (\d+) \| (\d+) \|$", page, re.MULTILINE)
+    assert {validator: int(counts[column]) for validator, *counts in table} == {
+        v: len(rows) for v, rows in found.items()
+    }
+    lists = re.findall(rf"(?:^- |; )([a-z_ ]+), {name}: (\d+(?:,\s+\d+)*)", page, re.MULTILINE)
+    named = {"placeholders": "placeholder", "identical wordings": "unchanged"}
+    rows_of = {named.get(title, title): [int(row) for row in rows.split(",")] for title, rows in lists}
+    assert {v: rows for v, rows in rows_of.items() if v in VALIDATORS} == {v: rows for v, rows in found.items() if rows}
+    assert re.findall(r"^\| rows in all \| (\d+) \(.*?\| (\d+) \(", page, re.MULTILINE)[0][column] == str(num_found)
+    assert f"{name}: {num_rows - num_found:,} of {num_rows:,}" in page
