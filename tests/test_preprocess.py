@@ -85,6 +85,15 @@ def source(name: str) -> Source:
     return load_script(name).SOURCE
 
 
+def test_the_page_names_the_pinned_commits() -> None:
+    page = (REPO / "data/README.md").read_text(encoding="utf-8")
+    for pinned in map(source, SCRIPTS):
+        (row,) = (line for line in page.splitlines() if f"`{pinned.repo_id}`" in line and line.startswith("| `python"))
+        assert f"`{pinned.revision[:8]}…`" in row
+    openrs = source("openrs")
+    assert f"hf download {openrs.repo_id} --repo-type dataset --revision {openrs.revision} " in page
+
+
 def write_raw(folder: Path, name: str, rows: list[dict[str, Any]] | None = None) -> list[str]:
     """A file in the set's layout for each of its splits, and the --from_files items that name them."""
     items = []
