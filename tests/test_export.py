@@ -21,7 +21,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, PreTr
 from co_rewarding import __version__, provenance
 from co_rewarding.evaluation.generate import model_fingerprint
 from co_rewarding.evaluation.results import FORMAT
-from co_rewarding.export.card import is_edited
+from co_rewarding.export.card import base_model, is_edited
 from co_rewarding.export.checkpoint import find_checkpoint
 from co_rewarding.export.export import export
 from co_rewarding.export.hub import push
@@ -305,6 +305,46 @@ class TestCard:
         assert "| mine " in table and "50.00 ± 5.00" in table and "other" not in table
         assert (target / "model.safetensors").stat().st_mtime_ns == weights
         assert model_fingerprint(str(target)) == fingerprint  # a new card does not make another model
+
+    def test_a_foreign_result_is_left_out_and_said(self, run_dir: Path) -> None:
+        target, again = self.exported(run_dir)
+        foreign = run_dir / "evaluation/mine/results.json"
+        foreign.parent.mkdir(parents=True)
+        foreign.write_text('{"score": 1}')
+        assert again() == [f"{foreign}: not of an evaluation, left out"]
+        assert "## Evaluation" not in (target / "README.md").read_text()
+
+    def test_a_run_without_metrics_has_no_curves(self, run_dir: Path) -> None:
+        for path in (run_dir / "metrics").iterdir():
+            path.unlink()
+        target, again = self.exported(run_dir)
+        (note,) = again()
+        assert "no metrics" in note and "the card has no curves" in note
+        text = (target / "README.md").read_text()
+        assert "The run kept no metrics." in text and "training_curves" not in text
+        assert "| questions a batch | 8 | 128 |" in text  # the configuration is known
+        assert not (target / "training_curves.png").exists()
+
+    def test_only_a_model_that_came_from_the_hub_is_linked(
+        self, tmp_path: Path, config: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+        cached = tmp_path / "hub/models--Qwen--Qwen3-4B-Base"  # as huggingface_hub leaves what it downloaded
+        for path, text in ((cached / "refs/main", "c0ffee"), (cached / "snapshots/c0ffee/config.json", "{}")):
+            path.parent.mkdir(parents=True)
+            path.write_text(text)
+        (tmp_path / "local/Qwen3").mkdir(parents=True)
+        for name, found in (
+            ("Qwen/Qwen3-4B-Base", ("Qwen/Qwen3-4B-Base", True)),
+            ("models/tiny", ("tiny", False)),  # a folder, as seen from where the run was started
+            ("local/Qwen3", ("Qwen3", False)),
+            ("../tiny", ("tiny", False)),
+            ("/m/a/", ("a", False)),
+            ("a--b/c", ("c", False)),  # no name that the hub allows
+        ):
+            config.actor_rollout_ref.model.path = name
+            assert base_model(config) == found
 
     def test_one_that_was_edited_stays(self, run_dir: Path) -> None:
         target, again = self.exported(run_dir)

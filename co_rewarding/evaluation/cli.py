@@ -28,7 +28,7 @@ import re
 import shutil
 import sys
 from collections.abc import Iterable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -255,7 +255,8 @@ def _add(folder: Path, result: Result, restart: bool) -> None:
     """Put the tasks of `result` beside those that results.json has by now: another call may have added some."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".results.lock").open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # until the file is closed
+        with suppress(OSError):  # a file system without locks: reading again is what is left
+            fcntl.flock(lock, fcntl.LOCK_EX)  # until the file is closed
         earlier = _earlier(folder, result["model"]["fingerprint"], restart)
         kept = {key: result[key] or earlier.get(key) for key in ("method", "base_model")}
         _write(folder, result | kept | {"tasks": {**earlier.get("tasks", {}), **result["tasks"]}})

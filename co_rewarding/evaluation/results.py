@@ -93,12 +93,18 @@ def find_results(folders: Iterable[Path]) -> list[tuple[Path, Result]]:
     for folder in folders:
         if not folder.is_dir():
             raise ValueError(f"--compare {folder}: no such folder; name evaluation or run directories")
-        paths = sorted(folder.rglob(FILE_NAME), key=lambda path: _natural(str(path.relative_to(folder))))
-        ours = [path for path in paths if _is_ours(path)]
+        ours, _ = result_files(folder)
         if not ours:
             raise ValueError(f"--compare {folder}: no {FILE_NAME} of an evaluation below it; evaluate a model first")
         found |= {path.resolve(): read_result(path) for path in ours}
     return list(found.items())
+
+
+def result_files(folder: Path) -> tuple[list[Path], list[Path]]:
+    """Files called results.json below a folder: of evaluations, numbers in names counted, and of others."""
+    paths = sorted(folder.rglob(FILE_NAME), key=lambda path: _natural(str(path.relative_to(folder))))
+    ours = [path for path in paths if _is_ours(path)]
+    return ours, [path for path in paths if path not in ours]
 
 
 def in_paper_order(results: Iterable[tuple[Path, Result]]) -> list[tuple[Path, Result]]:

@@ -28,7 +28,7 @@ from omegaconf import DictConfig, OmegaConf
 from co_rewarding import provenance
 from co_rewarding.data.card import read_card
 from co_rewarding.data.schema import SYSTEM_PROMPT, file_sha256
-from co_rewarding.evaluation.results import METHOD_TITLES, find_results
+from co_rewarding.evaluation.results import METHOD_TITLES, Result, read_result, result_files
 from co_rewarding.evaluation.tables import make_table, markdown
 from co_rewarding.export.run_config import changed_between, differences, method_of
 from co_rewarding.methods import Method
@@ -136,12 +136,15 @@ def card_text(export: Export, evaluation: str, has_curves: bool) -> str:
     lines += ["", "## Training", ""]
     if has_curves:
         lines += [f"![Curves of the run against its steps]({CURVES_NAME})", ""]
-    lines += _grid(("", "up to this step"), list(summary(export.run).items()))
-    lines += [
-        "",
-        "Mean of the first 3 → of the last 3 steps where there is an arrow; ± standard error. Accuracies need ground "
-        "truth, which the reward of a label-free method never sees.",
-    ]
+    if export.run.steps:
+        lines += _grid(("", "up to this step"), list(summary(export.run).items()))
+        lines += [
+            "",
+            "Mean of the first 3 → of the last 3 steps where there is an arrow; ± standard error. Accuracies need "
+            "ground truth, which the reward of a label-free method never sees.",
+        ]
+    else:
+        lines.append("The run kept no metrics.")
     if evaluation:
         lines += ["", "## Evaluation", "", evaluation.strip()]
     lines += ["", "## Made with", "", *_made_with(export), "The base model’s licence applies.", ""]
@@ -156,10 +159,24 @@ def is_edited(text: str) -> bool:
 
 
 def base_model(config: DictConfig) -> tuple[str, bool]:
-    """Name of the model that the run started from, and whether that is a name on the hub."""
+    """Name of the model that the run started from, and whether that is a name on the hub.
+
+    OWNER/NAME may be either, a name on the hub or a folder as seen from where the run was started. It is the hub's if
+    this machine loaded it from there; where that is not known it gets no link, which might be somebody else's.
+    """
     path = str(config.actor_rollout_ref.model.path).rstrip("/")
-    on_hub = re.fullmatch(r"[\w.-]+/[\w.-]+", path) is not None and not path.startswith(".") and not Path(path).exists()
+    on_hub = re.fullmatch(r"[\w.-]+/[\w.-]+", path) is not None and not Path(path).exists() and _from_hub(path)
     return (path, True) if on_hub else (Path(path).name, False)
+
+
+def _from_hub(name: str) -> bool:
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        return isinstance(try_to_load_from_cache(name, "config.json"), str)
+    except HFValidationError:
+        return False
 
 
 def evaluation_text(folder: Path, fingerprint: str) -> str:
@@ -168,14 +185,13 @@ def evaluation_text(folder: Path, fingerprint: str) -> str:
     Raises:
         ValueError: a result is broken.
     """
-    if not folder.is_dir() or not any(folder.rglob("results.json")):
-        return ""
-    found = [
-        (path, result)
-        for path, result in find_results([folder])
-        if result.get("model", {}).get("fingerprint") == fingerprint
-    ]
+    ours, _ = result_files(folder)
+    found = [(path, result) for path in ours if _fingerprint(result := read_result(path)) == fingerprint]
     return markdown(make_table(found)) if found else ""
+
+
+def _fingerprint(result: Result) -> str | None:
+    return (result.get("model") or {}).get("fingerprint")
 
 
 def _data(config: DictConfig) -> list[tuple[str, str]]:

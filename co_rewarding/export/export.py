@@ -7,7 +7,8 @@
 The model is merged once. Exporting again into the same folder leaves it and only writes the card anew, so that an
 evaluation made in between gets into it; a card that was edited by hand stays.
 
-Degenerate cases: a folder that holds something else, or another checkpoint, is refused, never overwritten.
+Degenerate cases: a folder that holds something else, or another checkpoint, is refused, never overwritten; a run that
+kept no metrics has a card without curves.
 """
 
 from __future__ import annotations
@@ -19,13 +20,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from co_rewarding.evaluation.generate import model_fingerprint
+from co_rewarding.evaluation.results import result_files
 from co_rewarding.export.card import CARD_NAME, CURVES_NAME, Export, card_text, evaluation_text, is_edited
 from co_rewarding.export.checkpoint import Checkpoint
 from co_rewarding.export.run_config import configs_of, rollout_dtype, starts_of
 from co_rewarding.figures import draw
 from co_rewarding.files import write_whole
 from co_rewarding.provenance import recorded
-from co_rewarding.report import read_run
+from co_rewarding.report import Run, read_run
 
 FACTS_NAME = "export.json"
 
@@ -40,7 +42,12 @@ def export(run_dir: Path, checkpoint: Checkpoint, folder: Path, dtype: str | Non
         ValueError: one line; the run or the checkpoint is incomplete, or `folder` holds something else.
     """
     configs = configs_of(run_dir, checkpoint.step)
-    run = read_run(run_dir)
+    notes = []
+    if any(path.stat().st_size for path in (run_dir / "metrics").glob("*.jsonl")):
+        run = read_run(run_dir)
+    else:
+        run = Run(run_dir.resolve().name, {}, starts=0, num_validation=None)
+        notes.append(f"{run_dir / 'metrics'}: no metrics (trainer.logger without file?); the card has no curves")
     run = replace(run, steps={step: data for step, data in run.steps.items() if step <= checkpoint.step})
     made_with = [recorded(run_dir, start) for start in starts_of(run_dir, checkpoint.step)]
     told = Export(run, configs, checkpoint.step, checkpoint.weights, dtype or rollout_dtype(configs[-1]), made_with)
@@ -53,7 +60,6 @@ def export(run_dir: Path, checkpoint: Checkpoint, folder: Path, dtype: str | Non
         "dtype": told.dtype,
         "shards": [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in _shards(checkpoint)],
     }
-    notes = []
     if folder.exists():
         _refuse_other(folder, facts)
         notes.append(f"{folder}: the model is there already; only its card is written anew")
@@ -61,7 +67,9 @@ def export(run_dir: Path, checkpoint: Checkpoint, folder: Path, dtype: str | Non
         _merge(checkpoint, folder, told.dtype, facts)
     if any(run.steps.values()) and not (folder / CURVES_NAME).exists():  # what led to a checkpoint does not change
         draw([run], folder / CURVES_NAME)
-    text = card_text(told, evaluation_text(run_dir / "evaluation", model_fingerprint(str(folder))), bool(run.steps))
+    evaluations = run_dir / "evaluation"
+    notes += [f"{path}: not of an evaluation, left out" for path in result_files(evaluations)[1]]
+    text = card_text(told, evaluation_text(evaluations, model_fingerprint(str(folder))), bool(run.steps))
     card = folder / CARD_NAME
     if card.exists() and is_edited(card.read_text(encoding="utf-8")):
         notes.append(f"{card}: was edited by hand and stays; remove it to have it written anew")
