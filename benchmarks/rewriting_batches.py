@@ -1,9 +1,14 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Rewriting with all questions handed to vLLM at once, against a loop of fixed batches, each waiting for its slowest.
+"""Rewriting with all questions handed to vLLM at once, against loops of fixed batches, each waiting for its slowest.
 
-Both ways run in one process on the same engine and questions, in turns (all, fixed, fixed, all, …) after one way has
-warmed the engine up; what is told is responses a second of each turn, and the median of one way over that of the other.
+Fixed batches come in two sizes: --batch_size, and as many as the engine has under way at a time on a CPU (32), which
+is how wide it runs when it has all. Against those, what is gained is the waiting alone; against smaller ones it is
+the width too.
+
+All ways run in one process on the same engine and questions, in turns (all, fixed, wide, wide, fixed, all, …) after one
+way has warmed the engine up; what is told is responses a second of each turn, and the median of all at once over those
+of the fixed batches.
 """
 
 from __future__ import annotations
@@ -14,7 +19,7 @@ from pathlib import Path
 from statistics import median
 
 from co_rewarding.command_line import UserError
-from co_rewarding.rephrase.engines import Request, Sampling, VLLMEngine
+from co_rewarding.rephrase.engines import NUM_SEQS_ON_CPU, Request, Sampling, VLLMEngine
 from co_rewarding.rephrase.instruction import BEGIN_MARKER, END_MARKER, Instruction, InstructionError, Markers
 from co_rewarding.rephrase.table import Questions, TableError
 from co_rewarding.vllm_engine import EngineOptions, ModelError, prompt_ids
@@ -60,7 +65,8 @@ def main() -> None:
         )
     except (UserError, InstructionError, TableError, ModelError) as error:
         parser.exit(2, f"error: {error}\n")
-    sizes = {"all at once": len(requests), f"batches of {args.batch_size}": args.batch_size}
+    fixed = {f"batches of {size}": size for size in (args.batch_size, NUM_SEQS_ON_CPU)}
+    sizes = {"all at once": len(requests)} | fixed
     rates: dict[str, list[float]] = {way: [] for way in sizes}
     try:
         seconds_of(engine, requests[: 2 * args.batch_size], len(requests))
@@ -70,9 +76,11 @@ def main() -> None:
                 print(f"{way}: {rates[way][-1]:.2f} responses/s", flush=True)
     finally:
         engine.close()
-    one, other = (median(rates[way]) for way in sizes)
-    what = f"{len(requests)} questions, median of {args.turns} turns"
-    print(f"{what}: {one:.2f} against {other:.2f} responses/s, {one / other:.2f} times")
+    found = {way: median(rates[way]) for way in sizes}
+    at_once = found.pop("all at once")
+    print(f"{len(requests)} questions, median of {args.turns} turns: {at_once:.2f} responses/s all at once")
+    for way, rate in found.items():
+        print(f"against {way}: {rate:.2f} responses/s, {at_once / rate:.2f} times")
 
 
 if __name__ == "__main__":

@@ -29,6 +29,8 @@ from co_rewarding.vllm_engine import (
     prompt_ids,
 )
 
+NUM_SEQS_ON_CPU = 32  # responses under way at a time
+
 
 @dataclass(frozen=True)
 class Sampling:
@@ -93,7 +95,7 @@ class VLLMEngine:
         whose = f"--model_path {model}: its tokenizer" if tokenizer == model else f"--tokenizer_path {tokenizer}:"
         self._tokenizer = load_tokenizer(tokenizer, whose)
         max_len = min(context_length(config), context(self._tokenizer))
-        self._vllm = VLLM(model, "--model_path", max_len, options, num_seqs_on_cpu=32, tokenizer=tokenizer)
+        self._vllm = VLLM(model, "--model_path", max_len, options, NUM_SEQS_ON_CPU, tokenizer=tokenizer)
         self._refused: list[Completion] = []
 
     def submit(self, request: Request) -> None:
