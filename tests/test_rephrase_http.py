@@ -467,7 +467,7 @@ def stalled(handler: Handler) -> None:
     handler.send_header("Content-Length", "100")
     handler.end_headers()
     handler.wfile.write(b"oo")
-    time.sleep(0.5)
+    time.sleep(1.5)
 
 
 def reset(handler: Handler) -> None:
@@ -491,7 +491,7 @@ def test_a_status_counts_whatever_becomes_of_its_body(server, status, failure, b
         body(handler)
 
     server.trouble = lambda question, asked: trouble if question == "hm" else None
-    done = {c.key: c for c in ask(quick(server.url, timeout_s=0.2, http_retries=0), "hm", "fine")}
+    done = {c.key: c for c in ask(quick(server.url, timeout_s=1, http_retries=0), "hm", "fine")}
     assert done["hm",].failure == failure and done["hm",].detail.startswith(f"status {status}")
     assert done["fine",].text
 
@@ -595,6 +595,8 @@ MODEL = ("--model_path", "m")
     ("change", "message"),
     [
         (["--base_url", "localhost:8000"], "--base_url localhost:8000: use an address such as http://localhost:8000/v1"),
+        (["--base_url", "http://[::1/v1"], "--base_url http://[::1/v1: use an address such as "),
+        (["--base_url", "http://h:8o/v1"], "--base_url http://h:8o/v1: use an address such as "),
         (["--base_url", "http://127.0.0.1:9/v1"], "--base_url http://127.0.0.1:9/v1: no server answers there ("),
         ([], "--model_path is missing: name a model for vLLM, or a server with --base_url"),
         ([*MODEL, "--max_tokens", "0"], "--max_tokens 0 is out of range: use 1 or more"),

@@ -67,8 +67,7 @@ class HTTPEngine:
         thinking_field: bool = True,
         first_pause_s: float = 1.0,
     ) -> None:
-        parts = urllib.parse.urlsplit(base_url)
-        if parts.scheme not in ("http", "https") or not parts.netloc:
+        if not _is_address(base_url):
             raise EngineError(f"--base_url {base_url}: use an address such as http://localhost:8000/v1")
         self._url = base_url.rstrip("/")
         self._key = api_key.strip()
@@ -242,6 +241,15 @@ class HTTPEngine:
         hint = {401: "check the API key", 403: "check the API key", 404: "check the address and --model_path"}
         kind = _NotFound if error.code in (404, 405) else EngineError
         return kind(f"{where}: {status}, {hint.get(error.code, 'check the server')}: {said}")
+
+
+def _is_address(url: str) -> bool:
+    try:
+        parts = urllib.parse.urlsplit(url)
+        is_complete = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # brackets without end, a port that is no number
+        return False
+    return is_complete and url.isascii()
 
 
 def _whole(response: http.client.HTTPResponse, limit: int, deadline: float) -> bytes:
