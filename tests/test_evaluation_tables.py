@@ -3,11 +3,13 @@
 
 import csv
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from co_rewarding.evaluation.harness import HarnessOptions, command_line
 from co_rewarding.evaluation.results import FORMAT, find_results, in_paper_order, read_result, write_result
 from co_rewarding.evaluation.tables import csv_table, make_table, markdown, write_tables
 
@@ -66,6 +68,42 @@ def test_what_makes_numbers_unlike_is_noted() -> None:
     assert "† MATH-500: 20 of 500 (a) questions." in text
     assert "MATH-500: 2 (b) questions have no ground truth" in text
     assert "MATH-500: not alike in temperature: 0.8 (a), 0.0 (b)." in text
+
+
+def test_a_part_of_a_set_is_not_the_best_beside_whole_ones() -> None:
+    part = result("part", mine=entry(0.9, questions=20))
+    table = table_of(part, result("a", mine=entry(0.5)), result("b", mine=entry(0.6)))
+    assert [table.is_best(row, 0) for row in range(3)] == [False, False, True]
+    assert not table_of(part, result("a", mine=entry(0.5))).is_best(1, 0)  # nothing to be better than
+    assert table_of(part, result("other", mine=entry(0.5, questions=20))).is_best(0, 0)
+
+
+def test_prompts_and_types_of_numbers_are_noted() -> None:
+    def asked(system: str | None, **sampling: Any) -> dict[str, Any]:
+        return entry(0.5, sampling={"temperature": 0.8} | sampling, prompt={"system": system, "example": "…"})
+
+    first = asked("Think\nfirst.", dtype="bfloat16", chat_template_kwargs={"enable_thinking": False})
+    text = markdown(table_of(result("a", mine=first), result("b", mine=asked(None, dtype="float32"))))
+    assert "mine: not alike in dtype: bfloat16 (a), float32 (b)." in text
+    assert "mine: not alike in chat_template_kwargs: {'enable_thinking': False} (a), None (b)." in text
+    assert re.search(r"mine: not alike in system prompt: Think first\. \([0-9a-f]{8}\) \(a\), None \(b\)\.", text)
+
+
+def test_of_an_lm_eval_call_only_what_decides_is_compared() -> None:
+    def called(folder: str, *more: str, dtype: str = "auto") -> dict[str, Any]:
+        words = command_line(
+            "ifeval", f"{folder}/model", Path(folder), HarnessOptions(command="sh", dtype=dtype, extra=" ".join(more))
+        )
+        return entry(0.5, "strict prompt", command=words[1:])
+
+    one = result("a", ifeval=called("/x"))
+    note = "IFEval: not alike in lm_eval's arguments"
+    assert note not in markdown(table_of(one, result("b", ifeval=called("/y", "--limit 8 --seed 3"))))
+    changed = called("/x", "--gen_kwargs temperature=0.8,do_sample=True")
+    text = markdown(table_of(one, result("b", ifeval=changed)))
+    arguments = "run --model vllm --model_args dtype=auto --apply_chat_template --log_samples"
+    assert f"{note}: {arguments} (a), {arguments} --gen_kwargs temperature=0.8,do_sample=True (b)." in text
+    assert note in markdown(table_of(one, result("b", ifeval=called("/x", dtype="float32"))))
 
 
 def test_names_that_repeat_are_told_apart() -> None:

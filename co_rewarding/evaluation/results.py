@@ -16,13 +16,16 @@ Deliberately absent: the responses (generations/, graded/) and the tables (table
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from co_rewarding.files import write_whole
+from co_rewarding.report import printable
 
 FORMAT = "co-rewarding evaluation 1"
 FILE_NAME = "results.json"
@@ -129,11 +132,40 @@ def settings_of(task: Mapping[str, Any]) -> dict[str, Any]:
         "temperature": sampling.get("temperature"),
         "top_p": sampling.get("top_p"),
         "max_tokens": sampling.get("max_tokens"),
+        "dtype": sampling.get("dtype"),
+        "chat_template_kwargs": sampling.get("chat_template_kwargs"),
+        "system prompt": _brief((task.get("prompt") or {}).get("system")),
         "equivalence": grader.get("equivalence"),
         "math-verify": grader.get("math-verify"),
         "lm_eval": task.get("lm_eval"),
+        "lm_eval's arguments": _lm_eval_arguments(task.get("command") or ()),
         "data": (data.get("content_sha256") or "")[:8] or None,
     }
+
+
+_NO_MATTER = {"--tasks", "--output_path", "--use_cache", "--limit", "-L", "--seed", "--device", "--batch_size"}
+"""Options of lm_eval, each with a value, that do not make two scores unlike; a limit has a note of its own."""
+
+
+def _lm_eval_arguments(command: Sequence[str]) -> str | None:
+    """What of a call of lm_eval decides about its number: of the model's arguments the type of the weights alone."""
+    kept: list[str] = []
+    option = ""
+    for word in command:
+        if word.startswith("-"):
+            option = word.partition("=")[0]
+            if option not in _NO_MATTER:
+                kept.append(word)
+        elif option == "--model_args":
+            kept += [argument for argument in word.split(",") if argument.startswith("dtype=")]
+        elif option not in _NO_MATTER:
+            kept.append(word)
+    return shlex.join(kept) or None
+
+
+def _brief(text: str | None) -> str | None:
+    """On one line and short, different for different texts."""
+    return text and f"{printable(text, 40)} ({hashlib.sha256(text.encode()).hexdigest()[:8]})"
 
 
 def _is_ours(path: Path) -> bool:

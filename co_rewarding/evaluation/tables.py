@@ -3,7 +3,8 @@
 
 A row is a model, a column a task: percent ± standard error. Below, or in details.csv: the other accuracies, share of
 boxed answers, response length. What makes two numbers of one column unlike (other questions, another temperature ...)
-is told in a note; a part of a set is marked with a dagger. The best number of a column is bold where there are several.
+is told in a note; a part of a set is marked with a dagger. The best number of a column is bold where there are several;
+beside whole sets a part does not count.
 
 Degenerate cases: a task that a model was not asked is "–"; two results of one name get their folders' names.
 """
@@ -53,9 +54,10 @@ class Table:
     results: list[Result]
 
     def is_best(self, row: int, column: int) -> bool:
-        values = [cells[column].value for cells in self.cells if cells[column] is not None]
+        cells = [cells[column] for cells in self.cells if cells[column] is not None]
+        rivals = [cell for cell in cells if not cell.is_partial] or cells
         cell = self.cells[row][column]
-        return cell is not None and len(values) > 1 and cell.value == max(values)
+        return cell in rivals and len(rivals) > 1 and cell.value == max(rival.value for rival in rivals)
 
 
 def make_table(named: Sequence[tuple[Path, Result]]) -> Table:
