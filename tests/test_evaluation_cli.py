@@ -110,6 +110,28 @@ def test_bad_data_is_told(refusal: Callable[..., str], tmp_path: Path) -> None:
     assert "no such file" in refusal("--model", model, "--data", f"bad={tmp_path / 'absent.parquet'}")
 
 
+def test_an_export_says_its_method_and_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = tmp_path / "my run/export/step_3_teacher"
+    facts = {"method": "co_rewarding_II", "run": "my run", "step": 3, "weights": "teacher", "dtype": "float32"}
+    for name, text in (("config.json", "{}"), ("model.safetensors", ""), ("export.json", json.dumps(facts))):
+        model.mkdir(parents=True, exist_ok=True)
+        (model / name).write_text(text)
+    (tmp_path / "my run/metrics").mkdir()
+    # a stand-in for lm_eval, which writes into the folder that follows --output_path
+    lm_eval = tmp_path / "lm_eval"
+    written = {"results": {"ifeval": {"prompt_level_strict_acc,none": 0.5}}, "n-samples": {}}
+    find = 'while [ "$1" != --output_path ]; do shift; done; mkdir -p "$2"'
+    lm_eval.write_text(f"#!/bin/sh\n{find}; echo '{json.dumps(written)}' > \"$2/results_x.json\"\n")
+    lm_eval.chmod(0o755)
+    arguments = ["--model", str(model), "--tasks", "ifeval", "--lm_eval", str(lm_eval)]
+    assert main(arguments) == 0
+    assert "| Co-rewarding-II | 50.00" in capsys.readouterr().out
+    result = read_result(tmp_path / "my run/evaluation/my-run-step_3_teacher/results.json")
+    assert (result["name"], result["method"]) == ("my run-step_3_teacher", "co_rewarding_II")
+    assert main([*arguments, "--name", "mine", "--method", "co_rewarding_III"]) == 0  # what is said wins
+    assert "| Co-rewarding-III | 50.00" in capsys.readouterr().out
+
+
 def test_an_lm_eval_folder_of_another_command_is_told_before_anything_is_generated(
     refusal: Callable[..., str], tmp_path: Path, data: Path
 ) -> None:

@@ -42,8 +42,10 @@ from co_rewarding.evaluation.grade import Graded, agreement, as_row, grade, grou
 from co_rewarding.evaluation.options import PROGRAM, parse
 from co_rewarding.evaluation.records import Generation, Generations
 from co_rewarding.evaluation.results import (
+    EXPORT_NAME,
     FILE_NAME,
     FORMAT,
+    METHOD_ORDER,
     PACKAGES,
     Result,
     find_results,
@@ -88,11 +90,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def evaluate(options: argparse.Namespace) -> None:
     fingerprint = model_fingerprint(options.model)
-    name = options.name or _model_name(options.model)
+    exported = _export_facts(options.model)
+    name = options.name or exported.get("name") or _model_name(options.model)
     run_dir = _run_dir(options.model)
     folder: Path = options.output_dir or (run_dir or Path("runs")) / "evaluation" / re.sub(r"[^\w.-]+", "-", name)
     _earlier(folder, fingerprint, restart=options.restart)  # another model's is told before hours of generation
     result = _result(options, name)
+    result["method"] = result["method"] or exported.get("method")
     result["model"] = {"path": options.model, "fingerprint": fingerprint}
     sets = [
         read_questions(
@@ -265,6 +269,16 @@ def _add(folder: Path, result: Result, restart: bool) -> None:
 def _write(folder: Path, result: Result) -> None:
     result["tasks"] = {task: result["tasks"][task] for task in in_table_order(list(result["tasks"]))}
     write_tables(folder, make_table([(write_result(folder, result), result)]))
+
+
+def _export_facts(model: str) -> dict[str, str]:
+    """Method and name of a model that scripts/export_checkpoint.py made; {} of any other."""
+    try:
+        facts = json.loads((Path(model) / EXPORT_NAME).read_text(encoding="utf-8"))
+        name = f"{facts['run']}-step_{facts['step']}_{facts['weights']}"
+        return {"method": facts["method"], "name": name} if facts["method"] in METHOD_ORDER else {}
+    except (OSError, ValueError, KeyError, TypeError):  # another tool's file may have the name
+        return {}
 
 
 def _model_name(model: str) -> str:

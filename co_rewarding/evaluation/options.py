@@ -71,8 +71,8 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
     out = parser.add_argument_group("what comes out")
     out.add_argument("--output_dir", type=Path, help="default: RUN_DIR/evaluation/NAME, or runs/evaluation/NAME")
-    out.add_argument("--name", help="of the row (default: of the model's folder)")
-    out.add_argument("--method", help=f"orders and names the row: {', '.join(METHOD_ORDER)}")
+    out.add_argument("--name", help="of the row (default: an export's run and step, else the model's folder)")
+    out.add_argument("--method", help=f"orders and names the row (default: an export's): {', '.join(METHOD_ORDER)}")
     out.add_argument("--base_model", help="groups rows in tables of several models")
     out.add_argument("--equivalence", default=Settings().equivalence, help=f"{', '.join(MODES)} (as in training)")
     out.add_argument("--restart", action="store_true", help="throw away earlier generations of these tasks")

