@@ -324,7 +324,8 @@ def regrade(options: argparse.Namespace) -> None:
     task = path.parent.name if path.stem.isdecimal() else path.stem
     result = _result(options, options.name or f"{path.parent.parent.name}/{path.stem}")
     result |= {"regraded": str(options.regrade), "model": {"path": None, "fingerprint": saved.settings.get("model")}}
-    sampling = {key: saved.settings.get(key) for key in ("temperature", "top_p", "max_tokens", "seed")}
+    known = ("temperature", "top_p", "max_tokens", "seed", "dtype", "chat_template_kwargs")
+    sampling = {key: saved.settings.get(key) for key in known}
     stored = {"compared": match.compared, "agreed": match.agreed}
     result["tasks"][task] = {**entry, "num_rows": None, "sampling": sampling, "stored_verdicts": stored}
     print(markdown(make_table([(path, result)])))
