@@ -94,7 +94,8 @@ def evaluate(options: argparse.Namespace) -> None:
     name = options.name or exported.get("name") or _model_name(options.model)
     run_dir = _run_dir(options.model)
     folder: Path = options.output_dir or (run_dir or Path("runs")) / "evaluation" / re.sub(r"[^\w.-]+", "-", name)
-    _earlier(folder, fingerprint, restart=options.restart)  # another model's is told before hours of generation
+    # what is wrong with the folder, the data or the calls of lm_eval is told before hours of generation
+    _earlier(folder, fingerprint, restart=options.restart)
     result = _result(options, name)
     result["method"] = result["method"] or exported.get("method")
     result["model"] = {"path": options.model, "fingerprint": fingerprint}
@@ -108,9 +109,7 @@ def evaluate(options: argparse.Namespace) -> None:
         for task in options.tasks
         if task not in harness.TASKS
     ]
-    calls = _harness_calls(
-        options, fingerprint, folder.absolute()
-    )  # what is wrong with them is told before hours of generation
+    calls = _harness_calls(options, fingerprint, folder.absolute())
     if sets:
         _evaluate_maths(options, sets, fingerprint, folder, result)
         _add(folder, result, restart=options.restart)
