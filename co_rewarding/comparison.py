@@ -61,11 +61,25 @@ def table(methods: Sequence[Seeds], *, special: Callable[[str], bool] | None = N
     for seeds in methods:
         row = [f"`{seeds.method}`", str(len(seeds.runs)), *_accuracies(seeds)]
         if special:
-            row += [_special(seeds, special, last=False), _special(seeds, special, last=True)]
-            row.append(_special_labels(seeds, special))
+            row += [*_special(seeds, special), _special_labels(seeds, special)]
         row += [_ends(seeds, "label/accuracy"), _ends(seeds, "reward/mean"), _ends(seeds, "response_length/mean", 1)]
         rows.append([*row, _warnings(seeds.runs)])
     return "\n".join("| " + " | ".join(cells) + " |" for cells in [heads, ["---"] * len(heads), *rows])
+
+
+def special_accuracy(run_dir: Path, run: Run, special: Callable[[str], bool]) -> dict[int, tuple[float, int]]:
+    """Step → accuracy on the special questions of that validation, and their number; only steps with a dump."""
+    found = {}
+    for metric in list(run.accuracy_metrics.values())[:1]:
+        for step in run.series(metric)[0]:
+            path = newest_dump(run_dir / "validation", [step])
+            if path is None:
+                continue
+            rows = parse_jsonl(path.read_bytes(), str(path))[0]
+            scores = [float(row["acc"]) for row in rows if special(row["input"])]
+            if scores:
+                found[step] = (fmean(scores), len(scores))
+    return found
 
 
 def warnings(run: Run) -> dict[str, int]:
@@ -88,19 +102,13 @@ def _accuracies(seeds: Seeds) -> list[str]:
     return [_with_spread(cell) for cell in picked]
 
 
-def _special(seeds: Seeds, special: Callable[[str], bool], *, last: bool) -> str:
-    cell: list[tuple[float, int | None]] = []
-    for run_dir, run in zip(seeds.run_dirs, seeds.runs, strict=True):
-        for metric in list(run.accuracy_metrics.values())[:1]:
-            validated = run.series(metric)[0]
-            path = newest_dump(run_dir / "validation", [validated[-1 if last else 0]])
-            if path is None:
-                continue
-            rows = parse_jsonl(path.read_bytes(), str(path))[0]
-            scores = [float(row["acc"]) for row in rows if special(row["input"])]
-            if scores:
-                cell.append((fmean(scores), len(scores)))
-    return _with_spread(cell)
+def _special(seeds: Seeds, special: Callable[[str], bool]) -> list[str]:
+    """Before and after."""
+    found = [
+        list(special_accuracy(run_dir, run, special).values())
+        for run_dir, run in zip(seeds.run_dirs, seeds.runs, strict=True)
+    ]
+    return [_with_spread([values[place] for values in found if values]) for place in (0, -1)]
 
 
 def _special_labels(seeds: Seeds, special: Callable[[str], bool]) -> str:

@@ -37,6 +37,7 @@ class Method:
     label_view: Literal["same", "other"] | None = None  # the view whose vote labels a view; None with voter None
     needs_labels: bool = False  # reads the ground truth for its reward
     needs_logits: bool = False  # reads the policy's distribution: cannot be computed from text
+    is_control: bool = False  # not meant to work
 
     @property
     def is_consensus(self) -> bool:
@@ -67,9 +68,9 @@ METHODS: dict[str, Method] = {
         Method("majority_voting", voter="student", label_view="same"),
         Method("self_certainty", needs_logits=True),
         Method("entropy", needs_logits=True),
-        Method("random"),
-        Method("format_only"),
-        Method("incorrect", needs_labels=True),
+        Method("random", is_control=True),
+        Method("format_only", is_control=True),
+        Method("incorrect", needs_labels=True, is_control=True),
     )
 }
 

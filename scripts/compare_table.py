@@ -3,28 +3,32 @@
 """Write the table and the curves of compare_methods.sh: what each method came to on the toy task.
 
 The runs must be called <method>_seed<number>. Shown apart are the plain differences with a borrow, on which the model
-starts out agreeing with itself on a wrong answer. Written are FIGURE and, beside it, the same name with .md.
+starts out agreeing with itself on a wrong answer. Written are FIGURE and, beside it, the same name with .md, and with
+_controls the curves of the controls beside those of the true labels, which would hide all differences in the first.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from co_rewarding.comparison import Seeds, read_methods, table
+from co_rewarding.comparison import Seeds, read_methods, special_accuracy, table
 from co_rewarding.figures import ACCURACY, FORMATS, Panel, draw
+from co_rewarding.methods import METHODS
 from co_rewarding.provenance import commits_of
 from co_rewarding.report import Run
 from co_rewarding.toy.arithmetic import THINGS, borrows, fact_of
 
+BORROWS = "plain_borrows/accuracy"
 DATA = Path("data/toy_differences")
 PANELS = (
     ACCURACY,
+    Panel("Of it: plain differences with a borrow", ((BORROWS, ""),)),
     Panel("Accuracy of the labels", (("label/accuracy", ""),), is_share=True),
-    Panel("Share of right answers in training", (("answer/accuracy", ""),), is_share=True),
     Panel("Reward mean (nats are off the scale)", (("reward/mean", ""),), is_share=True),
     Panel("Response length (tokens)", (("response_length/mean", ""),)),
     Panel("Policy entropy (nats a token)", (("actor/entropy", ""),)),
@@ -42,11 +46,22 @@ def slipped_questions(file: Path) -> set[str]:
     }
 
 
-def named(seeds: Seeds) -> list[Run]:
-    """The runs of a method under names for a legend."""
-    if len(seeds.runs) == 1:
-        return [replace(seeds.runs[0], name=seeds.method)]
-    return [replace(run, name=run.name.replace("_seed", ", seed ")) for run in seeds.runs]
+def drawn(seeds: Seeds, special: Callable[[str], bool]) -> list[Run]:
+    """The runs of a method under names for a legend, with the accuracy on special questions as one more metric."""
+    runs = []
+    for run_dir, run in zip(seeds.run_dirs, seeds.runs, strict=True):
+        accuracies = special_accuracy(run_dir, run, special)
+        steps = {
+            step: {**data, BORROWS: accuracies[step][0]} if step in accuracies else data
+            for step, data in run.steps.items()
+        }
+        name = seeds.method if len(seeds.runs) == 1 else run.name.replace("_seed", ", seed ")
+        runs.append(replace(run, name=name, steps=steps))
+    return runs
+
+
+def is_control(seeds: Seeds) -> bool:
+    return seeds.method in METHODS and METHODS[seeds.method].is_control
 
 
 def main() -> None:
@@ -66,12 +81,18 @@ def main() -> None:
         methods = read_methods(args.run_dirs)
         slipped = slipped_questions(args.test_file)
         known = tuple(slipped | slipped_questions(args.train_file))
-        draw([run for seeds in methods for run in named(seeds)], args.figure, panels=PANELS)
-        text = table(
-            methods,
-            special=lambda prompt: prompt.endswith(known),
-            special_name=f"{len(slipped)} plain borrows",
-        )
+
+        def special(prompt: str) -> bool:
+            return prompt.endswith(known)
+
+        figures = {args.figure: [seeds for seeds in methods if not is_control(seeds)]}
+        if controls := [seeds for seeds in methods if is_control(seeds)]:
+            truth = [seeds for seeds in methods if seeds.method == "ground_truth"]
+            figures[args.figure.with_stem(f"{args.figure.stem}_controls")] = truth + controls
+        for path, shown in figures.items():
+            if shown:
+                draw([run for seeds in shown for run in drawn(seeds, special)], path, panels=PANELS)
+        text = table(methods, special=special, special_name=f"{len(slipped)} plain borrows")
     except (OSError, ValueError) as error:
         parser.exit(2, f"error: {error}\n")
     steps = max(run.trained_steps[-1] for seeds in methods for run in seeds.runs)
@@ -85,7 +106,7 @@ def main() -> None:
     print(text)
     target = args.figure.with_suffix(".md")
     target.write_text(f"{text}\n\n{legend}\n\n{made}\n", encoding="utf-8")
-    print(f"\nCurves: {args.figure}, table: {target}")
+    print(f"\nCurves: {', '.join(str(path) for path, shown in figures.items() if shown)}; table: {target}")
 
 
 if __name__ == "__main__":
