@@ -80,7 +80,7 @@ def test_each_card_tells_its_own_evaluation(run_dir: Path, exported: dict[str, P
         card = (folder / "README.md").read_text()
         (accuracy,) = result_of(run_dir, weights)["tasks"]["toy"]["accuracy"].values()
         table = card[card.index("## Evaluation") : card.index("## Made with")]
-        assert f"{100 * accuracy['value']:.1f}" in table  # per cent
+        assert f"{100 * accuracy['value']:.2f}" in table  # per cent
         assert f"{weights} after {STEP} steps" in card and "![Curves" in card
         assert (folder / "training_curves.png").stat().st_size > 1000
 
@@ -105,7 +105,7 @@ def test_figure_and_page(toy: Path, run_dir: Path) -> None:
     script(toy, "plot_runs.py", run_dir, "--html", toy / "page.html")
     assert (run_dir / "figures.png").stat().st_size > 10_000
     page = (toy / "page.html").read_text()
-    shown = set(re.findall(r"<b>(\d+)</b>", page))
+    shown = set(re.findall(r"<summary><b>(\d+)</b>", page))
     assert shown and shown <= {row["question"] for row in rows_of(run_dir / f"rollouts/{STEP}.jsonl")} | {
         row["question"] for row in rows_of(run_dir / "rollouts/1.jsonl")
     }
