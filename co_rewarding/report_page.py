@@ -265,9 +265,10 @@ def _group(voter: str, rows: Sequence[Row], has_labels: bool) -> str:
         f'<div class="text" dir="auto">{_html(text, RESPONSE_CHARS)}</div></div>'
         for (text, answer, reward), count in responses.most_common()
     )
+    told = f"{len(responses)} different responses" if len(responses) > 1 else "the response"
     return (
         f"<p>{len(rows)} rollouts of the {_html(voter, 20)}, {heading}</p><table>{tally}</table>"
-        f"<details><summary>{len(responses)} different responses</summary>{texts}</details>"
+        f"<details><summary>{told}</summary>{texts}</details>"
     )
 
 
