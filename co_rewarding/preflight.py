@@ -19,7 +19,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from co_rewarding.answers import ground_truth_answer
 from co_rewarding.methods import METHODS
 from co_rewarding.pairs import MAX_NAMED, as_paths, check_pairs, check_question_ids, ground_truth
-from co_rewarding.settings import Settings
+from co_rewarding.settings import MAX_TEMPERATURE, Settings
 
 # verl 0.9.1 keeps these blocks for older scripts and reads them nowhere on its own main entry
 LEGACY_BLOCKS = {
@@ -166,8 +166,8 @@ NUMBERS = {  # smallest and largest value allowed
     "actor_rollout_ref.actor.clip_ratio_low": (0.0, 1.0),
     "actor_rollout_ref.actor.clip_ratio_high": (0.0, float("inf")),
     "actor_rollout_ref.actor.kl_loss_coef": (0.0, float("inf")),
-    "actor_rollout_ref.rollout.temperature": (0.0, float("inf")),
-    "actor_rollout_ref.rollout.val_kwargs.temperature": (0.0, float("inf")),
+    "actor_rollout_ref.rollout.temperature": (0.0, MAX_TEMPERATURE),
+    "actor_rollout_ref.rollout.val_kwargs.temperature": (0.0, MAX_TEMPERATURE),
     "actor_rollout_ref.rollout.gpu_memory_utilization": (0.0, 1.0),
 }
 CHOICES = {

@@ -9,6 +9,8 @@ from co_rewarding.equivalence import MODES
 from co_rewarding.methods import METHODS
 
 B = TypeVar("B", bound="Block")
+MAX_TEMPERATURE = 2.0
+"""vLLM refuses a request above it, which would end a run at its first rollouts."""
 
 
 @dataclass(frozen=True)

@@ -150,17 +150,17 @@ def test_a_run_whose_answers_vanish_stops_early_and_keeps_the_good_checkpoint(to
     finish(
         start("baseline", toy, "stopped", *watched, "trainer.total_training_steps=2", **settings), toy / "stopped.log"
     )
-    # Rollouts at temperature 50 are noise. Two windows of 2 are compared: steps 1 and 2 with steps 3 and 4.
-    noise = start(
-        "baseline", toy, "stopped", *watched, "trainer.total_training_steps=9", TRAIN_TEMPERATURE="50", **settings
+    # three tokens have no room for an answer. Two windows of 2 are compared: steps 1 and 2 with steps 3 and 4
+    cut_off = start(
+        "baseline", toy, "stopped", *watched, "trainer.total_training_steps=9", MAX_RESPONSE_LENGTH="3", **settings
     )
-    text = finish(noise, toy / "stopped.log")
+    text = finish(cut_off, toy / "stopped.log")
     assert "WARNING step 4: responses have stopped stating an answer" in text
     assert "stopping early at step 4" in text and "step 2 was the last without" in text
     assert "Steps: 9 planned, 4 done, stopped early on purpose" in text
     checkpoints = toy / "runs/co-rewarding/stopped/checkpoints"
     assert not (checkpoints / "global_step_4").exists()
-    # step 3, the first of the noise, was saved before anything was seen: a new start goes on from step 2
+    # step 3, the first without answers, was saved before anything was seen: a new start goes on from step 2
     assert (checkpoints / "global_step_3").is_dir() and resumed_from(checkpoints) == 2
     assert f"the last good checkpoint is {checkpoints}/global_step_2" in text
 

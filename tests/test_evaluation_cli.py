@@ -57,7 +57,7 @@ def refusal(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
         (["--model", "m", "--data", "ifeval=x.jsonl"], "must be a folder with google/IFEval"),
         (["--model", "m", "--data", "a=x", "--limit", "0"], "--limit 0: must be 1 or more"),
         (["--model", "m", "--data", "a=x", "--samples", "-1"], "--samples -1: must be 1 or more"),
-        (["--model", "m", "--data", "a=x", "--temperature", "nan"], "--temperature nan: must be 0"),
+        (["--model", "m", "--data", "a=x", "--temperature", "nan"], "--temperature nan: must be a number from 0"),
         (["--model", "m", "--data", "a=x", "--top_p", "0"], "--top_p 0.0: must be above 0"),
         (["--model", "m", "--data", "a=x", "--temperature", "0", "--samples", "8"], "the same response 8 times"),
         (["--model", "m", "--data", "a=x", "--chat_template_kwargs", "{"], "--chat_template_kwargs {: not JSON"),

@@ -6,8 +6,11 @@ from typing import Any
 
 import pytest
 from omegaconf import DictConfig, OmegaConf
+from vllm import SamplingParams
+from vllm.exceptions import VLLMValidationError
 
 from co_rewarding.preflight import LEGACY_BLOCKS, check_early_stop, check_fixed_choices, check_settings
+from co_rewarding.settings import MAX_TEMPERATURE
 
 
 @pytest.mark.parametrize(
@@ -83,6 +86,13 @@ def test_an_engine_without_token_statistics(config: DictConfig) -> None:
 
 def test_rollouts_that_are_all_alike(refused_after: Callable[..., str]) -> None:
     refused_after("actor_rollout_ref.rollout.temperature", 0, "all rollouts of a question would be alike")
+
+
+def test_a_temperature_that_vllm_refuses(config: DictConfig, refused_after: Callable[..., str]) -> None:
+    refused_after("actor_rollout_ref.rollout.temperature", 2.1, "must be a number from 0 to 2")
+    with pytest.raises(VLLMValidationError, match="temperature must be in"):  # or the bound is not needed any more
+        SamplingParams(temperature=2.1)
+    SamplingParams(temperature=MAX_TEMPERATURE)
 
 
 def test_a_last_good_checkpoint_that_would_not_be_kept(config: DictConfig) -> None:

@@ -600,7 +600,7 @@ MODEL = ("--model_path", "m")
         (["--base_url", "http://127.0.0.1:9/v1"], "--base_url http://127.0.0.1:9/v1: no server answers there ("),
         ([], "--model_path is missing: name a model for vLLM, or a server with --base_url"),
         ([*MODEL, "--max_tokens", "0"], "--max_tokens 0 is out of range: use 1 or more"),
-        ([*MODEL, "--temperature", "nan"], "--temperature nan is out of range: use 0 or more"),
+        ([*MODEL, "--temperature", "nan"], "--temperature nan is out of range: use a number from 0 to 2"),
         ([*MODEL, "--top_p", "1.5"], "--top_p 1.5 is out of range: use a share above 0 and at most 1"),
         ([*MODEL, "--skip_validators", "emty"], "--skip_validators emty: unknown, use names out of empty"),
         ([*MODEL, "--max_vanished_share", "2"], "--max_vanished_share is 2.0: use a share between 0 and 1"),

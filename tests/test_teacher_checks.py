@@ -34,6 +34,7 @@ def config(composed: DictConfig, tmp_path: Path) -> DictConfig:
         ("n", 0),
         ("n", 1.5),
         ("temperature", -0.1),
+        ("temperature", 2.1),
         ("top_p", 0.0),
         ("top_p", 1.1),
         ("update", "yes"),

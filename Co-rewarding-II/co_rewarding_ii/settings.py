@@ -4,7 +4,7 @@
 from dataclasses import dataclass
 
 from co_rewarding.decay import DecaySchedule
-from co_rewarding.settings import Block
+from co_rewarding.settings import MAX_TEMPERATURE, Block
 
 
 @dataclass(frozen=True)
@@ -14,7 +14,7 @@ class TeacherSettings(Block):
     NAME = "actor_rollout_ref.teacher"
 
     n: int = 8  # >= 1, rollouts a question (the paper's G̃)
-    temperature: float = 1.0  # >= 0, of the teacher's rollouts
+    temperature: float = 1.0  # 0–2, of the teacher's rollouts
     top_p: float = 1.0  # 0–1, of the teacher's rollouts
     update: bool = True  # False: the starting model stays the teacher (the paper's ablation)
     decay_start: float = 0.99  # 0–1, α of the first step
@@ -28,7 +28,8 @@ class TeacherSettings(Block):
     def __post_init__(self) -> None:
         number = (int, float)
         self.require("n", int, "a whole number from 1 (TEACHER_NUM_ROLLOUTS in the run script)", lambda n: n >= 1)
-        self.require("temperature", number, "a number from 0", lambda value: 0.0 <= value < float("inf"))
+        allowed = f"a number from 0 to {MAX_TEMPERATURE:g}"
+        self.require("temperature", number, allowed, lambda value: 0.0 <= value <= MAX_TEMPERATURE)
         self.require("top_p", number, "a number above 0, at most 1", lambda value: 0.0 < value <= 1.0)
         for key in ("update", "restart_from_actor", "one_direction", "check_log_probs"):
             self.require(key, bool, "True or False", lambda _: True)

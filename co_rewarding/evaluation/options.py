@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +14,7 @@ from co_rewarding.equivalence import MODES
 from co_rewarding.evaluation import harness
 from co_rewarding.evaluation.results import METHOD_ORDER
 from co_rewarding.evaluation.tasks import MATHS_SAMPLES, MAX_TOKENS, TEMPERATURE, default_file, in_table_order
-from co_rewarding.settings import Settings
+from co_rewarding.settings import MAX_TEMPERATURE, Settings
 
 PROGRAM = "evaluate.py"
 USED_BY = {"regrade": {"output_dir", "name", "method", "base_model", "equivalence"}, "compare": {"output_dir"}}
@@ -94,7 +93,9 @@ def _check(options: argparse.Namespace) -> None:
     for option in ("limit", "samples", "max_tokens", "tensor_parallel_size", "kv_cache_mb"):
         value = getattr(options, option)
         require(value is None or value >= 1, option, "1 or more")
-    require(0 <= options.temperature < math.inf, "temperature", "0 (greedy) or more")
+    require(
+        0 <= options.temperature <= MAX_TEMPERATURE, "temperature", f"a number from 0 (greedy) to {MAX_TEMPERATURE:g}"
+    )
     require(0 < options.top_p <= 1, "top_p", "above 0 and at most 1")
     require(0 < options.gpu_memory_utilization <= 1, "gpu_memory_utilization", "above 0 and at most 1")
     require(0 <= options.seed < 2**31, "seed", "from 0 to 2147483647")

@@ -11,6 +11,7 @@ from co_rewarding.command_line import Parser, UserError
 from co_rewarding.equivalence import MODES
 from co_rewarding.rephrase.instruction import BEGIN_MARKER, END_MARKER, Markers
 from co_rewarding.rephrase.validators import VALIDATORS, Limits
+from co_rewarding.settings import MAX_TEMPERATURE
 
 PROGRAM = "rewrite_questions.py"
 DESCRIPTION = """\
@@ -157,10 +158,15 @@ def _check(options: argparse.Namespace) -> None:
     for name, least in (
         ("max_samples", 0), ("tensor_parallel_size", 0), ("kv_cache_mb", 16), ("max_concurrency", 1),
         ("http_retries", 0), ("top_k", 0), ("max_tokens", 1), ("max_retries", 0), ("verify_samples", 1),
-        ("verify_max_tokens", 1), ("batch_size", 1), ("temperature", 0), ("verify_temperature", 0),
+        ("verify_max_tokens", 1), ("batch_size", 1),
     ):  # fmt: skip
         if not getattr(options, name) >= least:
             raise UserError(f"--{name} {getattr(options, name)} is out of range: use {least} or more")
+    for name in ("temperature", "verify_temperature"):
+        if not 0 <= getattr(options, name) <= MAX_TEMPERATURE:
+            raise UserError(
+                f"--{name} {getattr(options, name)} is out of range: use a number from 0 to {MAX_TEMPERATURE:g}"
+            )
     for name in ("gpu_memory_utilization", "top_p"):
         if not 0 < getattr(options, name) <= 1:
             raise UserError(f"--{name} {getattr(options, name)} is out of range: use a share above 0 and at most 1")
