@@ -9,7 +9,8 @@ Usage: bash scripts/test.sh [--all | PYTEST ARGUMENTS]
 
 Makes or completes the environment (scripts/install_env.sh --dev), then runs ruff and shellcheck over the project, then
 the unit tests and, if they pass, the end-to-end tests, which train through Ray and vLLM for a few minutes. Those of the
-tools around training (evaluation, export, rewriting), of the baselines and of two ranks are run with --all only.
+tools around training (evaluation, export, rewriting), of the baselines and of two ranks or Ray nodes are run with --all
+only.
 With arguments, pytest runs once with these in place of the two runs:
 
   bash scripts/test.sh --all               all end-to-end tests

@@ -45,6 +45,9 @@ def cluster(toy: Path):
             process.send_signal(signal.SIGTERM)  # `ray start --block` ends what it started
         for process in nodes:
             process.wait(60)
+        last = Path("/tmp/ray/ray_current_cluster")  # outlives the cluster, and Ray would join it without being asked
+        if last.is_file() and last.read_text().endswith(f":{port}"):
+            last.unlink()
 
 
 def test_two_nodes_train_and_save_together(toy: Path, cluster: dict[str, str]) -> None:
