@@ -3,8 +3,8 @@
 # From nothing to a model that label-free RL made better, on a laptop without a GPU: environment, data, model, training
 # with Co-rewarding-I and then, from the same start, with Co-rewarding-II, a table and a figure.
 #
-#   bash scripts/quickstart.sh                  a tiny model, about 11 minutes after the installation
-#   TREES=I bash scripts/quickstart.sh          Co-rewarding-I alone, 7 minutes
+#   bash scripts/quickstart.sh                  a tiny model, 5 to 11 minutes after the installation
+#   TREES=I bash scripts/quickstart.sh          Co-rewarding-I alone, 4 to 7 minutes
 #   MODEL=smollm2 bash scripts/quickstart.sh    the real SmolLM2-135M-Instruct, a few steps of I to see the stack at work
 #
 # Variables: MODEL (tiny, smollm2), TREES (I, II or "I II"), RUN_NAME, and those of the run scripts. Arguments are
