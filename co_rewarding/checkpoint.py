@@ -5,7 +5,6 @@ latest_checkpointed_iteration.txt      N, written when global_step_N is whole
 global_step_N/                         actor/ (verl's), co_rewarding.json (co_rewarding.trainer), teacher/ (tree II)
 """
 
-import re
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -26,19 +25,19 @@ def resume_dir(config: DictConfig) -> Path | None:
     return folder if folder.is_dir() else None
 
 
+def saved_steps(checkpoints: Path) -> list[int]:
+    """The N of all `global_step_N` folders, in order; the last may be half-written."""
+    return sorted(int(number) for path in checkpoints.glob("global_step_*") if (number := path.name[12:]).isdecimal())
+
+
 def newest_until(config: DictConfig, step: int) -> Path | None:
     """The newest whole `global_step_N` folder with N ≤ `step`, None without one."""
     tracker = Path(config.trainer.default_local_dir) / TRACKER
     if not tracker.is_file():
         return None
-    whole = min(step, int(tracker.read_text()))  # a later one may be half-written
-    found = {
-        int(match[1]): folder
-        for folder in tracker.parent.glob("global_step_*")
-        if (match := re.fullmatch(r"global_step_(\d+)", folder.name))
-    }
-    steps = [step for step in found if step <= whole]
-    return found[max(steps)] if steps else None
+    newest_whole = int(tracker.read_text())
+    steps = [saved for saved in saved_steps(tracker.parent) if saved <= min(step, newest_whole)]
+    return tracker.parent / f"global_step_{steps[-1]}" if steps else None
 
 
 def resume_from(folder: Path) -> None:

@@ -103,12 +103,14 @@ def _accuracies(seeds: Seeds) -> list[str]:
 
 
 def _special(seeds: Seeds, special: Callable[[str], bool]) -> list[str]:
-    """Before and after."""
-    found = [
-        list(special_accuracy(run_dir, run, special).values())
-        for run_dir, run in zip(seeds.run_dirs, seeds.runs, strict=True)
-    ]
-    return [_with_spread([values[place] for values in found if values]) for place in (0, -1)]
+    """Before and after: of the first and of the last validation, where it left a dump."""
+    cells: list[list[tuple[float, int | None]]] = [[], []]
+    for run_dir, run in zip(seeds.run_dirs, seeds.runs, strict=True):
+        for metric in list(run.accuracy_metrics.values())[:1]:
+            validated, found = run.series(metric)[0], special_accuracy(run_dir, run, special)
+            for cell, step in zip(cells, (validated[0], validated[-1]), strict=True):
+                cell += [found[step]] if step in found else []
+    return [_with_spread(cell) for cell in cells]
 
 
 def _special_labels(seeds: Seeds, special: Callable[[str], bool]) -> str:

@@ -28,6 +28,10 @@ VIEWS: tuple[View, ...] = get_args(View)
 VOTERS: tuple[Voter, ...] = get_args(Voter)
 
 
+def other_view(view: View) -> View:
+    return "rephrased" if view == "original" else "original"
+
+
 @dataclass(frozen=True)
 class Method:
     """One method, and what it needs of the data."""

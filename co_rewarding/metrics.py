@@ -30,7 +30,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable, Sequence
 
 from co_rewarding.answers import ground_truth_answer
-from co_rewarding.methods import VIEWS, VOTERS, View, Voter
+from co_rewarding.methods import VIEWS, VOTERS, View, Voter, other_view
 from co_rewarding.rewards import Rollout, Same, Scores, r
 
 
@@ -124,8 +124,7 @@ def _metrics_of(
 
 
 def _teachers_label(labels: dict[tuple[Hashable, View, Voter], str], question: Hashable, view: View) -> str | None:
-    other = VIEWS[1 - VIEWS.index(view)]
-    return labels.get((question, view, "teacher"), labels.get((question, other, "teacher")))
+    return labels.get((question, view, "teacher"), labels.get((question, other_view(view), "teacher")))
 
 
 def _put(metrics: dict[str, float], name: str, values: Iterable[float | bool]) -> None:

@@ -12,13 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-import pyarrow
-import pyarrow.parquet
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from co_rewarding.answers import ground_truth_answer
 from co_rewarding.methods import METHODS
-from co_rewarding.pairs import MAX_NAMED, as_paths, check_pairs, check_question_ids, ground_truth
+from co_rewarding.pairs import as_paths
+from co_rewarding.preflight_data import check_data, check_steps, read_rows
 from co_rewarding.settings import MAX_TEMPERATURE, Settings
 
 # verl 0.9.1 keeps these blocks for older scripts and reads them nowhere on its own main entry
@@ -28,7 +26,7 @@ LEGACY_BLOCKS = {
     "custom_reward_function": "reward.custom_reward_function",
     "sandbox_fusion": "reward.sandbox_fusion",
 }
-REQUIRED_COLUMNS = ("data_source", "prompt", "reward_model", "extra_info")
+ENGINES = ("co_rewarding.baselines.engine", "co_rewarding.cpu.engine")  # that compute token statistics
 
 
 def check_config(config: DictConfig) -> None:
@@ -125,25 +123,27 @@ def check_fixed_choices(config: DictConfig) -> None:
         found = OmegaConf.select(config, key)
         if found != value:
             raise ValueError(f"{key}={found!r}: must be {value!r}, because {why}")
-    needs_logits = METHODS[config.co_rewarding.method].needs_logits
-    engines, found = (
-        ("co_rewarding.baselines.engine", "co_rewarding.cpu.engine"),
-        config.actor_rollout_ref.model.external_lib,
-    )
-    if needs_logits and found not in engines:
-        raise ValueError(
-            f"actor_rollout_ref.model.external_lib={found}: {config.co_rewarding.method} needs the engine of one of "
-            f"{', '.join(engines)}, which computes it from the logits"
-        )
-    if needs_logits and OmegaConf.select(config, "algorithm.rollout_correction.bypass_mode"):
-        raise ValueError(
-            f"algorithm.rollout_correction.bypass_mode=True: {config.co_rewarding.method} needs the pass of the old "
-            "log-probabilities, which it leaves out; set it to False"
-        )
+    if METHODS[config.co_rewarding.method].needs_logits:
+        check_token_statistics(config)
     if config.actor_rollout_ref.actor.strategy != "fsdp2":
         raise ValueError(
             f"actor_rollout_ref.actor.strategy={config.actor_rollout_ref.actor.strategy!r}: must be 'fsdp2', the only "
             "engine that this project is tested with"
+        )
+
+
+def check_token_statistics(config: DictConfig) -> None:
+    """An engine that computes them, in a pass that is made."""
+    engine = config.actor_rollout_ref.model.external_lib
+    if engine not in ENGINES:
+        raise ValueError(
+            f"actor_rollout_ref.model.external_lib={engine}: {config.co_rewarding.method} needs the engine of one of "
+            f"{', '.join(ENGINES)}, which computes it from the logits"
+        )
+    if OmegaConf.select(config, "algorithm.rollout_correction.bypass_mode"):
+        raise ValueError(
+            f"algorithm.rollout_correction.bypass_mode=True: {config.co_rewarding.method} needs the pass of the old "
+            "log-probabilities, which it leaves out; set it to False"
         )
 
 
@@ -196,11 +196,6 @@ def check_numbers(config: DictConfig) -> None:
         if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
             bounds = f"from {low:g} to {high:g}" if high < float("inf") else f"from {low:g}"
             raise ValueError(f"{key}={value}: must be a number {bounds}")
-    if config.actor_rollout_ref.rollout.temperature == 0:
-        raise ValueError(
-            "actor_rollout_ref.rollout.temperature=0: all rollouts of a question would be alike, so that nothing is "
-            "learned; use 1.0 (TRAIN_TEMPERATURE in the run script)"
-        )
     for key, choices in CHOICES.items():
         value = OmegaConf.select(config, key)
         if value not in choices:
@@ -213,6 +208,11 @@ def check_group_size(config: DictConfig) -> None:
         raise ValueError(
             f"actor_rollout_ref.rollout.n={n!r}: must be at least 2 (NUM_ROLLOUTS in the run script); a group of "
             "one has no vote and no advantage"
+        )
+    if config.actor_rollout_ref.rollout.temperature == 0:
+        raise ValueError(
+            "actor_rollout_ref.rollout.temperature=0: all rollouts of a question would be alike, so that nothing is "
+            "learned; use 1.0 (TRAIN_TEMPERATURE in the run script)"
         )
 
 
@@ -273,93 +273,6 @@ def check_early_stop(config: DictConfig) -> None:
             f"{config.co_rewarding.early_stop_after}, trainer.save_freq={every} and co_rewarding.watch_window="
             f"{config.co_rewarding.watch_window} it must be null or at least {needed}, or the last good checkpoint "
             "is removed before a collapse is seen"
-        )
-
-
-def check_data(config: DictConfig) -> None:
-    rows = {}
-    for key in ("data.train_files", "data.train_aug_files", "data.val_files"):
-        files = OmegaConf.select(config, key)
-        if files is None:
-            continue
-        rows[key] = [row for path in as_paths(files) for row in read_rows(key, path)]
-        if not rows[key]:
-            raise ValueError(f"{key}={files}: no rows")
-    named = f"data.train_files={config.data.train_files}"
-    check_question_ids(rows["data.train_files"], named)
-    if "data.train_aug_files" in rows:
-        check_pairs(
-            rows["data.train_files"],
-            rows["data.train_aug_files"],
-            names=(named, f"data.train_aug_files={config.data.train_aug_files}"),
-        )
-    method = METHODS[config.co_rewarding.method]
-    if method.needs_labels and not any(ground_truth_answer(ground_truth(row)) for row in rows["data.train_files"]):
-        raise ValueError(
-            f"{named}: no row has a reward_model.ground_truth, which co_rewarding.method={method.name} rewards by; use "
-            "labelled data or another method"
-        )
-    unknown = [i for i, row in enumerate(rows["data.val_files"]) if not ground_truth(row)]
-    if unknown:
-        raise ValueError(
-            f"data.val_files={config.data.val_files}: {len(unknown)} rows without reward_model.ground_truth (first: "
-            f"{unknown[:MAX_NAMED]}); validation measures accuracy against it"
-        )
-    questions, batch = len(rows["data.train_files"]), config.data.train_batch_size
-    if questions < batch:
-        raise ValueError(
-            f"data.train_batch_size={batch}: data.train_files has {questions} questions, less than one batch"
-        )
-
-
-def read_rows(key: str, path: str) -> list[dict[str, Any]]:
-    """Rows of one parquet file in verl's schema.
-
-    Raises:
-        ValueError: the file is missing, is not parquet or lacks a column; the message names `key` and `path`.
-    """
-    file = Path(path).expanduser()
-    if not file.is_file():
-        raise ValueError(
-            f"{key}={path}: no such file (looked for {file.absolute()}); data/README.md says how to make or get the "
-            "files"
-        )
-    if file.suffix != ".parquet":
-        raise ValueError(
-            f"{key}={path}: the name must end in .parquet, by which verl knows the format; rename the file"
-        )
-    try:
-        table = pyarrow.parquet.read_table(file)
-    except (pyarrow.ArrowException, OSError) as error:
-        raise ValueError(f"{key}={path}: not a readable parquet file: {error}") from error
-    missing = [name for name in REQUIRED_COLUMNS if name not in table.column_names]
-    if missing:
-        raise ValueError(
-            f"{key}={path}: missing columns {', '.join(missing)}; found {', '.join(table.column_names)}; "
-            "see data/README.md for the schema"
-        )
-    rows = table.select(REQUIRED_COLUMNS).to_pylist()
-    bad = [i for i, row in enumerate(rows) if not _is_chat(row["prompt"])]
-    if bad:
-        raise ValueError(
-            f"{key}={path}: column prompt must be a list of {{role, content}} messages ending with the user's; "
-            f"row {bad[0]} has {str(rows[bad[0]]['prompt'])[:80]!r}"
-        )
-    return rows
-
-
-def check_steps(config: DictConfig) -> None:
-    steps = config.trainer.total_training_steps
-    if steps is None or config.data.filter_overlong_prompts is None:
-        return
-    paths = [Path(path).expanduser() for path in as_paths(config.data.train_files)]
-    questions = sum(pyarrow.parquet.read_metadata(path).num_rows for path in paths)
-    possible = questions // config.data.train_batch_size * config.trainer.total_epochs
-    if steps > possible:
-        raise ValueError(
-            f"trainer.total_training_steps={steps}: {questions} questions in batches of {config.data.train_batch_size} "
-            f"for trainer.total_epochs={config.trainer.total_epochs} epochs make {possible} steps; raise "
-            "trainer.total_epochs"
         )
 
 
@@ -447,16 +360,6 @@ def check_platform(config: DictConfig) -> None:
             f"trainer.device={device!r}: no GPU here; use platform=cpu (PLATFORM=cpu in the run script) or connect to "
             "a cluster with RAY_ADDRESS"
         )
-
-
-def _is_chat(prompt: Any) -> bool:
-    return (
-        isinstance(prompt, list)
-        and len(prompt) > 0
-        and all(isinstance(message, dict) and {"role", "content"} <= message.keys() for message in prompt)
-        and prompt[-1]["role"] == "user"
-        and all(isinstance(message["content"], str) for message in prompt)
-    )
 
 
 def _leaves(node: Any, key: str) -> list[tuple[str, Any]]:

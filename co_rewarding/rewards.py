@@ -25,10 +25,9 @@ import importlib
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
 
 from co_rewarding.answers import ground_truth_answer
-from co_rewarding.methods import VIEWS, VOTERS, Method, View, Voter
+from co_rewarding.methods import VIEWS, VOTERS, Method, View, Voter, other_view
 from co_rewarding.methods import method as method_of_name
 from co_rewarding.voting import Vote, majority_vote
 
@@ -109,7 +108,7 @@ def consensus_rewards(
     votes = {group: majority_vote(answers_G, same, min_agreement) for group, answers_G in answers_of_group.items()}
 
     def vote_for(question: Hashable, view: View) -> Vote | None:
-        source = view if method.label_view == "same" else _other(view)
+        source = view if method.label_view == "same" else other_view(view)
         return votes.get((question, source, method.voter))
 
     def label_for(question: Hashable, view: View) -> str | None:
@@ -158,7 +157,3 @@ def without_labels(rollouts: Sequence[Rollout], rewards: Sequence[float | None])
 def truths(step: Step) -> tuple[str | None, ...]:
     """N, the ground truths of a supervised method, unboxed; None where a question has none."""
     return tuple(ground_truth_answer(truth) for truth in step.ground_truths or ())
-
-
-def _other(view: View) -> Literal["original", "rephrased"]:
-    return "rephrased" if view == "original" else "original"

@@ -208,11 +208,10 @@ class GroupRewardTrainer(PPOTrainerSync):
             return
         state = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
         self.label_history.load_state_dict(state["labels"])
-        if state["watch"]["window"] != self.watch.window:
-            before, now = state["watch"]["window"], self.watch.window
-            print(f"{PROGRESS} co_rewarding.watch_window was {before}, now {now}: the watch starts anew", flush=True)
-            return
-        self.watch.load_state_dict(state["watch"])
+        try:
+            self.watch.load_state_dict(state["watch"])
+        except ValueError as error:  # another co_rewarding.watch_window: no reason to end a run
+            print(f"{PROGRESS} {error}: signs of collapse are looked for from here on", flush=True)
 
     def _validate(self) -> dict[str, float]:
         metrics = super()._validate()

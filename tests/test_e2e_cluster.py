@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from e2e_runs import QUESTIONS, REPO, ROLLOUTS, TIMEOUT_S, finish, rows_of, start
+from ray._common.utils import get_ray_address_file
 
 pytestmark = [pytest.mark.e2e, pytest.mark.long]
 
@@ -45,7 +46,7 @@ def cluster(toy: Path):
             process.send_signal(signal.SIGTERM)  # `ray start --block` ends what it started
         for process in nodes:
             process.wait(60)
-        last = Path("/tmp/ray/ray_current_cluster")  # outlives the cluster, and Ray would join it without being asked
+        last = Path(get_ray_address_file(None))  # outlives the cluster, and Ray would join it without being asked
         if last.is_file() and last.read_text().endswith(f":{port}"):
             last.unlink()
 

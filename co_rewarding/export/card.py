@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from omegaconf import DictConfig, OmegaConf
 from co_rewarding import provenance
 from co_rewarding.data.card import read_card
 from co_rewarding.data.schema import SYSTEM_PROMPT, file_sha256
-from co_rewarding.evaluation.results import METHOD_TITLES, Result, read_result, result_files
+from co_rewarding.evaluation.results import METHOD_TITLES, Result, read_result
 from co_rewarding.evaluation.tables import make_table, markdown
 from co_rewarding.export.run_config import changed_between, differences, method_of
 from co_rewarding.methods import Method
@@ -179,14 +179,13 @@ def _from_hub(name: str) -> bool:
         return False
 
 
-def evaluation_text(folder: Path, fingerprint: str) -> str:
-    """Tables of the evaluations below `folder` that are of the model with this fingerprint, "" if there are none.
+def evaluation_text(results: Iterable[Path], fingerprint: str) -> str:
+    """Tables of those evaluations that are of the model with this fingerprint, "" if there are none.
 
     Raises:
         ValueError: a result is broken.
     """
-    ours, _ = result_files(folder)
-    found = [(path, result) for path in ours if _fingerprint(result := read_result(path)) == fingerprint]
+    found = [(path, result) for path in results if _fingerprint(result := read_result(path)) == fingerprint]
     return markdown(make_table(found)) if found else ""
 
 

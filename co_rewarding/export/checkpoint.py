@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from co_rewarding.checkpoint import TRACKER
+from co_rewarding.checkpoint import TRACKER, saved_steps
 
 Weights = Literal["student", "teacher"]
 FOLDERS: dict[Weights, str] = {"student": "actor", "teacher": "teacher"}
@@ -45,7 +45,7 @@ def find_checkpoint(checkpoints: Path, step: int | None, weights: Weights, saves
     Raises:
         ValueError: one line; see the module's text.
     """
-    steps = sorted(int(number) for path in checkpoints.glob("global_step_*") if (number := path.name[12:]).isdecimal())
+    steps = saved_steps(checkpoints)
     if not steps:
         raise ValueError(f"{checkpoints}: no checkpoints; was trainer.save_freq set, and is this the run's folder?")
     there = f"there are {', '.join(map(str, steps))}"

@@ -65,8 +65,8 @@ def export(run_dir: Path, checkpoint: Checkpoint, folder: Path, dtype: str | Non
         _merge(checkpoint, folder, told.dtype, facts)
     if any(run.steps.values()) and not (folder / CURVES_NAME).exists():  # what led to a checkpoint does not change
         draw([run], folder / CURVES_NAME)
-    evaluations = run_dir / "evaluation"
-    notes += [f"{path}: not of an evaluation, left out" for path in result_files(evaluations)[1]]
+    evaluations, others = result_files(run_dir / "evaluation")
+    notes += [f"{path}: not of an evaluation, left out" for path in others]
     text = card_text(told, evaluation_text(evaluations, model_fingerprint(str(folder))), bool(run.steps))
     card = folder / CARD_NAME
     if card.exists() and is_edited(card.read_text(encoding="utf-8")):

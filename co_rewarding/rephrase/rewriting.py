@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from co_rewarding.journal import Journal, JournalError, Record
@@ -110,12 +110,10 @@ def _legible(record: Record) -> Record:
 
 
 def judge(row: int, question: str, rewrite: str, policy: Policy) -> Outcome:
-    """The outcome of a rewrite that came from elsewhere."""
-    found = tuple(validate(question, rewrite, policy.limits, policy.skip))
-    against = tuple(finding.validator for finding in found)
-    if found and policy.on_invalid != "keep":
-        return Outcome(row, None, found, attempts=1, rejected=rewrite, tries=against)
-    return Outcome(row, rewrite, found, attempts=1, tries=against)
+    """The outcome of a rewrite that came from elsewhere: the only attempt at its row."""
+    outcome = settle(row, question, [{"rewrite": rewrite}], replace(policy, max_retries=0))
+    assert outcome is not None  # no attempt is left
+    return outcome
 
 
 def request_seed(seed: int | None, *identity: object) -> int | None:
