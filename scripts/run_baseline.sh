@@ -44,7 +44,7 @@ if [[ -z ${VIRTUAL_ENV:-} && -f $ROOT/.venv/bin/activate ]]; then
   # shellcheck source=/dev/null
   source "$ROOT/.venv/bin/activate"
 fi
-python -m co_rewarding.baselines.main \
+python -m co_rewarding.training.main \
   platform="$PLATFORM" \
   co_rewarding.method="$METHOD" \
   actor_rollout_ref.model.path="$MODEL_PATH" \

@@ -71,7 +71,7 @@ TABLE_5_OF["run_baseline.sh"] = TABLE_5_OF["run_corewarding-I.sh"]  # "all under
 MAIN_OF = {
     "co_rewarding_i": "co_rewarding_i.main",
     "co_rewarding_ii": "co_rewarding_ii.main",
-    "baseline": "co_rewarding.baselines.main",
+    "baseline": "co_rewarding.training.main",
 }
 
 

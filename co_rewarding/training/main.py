@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`python -m co_rewarding.baselines.main co_rewarding.method=NAME …` trains with a baseline; `--cfg job` prints the
+"""`python -m co_rewarding.training.main co_rewarding.method=NAME …` trains with a baseline; `--cfg job` prints the
 configuration."""
 
 import hydra
