@@ -18,11 +18,11 @@ import time
 from pathlib import Path
 from statistics import median
 
-from co_rewarding.command_line import UserError
-from co_rewarding.rephrase.engines import NUM_SEQS_ON_CPU, Request, Sampling, VLLMEngine
-from co_rewarding.rephrase.instruction import BEGIN_MARKER, END_MARKER, Instruction, InstructionError, Markers
-from co_rewarding.rephrase.table import Questions, TableError
-from co_rewarding.vllm_engine import EngineOptions, ModelError, prompt_ids
+from co_rewarding.tools.cli import UserError
+from co_rewarding.tools.generation.engine import NUM_SEQS_ON_CPU, Request, Sampling, VLLMEngine
+from co_rewarding.tools.generation.vllm_engine import EngineOptions, ModelError, prompt_ids
+from co_rewarding.tools.rephrase.instruction import BEGIN_MARKER, END_MARKER, Instruction, InstructionError, Markers
+from co_rewarding.tools.rephrase.table import Questions, TableError
 
 
 def seconds_of(engine: VLLMEngine, requests: list[Request], batch_size: int) -> float:

@@ -12,7 +12,7 @@ import argparse
 from pathlib import Path
 from statistics import median
 
-from co_rewarding.report import STEP_TIME, Run, read_run
+from co_rewarding.tools.report.runs import STEP_TIME, Run, read_run
 
 NOT_IN_THE_STEP = ("testing", "step")
 

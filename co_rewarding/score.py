@@ -14,7 +14,7 @@ FILE holds one JSON object a line, in any order:
 
 Other fields are carried along, so that a training dump can be scored as it is. OUT holds the same rows in the same
 order with answer, label and reward set: label null where there is none, reward null for a row that is never trained
-on (a teacher's). Metrics (co_rewarding.metrics) go to standard output, progress and errors to standard error. The exit
+on (a teacher's). Metrics (monitoring.metrics) go to standard output, progress and errors to standard error. The exit
 code is 0, or 2 with one line that says what to change; then OUT is not touched.
 
 The file is read twice, so that only answers and not whole responses are held in memory. Needs neither verl nor a GPU.
@@ -30,13 +30,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from co_rewarding.answers import extract_answer, ground_truth_answer
-from co_rewarding.command_line import Parser, UserError
-from co_rewarding.equivalence import MODES, Equivalence, WorkerError
-from co_rewarding.files import json_line, whole
-from co_rewarding.methods import METHODS, VIEWS, VOTERS, Method, method
-from co_rewarding.metrics import group_metrics
-from co_rewarding.rewards import Rollout, Scores, Step, score_rollouts
+from co_rewarding.algo.answers import extract_answer, ground_truth_answer
+from co_rewarding.algo.equivalence.relation import MODES, Equivalence, WorkerError
+from co_rewarding.algo.methods import METHODS, VIEWS, VOTERS, Method, method
+from co_rewarding.algo.rewards import Rollout, Scores, Step, score_rollouts
+from co_rewarding.monitoring.metrics import group_metrics
+from co_rewarding.storage.files import json_line, whole
+from co_rewarding.tools.cli import Parser, UserError
 
 PROGRESS_EVERY_S = 5.0
 

@@ -32,9 +32,9 @@ fi
 data=data/toy_differences
 export MODEL_PATH=models/tiny VAL_FILE=$data/test.parquet
 original=$data/train.parquet rephrased=$data/train_rephrased.parquet
-[[ -f data/toy/test.parquet ]] || python scripts/make_toy_data.py --local_dir data/toy
-[[ -f $VAL_FILE ]] || python scripts/make_toy_data.py --local_dir "$data" --operation subtract
-[[ -f $MODEL_PATH/config.json ]] || python scripts/make_toy_model.py --data_dir data/toy --output_dir "$MODEL_PATH"
+[[ -f data/toy/test.parquet ]] || python scripts/toy/make_data.py --local_dir data/toy
+[[ -f $VAL_FILE ]] || python scripts/toy/make_data.py --local_dir "$data" --operation subtract
+[[ -f $MODEL_PATH/config.json ]] || python scripts/toy/make_model.py --data_dir data/toy --output_dir "$MODEL_PATH"
 
 export PLATFORM=cpu GPUS_PER_NODE=1 LOGGER="[file,tensorboard]" MAX_PROMPT_LENGTH=64 MAX_RESPONSE_LENGTH=32
 export TRAIN_BATCH_SIZE=${TRAIN_BATCH_SIZE:-16} NUM_ROLLOUTS=${NUM_ROLLOUTS:-8}
@@ -87,5 +87,5 @@ done
 made="SEEDS=\"$SEEDS\" STEPS=$STEPS bash scripts/compare_methods.sh${*:+ $*}"
 [[ $NAME == comparison ]] || made="NAME=$NAME $made"
 [[ $METHODS == "$ALL" ]] || made="METHODS=\"$METHODS\" $made"
-python scripts/compare_table.py "${run_dirs[@]}" --test_file "$VAL_FILE" --train_file "$original" --figure "figs/$NAME.png" \
+python scripts/figures/compare_table.py "${run_dirs[@]}" --test_file "$VAL_FILE" --train_file "$original" --figure "figs/$NAME.png" \
   --command "$made"

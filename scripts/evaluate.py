@@ -4,7 +4,7 @@
 
 import sys
 
-from co_rewarding.evaluation.cli import main
+from co_rewarding.tools.evaluation.cli import main
 
 if __name__ == "__main__":
     sys.exit(main())

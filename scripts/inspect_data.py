@@ -18,10 +18,10 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from co_rewarding.data.inspection import draw_samples, inspect_file, inspect_pair, objections
-from co_rewarding.data.inspection_page import as_json, as_page, as_text
-from co_rewarding.data.schema import read_rows
-from co_rewarding.files import whole
+from co_rewarding.storage.files import whole
+from co_rewarding.storage.rows import read_rows
+from co_rewarding.tools.data.inspection import draw_samples, inspect_file, inspect_pair, objections
+from co_rewarding.tools.data.inspection_page import as_json, as_page, as_text
 
 BATCH = 1000  # prompts between two lines of progress
 

@@ -126,7 +126,7 @@ fingerprint() {
     sha256sum "$lock" requirements-dev.txt pyproject.toml scripts/vllm-cpu-name/pyproject.toml
 }
 if [ "$(cat "$stamp" 2>/dev/null)" = "$(fingerprint)" ] &&
-    "$python" scripts/check_env.py --quick --device "$device" >/dev/null 2>&1; then
+    "$python" scripts/dev/check_env.py --quick --device "$device" >/dev/null 2>&1; then
     printf 'environment: %s, already installed for %s\n' "$env_dir" "${device^^}"
     exit 0
 fi
@@ -230,7 +230,7 @@ if [ "$dev" = 1 ]; then step "[$((n += 1))/$total] developer's tools" pip_instal
 step "[$((n += 1))/$total] Co-rewarding itself" install_project
 
 echo "checking (imports torch, vLLM and verl) ..."
-"$python" scripts/check_env.py --device "$device" || fail "the environment in $env_dir cannot train yet" \
+"$python" scripts/dev/check_env.py --device "$device" || fail "the environment in $env_dir cannot train yet" \
     "follow the lines that begin with 'error:'"
 fingerprint >"$stamp"
 [ "$own_env" = 0 ] || printf 'activate it with: source %s/bin/activate\n' "${env_dir#"$repo"/}"

@@ -14,9 +14,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from co_rewarding.figures import FORMATS, PANELS, WINDOW, Panel, draw
-from co_rewarding.report import read_run
-from co_rewarding.report_page import page, sample_rollouts
+from co_rewarding.tools.report.figures import FORMATS, PANELS, WINDOW, Panel, draw
+from co_rewarding.tools.report.page import page, sample_rollouts
+from co_rewarding.tools.report.runs import read_run
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -31,11 +31,11 @@ fi
 say "2/4 data and model ($MODEL)"
 export MODEL_PATH=models/$MODEL TRAIN_FILE=data/toy/train.parquet TRAIN_AUG_FILE=data/toy/train_rephrased.parquet
 export VAL_FILE=data/toy/test.parquet
-[[ -f $VAL_FILE ]] || python scripts/make_toy_data.py --local_dir data/toy
+[[ -f $VAL_FILE ]] || python scripts/toy/make_data.py --local_dir data/toy
 if [[ ! -f $MODEL_PATH/config.json ]]; then
   case $MODEL in
-    tiny) python scripts/make_toy_model.py --data_dir data/toy --output_dir "$MODEL_PATH" ;;
-    smollm2) python scripts/make_smollm2.py --output_dir "$MODEL_PATH" ;;
+    tiny) python scripts/toy/make_model.py --data_dir data/toy --output_dir "$MODEL_PATH" ;;
+    smollm2) python scripts/toy/make_smollm2.py --output_dir "$MODEL_PATH" ;;
   esac
 fi
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from co_rewarding.figures import ACCURACY, FORMATS, Panel, draw
-from co_rewarding.report import example, read_last_rollouts, read_run, table
+from co_rewarding.tools.report.figures import ACCURACY, FORMATS, Panel, draw
+from co_rewarding.tools.report.runs import example, read_last_rollouts, read_run, table
 
 PANELS = (
     ACCURACY,

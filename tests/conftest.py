@@ -21,7 +21,7 @@ import psutil
 import pytest
 import yaml
 
-REPO = Path(__file__).resolve().parent.parent
+REPO = Path(__file__).resolve().parents[1]
 PR_SET_CHILD_SUBREAPER = 36  # <linux/prctl.h>
 # Ray renames its workers to ray::NAME and vLLM its engine to VLLM::NAME; other helpers (multiprocessing's resource
 # tracker, pools that end with the interpreter) are not meant.
@@ -125,7 +125,7 @@ SAMPLE_BATCH = 8  # questions
 @pytest.fixture(scope="session")
 def sample_rows() -> dict[str, list[dict[str, Any]]]:
     """Rows in verl's schema by file name: 16 questions in two wordings and 6 for validation; question i is i + 10."""
-    from co_rewarding.toy.arithmetic import SYSTEM_PROMPT
+    from co_rewarding.tools.quickstart.arithmetic import SYSTEM_PROMPT
 
     def rows(num: int, wording: str, split: str) -> list[dict[str, Any]]:
         return [
@@ -155,7 +155,7 @@ def sample_folder(tmp_path_factory: pytest.TempPathFactory, sample_rows: dict[st
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from co_rewarding.toy.tiny_model import build_model, build_tokenizer
+    from co_rewarding.tools.quickstart.tiny_model import build_model, build_tokenizer
 
     folder = tmp_path_factory.mktemp("sample")
     for name, rows in sample_rows.items():
@@ -205,7 +205,7 @@ def config(composed_sample: bytes) -> Any:
 @pytest.fixture
 def refusal(config: Any) -> Callable[..., str]:
     """refusal(*parts): the one short line with which the checks refuse `config`; asserts that it has each part."""
-    from co_rewarding.preflight import check_config
+    from co_rewarding.training.preflight import check_config
 
     def refuse(*parts: str) -> str:
         with pytest.raises(ValueError) as refused:

@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import torch
 
-REPO = Path(__file__).resolve().parent.parent
+REPO = Path(__file__).resolve().parents[1]
 SCRIPTS = {
     "I": "Co-rewarding-I/run_corewarding-I.sh",
     "II": "Co-rewarding-II/run_corewarding-II.sh",
@@ -27,8 +27,8 @@ QUESTIONS, ROLLOUTS, STEPS, TIMEOUT_S = 16, 4, 4, 600
 def make_toy(folder: Path) -> Path:
     """data/ and model/ as the quickstart makes them, with fewer questions."""
     for script, *arguments in (
-        ("make_toy_data.py", "--local_dir", folder / "data", "--num_train", "256", "--num_test", "32"),
-        ("make_toy_model.py", "--data_dir", folder / "data", "--output_dir", folder / "model"),
+        ("toy/make_data.py", "--local_dir", folder / "data", "--num_train", "256", "--num_test", "32"),
+        ("toy/make_model.py", "--data_dir", folder / "data", "--output_dir", folder / "model"),
     ):
         subprocess.run([sys.executable, REPO / "scripts" / script, *map(str, arguments)], check=True)
     return folder

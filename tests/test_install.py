@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-REPO = Path(__file__).resolve().parent.parent
+REPO = Path(__file__).resolve().parents[1]
 PAIRS = [("requirements.txt", "requirements.lock"), ("requirements-cpu.txt", "requirements-cpu.lock")]
 
 
@@ -150,7 +150,7 @@ def test_an_environment_made_for_the_other_device_is_refused(clone: Path) -> Non
 
 
 def run_check(*args: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(REPO / "scripts/check_env.py"), *args]
+    command = [sys.executable, str(REPO / "scripts/dev/check_env.py"), *args]
     return subprocess.run(command, capture_output=True, text=True, env=os.environ | variables, timeout=120, check=False)
 
 
@@ -169,7 +169,7 @@ def test_the_check_fails_when_the_plugin_is_not_loaded() -> None:
 
 
 def test_the_check_names_missing_and_wrong_packages(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    spec = importlib.util.spec_from_file_location("check_env", REPO / "scripts/check_env.py")
+    spec = importlib.util.spec_from_file_location("check_env", REPO / "scripts/dev/check_env.py")
     assert spec is not None and spec.loader is not None
     check_env = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(check_env)

@@ -20,11 +20,11 @@ from hydra import compose, initialize_config_module
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from co_rewarding import preflight
-from co_rewarding.export.run_config import differences, method_of
+from co_rewarding.tools.export.run_config import differences, method_of
+from co_rewarding.training import preflight
 from co_rewarding_ii.preflight import check_teacher
 
-REPO = Path(__file__).resolve().parent.parent
+REPO = Path(__file__).resolve().parents[1]
 TREES = {
     "I": ("co_rewarding_i.config", "co_rewarding_i"),
     "II": ("co_rewarding_ii.config", "co_rewarding_ii"),

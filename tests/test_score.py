@@ -10,7 +10,7 @@ import pytest
 
 from co_rewarding.score import main
 
-REPO = Path(__file__).parent.parent
+REPO = Path(__file__).resolve().parents[1]
 
 # Question p: original says 1/2 1/2 3 and nothing, rephrased says 0.5 3 3 and 3 in its last, unclosed box.
 #   votes: original 1/2 (2 of 4), rephrased 3 (2 of 4: 0.5 is one, the unclosed one states nothing)

@@ -4,7 +4,7 @@
 import hydra
 from omegaconf import DictConfig
 
-from co_rewarding.launch import launch, run_main
+from co_rewarding.training.launch import launch, run_main
 
 
 @hydra.main(config_path="config", config_name="co_rewarding_i", version_base=None)

@@ -4,10 +4,10 @@
     label(x)  = majority answer of the rollouts on x'        reward of y on x  = 1 if ans(y) is equivalent to label(x)
     label(x') = majority answer of the rollouts on x         reward of y on x' = 1 if ans(y) is equivalent to label(x')
 
-In the terms of `co_rewarding.methods`: the student votes, and the label comes from the other view.
+In the terms of `co_rewarding.algo.methods`: the student votes, and the label comes from the other view.
 """
 
-from co_rewarding.reward_manager import GroupRewardManager
+from co_rewarding.training.reward_manager import GroupRewardManager
 
 
 class CrossViewRewardManager(GroupRewardManager):

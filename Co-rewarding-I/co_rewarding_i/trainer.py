@@ -5,14 +5,14 @@ The joint loss. Both views are rows of one batch, so the loss that verl minimise
 `loss_agg_mode=seq-mean-token-mean` (the paper's Eq. 4: mean over tokens, then over sequences) and as many sequences in
 each view, that average is ½ (J(original) + J(rephrased)): half the paper's objective, so the same direction, and a
 factor that AdamW cancels (up to its ε and the gradient clip). With `token-mean` it is the mean weighted by each view's
-number of tokens: the longer view counts more. tests/test_joint_loss.py shows both on verl's own loss. Advantages are
-normalised within a view's group in either case, because each (question, view) has a uid of its own.
+number of tokens: the longer view counts more. tests/training/test_joint_loss.py shows both on verl's own loss.
+Advantages are normalised within a view's group in either case, because each (question, view) has a uid of its own.
 """
 
 from tensordict import TensorDict
 
-from co_rewarding.paired_dataset import with_rephrased
-from co_rewarding.trainer import GroupRewardTrainer
+from co_rewarding.training.dataset import with_rephrased
+from co_rewarding.training.trainer import GroupRewardTrainer
 
 
 class CoRewardingITrainer(GroupRewardTrainer):

@@ -3,14 +3,14 @@
 
 global_step_N/actor/      verl's
 global_step_N/teacher/    model_world_size_W_rank_R.pt, huggingface/   the weights that serve, in verl's format
-                          average_world_size_W_rank_R.pt               what was rounded off them (co_rewarding.ema)
+                          average_world_size_W_rank_R.pt               what was rounded off them (co_rewarding.algo.ema)
 """
 
 from pathlib import Path
 
 from omegaconf import DictConfig
 
-from co_rewarding.checkpoint import resume_dir
+from co_rewarding.training.checkpoint import resume_dir
 from co_rewarding_ii.settings import TeacherSettings
 
 

@@ -4,7 +4,7 @@
 import hydra
 from omegaconf import DictConfig
 
-from co_rewarding.launch import launch, run_main
+from co_rewarding.training.launch import launch, run_main
 from co_rewarding_ii.preflight import check_teacher
 from co_rewarding_ii.settings import TeacherSettings
 

@@ -3,7 +3,7 @@
 
 from omegaconf import DictConfig, OmegaConf
 
-from co_rewarding.methods import METHODS
+from co_rewarding.algo.methods import METHODS
 from co_rewarding_ii.checkpoint import check_resumable
 from co_rewarding_ii.settings import TeacherSettings
 

@@ -4,10 +4,10 @@
     II    label(x)  = majority answer of the teacher's rollouts on x     reward of y = 1 if ans(y) is equivalent to it
     III   label(x)  = … on the rephrased x'      label(x') = … on x
 
-In the terms of `co_rewarding.methods`: the teacher votes; the label comes from the same view (II), the other one (III).
+In the terms of `algo.methods`: the teacher votes; the label comes from the same view (II), the other one (III).
 """
 
-from co_rewarding.reward_manager import GroupRewardManager
+from co_rewarding.training.reward_manager import GroupRewardManager
 
 
 class TeacherRewardManager(GroupRewardManager):

@@ -3,8 +3,8 @@
 
 from dataclasses import dataclass
 
-from co_rewarding.decay import DecaySchedule
-from co_rewarding.settings import MAX_TEMPERATURE, Block
+from co_rewarding.algo.ema_schedule import DecaySchedule
+from co_rewarding.training.settings import MAX_TEMPERATURE, Block
 
 
 @dataclass(frozen=True)

@@ -28,13 +28,13 @@ from verl.trainer.ppo.utils import Role
 from verl.utils import tensordict_utils as tu
 from verl.utils.debug import marked_timer
 
-from co_rewarding import batch_io
-from co_rewarding.agent_loop import SAMPLING
-from co_rewarding.ema import Distance
-from co_rewarding.methods import VIEWS, View
-from co_rewarding.paired_dataset import with_rephrased
-from co_rewarding.responses import Response, read_responses
-from co_rewarding.trainer import PROGRESS, GroupRewardTrainer
+from co_rewarding.algo.ema import Distance
+from co_rewarding.algo.methods import VIEWS, View
+from co_rewarding.training import batch_io
+from co_rewarding.training.agent_loop import SAMPLING
+from co_rewarding.training.dataset import with_rephrased
+from co_rewarding.training.rollout_io import Response, read_responses
+from co_rewarding.training.trainer import PROGRESS, GroupRewardTrainer
 from co_rewarding_ii.settings import TeacherSettings
 from co_rewarding_ii.worker import TeacherWorker
 

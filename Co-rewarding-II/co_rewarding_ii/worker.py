@@ -12,7 +12,7 @@ from torch.distributed.fsdp import FSDPModule
 from verl.single_controller.base.decorator import Dispatch, register
 from verl.workers.engine_workers import ActorRolloutRefWorker
 
-from co_rewarding.ema import Distance, TeacherAverage
+from co_rewarding.algo.ema import Distance, TeacherAverage
 from co_rewarding_ii.checkpoint import average_file, model_file, teacher_dir
 from co_rewarding_ii.settings import TeacherSettings
 

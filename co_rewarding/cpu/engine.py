@@ -5,7 +5,7 @@
 import torch
 from verl.workers.engine import EngineRegistry
 
-from co_rewarding.baselines.engine import TokenStatisticsEngine
+from co_rewarding.training.engine import TokenStatisticsEngine
 
 
 @EngineRegistry.register(model_type="language_model", backend="fsdp2", device="cpu")

@@ -3,7 +3,7 @@
 
 verl picks a platform by probing the registered ones, and knows nvidia, npu and rocm. `register()` is the `verl.plugins`
 entry point: it adds "cpu" and selects it where `is_active()` says so. verl swallows an error in a plugin at debug
-level, so a run checks that this one was loaded (`co_rewarding.preflight`).
+level, so a run checks that this one was loaded (`co_rewarding.training.preflight`).
 """
 
 import os

@@ -5,12 +5,12 @@ configuration."""
 import hydra
 from omegaconf import DictConfig
 
-from co_rewarding.launch import launch, run_main
+from co_rewarding.training.launch import launch, run_main
 
 
-@hydra.main(config_path="pkg://co_rewarding.config", config_name="baseline", version_base=None)
+@hydra.main(config_path="pkg://co_rewarding.training.config", config_name="baseline", version_base=None)
 def main(config: DictConfig) -> None:
-    launch(config, trainer="co_rewarding.trainer.GroupRewardTrainer")
+    launch(config, trainer="co_rewarding.training.trainer.GroupRewardTrainer")
 
 
 if __name__ == "__main__":

@@ -11,9 +11,9 @@ share them.
 from collections.abc import Mapping
 from typing import Any
 
-from co_rewarding.data.ground_truths import number_truth
-from co_rewarding.data.prepare import main
-from co_rewarding.data.sources import Example, Source, Split
+from co_rewarding.tools.data.ground_truths import number_truth
+from co_rewarding.tools.data.prepare import main
+from co_rewarding.tools.data.sources import Example, Source, Split
 
 
 def convert(row: Mapping[str, Any]) -> Example:

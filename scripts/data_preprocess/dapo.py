@@ -11,8 +11,8 @@ The published Co-rewarding files hold 14,109 of them: 7 were dropped when they w
 from collections.abc import Mapping
 from typing import Any
 
-from co_rewarding.data.prepare import main
-from co_rewarding.data.sources import Example, Source, Split
+from co_rewarding.tools.data.prepare import main
+from co_rewarding.tools.data.sources import Example, Source, Split
 
 
 def convert(row: Mapping[str, Any]) -> Example:

@@ -8,9 +8,9 @@ question = `question` as it is      ground truth = what follows #### in `answer`
 from collections.abc import Mapping
 from typing import Any
 
-from co_rewarding.data.ground_truths import hash_mark_truth
-from co_rewarding.data.prepare import main
-from co_rewarding.data.sources import Example, Source, Split
+from co_rewarding.tools.data.ground_truths import hash_mark_truth
+from co_rewarding.tools.data.prepare import main
+from co_rewarding.tools.data.sources import Example, Source, Split
 
 
 def convert(row: Mapping[str, Any]) -> Example:

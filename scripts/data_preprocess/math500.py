@@ -10,8 +10,8 @@ Part of data/math/test.parquet: a checkpoint chosen by that file is not judged i
 from collections.abc import Mapping
 from typing import Any
 
-from co_rewarding.data.prepare import main
-from co_rewarding.data.sources import Example, Source, Split
+from co_rewarding.tools.data.prepare import main
+from co_rewarding.tools.data.sources import Example, Source, Split
 
 
 def convert(row: Mapping[str, Any]) -> Example:

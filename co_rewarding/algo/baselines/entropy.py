@@ -1,0 +1,20 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Entropy (arXiv 2508.00410, Appendix C.1): a response is good if the policy left little to chance on the way.
+
+    reward = − mean over response tokens of H(π),   H(π) = −Σ_v π_v log π_v
+
+π is the policy that rolled out, at the sampling temperature, top-p and top-k not applied. As with Self-Certainty nobody
+votes and no answer is needed. Rewards are in nats, from −log |V| to 0; a reward that rises is the entropy falling, so
+this method's own success looks like collapse: watch repetition and accuracy beside it.
+
+Degenerate cases: a teacher's row has no reward (None), and neither has a response without tokens, which has no place
+for one: GRPO's group mean counts it as 0, the best there is, but nothing of it is trained on, and vLLM always gives a
+token. Equal rewards in a group make no advantage.
+"""
+
+from co_rewarding.algo.rewards import Scores, Step, without_labels
+
+
+def rewards(step: Step) -> Scores:
+    """`step.statistics`: the mean entropy of each response, in nats (algo.token_statistics.response_means)."""
+    return without_labels(step.rollouts, [None if value is None else -value for value in step.statistics])

@@ -1,0 +1,15 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Control: any answer is good.
+
+    reward of y = 1 if y states an answer (a closed box), else 0
+
+A gain under it is a gain of form: more responses that end in a box, not more that are right.
+
+Degenerate cases: once every response has an answer all rewards are 1 and no group has an advantage.
+"""
+
+from co_rewarding.algo.rewards import Scores, Step, without_labels
+
+
+def rewards(step: Step) -> Scores:
+    return without_labels(step.rollouts, [float(row.answer is not None) for row in step.rollouts])

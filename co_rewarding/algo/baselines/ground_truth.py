@@ -1,0 +1,26 @@
+# SPDX-License-Identifier: Apache-2.0
+"""GT-Reward (arXiv 2508.00410, Appendix C.1): the true answer is the label. Supervised, the others' measure.
+
+    reward of y = 1 if ans(y) is the same answer as the ground truth, else 0
+
+Degenerate cases: no answer earns 0; a question without a ground truth (MATH has two) has no label, so that its whole
+group earns 0, as under a vote without a label. Data without any ground truth is refused before the start.
+"""
+
+from co_rewarding.algo.rewards import Scores, Step, r, trained_rows, truths
+
+
+def rewards(step: Step) -> Scores:
+    labels_N = truths(step)
+    return Scores(
+        labels=labels_N,
+        rewards=trained_rows(
+            step.rollouts,
+            [r(label, row.answer, step.same) for label, row in zip(labels_N, step.rollouts, strict=True)],
+        ),
+        label_of={
+            (row.question, row.view): label
+            for label, row in zip(labels_N, step.rollouts, strict=True)
+            if row.voter == "student"
+        },
+    )

@@ -1,0 +1,21 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Control: a wrong answer is good.
+
+    reward of y = 1 if y states an answer that is not the ground truth, else 0
+
+A method whose gain this one shares has shown nothing about its labels.
+
+Degenerate cases: no answer earns 0, like the true one; so does every answer to a question without a ground truth.
+"""
+
+from co_rewarding.algo.rewards import Scores, Step, r, truths, without_labels
+
+
+def rewards(step: Step) -> Scores:
+    return without_labels(
+        step.rollouts,
+        [
+            float(truth is not None and row.answer is not None and r(truth, row.answer, step.same) == 0.0)
+            for truth, row in zip(truths(step), step.rollouts, strict=True)
+        ],
+    )

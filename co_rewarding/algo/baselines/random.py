@@ -1,0 +1,27 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Control: a fair coin decides.
+
+    reward of y = 1 with probability 1/2, whatever y says, else 0
+
+On some models it lifts a benchmark all the same ("Spurious Rewards", arXiv 2506.10947), and then the others' gains on
+that model prove little.
+
+The coin is decided by the step's seed, the row's group and its place in the group: neither the response nor how groups
+are mixed in the batch matters. Degenerate cases: none; a response without an answer earns 1 as often as any.
+"""
+
+import hashlib
+from collections import Counter
+
+from co_rewarding.algo.rewards import Scores, Step, without_labels
+
+
+def rewards(step: Step) -> Scores:
+    place_in_group: Counter = Counter()
+    coins = []
+    for row in step.rollouts:
+        group = (row.question, row.view, row.voter)
+        key = repr((step.seed, row.question, row.view, place_in_group[group])).encode(errors="backslashreplace")
+        coins.append(float(hashlib.blake2b(key, digest_size=1).digest()[0] & 1))
+        place_in_group[group] += 1
+    return without_labels(step.rollouts, coins)

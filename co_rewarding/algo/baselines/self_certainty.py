@@ -1,0 +1,20 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Self-Certainty (arXiv 2508.00410, Appendix C.1): a response is good if the policy was sure of every token.
+
+    reward = mean over response tokens of KL(U ‖ π) = −(1/|V|) Σ_v log(|V| π_v)
+
+π is the policy that rolled out, at the sampling temperature, top-p and top-k not applied. Nobody votes and nobody
+answers: a response without an answer is rewarded like any other, and so is an endless repetition, which is the
+certain way to be certain. Rewards are in nats, from 0 upwards (about 10 to 20 for language models), not 0 or 1; only
+differences inside a group count, since GRPO normalises them.
+
+Degenerate cases: a response without tokens and a teacher's row have no reward (None); equal rewards in a group make no
+advantage.
+"""
+
+from co_rewarding.algo.rewards import Scores, Step, without_labels
+
+
+def rewards(step: Step) -> Scores:
+    """`step.statistics`: the mean self-certainty of each response, in nats (algo.token_statistics.response_means)."""
+    return without_labels(step.rollouts, step.statistics)

@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How slowly the teacher follows: the decay of its moving average, step by step (arXiv 2508.00410, Eq. 11).
+
+    α_k = α_end − (α_end − α_start)/2 · (1 + cos(π k / K)),   k = 0 … K − 1 the steps of a run
+
+α goes from α_start in the first step (k = 0) towards α_end (k = K, the end), as the paper's text and Table 5 say; Eq.
+11 as printed gives 0.9901 → 1.0 for their values. The published script's `sliding_average.alpha_start=0.01,
+alpha_end=1e-5` are weights of the *new* policy: decay = 1 − theirs, here decay_start=0.99, decay_end=0.99999.
+
+What a schedule does depends on the number of steps: with these values 19 % of the starting model are left in the
+teacher after 330 steps and 90 % after 20, nearly a frozen teacher. `start_share` turns that round.
+
+Deliberately absent: the average itself (co_rewarding.algo.ema).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class DecaySchedule:
+    """α for each step of a run (Eq. 11).
+
+    Raises:
+        ValueError: a value out of its range.
+    """
+
+    total_steps: int  # K, >= 1
+    decay_start: float = 0.99  # 0–1, α of the first step
+    decay_end: float = 0.9999  # 0–1, α towards the end; equal to decay_start for a constant
+    update_interval: int = 1  # >= 1, steps between updates
+    start_share: float | None = None  # 0–1 exclusive: what is to be left of the starting model; see decay
+
+    def __post_init__(self) -> None:
+        for key in ("total_steps", "update_interval"):
+            if getattr(self, key) < 1:
+                raise ValueError(f"{key}={getattr(self, key)}: must be a whole number from 1")
+        for key in ("decay_start", "decay_end"):
+            if not 0.0 <= getattr(self, key) <= 1.0:
+                raise ValueError(f"{key}={getattr(self, key)}: must be a number from 0 to 1")
+        if self.start_share is None:
+            return
+        if not 0.0 < self.start_share < 1.0:
+            raise ValueError(f"start_share={self.start_share}: must be a number between 0 and 1, both excluded")
+        if not (0.0 < self.decay_start < 1.0 and 0.0 < self.decay_end < 1.0):
+            raise ValueError(
+                f"start_share={self.start_share}: needs decay_start={self.decay_start} and decay_end={self.decay_end} "
+                "between 0 and 1, both excluded; they give the schedule its shape"
+            )
+        if self.update_interval > self.total_steps:
+            raise ValueError(
+                f"start_share={self.start_share}: update_interval={self.update_interval} leaves no update in "
+                f"{self.total_steps} steps"
+            )
+
+    def decay(self, step: int) -> float:
+        """α of step `step` = k + 1, from 1 to K; 1.0 (the teacher stands still) in a step without an update.
+
+        With `start_share` every α of the cosine is raised to the same power, the one that makes their product that
+        share; the shape of the schedule stays.
+
+        Raises:
+            ValueError: a step outside 1 to K.
+        """
+        if not 1 <= step <= self.total_steps:
+            raise ValueError(f"step {step} is outside the schedule's 1 to {self.total_steps}")
+        return 1.0 if step % self.update_interval else self._cosine(step) ** self._power
+
+    @property
+    def share_of_start(self) -> float:
+        """Π α_k: how much of the starting model is in the teacher after the last step, from 0 to 1.
+
+        The first step's update changes nothing (the student still is the starting model) and is counted all the same.
+        """
+        return math.prod(self.decay(step) for step in range(1, self.total_steps + 1))
+
+    def _cosine(self, step: int) -> float:
+        span = self.decay_end - self.decay_start
+        return self.decay_end - span / 2 * (1 + math.cos(math.pi * (step - 1) / self.total_steps))
+
+    @property
+    def _power(self) -> float:
+        if self.start_share is None:
+            return 1.0
+        updates = range(self.update_interval, self.total_steps + 1, self.update_interval)
+        return math.log(self.start_share) / sum(math.log(self._cosine(step)) for step in updates)

@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Majority vote over equivalence classes (arXiv 2508.00410, Eq. 8).
+
+    y_v = the class with the most votes among the G answers of a group; ties go to the class that came first
+    agreement = votes of that class / number of rollouts in the group
+
+Legend: G rollouts of one question in one view by one voter.
+
+A response without an answer casts no vote but counts in the agreement, so that one lone box among eight responses is
+1/8 and not unanimous. An answer joins the first class whose first member it is the same as: where the relation is
+not transitive, that first member decides. Degenerate cases: no answer at all, or an agreement below the minimum, is
+no label; one rollout with an answer agrees with itself (1.0); a group that lost rollouts votes with those it has.
+
+Deliberately absent: what is done with the label (co_rewarding.algo.rewards), and weights on votes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Vote:
+    """The outcome of one group's vote."""
+
+    label: str | None  # the winning class's first member, as it was written; None: no label
+    agreement: float  # 0-1: num_votes / num_rollouts, whether or not it was enough for a label
+    num_answered: int  # rollouts that cast a vote
+    num_rollouts: int  # rollouts in the group
+    num_votes: int = 0  # votes of the largest class
+    num_classes: int = 0  # different answers
+
+
+def majority_vote(
+    answers_G: Sequence[str | None], same: Callable[[str, str], bool], min_agreement: float = 0.0
+) -> Vote:
+    """Vote of one group.
+
+    Args:
+        answers_G: the rollouts' answers in the order in which they came, None for a response without one.
+        same: the equivalence of answers.
+        min_agreement: 0-1, smallest agreement that makes a label; 0, as in the paper, keeps every plurality.
+
+    Raises:
+        ValueError: min_agreement outside 0-1.
+    """
+    if not 0.0 <= min_agreement <= 1.0:
+        raise ValueError(f"min_agreement is {min_agreement}: use a share between 0 and 1")
+    first_members: list[str] = []
+    votes: list[int] = []
+    for answer in answers_G:
+        if answer is None:
+            continue
+        for i, member in enumerate(first_members):
+            if same(member, answer):
+                votes[i] += 1
+                break
+        else:
+            first_members.append(answer)
+            votes.append(1)
+    if not votes:
+        return Vote(label=None, agreement=0.0, num_answered=0, num_rollouts=len(answers_G))
+    most = max(votes)
+    agreement = most / len(answers_G)
+    return Vote(
+        label=first_members[votes.index(most)] if agreement >= min_agreement else None,
+        agreement=agreement,
+        num_answered=sum(votes),
+        num_rollouts=len(answers_G),
+        num_votes=most,
+        num_classes=len(votes),
+    )

@@ -1,2 +1,0 @@
-# SPDX-License-Identifier: Apache-2.0
-"""One short file a baseline: idea, formula, source, degenerate cases, code. Their names: co_rewarding.methods."""

@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: Apache-2.0
+r"""Signs of collapse in one step's rollouts, for every method alike (METHODS.md "Signs of collapse").
+
+A policy that is rewarded for agreeing with itself can learn to agree without being right: one answer for every
+question, shorter and shorter responses, or the same words again and again. None of these numbers needs a label.
+
+    collapse/agreement              mean over groups of: votes of the majority answer / rollouts of the group
+    collapse/answer_concentration   questions with the most common majority answer / questions with a majority answer
+    collapse/answer_entropy         −Σ_a q_a log q_a; q_a = share of these questions whose majority answer is a; nats
+    collapse/length                 mean tokens of a response
+    collapse/length_limit           responses as long as the limit / responses
+    collapse/repetition             mean over responses of: 1 − different n-grams / n-grams, n = 4
+    collapse/label_flips            groups whose label is not that of their last visit / groups with a label both times
+
+Of the student's rows. The majority answer is the student's own, whoever labels, so that methods can be compared; a
+question asked in two wordings counts once, by the original. label_flips is of the labels of a method that votes, of the
+student's majority answers under any other. A metric without data is absent: never 0, never NaN. How to read them:
+- questions that share their answer (multiple choice, small sums) make a concentration above 0 and an entropy below
+  log(questions) from the start; so it is the change that counts (co_rewarding.monitoring.alarms);
+- the n-grams are of units of text: up to 32 ASCII letters, or one other character. The last MAX_UNITS units count,
+  because loops are at the end; a response of fewer than 4 units has none and is left out. Time is linear and bounded;
+- answers of different questions are compared by spelling and exact number, not by algebra: one pass over the questions.
+
+Deliberately absent: teacher against student (label/voters_agree in monitoring.metrics), entropy, KL and engine gap
+(verl logs them), and what to make of all that (co_rewarding.monitoring.alarms).
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter, defaultdict
+from collections.abc import Hashable, Mapping, Sequence
+
+from co_rewarding.algo.equivalence.normal_form import normal_form, number
+from co_rewarding.algo.methods import VIEWS, View
+from co_rewarding.algo.rewards import Rollout, Same, Scores
+from co_rewarding.algo.voting import Vote, majority_vote
+
+NGRAM = 4
+MAX_UNITS = 1024
+"""Units of a response, from its end, that are looked at for repetition."""
+
+_UNIT = re.compile(r"[A-Za-z]{1,32}|\S")
+Group = tuple[Hashable, View]
+
+
+class LabelHistory:
+    """The last label of every (question, view) of the run. State of training: it belongs into the checkpoint."""
+
+    def __init__(self) -> None:
+        self._labels: dict[Group, str] = {}
+
+    def flips(self, labels: Mapping[Group, str | None], same: Same) -> tuple[int, int]:
+        """Take this step's labels up; (groups whose label changed, groups that had one before and have one now).
+
+        A visit without a label is no visit.
+        """
+        now = {group: label for group, label in labels.items() if label is not None}
+        again = [group for group in now if group in self._labels]
+        changed = sum(not same(self._labels[group], now[group]) for group in again)
+        self._labels |= now
+        return changed, len(again)
+
+    def state_dict(self) -> list[list[str]]:
+        """Rows of question, view, label, for JSON. Questions come back as strings."""
+        return [[str(question), view, label] for (question, view), label in self._labels.items()]
+
+    def load_state_dict(self, state: Sequence[Sequence[str]]) -> None:
+        self._labels = {(question, view): label for question, view, label in state}
+
+
+def collapse_metrics(
+    rollouts: Sequence[Rollout],
+    scores: Scores,
+    texts: Sequence[str],
+    lengths: Sequence[int],
+    max_length: int,
+    same: Same,
+    history: LabelHistory,
+) -> dict[str, float]:
+    """The signs of one step.
+
+    Args:
+        rollouts: N rows, the teacher's among them or not.
+        scores: of these rows.
+        texts: N responses.
+        lengths: N, tokens of each response.
+        max_length: tokens at which a response is cut off.
+        same: the equivalence of answers inside a group.
+        history: takes this step's labels up.
+    """
+    student = [
+        (row, text, length)
+        for row, text, length in zip(rollouts, texts, lengths, strict=True)
+        if row.voter == "student"
+    ]
+    votes = student_votes([row for row, _, _ in student], scores, same)
+    majority = {group: vote.label for group, vote in votes.items()}
+    metrics = answer_spread(_one_per_question(majority))
+    _put_mean(metrics, "collapse/agreement", [vote.agreement for vote in votes.values()])
+    _put_mean(metrics, "collapse/length", [length for _, _, length in student])
+    _put_mean(metrics, "collapse/length_limit", [length >= max_length for _, _, length in student])
+    shares = [repetition(text) for _, text, _ in student]
+    _put_mean(metrics, "collapse/repetition", [share for share in shares if share is not None])
+    changed, again = history.flips(scores.label_of if scores.voter is not None else majority, same)
+    if again:
+        metrics["collapse/label_flips"] = changed / again
+    return metrics
+
+
+def student_votes(rollouts: Sequence[Rollout], scores: Scores, same: Same) -> dict[Group, Vote]:
+    """The student's own vote in every group; taken here where the method takes none.
+
+    The label of a vote that fell short of the method's `min_agreement` is None, as it is there.
+    """
+    answers_of_group: dict[Group, list[str | None]] = defaultdict(list)
+    for row in rollouts:
+        answers_of_group[row.question, row.view].append(row.answer)
+    return {
+        group: scores.votes.get((*group, "student")) or majority_vote(answers_G, same)
+        for group, answers_G in answers_of_group.items()
+    }
+
+
+def answer_spread(answers_P: Sequence[str]) -> dict[str, float]:
+    """Concentration and entropy of the majority answers of P questions; nothing for fewer than two questions."""
+    if len(answers_P) < 2:
+        return {}
+    counts = Counter(_spelling(answer) for answer in answers_P).values()
+    shares = [count / len(answers_P) for count in counts]
+    return {
+        "collapse/answer_concentration": max(shares),
+        "collapse/answer_entropy": -sum(share * math.log(share) for share in shares if share < 1.0) or 0.0,
+    }
+
+
+def repetition(text: str) -> float | None:
+    """1 − different n-grams / n-grams at the end of a text: 0 where none comes twice, near 1 in a loop; None: short."""
+    # a unit and the white space before it may be long: look at a bounded piece of the text, then at the last units
+    units = _UNIT.findall(text[-32 * MAX_UNITS :])[-MAX_UNITS:]
+    ngrams = list(zip(*(units[i:] for i in range(NGRAM)), strict=False))
+    return 1 - len(set(ngrams)) / len(ngrams) if ngrams else None
+
+
+def _one_per_question(labels: Mapping[Group, str | None]) -> list[str]:
+    chosen: dict[Hashable, str] = {}
+    for wanted in VIEWS:  # the original first
+        for (question, view), label in labels.items():
+            if view == wanted and label is not None:
+                chosen.setdefault(question, label)
+    return list(chosen.values())
+
+
+def _spelling(answer: str) -> Hashable:
+    key = normal_form(answer)
+    value = number(key)
+    return key if value is None else value
+
+
+def _put_mean(metrics: dict[str, float], name: str, values: Sequence[float]) -> None:
+    if values:
+        metrics[name] = sum(values) / len(values)

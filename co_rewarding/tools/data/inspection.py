@@ -1,0 +1,307 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is in a data file, and do two files hold the same questions in two wordings?
+
+Per file: rows, departures from verl's schema, lengths in characters and (given a tokenizer) in prompt tokens as
+training counts them, prompts over the limit, repeated questions, repeated questions whose ground truths differ, empty
+ground truths. Per pair: what `storage.pairs` requires, then one rephrasing for several questions (a placeholder),
+identical wordings, changed system messages or other columns, rephrasings of unusual length, and what the validators of
+a rewriting (co_rewarding.tools.data.validators) object to.
+
+A *problem* is what training refuses or what would make a pair meaningless; a *note* is worth a look.
+
+Degenerate cases: rows that break the schema are counted and left out of what they cannot take part in; an empty file
+is a problem. Deliberately absent: judging whether two wordings mean the same.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any
+
+from co_rewarding.storage.pairs import check_pairs, ground_truth, question_id
+from co_rewarding.storage.rows import question_text
+from co_rewarding.tools.data.validators import VALIDATORS, validate
+
+ROLES = ("system", "user", "assistant")
+LENGTH_RATIO = 3.0  # a rephrasing this much longer or shorter than its question is noted
+MAX_ROWS_NAMED = 10
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something about some rows; `is_problem`: training refuses it, or it spoils the pair."""
+
+    text: str
+    rows: tuple[int, ...] = ()
+    is_problem: bool = False
+
+    def __str__(self) -> str:
+        if not self.rows:
+            return self.text
+        named = ", ".join(map(str, self.rows[:MAX_ROWS_NAMED]))
+        return f"{self.text}: {len(self.rows)} (rows {named}{', …' * (len(self.rows) > MAX_ROWS_NAMED)})"
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """Distribution of lengths; every value is in the unit that `counted` names."""
+
+    counted: str  # "characters a question" or "tokens a prompt"
+    minimum: int
+    median: float
+    p95: int  # the smallest length that at least 95 % do not exceed
+    maximum: int
+    values: tuple[int, ...] = field(repr=False)
+
+    @classmethod
+    def of(cls, values: Sequence[int], counted: str) -> Lengths:
+        """Raises ValueError where there are no values."""
+        if not values:
+            raise ValueError(f"no {counted} to count")
+        ordered = sorted(values)
+        p95 = ordered[-(-95 * len(ordered) // 100) - 1]
+        return cls(counted, ordered[0], statistics.median(ordered), p95, ordered[-1], tuple(values))
+
+    def __str__(self) -> str:
+        return f"{self.minimum} to {self.maximum}, median {self.median:g}, 95 % up to {self.p95}"
+
+
+@dataclass(frozen=True)
+class FileReport:
+    """One file; row numbers start at 0."""
+
+    name: str
+    num_rows: int
+    lengths: tuple[Lengths, ...]
+    findings: tuple[Finding, ...]
+
+
+@dataclass(frozen=True)
+class PairReport:
+    """Two files; `length_ratio` is rephrased / original, in characters (5th percentile, median, 95th), or None."""
+
+    findings: tuple[Finding, ...]
+    length_ratio: tuple[float, float, float] | None
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One question, or a pair: the same row of both files."""
+
+    row: int
+    question_id: str
+    ground_truth: str
+    texts: tuple[str, ...]  # one a file
+
+
+def inspect_file(
+    name: str,
+    rows: Sequence[Mapping[str, Any]],
+    count_tokens: Callable[[list[list[dict[str, str]]]], list[int]] | None = None,
+    max_prompt_length: int = 512,
+) -> FileReport:
+    """Report on one file.
+
+    Args:
+        count_tokens: prompts (lists of messages) → tokens each, with the chat template; None leaves tokens out.
+        max_prompt_length: in tokens; training drops longer prompts.
+    """
+    if not rows:
+        return FileReport(name, 0, (), (Finding("no rows", is_problem=True),))
+    findings = schema_findings(rows)
+    readable = [i for i, row in enumerate(rows) if not prompt_fault(row)]
+    lengths = []
+    if readable:
+        lengths.append(Lengths.of([len(question_text(rows[i]) or "") for i in readable], "characters a question"))
+    if readable and count_tokens is not None:
+        tokens = count_tokens([list(rows[i]["prompt"]) for i in readable])
+        lengths.append(Lengths.of(tokens, "tokens a prompt"))
+        too_long = [i for i, n in zip(readable, tokens, strict=True) if n > max_prompt_length]
+        share = 100 * len(too_long) / len(rows)
+        findings += _found(f"prompts over {max_prompt_length} tokens ({share:.2f} %), left out of training", too_long)
+    findings += _found("empty ground truths", [i for i, row in enumerate(rows) if not truth_text(row).strip()])
+    findings += repetition_findings(rows, readable)
+    return FileReport(name, len(rows), tuple(lengths), tuple(findings))
+
+
+def inspect_pair(
+    original: Sequence[Mapping[str, Any]], rephrased: Sequence[Mapping[str, Any]], names: tuple[str, str]
+) -> PairReport:
+    """Report on two files that should pair up row by row."""
+    if not all(map(_has_structs, [*original, *rephrased])):
+        return PairReport((Finding("not compared, because of the schema's problems", is_problem=True),), None)
+    try:
+        check_pairs(original, rephrased, names)
+    except ValueError as error:
+        return PairReport((Finding(str(error), is_problem=True),), None)
+    pairs = list(zip(original, rephrased, strict=True))
+    texts = [(question_text(a), question_text(b)) for a, b in pairs]
+    readable = [i for i, (a, b) in enumerate(texts) if a and b and a.strip() and b.strip()]
+    ratios = {i: len(texts[i][1] or "") / len(texts[i][0] or "") for i in readable}
+    findings = shared_rephrasing_findings(original, rephrased, readable)
+    findings += _found(
+        "pairs of identical wording (they vote for themselves)",
+        [i for i in readable if _words(original[i]) == _words(rephrased[i])],
+    )
+    findings += _found(
+        "pairs whose messages differ beyond the user's",
+        [i for i in readable if _all_but_question(pairs[i][0]) != _all_but_question(pairs[i][1])],
+    )
+    for column in sorted({*original[0], *rephrased[0]} - {"prompt", "reward_model"}) if pairs else ():
+        findings += _found(
+            f"pairs that differ in the column {column}",
+            [i for i, (a, b) in enumerate(pairs) if a.get(column) != b.get(column)],
+        )
+    findings += _found(
+        "pairs with a ground truth in one file only",
+        [i for i, (a, b) in enumerate(pairs) if bool(ground_truth(a)) != bool(ground_truth(b))],
+    )
+    for text, is_unusual in (
+        (f"rephrasings more than {LENGTH_RATIO:g} times as long", lambda ratio: ratio > LENGTH_RATIO),
+        (f"rephrasings less than 1/{LENGTH_RATIO:g} as long", lambda ratio: ratio < 1 / LENGTH_RATIO),
+    ):
+        findings += _found(text, [i for i, ratio in ratios.items() if is_unusual(ratio)])
+    ordered = sorted(ratios.values())
+    quantiles = None
+    if ordered:
+        last = len(ordered) - 1
+        quantiles = (ordered[round(0.05 * last)], statistics.median(ordered), ordered[round(0.95 * last)])
+    return PairReport(tuple(findings), quantiles)
+
+
+def schema_findings(rows: Sequence[Mapping[str, Any]]) -> list[Finding]:
+    """Departures from verl's schema, each with its rows."""
+    faults: dict[str, list[int]] = {}
+    first_row: dict[Any, int] = {}
+    for i, row in enumerate(rows):
+        for fault in _row_faults(row):
+            faults.setdefault(fault, []).append(i)
+        if (index := question_id(row) if isinstance(row.get("extra_info"), Mapping | None) else None) is not None:
+            if isinstance(index, list | dict):
+                faults.setdefault("extra_info.index is not a number or text", []).append(i)
+            elif first_row.setdefault(index, i) != i:
+                faults.setdefault("extra_info.index repeats that of an earlier row", []).append(i)
+    return [Finding(fault, tuple(found), is_problem=True) for fault, found in faults.items()]
+
+
+def prompt_fault(row: Mapping[str, Any]) -> str | None:
+    """What is wrong with the row's prompt, None if nothing."""
+    prompt = row.get("prompt")
+    if not isinstance(prompt, list | tuple) or not prompt:
+        return "prompt is not a list of messages"
+    for message in prompt:
+        if not isinstance(message, Mapping) or not isinstance(message.get("content"), str):
+            return "prompt has a message without text"
+        if message.get("role") not in ROLES:
+            return f"prompt has a message whose role is none of {', '.join(ROLES)}"
+    if prompt[-1]["role"] != "user":
+        return "prompt does not end with the user's message"
+    return None if prompt[-1]["content"].strip() else "question is empty"
+
+
+def repetition_findings(rows: Sequence[Mapping[str, Any]], readable: Sequence[int]) -> list[Finding]:
+    """Questions that occur again, and among them those with another ground truth."""
+    groups = list(_repeated(rows, readable).values())
+    disagreeing = [g for g in groups if len({truth_text(rows[i]).strip() for i in g} - {""}) > 1]
+    return _found("rows that repeat the question of an earlier row", sorted(i for g in groups for i in g[1:])) + _found(
+        "rows that share their question but not their ground truth", sorted(i for g in disagreeing for i in g)
+    )
+
+
+def shared_rephrasing_findings(
+    original: Sequence[Mapping[str, Any]], rephrased: Sequence[Mapping[str, Any]], readable: Sequence[int]
+) -> list[Finding]:
+    """One rephrasing for different questions with different ground truths: it belongs to one of them at most."""
+    wrong = {
+        text: group
+        for text, group in _repeated(rephrased, readable).items()
+        if len({_words(original[i]) for i in group}) > 1
+        and len({ground_truth(original[i]).strip() for i in group} - {""}) > 1
+    }
+    if not wrong:
+        return []
+    example = max(wrong, key=lambda text: len(wrong[text]))
+    text = f"rephrasings shared by questions with different ground truths, most often {example[:80]!r}"
+    return [Finding(text, tuple(sorted(i for group in wrong.values() for i in group)), is_problem=True)]
+
+
+def objections(
+    original: Sequence[Mapping[str, Any]], rephrased: Sequence[Mapping[str, Any]], skip: Collection[str] = ()
+) -> list[Finding]:
+    """One note for each validator that objects to some pairs; rows without a readable question are left out.
+
+    Raises:
+        ValueError: a name in `skip` that is no validator.
+    """
+    rows_of: dict[str, list[int]] = {name: [] for name in VALIDATORS}
+    for i, (a, b) in enumerate(zip(original, rephrased, strict=True)):
+        if not prompt_fault(a) and not prompt_fault(b):
+            for finding in validate(question_text(a) or "", question_text(b) or "", skip=skip):
+                rows_of[finding.validator].append(i)
+    meaning = {name: text for name, (text, _) in VALIDATORS.items()}
+    return [found for name, rows in rows_of.items() for found in _found(f"{name} ({meaning[name]})", rows)]
+
+
+def draw_samples(files: Sequence[Sequence[Mapping[str, Any]]], num_samples: int, seed: int) -> list[Sample]:
+    """The same random rows of one file or two, in order; the same arguments draw the same rows."""
+    num_rows = min(len(rows) for rows in files)
+    chosen = sorted(Random(f"samples:{seed}").sample(range(num_rows), min(num_samples, num_rows)))
+    return [
+        Sample(i, id_text(files[0][i]), truth_text(files[0][i]), tuple(question_text(f[i]) or "" for f in files))
+        for i in chosen
+    ]
+
+
+def truth_text(row: Mapping[str, Any]) -> str:
+    """Ground truth of a row that may break the schema, "" where it has none."""
+    return ground_truth(row) if isinstance(row.get("reward_model"), Mapping) else ""
+
+
+def id_text(row: Mapping[str, Any]) -> str:
+    """`extra_info.index` of a row that may break the schema, as text."""
+    return str(question_id(row)) if isinstance(row.get("extra_info"), Mapping) else "none"
+
+
+def _has_structs(row: Mapping[str, Any]) -> bool:
+    structs = isinstance(row.get("reward_model"), Mapping) and isinstance(row.get("extra_info"), Mapping)
+    return structs and not isinstance(question_id(row), list | dict)
+
+
+def _words(row: Mapping[str, Any]) -> str:
+    return " ".join((question_text(row) or "").split())
+
+
+def _repeated(rows: Sequence[Mapping[str, Any]], readable: Sequence[int]) -> dict[str, list[int]]:
+    """Questions that occur more than once, spaces aside, and their rows."""
+    rows_of: dict[str, list[int]] = {}
+    for i in readable:
+        rows_of.setdefault(_words(rows[i]), []).append(i)
+    return {text: group for text, group in rows_of.items() if len(group) > 1}
+
+
+def _row_faults(row: Mapping[str, Any]) -> list[str]:
+    faults = [fault] if (fault := prompt_fault(row)) else []
+    if not isinstance(row.get("data_source"), str) or not row["data_source"]:
+        faults.append("data_source is not text")
+    reward_model = row.get("reward_model")
+    if not isinstance(reward_model, Mapping) or "ground_truth" not in reward_model:
+        faults.append('reward_model has no ground_truth ("" where there is none)')
+    elif not isinstance(reward_model["ground_truth"], str | None):
+        faults.append("reward_model.ground_truth is not text")
+    extra_info = row.get("extra_info")
+    if not isinstance(extra_info, Mapping) or extra_info.get("index") is None:
+        faults.append("extra_info has no index, the id that a pair shares")
+    return faults
+
+
+def _all_but_question(row: Mapping[str, Any]) -> list[tuple[Any, Any]]:
+    return [
+        (m.get("role"), m.get("content") if i < len(row["prompt"]) - 1 else None) for i, m in enumerate(row["prompt"])
+    ]
+
+
+def _found(text: str, rows: Sequence[int]) -> list[Finding]:
+    return [Finding(text, tuple(rows))] if rows else []

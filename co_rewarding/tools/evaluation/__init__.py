@@ -1,0 +1,14 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A model's row of numbers: responses by vLLM, graded as in training, with standard errors, and tables of them.
+
+tasks.py        what is asked, in the order of the paper's tables
+records.py      every finished generation, durably (co_rewarding.storage.journal), so that a killed evaluation goes on
+generate.py     vLLM's engine
+grade.py        responses -> verdicts -> scores: the extraction and equivalence of training
+statistics.py   avg@k, pass@k, maj@k, standard errors
+harness.py      IFEval, MMLU-Pro and CRUXEval through the lm_eval command line
+results.py      results.json: scores and everything that they depend on
+tables.py       Markdown, CSV and PNG of one or several results
+options.py      the options of scripts/evaluate.py
+cli.py          the run itself
+"""

@@ -1,0 +1,205 @@
+# SPDX-License-Identifier: Apache-2.0
+r"""Responses -> verdicts -> the scores of a task, by the same two functions as training.
+
+    answer  = content of the last closed \boxed{...} (co_rewarding.algo.answers)
+    correct = the answer is equivalent to the ground truth (co_rewarding.algo.equivalence.relation)
+
+These are what training.reward_manager does in validation, so the two agree on the same text. (A ground truth
+\boxed{x} is read as x here; validation leaves that to the equivalence, which looks through a box, too.)
+
+Also here: a file of responses that was generated elsewhere, graded again (`read_saved`): training's validation dump
+{input, output, gts, score}, or a file of this tool; a verdict that is stored beside a response is compared with ours.
+
+Degenerate cases: no box is wrong, however right the text; a question without a ground truth is in no accuracy; a
+comparison that gave up counts as wrong and is counted.
+
+Legend: P question, G response to a question.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from co_rewarding.algo.answers import extract_answer, ground_truth_answer
+from co_rewarding.tools.evaluation.estimates import (
+    Estimate,
+    avg_at_n,
+    ks_up_to,
+    maj_at_k,
+    mean_of_questions,
+    pass_at_k,
+)
+from co_rewarding.tools.evaluation.records import Generation
+from co_rewarding.tools.report.runs import parse_jsonl
+
+Same = Callable[[str, str], bool]
+
+
+@dataclass(frozen=True)
+class Graded:
+    """A response and what it is worth."""
+
+    generation: Generation
+    answer: str | None
+    correct: bool | None  # None: no ground truth
+
+
+def grade(generation: Generation, same: Same) -> Graded:
+    answer = extract_answer(generation.response)
+    if generation.ground_truth is None:
+        return Graded(generation, answer, None)
+    return Graded(generation, answer, answer is not None and same(answer, generation.ground_truth))
+
+
+def group(graded: Iterable[Graded]) -> list[list[Graded]]:
+    """Responses by question, in the order of their numbers."""
+    groups: dict[int, list[Graded]] = {}
+    for row in graded:
+        groups.setdefault(row.generation.index, []).append(row)
+    return [sorted(groups[index], key=lambda row: row.generation.sample) for index in sorted(groups)]
+
+
+def scores(graded_P_G: Sequence[Sequence[Graded]], same: Same) -> dict[str, Any]:
+    """The numbers of one task, as they stand in results.json.
+
+    Returns:
+        questions, without_ground_truth, responses: counts; samples: responses a question (the fewest);
+        accuracy: name -> {value, standard_error}: avg@n (n the samples, where several), pass@k, maj@k; empty without
+            a ground truth;
+        primary: the accuracy that goes into the table, pass@1 for one response and avg@n for several;
+        boxed_rate and tokens: {value, standard_error}, tokens None where they are not known;
+        tokens_median, cut_off (share of responses that hit the limit), prompt_too_long (responses; they were never
+            asked for and are in no length).
+
+    Raises:
+        ValueError: no response at all.
+    """
+    rows = [row for graded_G in graded_P_G for row in graded_G]
+    if not rows:
+        raise ValueError("no response to score")
+    labelled_P_G = [graded_G for graded_G in graded_P_G if graded_G[0].correct is not None]
+    samples = min(len(graded_G) for graded_G in labelled_P_G or graded_P_G)
+    correct_P_G = [[bool(row.correct) for row in graded_G] for graded_G in labelled_P_G]
+    answers_P_G = [[row.answer for row in graded_G] for graded_G in labelled_P_G]
+    accuracy: dict[str, Estimate] = {}
+    if labelled_P_G:
+        if samples > 1:
+            accuracy[f"avg@{samples}"] = avg_at_n(correct_P_G)
+        accuracy |= {f"pass@{k}": pass_at_k(correct_P_G, k) for k in ks_up_to(samples)}
+        accuracy |= {f"maj@{k}": maj_at_k(answers_P_G, correct_P_G, k, same) for k in ks_up_to(samples) if k > 1}
+    asked_P_G = [[row for row in graded_G if row.generation.finish != "prompt_too_long"] for graded_G in graded_P_G]
+    asked_P_G = [asked_G for asked_G in asked_P_G if asked_G]
+    tokens = [row.generation.tokens for asked_G in asked_P_G for row in asked_G]
+    tokens_known = bool(tokens) and None not in tokens
+    return {
+        "questions": len(graded_P_G),
+        "without_ground_truth": len(graded_P_G) - len(labelled_P_G),
+        "responses": len(rows),
+        "samples": samples,
+        "primary": (f"avg@{samples}" if samples > 1 else "pass@1") if labelled_P_G else None,
+        "accuracy": {name: asdict(estimate) for name, estimate in accuracy.items()},
+        "boxed_rate": asdict(_mean(graded_P_G, lambda row: row.answer is not None)),
+        "tokens": asdict(_mean(asked_P_G, lambda row: row.generation.tokens)) if tokens_known else None,
+        "tokens_median": statistics.median(tokens) if tokens_known else None,
+        "cut_off": sum(row.generation.finish == "length" for row in rows) / len(rows) if tokens_known else None,
+        "prompt_too_long": sum(row.generation.finish == "prompt_too_long" for row in rows),
+    }
+
+
+def _mean(graded_P_G: Sequence[Sequence[Graded]], value: Callable[[Graded], float]) -> Estimate:
+    return mean_of_questions([statistics.fmean(map(value, graded_G)) for graded_G in graded_P_G])
+
+
+def as_row(graded: Graded) -> dict[str, Any]:
+    """A line of graded/TASK.jsonl."""
+    return {**asdict(graded.generation), "answer": graded.answer, "correct": graded.correct}
+
+
+# --- responses that were saved before
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A file of responses, and what it says of them."""
+
+    generations: list[Generation]
+    verdicts: list[bool | None]  # stored beside each; None where there is none
+    settings: Mapping[str, Any]  # of a file of this tool; else empty
+
+
+def read_saved(path: Path) -> Saved:
+    """Responses from a validation dump of training or from generations/ or graded/ of an evaluation.
+
+    Responses to one question are told by verl's uid, or by the prompt and the ground truth where there is none.
+
+    Raises:
+        ValueError: one line naming the file, the line and what is wrong.
+    """
+    if not path.is_file():
+        raise ValueError(f"--regrade {path}: {'not a file' if path.exists() else 'no such file'}; name a JSONL file")
+    rows, _ = parse_jsonl(path.read_bytes(), str(path))
+    settings: Mapping[str, Any] = {}
+    if rows and rows[0].get("kind") == "header":
+        settings = rows[0].get("settings") or {}
+        rows = rows[1:]
+    if not rows:
+        raise ValueError(f"--regrade {path}: has no responses")
+    question_of: dict[Any, int] = {}
+    samples: dict[int, int] = {}
+    generations, verdicts = [], []
+    for number, row in enumerate(rows, start=1):
+        where = f"--regrade {path}, response {number}"
+        if "output" in row and "gts" in row:
+            text, truth, verdict = row["output"], row["gts"], row.get("acc", row.get("score"))
+            prompt = row.get("input")
+            uid = row.get("uid")
+            key = uid.split("_")[0] if isinstance(uid, str) and uid else json.dumps([prompt, truth])
+            tokens = finish = None
+        elif {"index", "response", "ground_truth"} <= row.keys():
+            text, truth, verdict = row["response"], row["ground_truth"], row.get("correct")
+            prompt, key = row.get("question"), row["index"]
+            tokens, finish = row.get("tokens"), row.get("finish")
+        else:
+            raise ValueError(
+                f"{where}: must have output and gts (a validation dump) or index, response and ground_truth (an "
+                f"evaluation), it has {', '.join(sorted(row))[:80]}; training rollouts: python -m co_rewarding.score"
+            )
+        if not isinstance(text, str):
+            raise ValueError(f"{where}: the response is {json.dumps(text)[:40]}; must be text")
+        if truth is not None and not isinstance(truth, str | int | float):
+            raise ValueError(f"{where}: the ground truth is {json.dumps(truth)[:40]}; must be text")
+        if not isinstance(key, str | int):
+            raise ValueError(f"{where}: index is {json.dumps(key)[:40]}; must be a number")
+        index = question_of.setdefault(key, len(question_of))
+        samples[index] = samples.get(index, -1) + 1
+        truth = None if truth is None else ground_truth_answer(str(truth))
+        if truth is None or verdict is None:
+            verdicts.append(None)
+        elif isinstance(verdict, bool | int | float):
+            verdicts.append(bool(verdict))
+        else:
+            raise ValueError(f"{where}: the stored verdict is {json.dumps(verdict)[:40]}; must be a number or a bool")
+        generations.append(Generation(index, samples[index], str(prompt or ""), truth, text, tokens, finish))
+    return Saved(generations, verdicts, settings)
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Our verdicts beside those that were stored."""
+
+    compared: int
+    differing: list[tuple[Graded, bool]]  # ours, and the stored one
+
+    @property
+    def agreed(self) -> int:
+        return self.compared - len(self.differing)
+
+
+def agreement(graded: Sequence[Graded], verdicts: Sequence[bool | None]) -> Agreement:
+    pairs = [(ours, stored) for ours, stored in zip(graded, verdicts, strict=True) if stored is not None]
+    return Agreement(len(pairs), [(ours, stored) for ours, stored in pairs if ours.correct != stored])

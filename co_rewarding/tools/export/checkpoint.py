@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which folder of a run holds the weights that are asked for.
+
+    RUN_DIR/checkpoints/latest_checkpointed_iteration.txt      the last step that was saved whole
+    RUN_DIR/checkpoints/global_step_N/actor/                   the student: verl's FSDP shards, one file a process
+    RUN_DIR/checkpoints/global_step_N/teacher/                 the teacher, in the same form (Co-rewarding-II, -III)
+
+Degenerate cases, all errors of one line: no checkpoint, another step than those there are, a method without a teacher,
+a teacher that never moves (it is the starting model), saving that was interrupted before the teacher, a shard that is
+on another machine.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from co_rewarding.training.checkpoint import TRACKER, saved_steps
+
+Weights = Literal["student", "teacher"]
+FOLDERS: dict[Weights, str] = {"student": "actor", "teacher": "teacher"}
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The saved shards of one model."""
+
+    step: int
+    weights: Weights
+    folder: Path  # with model_world_size_W_rank_R.pt, fsdp_config.json and huggingface/
+    world_size: int
+
+    def shard(self, rank: int) -> Path:
+        return self.folder / f"model_world_size_{self.world_size}_rank_{rank}.pt"
+
+
+def find_checkpoint(checkpoints: Path, step: int | None, weights: Weights, saves_teacher: bool = False) -> Checkpoint:
+    """The checkpoint of `step`, or the last one that was saved whole.
+
+    Args:
+        saves_teacher: what the run's configuration says of it (run_config.saves_teacher), to tell why one is missing.
+
+    Raises:
+        ValueError: one line; see the module's text.
+    """
+    steps = saved_steps(checkpoints)
+    if not steps:
+        raise ValueError(f"{checkpoints}: no checkpoints; was trainer.save_freq set, and is this the run's folder?")
+    there = f"there are {', '.join(map(str, steps))}"
+    if step is None:
+        tracker = checkpoints / TRACKER
+        text = tracker.read_text().strip() if tracker.is_file() else ""
+        if not text.isdecimal() or int(text) not in steps:
+            raise ValueError(f"{tracker}: does not name a step that was saved ({text!r}); choose one: {there}")
+        step = int(text)
+    elif step not in steps:
+        raise ValueError(f"--step {step}: not saved in {checkpoints}; {there}")
+    folder = checkpoints / f"global_step_{step}" / FOLDERS[weights]
+    if not folder.is_dir():
+        why = "; was saving it interrupted?"
+        if weights == "teacher" and not saves_teacher:
+            why = ": the method has no teacher, or one that never moves, which is the starting model"
+        raise ValueError(f"--weights {weights}: no {folder}{why}")
+    facts = folder / "fsdp_config.json"
+    if not facts.is_file() or not (folder / "huggingface/config.json").is_file():
+        raise ValueError(f"{folder}: lacks {facts.name} or huggingface/config.json; was saving it interrupted?")
+    checkpoint = Checkpoint(step, weights, folder, int(json.loads(facts.read_text())["world_size"]))
+    missing = [rank for rank in range(checkpoint.world_size) if not checkpoint.shard(rank).is_file()]
+    if missing:
+        raise ValueError(
+            f"{checkpoint.shard(missing[0])}: missing, one of {len(missing)} missing shards of "
+            f"{checkpoint.world_size}; copy them from the machines that wrote them"
+        )
+    return checkpoint

@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""FSDP shards → one Hugging Face model, by verl's model merger.
+
+verl's merger (0.9.1) does the files: layout of the shards, tied weights, tokenizer, generation config, safetensors.
+Two things are done here, in the one method that loads the shards:
+- the type of the numbers is chosen, where verl's writes bfloat16 whatever the run computed with. From the float32
+  master weights, bfloat16 gives what a GPU run's engines used; a run on CPU rolls out in float32;
+- a LoRA adapter is folded in, W + (alpha / r) · B A, in float32. verl's leaves it in a folder beside the unchanged
+  base model, so that loading the folder gives the model from before training.
+
+Deliberately absent: Megatron checkpoints, and the average's remainder of a teacher (algo.ema): what is exported
+is the teacher that served.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import pickle
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.distributed.tensor import DTensor
+from verl.model_merger.base_model_merger import ModelMergerConfig
+from verl.model_merger.fsdp_model_merger import FSDPModelMerger, merge_non_dtensor_shards
+
+from co_rewarding.tools.export.checkpoint import Checkpoint
+
+DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
+LORA_META = "lora_train_meta.json"  # verl's
+_A, _B, _BASE, _PREFIX = ".lora_A.default.weight", ".lora_B.default.weight", ".base_layer.", "base_model.model."
+
+
+def merge(checkpoint: Checkpoint, target: Path, dtype: str) -> None:
+    """Write the model, its tokenizer and its generation config into the folder `target`.
+
+    Args:
+        dtype: one of DTYPES.
+
+    Raises:
+        ValueError: one line: a shard is cut off, or the checkpoint holds an adapter that cannot be folded in.
+    """
+    huggingface = str(checkpoint.folder / "huggingface")
+    config = ModelMergerConfig("merge", "fsdp", str(target), local_dir=str(checkpoint.folder))
+    config.hf_model_config_path = huggingface
+    with contextlib.redirect_stdout(sys.stderr):  # it tells its progress with print
+        _Merger(config, DTYPES[dtype]).merge_and_save()
+    # the merger loads the tokenizer and saves what it made of it; what training used stands in these files
+    for path in (checkpoint.folder / "huggingface").iterdir():
+        if "token" in path.name or path.suffix in (".jinja", ".txt", ".model") or path.name == "vocab.json":
+            shutil.copyfile(path, target / path.name)
+    # the merger builds its model in bfloat16, and that is what its config says
+    path = target / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"dtype": dtype}, indent=2) + "\n")
+
+
+class _Merger(FSDPModelMerger):
+    """What it overrides of verl 0.9.1: `_load_rank_zero_state_dict`, `_load_and_merge_state_dicts`."""
+
+    def __init__(self, config: ModelMergerConfig, dtype: torch.dtype) -> None:
+        super().__init__(config)
+        self.dtype = dtype
+
+    def _load_rank_zero_state_dict(self, world_size: int) -> dict[str, Any]:
+        return self._load(world_size, 0)
+
+    def _load_and_merge_state_dicts(
+        self, world_size: int, total_shards: int, mesh_shape: tuple[int, ...], mesh_dim_names: tuple[str, ...]
+    ) -> dict[str, torch.Tensor]:
+        ranks = [self._load(world_size, rank) for rank in range(total_shards)]
+        # an adapter is added before rounding
+        dtype = torch.float32 if any(".lora_" in name for name in ranks[0]) else self.dtype
+        whole = {name: self._whole(name, [shards.pop(name) for shards in ranks], dtype) for name in list(ranks[0])}
+        fold_adapter(whole, Path(self.config.local_dir) / LORA_META)
+        return {name: _to(whole.pop(name), self.dtype) for name in list(whole)}
+
+    def _load(self, world_size: int, rank: int) -> dict[str, Any]:
+        path = Path(self.config.local_dir) / f"model_world_size_{world_size}_rank_{rank}.pt"
+        try:
+            # memory-mapped and tensors only: a checkpoint from elsewhere must not run code
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+            reason = " ".join(str(error).split())[:100]
+            raise ValueError(f"{path}: cannot be read, was writing or copying it interrupted? ({reason})") from error
+
+    def _whole(self, name: str, shards: list[torch.Tensor], dtype: torch.dtype) -> torch.Tensor:
+        if not isinstance(shards[0], DTensor):
+            return merge_non_dtensor_shards(name, [_to(shard, dtype) for shard in shards])
+        # of a mesh (replicas, shards) the merger loads the first row, so only the last placement counts
+        return self._merge_by_placement([_to(shard.to_local(), dtype) for shard in shards], shards[0].placements[-1])
+
+
+def fold_adapter(weights: dict[str, torch.Tensor], meta: Path) -> None:
+    """W ← W + (alpha / r) · B A for every adapted weight, in place; the names become those of the base model.
+
+    Args:
+        weights: name → tensor, as peft names them; without an adapter nothing is done.
+        meta: verl's file with r and lora_alpha.
+
+    Raises:
+        ValueError: no such file, an adapter of another kind, or one without the weights that it adapts.
+    """
+    adapted = [name.removesuffix(_A) for name in weights if name.endswith(_A)]
+    if not adapted and not any(".lora_" in name for name in weights):
+        return
+    if not meta.is_file():
+        raise ValueError(f"{meta}: missing; the scale of the LoRA adapter is not known without it")
+    facts = json.loads(meta.read_text())
+    for name in adapted:
+        if f"{name}{_BASE}weight" not in weights:
+            raise ValueError(f"{meta.parent}: holds an adapter without {name}; was it saved with save_lora_only?")
+        b, a = weights.pop(name + _B), weights.pop(name + _A)
+        weights[f"{name}{_BASE}weight"] = weights[f"{name}{_BASE}weight"] + facts["lora_alpha"] / facts["r"] * (b @ a)
+    if left := [name for name in weights if ".lora_" in name]:
+        raise ValueError(f"{meta.parent}: {left[0]}: an adapter of this kind cannot be folded in")
+    for name in list(weights):
+        weights[name.removeprefix(_PREFIX).replace(_BASE, ".")] = weights.pop(name)
+
+
+def _to(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    return tensor.to(dtype) if tensor.is_floating_point() else tensor

@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a run was told: the configuration of its starts, its method, and where it differs from the paper's Table 5.
+
+    RUN_DIR/hydra/<time>/.hydra/config.yaml     of every start, refused ones too
+    RUN_DIR/metrics/<time>.jsonl                of every start that came to validate or train, a moment later
+
+So the configuration of a start that trained is the newest that is not newer than its metrics file.
+
+Degenerate cases: a start that only validated counts for nothing; a run without metrics files has its newest
+configuration; one without a configuration is an error. A value that the configuration of another verl does not have is
+left out of the comparison.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from co_rewarding.algo.methods import METHODS, Method
+from co_rewarding.tools.report.runs import STEP_TIME
+
+
+@dataclass(frozen=True)
+class PaperValue:
+    """One setting of the paper (arXiv 2508.00410, Table 5 where nothing else is said)."""
+
+    words: str
+    key: str
+    value: Any
+    methods: tuple[str, ...] = ()  # those that it is the setting of; () all
+
+
+_I, _II = ("co_rewarding_I",), ("co_rewarding_II", "co_rewarding_III")
+PAPER: tuple[PaperValue, ...] = (
+    PaperValue("questions a batch", "data.train_batch_size", 128),
+    PaperValue("questions an update", "actor_rollout_ref.actor.ppo_mini_batch_size", 128),
+    PaperValue("longest prompt (tokens)", "data.max_prompt_length", 512),
+    PaperValue("longest response (tokens)", "data.max_response_length", 3072),
+    PaperValue("learning rate", "actor_rollout_ref.actor.optim.lr", 3e-6),
+    PaperValue("learning-rate schedule", "actor_rollout_ref.actor.optim.lr_scheduler_type", "cosine"),
+    PaperValue("warm-up (share of the steps)", "actor_rollout_ref.actor.optim.lr_warmup_steps_ratio", 0.1),
+    PaperValue("optimizer", "actor_rollout_ref.actor.optim.optimizer", "AdamW"),
+    PaperValue("AdamW β", "actor_rollout_ref.actor.optim.betas", [0.9, 0.999]),
+    PaperValue("more optimizer settings", "actor_rollout_ref.actor.optim.override_optimizer_config", None),
+    PaperValue("rollouts a question", "actor_rollout_ref.rollout.n", 8),
+    PaperValue("temperature of the rollouts", "actor_rollout_ref.rollout.temperature", 1.0),
+    PaperValue("clip ratio, below", "actor_rollout_ref.actor.clip_ratio_low", 0.2),
+    PaperValue("clip ratio, above", "actor_rollout_ref.actor.clip_ratio_high", 0.2),
+    PaperValue("KL loss", "actor_rollout_ref.actor.use_kl_loss", True),
+    PaperValue("kind of KL estimate", "actor_rollout_ref.actor.kl_loss_type", "low_var_kl"),
+    PaperValue("KL coefficient", "actor_rollout_ref.actor.kl_loss_coef", 0.005, _I),
+    PaperValue("KL coefficient", "actor_rollout_ref.actor.kl_loss_coef", 0.001, _II),
+    PaperValue("mean of the loss (Eq. 4)", "actor_rollout_ref.actor.loss_agg_mode", "seq-mean-token-mean"),
+    PaperValue("epochs", "trainer.total_epochs", 3),
+    PaperValue("steps, instead of whole epochs", "trainer.total_training_steps", None),
+    PaperValue("share of a group that a label needs", "co_rewarding.min_agreement", 0.0),
+    PaperValue("rank of LoRA (0: all weights)", "actor_rollout_ref.model.lora_rank", 0),
+    PaperValue("teacher’s rollouts a question", "actor_rollout_ref.teacher.n", 8, _II),
+    PaperValue("teacher’s temperature", "actor_rollout_ref.teacher.temperature", 1.0, _II),
+    PaperValue("teacher moves", "actor_rollout_ref.teacher.update", True, _II),
+    PaperValue("α at the start", "actor_rollout_ref.teacher.decay_start", 0.99, _II),
+    PaperValue("α at the end", "actor_rollout_ref.teacher.decay_end", 0.9999, _II),
+    PaperValue("steps between the teacher’s updates", "actor_rollout_ref.teacher.update_interval", 1, _II),
+    PaperValue("share of the start in the last teacher", "actor_rollout_ref.teacher.start_share", None, _II),
+    PaperValue("vLLM’s share of GPU memory", "actor_rollout_ref.rollout.gpu_memory_utilization", 0.8, _I),
+    PaperValue("vLLM’s share of GPU memory", "actor_rollout_ref.rollout.gpu_memory_utilization", 0.6, _II),
+)
+
+
+def starts_of(run_dir: Path, step: float) -> list[str]:
+    """The starts that trained up to `step`, earliest first, by the names of their metrics files."""
+    paths = sorted((run_dir / "metrics").glob("*.jsonl"))
+    return [path.stem for path in paths if (first := _first_trained_step(path)) is not None and first <= step]
+
+
+def configs_of(run_dir: Path, step: float = float("inf")) -> list[DictConfig]:
+    """The configurations of the starts that trained up to `step`, earliest first.
+
+    Raises:
+        ValueError: the run's folder has no configuration.
+    """
+    paths = {path.parent.parent.name: path for path in sorted(run_dir.glob("hydra/*/.hydra/config.yaml"))}
+    if not paths:
+        raise ValueError(f"{run_dir / 'hydra'}: no configuration of a run; give the folder runs/PROJECT/NAME of a run")
+    times = []
+    for start in starts_of(run_dir, step):
+        if earlier := [time for time in paths if time <= start]:
+            times.append(earlier[-1])
+    chosen = list(dict.fromkeys(times)) or [list(paths)[-1]]
+    return [DictConfig(OmegaConf.load(paths[time])) for time in chosen]
+
+
+def method_of(config: DictConfig) -> Method:
+    """The method that a configuration trains with.
+
+    Raises:
+        ValueError: it names none, or one that is unknown.
+    """
+    name = _value(config, "co_rewarding.method")
+    if name not in METHODS:
+        raise ValueError(f"co_rewarding.method={name} in the run's configuration: must be one of {', '.join(METHODS)}")
+    return METHODS[name]
+
+
+def saves_teacher(config: DictConfig) -> bool:
+    """Whether checkpoints hold a teacher: the method has one, and it moves."""
+    return method_of(config).needs_teacher and _value(config, "actor_rollout_ref.teacher.update") is not False
+
+
+def differences(config: DictConfig, method: Method) -> list[tuple[str, str, str]]:
+    """(setting in words, this run's value, the paper's value) where the two differ."""
+    found = []
+    for paper in PAPER:
+        if paper.methods and method.name not in paper.methods:
+            continue
+        if OmegaConf.select(config, paper.key.rpartition(".")[0]) is None:
+            continue
+        value = _value(config, paper.key)
+        if value != paper.value:
+            found.append((paper.words, _words(value), _words(paper.value)))
+    return found
+
+
+def changed_between(configs: Sequence[DictConfig]) -> list[str]:
+    """Settings of the paper that were not the same in all starts: "words: value, then value"."""
+    changed = []
+    for words, key in dict.fromkeys((paper.words, paper.key) for paper in PAPER):
+        values = [_words(_value(config, key)) for config in configs]
+        if len(set(values)) > 1:
+            changed.append(f"{words}: {', then '.join(values)}")
+    return changed
+
+
+def rollout_dtype(config: DictConfig) -> str:
+    """Type of the numbers that the run's rollouts were computed with, e.g. bfloat16."""
+    return str(_value(config, "actor_rollout_ref.rollout.dtype") or "bfloat16")
+
+
+def _first_trained_step(metrics: Path) -> int | None:
+    for line in metrics.read_bytes().split(b"\n"):
+        try:
+            row = json.loads(line)
+            if STEP_TIME in row["data"]:  # a validation is logged at the step that a start goes on from
+                return row["step"]
+        except (ValueError, KeyError, TypeError):
+            continue  # a line that is cut off; co_rewarding.tools.report.runs tells of it
+    return None
+
+
+def _value(config: DictConfig, key: str) -> Any:
+    try:
+        value = OmegaConf.select(config, key)
+    except OmegaConfBaseException:  # an interpolation that only verl's own start resolves
+        return None
+    return OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
+
+
+def _words(value: Any) -> str:
+    if value is None:
+        return "not set"
+    return f"{value:g}" if isinstance(value, float) else str(value)

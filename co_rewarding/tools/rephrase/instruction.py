@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: Apache-2.0
+r"""What the rewriting model is asked, and what of its response is the rewrite (arXiv 2508.00410, x' of x).
+
+    rewrite(y) = the text between the last begin marker of y and the first end marker after it
+
+The paper's pairs are made by an instruction to a strong model: new wording or setting, same mathematics and same
+answer, the result between two markers. The instruction here has that intent in words of our own.
+
+Degenerate responses, each with a name of its own: no marker at all, a begin without an end (cut off at the token limit
+or not), thinking that never ends, nothing between the markers. The *last* begin marker counts, because models tend to
+repeat the instruction's example before they follow it. Thinking, up to the last </think>, is not read. Markers are
+recognised whatever their case, spacing and number of #. A question that holds a marker itself cannot be told apart
+from a rewrite and is never sent.
+
+Deliberately absent: judging the rewrite (co_rewarding.tools.data.validators). Time is linear in the response's length.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+BEGIN_MARKER = "### BEGIN_REWRITTEN_QUESTION ###"
+END_MARKER = "### END_REWRITTEN_QUESTION ###"
+QUESTION_SLOT = "{question}"
+
+INSTRUCTION = """\
+Below is a mathematics question. Write a second version of it, for somebody who must not recognise the first one but \
+has to arrive at exactly the same answer.
+
+What has to stay the same:
+- every number, unit, condition and formula that the answer depends on, and what is asked for;
+- the form in which the answer is wanted (a fraction, an interval, a letter of a given choice, ...);
+- the language of the question and valid LaTeX wherever the question uses LaTeX;
+- any figure: copy code such as [asy] ... [/asy] unchanged, or put everything that it shows into words.
+
+What should change: the sentences, their order, names of people, things and variables and, where it comes naturally, \
+the story around the mathematics. A bare formula may stay as it is, with another way of asking for it.
+
+Do not solve the question, do not hint at its answer, do not comment on your version. The new version must be complete \
+without the old one. Write it between these two lines and nothing after them:
+
+### BEGIN_REWRITTEN_QUESTION ###
+(the complete new version)
+### END_REWRITTEN_QUESTION ###
+
+The question:
+
+{question}"""
+
+
+class InstructionError(ValueError):
+    """An instruction that cannot be used; its message is one line."""
+
+
+@dataclass(frozen=True)
+class Markers:
+    """The two lines around a rewrite."""
+
+    begin: str = BEGIN_MARKER
+    end: str = END_MARKER
+
+    def find_in(self, text: str) -> str | None:
+        """The first marker in `text` as it is written there, None where there is none."""
+        found = re.search(f"{_loose(self.begin)}|{_loose(self.end)}", text, re.IGNORECASE)
+        return found.group() if found else None
+
+
+@dataclass(frozen=True)
+class Parsed:
+    """Exactly one of the two is set."""
+
+    rewrite: str | None = None
+    failure: str | None = None  # a name out of PARSE_FAILURES
+
+
+PARSE_FAILURES = {
+    "missing_markers": "the response has no begin marker",
+    "missing_end_marker": "the rewrite begins and has no end marker",
+    "truncated": "the response reached its token limit before the end marker",
+    "unfinished_thinking": "the response never came to the end of its thinking",
+    "empty": "nothing stands between the markers",
+}
+
+
+@dataclass(frozen=True)
+class Instruction:
+    """A text with one slot for the question, and the markers that it asks for."""
+
+    template: str = INSTRUCTION
+    markers: Markers = field(default_factory=Markers)
+
+    def __post_init__(self) -> None:
+        if (slots := self.template.count(QUESTION_SLOT)) != 1:
+            raise InstructionError(f"the instruction has {slots} times {QUESTION_SLOT}: it must have it once")
+        for name, marker in (("begin", self.markers.begin), ("end", self.markers.end)):
+            if not marker.strip():
+                raise InstructionError(f"the {name} marker is empty: use a line of text")
+            if not re.search(_loose(marker), self.template, re.IGNORECASE):
+                raise InstructionError(
+                    f"the instruction does not contain the {name} marker {marker!r}: add it, or set --{name}_marker"
+                )
+        if self.markers.begin == self.markers.end:
+            raise InstructionError(f"both markers are {self.markers.begin!r}: use two different ones")
+
+    @classmethod
+    def from_file(cls, path: Path | None, markers: Markers) -> Instruction:
+        """The instruction in `path`, ours where it is None.
+
+        Raises:
+            InstructionError: the file cannot be read, or lacks the slot or a marker.
+        """
+        if path is None:
+            template = INSTRUCTION.replace(BEGIN_MARKER, markers.begin).replace(END_MARKER, markers.end)
+            return cls(template, markers)
+        try:
+            template = path.read_text(encoding="utf-8")
+        except OSError as error:
+            raise InstructionError(f"--instruction_file {path} cannot be read: {error.strerror}") from None
+        except UnicodeDecodeError:
+            raise InstructionError(f"--instruction_file {path} is not UTF-8 text: convert it") from None
+        try:
+            return cls(template, markers)
+        except InstructionError as error:
+            raise InstructionError(f"--instruction_file {path}: {error}") from None
+
+    def messages(self, question: str) -> list[dict[str, str]]:
+        """The conversation that asks for a rewrite of `question`, which is put in unchanged."""
+        return [{"role": "user", "content": self.template.replace(QUESTION_SLOT, question)}]
+
+    def parse(self, response: str, reached_limit: bool = False) -> Parsed:
+        """The rewrite in `response`, stripped, or why there is none. `reached_limit`: it was cut at its token limit."""
+        head, closing, tail = response.rpartition("</think>")
+        if closing:
+            response = tail
+        elif head or "<think>" in response:
+            return Parsed(failure="unfinished_thinking")
+        begins = list(re.finditer(_loose(self.markers.begin), response, re.IGNORECASE))
+        if not begins:
+            return Parsed(failure="truncated" if reached_limit else "missing_markers")
+        rest = response[begins[-1].end() :]
+        end = re.search(_loose(self.markers.end), rest, re.IGNORECASE)
+        if end is None:
+            return Parsed(failure="truncated" if reached_limit else "missing_end_marker")
+        rewrite = rest[: end.start()].strip()
+        return Parsed(rewrite=rewrite) if rewrite else Parsed(failure="empty")
+
+
+def _loose(marker: str) -> str:
+    """A pattern for `marker` with any spacing, underscores for spaces, and any number of # around it."""
+    words = re.findall(r"[^\s#_]+", marker)
+    if not words:
+        return re.escape(marker.strip())
+    hashes = r"#{1,6}[ \t]{0,4}" if marker.strip().startswith("#") else ""
+    closing = r"(?:[ \t]{0,4}#{1,6})?" if marker.strip().endswith("#") else ""
+    return hashes + r"[ \t_]{0,4}".join(map(re.escape, words)) + closing

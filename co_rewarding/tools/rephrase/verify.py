@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+r"""Do both wordings of a pair have the same answer? A model answers each a few times, the majorities are compared.
+
+    y_v(x), y_v(x') = majority votes (arXiv 2508.00410, Eq. 8) over N answers to each wording
+    verdict = "undecided"  if a vote has an agreement below min_agreement, or no answer at all
+              "same"       if y_v(x) and y_v(x') are equivalent
+              "different"  otherwise
+
+No ground truth is read. A verdict is evidence about the pair only as far as the model can solve it: a weak model's
+majorities differ on good pairs and agree on bad ones, so a threshold asks both votes to be clear, and the report gives
+the share of undecided pairs. Questions are told apart by their text: one that stands in two pairs is answered once.
+
+Degenerate cases: N = 1 always agrees with itself; a request that fails counts as a response without an answer, but is
+not recorded as one: the next run asks again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from co_rewarding.algo.answers import MAX_ANSWER_CHARS, extract_answer
+from co_rewarding.algo.voting import Vote, majority_vote
+from co_rewarding.storage.journal import Journal
+from co_rewarding.tools.generation.engine import Engine, Request, Sampling
+from co_rewarding.tools.rephrase.rewriting import request_seed
+
+Verdict = Literal["same", "different", "undecided"]
+SYSTEM_PROMPT = r"Let's think step by step and output the final answer within \boxed{}."  # the paper's
+
+
+@dataclass(frozen=True)
+class PairCheck:
+    """The verdict on one pair and the two votes that it comes from."""
+
+    row: int
+    verdict: Verdict
+    original: Vote
+    rephrased: Vote
+
+
+def compare(
+    row: int,
+    original_G: Sequence[str | None],
+    rephrased_G: Sequence[str | None],
+    same: Callable[[str, str], bool],
+    min_agreement: float,
+) -> PairCheck:
+    """Verdict on a pair from the answers to its wordings; G answers each, None for a response without one.
+
+    Raises:
+        ValueError: min_agreement outside 0-1.
+    """
+    votes = [majority_vote(answers, same, min_agreement) for answers in (original_G, rephrased_G)]
+    labels = [vote.label for vote in votes]
+    if labels[0] is None or labels[1] is None:
+        verdict: Verdict = "undecided"
+    else:
+        verdict = "same" if same(labels[0], labels[1]) else "different"
+    return PairCheck(row, verdict, *votes)
+
+
+@dataclass
+class Verification:
+    """The answering of both wordings of `pairs` = (row, question, rewrite), begun or gone on with."""
+
+    pairs: Sequence[tuple[int, str, str]]
+    journal: Journal
+    sampling: Sampling
+    num_samples: int
+    min_agreement: float
+    seed: int | None = None
+
+    def __post_init__(self) -> None:
+        self._texts = {digest(text): text for _, *wordings in self.pairs for text in wordings}
+
+    @property
+    def num_answers(self) -> int:
+        return self.num_samples * len(self._texts)
+
+    def pending(self) -> list[tuple[str, int]]:
+        return [
+            (name, sample)
+            for name in self._texts
+            for sample in range(self.num_samples)
+            if ("answer", name, sample) not in self.journal.records
+        ]
+
+    def run(self, engine: Engine, shown: Callable[[], None] = lambda: None) -> None:
+        """Collect the answers that are missing."""
+        for name, sample in self.pending():
+            engine.submit(
+                Request(
+                    (name, sample),
+                    [{"role": "system", "content": SYSTEM_PROMPT}, {"role": "user", "content": self._texts[name]}],
+                    self.sampling,
+                    request_seed(self.seed, "answer", name, sample),
+                )
+            )
+        while completions := engine.collect():
+            for completion in completions:
+                shown()
+                if completion.failure is not None:
+                    continue
+                (name, sample) = completion.key
+                answer = extract_answer(completion.text)
+                # An answer of more characters than are read as mathematics equals only itself: keep that so.
+                if answer is not None and len(answer) > MAX_ANSWER_CHARS:
+                    answer = answer[:MAX_ANSWER_CHARS] + digest(answer)
+                self.journal.append({"kind": "answer", "digest": name, "sample": sample, "answer": answer})
+        self.journal.sync()
+
+    def checks(self, same: Callable[[str, str], bool]) -> list[PairCheck]:
+        """The verdict on every pair, in their order."""
+        return [
+            compare(row, self._answers(question), self._answers(rewrite), same, self.min_agreement)
+            for row, question, rewrite in self.pairs
+        ]
+
+    def _answers(self, text: str) -> list[str | None]:
+        name = digest(text)
+        found = [self.journal.records.get(("answer", name, sample)) for sample in range(self.num_samples)]
+        return [record and record["answer"] for record in found]
+
+
+def digest(text: str) -> str:
+    """A short name of a text."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]

@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which checkpoint a run goes on from. verl's trainer.default_local_dir holds
+
+latest_checkpointed_iteration.txt      N, written when global_step_N is whole
+global_step_N/                         actor/ (verl's), co_rewarding.json (training.trainer), teacher/ (tree II)
+"""
+
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from co_rewarding.storage.files import write_whole
+
+TRACKER = "latest_checkpointed_iteration.txt"  # verl's; importing it from there takes seconds
+
+
+def resume_dir(config: DictConfig) -> Path | None:
+    """The `global_step_N` folder that a run with this configuration goes on from, None for a fresh start."""
+    if config.trainer.resume_mode == "resume_path":
+        return Path(config.trainer.resume_from_path)
+    tracker = Path(config.trainer.default_local_dir) / TRACKER
+    if config.trainer.resume_mode != "auto" or not tracker.is_file():
+        return None
+    folder = tracker.parent / f"global_step_{tracker.read_text().strip()}"
+    return folder if folder.is_dir() else None
+
+
+def saved_steps(checkpoints: Path) -> list[int]:
+    """The N of all `global_step_N` folders, in order; the last may be half-written."""
+    return sorted(int(number) for path in checkpoints.glob("global_step_*") if (number := path.name[12:]).isdecimal())
+
+
+def newest_until(config: DictConfig, step: int) -> Path | None:
+    """The newest whole `global_step_N` folder with N ≤ `step`, None without one."""
+    tracker = Path(config.trainer.default_local_dir) / TRACKER
+    if not tracker.is_file():
+        return None
+    newest_whole = int(tracker.read_text())
+    steps = [saved for saved in saved_steps(tracker.parent) if saved <= min(step, newest_whole)]
+    return tracker.parent / f"global_step_{steps[-1]}" if steps else None
+
+
+def resume_from(folder: Path) -> None:
+    """Name `folder` as the checkpoint that a new start goes on from."""
+    write_whole(folder.parent / TRACKER, folder.name.removeprefix("global_step_"))

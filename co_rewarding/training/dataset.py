@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Questions in two wordings: verl's dataset with the rephrased prompt as one more column.
+
+`data.train_files` hold the original wording and `data.train_aug_files` the rephrased one, row by row; without the
+latter, and in validation, which has the original wording only, this is verl's dataset unchanged.
+
+verl 0.9.1 does not tell a dataset what it is for: `create_rl_dataset` keeps its `is_train` to itself, and
+`max_samples` may be the same for both. So the paths tell, and `data.val_files` with the very paths of
+`data.train_files` (a check for overfitting) is read as training is. That changes no accuracy of a question: validation
+asks `raw_prompt`, which is the original wording, and nobody reads the additional column there. The questions are then
+those that are trained on: one whose rephrasing is too long is left out, too.
+"""
+
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pyarrow.parquet
+from tensordict import TensorDict
+from verl.utils import tensordict_utils as tu
+from verl.utils.dataset.rl_dataset import RLHFDataset
+
+from co_rewarding.algo.methods import VIEWS
+from co_rewarding.storage.pairs import PAIR_COLUMNS, as_paths, check_pairs, question_id
+from co_rewarding.training import batch_io
+
+REPHRASED_PROMPT = "rephrased_prompt"
+
+
+class PairedDataset(RLHFDataset):
+    """Overrides of verl's `RLHFDataset`: `_read_files_and_tokenize` checks the pairs, `maybe_filter_out_long_prompts`
+    joins them and drops a question when either wording is too long.
+
+    A training row has the additional column `rephrased_prompt`, a list of messages like `prompt`.
+
+    Raises:
+        ValueError: the files do not pair up (see `co_rewarding.storage.pairs.check_pairs`).
+    """
+
+    def _read_files_and_tokenize(self) -> None:
+        paths = as_paths(self.original_data_files)
+        self.has_pairs = bool(self.config.train_aug_files) and paths == as_paths(self.config.train_files)
+        if not self.has_pairs:
+            return super()._read_files_and_tokenize()
+        aug_paths = as_paths(self.config.train_aug_files)
+        rephrased = _rows(aug_paths, [*PAIR_COLUMNS, self.prompt_key])
+        check_pairs(_rows(paths, PAIR_COLUMNS), rephrased, names=(", ".join(paths), ", ".join(aug_paths)))
+        self.rephrasing_of = {question_id(row): row[self.prompt_key] for row in rephrased}
+        super()._read_files_and_tokenize()
+        del self.rephrasing_of  # joined by now; verl's dataloader pickles the dataset
+
+    def maybe_filter_out_long_prompts(self, dataframe: datasets.Dataset) -> datasets.Dataset:
+        if not self.has_pairs:
+            return super().maybe_filter_out_long_prompts(dataframe)
+        # rows may have been sampled by now (train_max_samples), so join by question and not by position
+        prompts = [self.rephrasing_of[question_id(row)] for row in dataframe.select_columns("extra_info")]
+        dataframe = dataframe.add_column(REPHRASED_PROMPT, prompts)
+        dataframe = super().maybe_filter_out_long_prompts(dataframe)
+        prompt_key, self.prompt_key = self.prompt_key, REPHRASED_PROMPT
+        try:
+            return super().maybe_filter_out_long_prompts(dataframe)
+        finally:
+            self.prompt_key = prompt_key
+
+
+def with_rephrased(original: TensorDict) -> TensorDict:
+    """P questions in their original wording → 2 P prompts, originals first, each with a uid (a group) of its own."""
+    rephrased_prompts = batch_io.column(original, REPHRASED_PROMPT)
+    del original[REPHRASED_PROMPT]
+    rephrased = batch_io.with_column(original, "raw_prompt", rephrased_prompts.__getitem__)
+    rephrased = batch_io.with_column(rephrased, batch_io.VIEW, lambda _: VIEWS[1])
+    rephrased = batch_io.with_column(rephrased, "uid", lambda _: str(uuid.uuid4()))
+    return tu.concat_tensordict([original, rephrased])
+
+
+def _rows(paths: Sequence[str], columns: Sequence[str]) -> list[dict[str, Any]]:
+    """The named columns of all rows (`a.b`: field b of column a); a column that a file has not is absent."""
+    files = (pyarrow.parquet.ParquetFile(Path(path).expanduser()) for path in paths)
+    return [row for file in files for row in file.read(columns=list(columns)).to_pylist()]

@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a composed configuration to a finished run: check everything that can be checked, then start Ray and train.
+
+Exit codes: 0 all planned steps done, 1 the run failed or did fewer steps than planned, 2 the configuration is wrong
+(one line on stderr, before Ray starts).
+"""
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any, NoReturn
+
+from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
+
+from co_rewarding.storage import provenance
+from co_rewarding.training.preflight import check_config
+from co_rewarding.training.settings import Block, Settings
+
+
+def run_main(hydra_main: Callable[[], None], blocks: Sequence[type[Block]] = ()) -> None:
+    """Run a `@hydra.main` function; a wrong key or value becomes one line instead of a traceback.
+
+    Args:
+        blocks: configuration blocks of the tree beside `Settings`.
+    """
+    from hydra.errors import HydraException
+
+    # Ray prints the lines of its processes here: in a pipe or a file, progress would wait until a block is full
+    sys.stdout.reconfigure(line_buffering=True)
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # let Hydra's errors reach us instead of printing a shortened traceback
+    _refuse_unknown_keys(sys.argv[1:], (Settings, *blocks))
+    try:
+        hydra_main()
+    except (HydraException, OmegaConfBaseException) as error:
+        _refuse(error)
+
+
+def launch(config: DictConfig, trainer: str, checks: Sequence[Callable[[DictConfig], None]] = ()) -> None:
+    """Check the configuration and train.
+
+    Args:
+        config: verl's `ppo_trainer` with the delta of a tree.
+        trainer: "module.class" of the trainer; imported only in the process that trains.
+        checks: what the tree checks beside `check_config`; each raises ValueError with one line.
+    """
+    try:
+        check_config(config)
+        for check in checks:
+            check(config)
+        _prepare_loggers(config)
+        _size_engine(config)
+        # imported after our own checks: it takes seconds, and a typing error should be told at once
+        from verl.trainer.main_ppo import run_ppo
+        from verl.trainer.ppo.reward import resolve_reward_manager_cls
+        from verl.trainer.ppo.utils import need_critic, need_reference_policy
+        from verl.utils.config import validate_config
+
+        resolve_reward_manager_cls(config).check(config.co_rewarding.method)
+        validate_config(config, need_reference_policy(config), need_critic(config))
+        OmegaConf.resolve(config.ray_kwargs)  # verl hands these to Ray with interpolations unresolved
+    except (AssertionError, ValueError) as error:
+        _refuse(error)
+    run_ppo(config, task_runner_class=_task_runner(trainer))
+
+
+def _task_runner(trainer: str) -> Any:
+    """A Ray actor class like verl's TaskRunnerV1 that builds our trainer and counts its steps."""
+    import ray
+    from verl.trainer.main_ppo import TaskRunnerV1
+
+    class TaskRunner(TaskRunnerV1.__ray_metadata__.modified_class):
+        def run(self, config: DictConfig) -> None:
+            from verl.trainer.ppo.v1.trainer_base import TRAINER_REGISTRY
+            from verl.utils.import_utils import load_class_from_fqn
+
+            # verl compares the mode with the string "sync" in several places, so our class takes over that name
+            TRAINER_REGISTRY["sync"] = load_class_from_fqn(trainer, "trainer")
+            super().run(config)
+            report_steps(self.trainer)
+
+    return ray.remote(TaskRunner)
+
+
+def report_steps(trainer: Any) -> None:
+    """Print planned and done steps.
+
+    Raises:
+        RuntimeError: they differ, so that the run's exit code is not 0.
+    """
+    planned, done = trainer.total_training_steps, trainer.global_steps - 1
+    if trainer.config.trainer.get("val_only", False):
+        return
+    if trainer.stopped_early_after is not None:
+        planned = trainer.stopped_early_after
+        print(f"Steps: {planned} planned, {done} done, stopped early on purpose (co_rewarding.early_stop_after).")
+        return
+    print(f"Steps: {planned} planned, {done} done, {trainer.steps_done} of them in this run.", flush=True)
+    if done != planned:
+        raise RuntimeError(f"the run ended after {done} of {planned} planned steps")
+
+
+def _prepare_loggers(config: DictConfig) -> None:
+    """Give each start of a run its own metrics file, note what it is made with, and keep wandb offline without a key.
+
+    verl's loggers read environment variables; they are handed to Ray with the configuration, so that they also reach a
+    cluster that was started elsewhere.
+    """
+    run_dir = Path(config.co_rewarding_run_dir).absolute()
+    start = f"{datetime.now():%Y-%m-%d_%H-%M-%S}"
+    environment = {
+        # verl's file logger truncates: a resumed run must not overwrite the metrics of the first
+        "VERL_FILE_LOGGER_PATH": str(run_dir / "metrics" / f"{start}.jsonl"),
+        "TENSORBOARD_DIR": str(run_dir / "tensorboard"),
+        "WANDB_DIR": str(run_dir),
+    }
+    if not os.environ.get("WANDB_API_KEY"):
+        environment["WANDB_MODE"] = "offline"
+    (run_dir / "metrics").mkdir(parents=True, exist_ok=True)
+    provenance.record(run_dir, start)
+    with open_dict(config):
+        for name, value in environment.items():
+            OmegaConf.update(
+                config, f"ray_kwargs.ray_init.runtime_env.env_vars.{name}", os.environ.get(name, value), force_add=True
+            )
+
+
+def _size_engine(config: DictConfig) -> None:
+    """Let vLLM expect what a run can make and no more: its default is the model's whole context, for which a small
+    key-value cache (a laptop's) has no room."""
+    with open_dict(config):
+        if config.actor_rollout_ref.rollout.max_model_len is None:
+            config.actor_rollout_ref.rollout.max_model_len = (
+                config.data.max_prompt_length + config.data.max_response_length
+            )
+
+
+def _refuse_unknown_keys(overrides: Sequence[str], blocks: Sequence[type[Block]]) -> None:
+    """Tell an unknown key of our own blocks before Hydra does, whose advice is to add it with a "+"."""
+    for override in overrides:
+        key, _, value = override.lstrip("+~").partition("=")
+        for block in blocks:
+            name = key.removeprefix(f"{block.NAME}.")
+            if name != key and name not in block.names():
+                try:
+                    block.from_mapping({name: value})
+                except ValueError as error:
+                    _refuse(error)
+
+
+def _refuse(error: Exception) -> NoReturn:
+    message = " ".join(str(error).split())
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(2)

@@ -1,0 +1,368 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Everything about a run that can be wrong before it starts, checked in seconds and told in one line.
+
+Each check raises ValueError naming the key, the value and the fix. Checks need files and a tokenizer, not Ray, vLLM or
+the model's weights. What verl checks by itself (`validate_config`) is left to it.
+"""
+
+import importlib.util
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from omegaconf import DictConfig, ListConfig, OmegaConf
+
+from co_rewarding.algo.methods import METHODS
+from co_rewarding.storage.pairs import as_paths
+from co_rewarding.training.preflight_data import check_data, check_steps, read_rows
+from co_rewarding.training.settings import MAX_TEMPERATURE, Settings
+
+# verl 0.9.1 keeps these blocks for older scripts and reads them nowhere on its own main entry
+LEGACY_BLOCKS = {
+    "reward_model.reward_manager": "reward.reward_manager.name",
+    "reward_model": "reward.reward_model",
+    "custom_reward_function": "reward.custom_reward_function",
+    "sandbox_fusion": "reward.sandbox_fusion",
+}
+ENGINES = ("co_rewarding.training.engine", "co_rewarding.cpu.engine")  # that compute token statistics
+
+
+def check_config(config: DictConfig) -> None:
+    """Run every check on a composed configuration.
+
+    Raises:
+        ValueError: one line; the first thing that is wrong.
+    """
+    checks: Sequence[Callable[[DictConfig], None]] = (
+        check_settings,
+        check_legacy_keys,
+        check_missing,
+        check_views,
+        check_fixed_choices,
+        check_numbers,
+        check_group_size,
+        check_batch_sizes,
+        check_early_stop,
+        check_data,
+        check_steps,
+        check_model,
+        check_platform,
+    )
+    for check in checks:
+        check(config)
+
+
+def check_missing(config: DictConfig) -> None:
+    # blocks of engines that are switched off keep their own ??? in verl; only what a run reads is listed
+    for key in ("data.train_files", "data.train_aug_files", "data.val_files", "actor_rollout_ref.model.path"):
+        block, _, name = key.rpartition(".")
+        parent = OmegaConf.select(config, block)
+        if name not in parent.keys():  # noqa: SIM118 - "in parent" is False for a missing value too
+            continue  # a tree without a second wording has no train_aug_files
+        if OmegaConf.is_missing(parent, name):
+            raise ValueError(f"{key} is not set; set it in the run script or append {key}=… to the command")
+        value = parent[name]
+        if name == "train_aug_files" and value is None:
+            continue  # asked for by check_views, if the method needs it
+        paths = value if isinstance(value, ListConfig) and name != "path" else [value]
+        if not paths or not all(isinstance(path, str) and path for path in paths):
+            raise ValueError(
+                f"{key}={value}: must be a path; set it in the run script or append {key}=… to the command"
+            )
+
+
+def check_views(config: DictConfig) -> None:
+    """Two wordings for the methods that need them, and for no other."""
+    method, files = METHODS[config.co_rewarding.method], OmegaConf.select(config, "data.train_aug_files")
+    if method.needs_both_views and not files:
+        raise ValueError(
+            f"data.train_aug_files={files}: {method.name} needs the rephrased questions; give their parquet file "
+            "(TRAIN_AUG_FILE in the run script)"
+        )
+    if files and not method.needs_both_views:
+        raise ValueError(
+            f"data.train_aug_files={files}: {method.name} asks each question in one wording; set it to null "
+            "(for a baseline on the rephrased questions give their file as data.train_files)"
+        )
+
+
+def check_settings(config: DictConfig) -> None:
+    settings = Settings.from_mapping(OmegaConf.to_container(config.co_rewarding, resolve=True))
+    if settings.min_agreement > 0 and not METHODS[settings.method].is_consensus:
+        raise ValueError(
+            f"co_rewarding.min_agreement={settings.min_agreement}: {settings.method} takes no vote; set it to 0 "
+            "(MIN_AGREEMENT in the run script)"
+        )
+
+
+def check_legacy_keys(config: DictConfig) -> None:
+    for block, successor in LEGACY_BLOCKS.items():
+        for key, value in _leaves(OmegaConf.select(config, block), block):
+            if value is not None:
+                new = successor if key == block else successor + key.removeprefix(block)
+                raise ValueError(f"{key}={value!r}: verl 0.9.1 silently ignores this key; use {new}")
+
+
+def check_fixed_choices(config: DictConfig) -> None:
+    """Settings of verl that would make the group reward wrong or empty."""
+    required = {
+        "trainer.use_v1": (True, "the group reward is built on verl's V1 trainer"),
+        "trainer.v1.trainer_mode": ("sync", "votes need whole groups of one policy; only sync is supported"),
+        "algorithm.adv_estimator": ("grpo", "rewards are made for group advantages"),
+        "actor_rollout_ref.model.use_fused_kernels": (False, "token statistics need the logits, which it never makes"),
+        "actor_rollout_ref.rollout.agent.agent_loop_config_path": (None, "training rows have a rollout loop of ours"),
+        "actor_rollout_ref.rollout.agent.default_agent_loop": ("single_turn_agent", "ours is built on that one"),
+        "algorithm.filter_groups.enable": (False, "it filters before the vote, when every reward is still 0"),
+        "reward.reward_model.enable": (False, "the reward is a vote, a reward model would be ignored"),
+        "reward.custom_reward_function.path": (None, "the reward is a vote, a reward function would be ignored"),
+        "data.return_raw_chat": (True, "prompts are built from the chat messages"),
+    }
+    for key, (value, why) in required.items():
+        found = OmegaConf.select(config, key)
+        if found != value:
+            raise ValueError(f"{key}={found!r}: must be {value!r}, because {why}")
+    if METHODS[config.co_rewarding.method].needs_logits:
+        check_token_statistics(config)
+    if config.actor_rollout_ref.actor.strategy != "fsdp2":
+        raise ValueError(
+            f"actor_rollout_ref.actor.strategy={config.actor_rollout_ref.actor.strategy!r}: must be 'fsdp2', the only "
+            "engine that this project is tested with"
+        )
+
+
+def check_token_statistics(config: DictConfig) -> None:
+    """An engine that computes them, in a pass that is made."""
+    engine = config.actor_rollout_ref.model.external_lib
+    if engine not in ENGINES:
+        raise ValueError(
+            f"actor_rollout_ref.model.external_lib={engine}: {config.co_rewarding.method} needs the engine of one of "
+            f"{', '.join(ENGINES)}, which computes it from the logits"
+        )
+    if OmegaConf.select(config, "algorithm.rollout_correction.bypass_mode"):
+        raise ValueError(
+            f"algorithm.rollout_correction.bypass_mode=True: {config.co_rewarding.method} needs the pass of the old "
+            "log-probabilities, which it leaves out; set it to False"
+        )
+
+
+WHOLE_NUMBERS_FROM_1 = (
+    "data.train_batch_size",
+    "data.max_prompt_length",
+    "data.max_response_length",
+    "actor_rollout_ref.actor.ppo_mini_batch_size",
+    "actor_rollout_ref.rollout.tensor_model_parallel_size",
+    "actor_rollout_ref.rollout.val_kwargs.n",
+    "trainer.nnodes",
+    "trainer.n_gpus_per_node",
+    "trainer.total_epochs",
+)
+WHOLE_NUMBERS = ("trainer.test_freq", "trainer.save_freq")  # -1: never
+NUMBERS = {  # smallest and largest value allowed
+    "actor_rollout_ref.actor.optim.lr": (0.0, float("inf")),
+    "actor_rollout_ref.actor.optim.lr_warmup_steps_ratio": (0.0, 1.0),
+    "actor_rollout_ref.actor.clip_ratio": (0.0, float("inf")),
+    "actor_rollout_ref.actor.clip_ratio_low": (0.0, 1.0),
+    "actor_rollout_ref.actor.clip_ratio_high": (0.0, float("inf")),
+    "actor_rollout_ref.actor.kl_loss_coef": (0.0, float("inf")),
+    "actor_rollout_ref.rollout.temperature": (0.0, MAX_TEMPERATURE),
+    "actor_rollout_ref.rollout.val_kwargs.temperature": (0.0, MAX_TEMPERATURE),
+    "actor_rollout_ref.rollout.gpu_memory_utilization": (0.0, 1.0),
+}
+CHOICES = {
+    "actor_rollout_ref.actor.optim.lr_scheduler_type": ("constant", "cosine"),
+    "actor_rollout_ref.actor.loss_agg_mode": (
+        "token-mean",
+        "seq-mean-token-sum",
+        "seq-mean-token-mean",
+        "seq-mean-token-sum-norm",
+    ),
+}
+
+
+def check_numbers(config: DictConfig) -> None:
+    """Values that the run scripts pass on and that verl would trip over only once Ray is running."""
+    for keys, smallest, allowed in (
+        (WHOLE_NUMBERS_FROM_1, 1, "a whole number from 1"),
+        (WHOLE_NUMBERS, -1, "a whole number of steps, -1 for never"),
+    ):
+        for key in keys:
+            value = OmegaConf.select(config, key)
+            if isinstance(value, bool) or not isinstance(value, int) or value < smallest:
+                raise ValueError(f"{key}={value}: must be {allowed}")
+    for key, (low, high) in NUMBERS.items():
+        value = OmegaConf.select(config, key)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+            bounds = f"from {low:g} to {high:g}" if high < float("inf") else f"from {low:g}"
+            raise ValueError(f"{key}={value}: must be a number {bounds}")
+    for key, choices in CHOICES.items():
+        value = OmegaConf.select(config, key)
+        if value not in choices:
+            raise ValueError(f"{key}={value}: must be one of {', '.join(choices)}")
+
+
+def check_group_size(config: DictConfig) -> None:
+    n = config.actor_rollout_ref.rollout.n
+    if not isinstance(n, int) or n < 2:
+        raise ValueError(
+            f"actor_rollout_ref.rollout.n={n!r}: must be at least 2 (NUM_ROLLOUTS in the run script); a group of "
+            "one has no vote and no advantage"
+        )
+    if config.actor_rollout_ref.rollout.temperature == 0:
+        raise ValueError(
+            "actor_rollout_ref.rollout.temperature=0: all rollouts of a question would be alike, so that nothing is "
+            "learned; use 1.0 (TRAIN_TEMPERATURE in the run script)"
+        )
+
+
+def check_batch_sizes(config: DictConfig) -> None:
+    actor, rollout = config.actor_rollout_ref.actor, config.actor_rollout_ref.rollout
+    questions, mini = config.data.train_batch_size, actor.ppo_mini_batch_size
+    if questions % mini:
+        raise ValueError(
+            f"actor_rollout_ref.actor.ppo_mini_batch_size={mini}: must divide data.train_batch_size={questions} "
+            "(both count questions)"
+        )
+    gen = config.data.gen_batch_size
+    if gen is not None and (not isinstance(gen, int) or gen < 1 or questions % gen):
+        raise ValueError(f"data.gen_batch_size={gen}: must divide data.train_batch_size={questions}")
+    devices = config.trainer.nnodes * config.trainer.n_gpus_per_node
+    parallel = rollout.tensor_model_parallel_size
+    if devices % parallel:
+        raise ValueError(
+            f"actor_rollout_ref.rollout.tensor_model_parallel_size={parallel}: must divide the {devices} devices of "
+            f"trainer.nnodes={config.trainer.nnodes} x trainer.n_gpus_per_node={config.trainer.n_gpus_per_node}"
+        )
+    one_direction = OmegaConf.select(config, "actor_rollout_ref.teacher.one_direction")
+    views = 2 if METHODS[config.co_rewarding.method].needs_both_views and not one_direction else 1
+    sequences = mini * views * rollout.n
+    if sequences % devices:
+        raise ValueError(
+            f"actor_rollout_ref.actor.ppo_mini_batch_size={mini}: {mini} questions x {views} views x {rollout.n} "
+            f"rollouts = {sequences} sequences do not divide over {devices} devices"
+        )
+    if actor.use_dynamic_bsz:
+        return
+    for key in (
+        "actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu",
+        "actor_rollout_ref.rollout.log_prob_micro_batch_size_per_gpu",
+        "actor_rollout_ref.ref.log_prob_micro_batch_size_per_gpu",
+    ):
+        micro = OmegaConf.select(config, key)
+        if not isinstance(micro, int) or micro < 1 or (sequences // devices) % micro:
+            raise ValueError(
+                f"{key}={micro}: must divide the {sequences // devices} sequences that each device gets of a "
+                "mini-batch (MICRO_BATCH_SIZE in the run script)"
+            )
+
+
+def check_early_stop(config: DictConfig) -> None:
+    """The last good checkpoint must outlive those that are saved while a sign of collapse builds up.
+
+    A sign that is seen at step s is of the steps from s − W + 1, W the window; checkpoints of the W − 1 steps before s
+    are saved already, and the newest before them is the good one.
+    """
+    keep, every = config.trainer.max_actor_ckpt_to_keep, config.trainer.save_freq
+    if config.co_rewarding.early_stop_after == 0 or keep is None or every < 1:
+        return
+    needed = 1 + -(-(config.co_rewarding.watch_window - 1) // every)
+    if keep < needed:
+        raise ValueError(
+            f"trainer.max_actor_ckpt_to_keep={keep}: with co_rewarding.early_stop_after="
+            f"{config.co_rewarding.early_stop_after}, trainer.save_freq={every} and co_rewarding.watch_window="
+            f"{config.co_rewarding.watch_window} it must be null or at least {needed}, or the last good checkpoint "
+            "is removed before a collapse is seen"
+        )
+
+
+def check_model(config: DictConfig) -> None:
+    from transformers import AutoConfig, AutoTokenizer
+
+    model = config.actor_rollout_ref.model
+    path = str(Path(model.path).expanduser()) if model.path.startswith("~") else model.path
+    if not os.path.isdir(path) and (path.startswith((".", "/", "~")) or path.count("/") != 1):
+        raise ValueError(
+            f"actor_rollout_ref.model.path={model.path}: no such directory, and not a hub name of the form owner/name "
+            "(MODEL_PATH in the run script)"
+        )
+    try:
+        hf_config = AutoConfig.from_pretrained(path, trust_remote_code=model.trust_remote_code)
+        tokenizer = AutoTokenizer.from_pretrained(model.tokenizer_path or path)
+    except (OSError, ValueError) as error:
+        first_line = str(error).strip().splitlines()[0]
+        raise ValueError(f"actor_rollout_ref.model.path={model.path}: not a loadable model: {first_line}") from error
+    tokens = config.data.max_prompt_length + config.data.max_response_length
+    limit = getattr(hf_config, "max_position_embeddings", None)
+    if limit is not None and tokens > limit:
+        raise ValueError(
+            f"data.max_prompt_length={config.data.max_prompt_length} and data.max_response_length="
+            f"{config.data.max_response_length}: their sum is above the model's {limit} positions"
+        )
+    attention = OmegaConf.select(config, "actor_rollout_ref.model.override_config.attn_implementation")
+    if attention in (None, "flash_attention_2") and importlib.util.find_spec("flash_attn") is None:
+        raise ValueError(
+            f"actor_rollout_ref.model.override_config.attn_implementation={attention}: the package flash-attn is not "
+            "installed; use sdpa with actor_rollout_ref.model.use_remove_padding=False"
+        )
+    if model.use_remove_padding and attention == "sdpa":
+        raise ValueError(
+            "actor_rollout_ref.model.use_remove_padding=True: needs attn_implementation=flash_attention_2, sdpa does "
+            "not keep packed sequences apart; set it to False"
+        )
+    check_chat_template(config, tokenizer)
+
+
+def check_chat_template(config: DictConfig, tokenizer: Any) -> None:
+    """The chat template must render the system prompt of the data, or the model is never asked to box its answer."""
+    messages = read_rows("data.train_files", as_paths(config.data.train_files)[0])[0]["prompt"]
+    if tokenizer.chat_template is None and not config.actor_rollout_ref.model.custom_chat_template:
+        raise ValueError(
+            f"actor_rollout_ref.model.path={config.actor_rollout_ref.model.path}: its tokenizer has no chat template; "
+            "set actor_rollout_ref.model.custom_chat_template"
+        )
+    try:
+        text = tokenizer.apply_chat_template(
+            messages,
+            chat_template=config.actor_rollout_ref.model.custom_chat_template,
+            add_generation_prompt=True,
+            tokenize=False,
+            **config.data.apply_chat_template_kwargs,
+        )
+    except jinja2.TemplateError as error:  # some templates raise on a system message
+        raise ValueError(
+            f"actor_rollout_ref.model.path={config.actor_rollout_ref.model.path}: its chat template does not take the "
+            f"messages of data.train_files ({error}); set actor_rollout_ref.model.custom_chat_template"
+        ) from error
+    for message in messages:
+        if message["content"].strip() not in text:
+            raise ValueError(
+                f"actor_rollout_ref.model.path={config.actor_rollout_ref.model.path}: its chat template leaves out the "
+                f"{message['role']} message {message['content'][:60]!r}; use a template that renders it "
+                "(actor_rollout_ref.model.custom_chat_template)"
+            )
+
+
+def check_platform(config: DictConfig) -> None:
+    """The device asked for is there, and verl loaded our plugin (it hides a plugin's import error)."""
+    import torch
+    from verl.plugin.platform import get_platform
+
+    device = config.trainer.device
+    if device == "cpu":
+        if get_platform().device_name != "cpu":
+            raise ValueError(
+                "trainer.device='cpu': verl did not load this project's CPU platform; install the project (bash "
+                "scripts/install_env.sh) and set VERL_PLATFORM=cpu if this machine has a GPU"
+            )
+    elif not torch.cuda.is_available() and "RAY_ADDRESS" not in os.environ:
+        raise ValueError(
+            f"trainer.device={device!r}: no GPU here; use platform=cpu (PLATFORM=cpu in the run script) or connect to "
+            "a cluster with RAY_ADDRESS"
+        )
+
+
+def _leaves(node: Any, key: str) -> list[tuple[str, Any]]:
+    if isinstance(node, DictConfig):
+        return [leaf for name, value in node.items() for leaf in _leaves(value, f"{key}.{name}")]
+    return [(key, node)]

@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Self-certainty and entropy of logits against hand-made numbers and a plain float64 reference."""
+
+import math
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from co_rewarding.algo.token_statistics import CHUNK_TOKENS, response_means, token_statistics
+
+LN2 = math.log(2)
+
+
+def reference(logits: torch.Tensor, temperature: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The two formulas, term by term in float64: −(1/V) Σ log(V π_v) and −Σ π_v log π_v."""
+    probs = torch.softmax(logits.double() / temperature.double()[:, None], dim=-1)
+    vocabulary = probs.shape[-1]
+    return -(vocabulary * probs).log().mean(-1), -(probs * probs.log()).sum(-1)
+
+
+def nested(*rows: list[float]) -> torch.Tensor:
+    return torch.nested.as_nested_tensor([torch.tensor(row, dtype=torch.float32) for row in rows], layout=torch.jagged)
+
+
+def test_by_hand() -> None:
+    # π = 1/2 1/4 1/8 1/8 (logits: their logarithms, and any constant added)
+    # entropy = 1/2 · 1 + 1/4 · 2 + 2 · 1/8 · 3 = 7/4 bits
+    # |V| π = 2 1 1/2 1/2, so KL(U ‖ π) = −(1/4) (1 + 0 − 1 − 1) = 1/4 bit
+    skewed = torch.tensor([1 / 2, 1 / 4, 1 / 8, 1 / 8]).log()
+    found = token_statistics(torch.stack([skewed, skewed + 30, torch.zeros(4)]), torch.ones(3))
+    # uniform: entropy log 4 = 2 bits, self-certainty 0
+    assert found.entropy_T.tolist() == pytest.approx([7 / 4 * LN2, 7 / 4 * LN2, 2 * LN2], rel=1e-5)
+    assert found.self_certainty_T.tolist() == pytest.approx([LN2 / 4, LN2 / 4, 0], rel=1e-5, abs=1e-6)
+
+
+def test_temperature_divides_the_logits_of_its_own_token() -> None:
+    # logits 0, 2 ln 2 at temperature 2 are 0, ln 2: π = 1/3, 2/3; at temperature 1: π = 1/5, 4/5
+    logits = torch.tensor([[0.0, 2 * LN2]] * 2)
+    found = token_statistics(logits, torch.tensor([2.0, 1.0]))
+    entropies = [-(p * math.log(p) + (1 - p) * math.log(1 - p)) for p in (1 / 3, 1 / 5)]
+    # −½ (log(2/3) + log(4/3)) = −½ log(8/9); −½ (log(2/5) + log(8/5)) = −½ log(16/25)
+    certainties = [-math.log(8 / 9) / 2, -math.log(16 / 25) / 2]
+    assert found.entropy_T.tolist() == pytest.approx(entropies, rel=1e-5)
+    assert found.self_certainty_T.tolist() == pytest.approx(certainties, rel=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("num_tokens", [1, CHUNK_TOKENS, 2 * CHUNK_TOKENS + 1])
+def test_against_float64(dtype: torch.dtype, num_tokens: int) -> None:
+    random = torch.Generator().manual_seed(0)
+    logits = (5 * torch.randn(num_tokens, 997, generator=random) + 12).to(dtype)
+    kept = logits.clone()
+    temperature = 0.5 + torch.rand(num_tokens, generator=random)
+    found = token_statistics(logits, temperature)
+    certainty, entropy = reference(logits, temperature)  # of the rounded logits: the type costs nothing more
+    assert found.self_certainty_T.dtype == found.entropy_T.dtype == torch.float32
+    torch.testing.assert_close(found.self_certainty_T.double(), certainty, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(found.entropy_T.double(), entropy, rtol=1e-5, atol=1e-5)
+    assert torch.equal(logits, kept)  # the loss still needs them
+
+
+def test_autocast_does_not_lower_the_precision() -> None:
+    logits = (3 * torch.randn(9, 5000, generator=torch.Generator().manual_seed(1))).bfloat16()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = token_statistics(logits, torch.ones(9))
+    certainty, entropy = reference(logits, torch.ones(9))
+    torch.testing.assert_close(found.self_certainty_T.double(), certainty, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(found.entropy_T.double(), entropy, rtol=1e-5, atol=1e-5)
+
+
+def test_positions_pick_rows_in_order() -> None:
+    logits = torch.randn(7, 11, generator=torch.Generator().manual_seed(2))
+    logits[3] = math.nan  # what stands at padding does not matter
+    positions = torch.tensor([5, 0, 6])
+    temperature = torch.tensor([1.0, 2.0, 0.5])
+    found = token_statistics(logits, temperature, positions)
+    certainty, entropy = reference(logits[positions], temperature)
+    torch.testing.assert_close(found.self_certainty_T.double(), certainty, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(found.entropy_T.double(), entropy, rtol=1e-5, atol=1e-6)
+
+
+def test_extremes() -> None:
+    # certain of one token: the others' exp(−200) vanishes in fp32, their logarithm does not: KL = −log 4 + 3/4 · 200
+    # a masked token: of the other three each has 1/3, entropy log 3; log 0 makes the self-certainty infinite
+    logits = torch.tensor([[200.0, 0, 0, 0], [0, 0, 0, -math.inf]])
+    found = token_statistics(logits, torch.ones(2))
+    assert found.entropy_T.tolist() == pytest.approx([0, math.log(3)], rel=1e-6)
+    assert found.self_certainty_T.tolist() == pytest.approx([150 - math.log(4), math.inf], rel=1e-6)
+
+
+class LargestTensor(TorchDispatchMode):
+    """Notes how many numbers the largest tensor has that an operation makes in memory of its own."""
+
+    numel = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        made = func(*args, **(kwargs or {}))
+        if isinstance(made, torch.Tensor) and not any(
+            isinstance(arg, torch.Tensor) and arg.data_ptr() == made.data_ptr() for arg in args
+        ):
+            self.numel = max(self.numel, made.numel())
+        return made
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_memory_does_not_grow_with_the_sequence(dtype: torch.dtype) -> None:
+    logits = torch.zeros(8 * CHUNK_TOKENS, 50, dtype=dtype)
+    with LargestTensor() as largest:
+        token_statistics(logits, torch.ones(len(logits)), torch.arange(len(logits)))
+    assert largest.numel == CHUNK_TOKENS * 50
+
+
+def test_a_wrong_number_of_temperatures_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"temperature_T has shape \(2,\): give one a token, \(3,\)"):
+        token_statistics(torch.zeros(3, 4), torch.ones(2))
+
+
+def test_response_means() -> None:
+    # (1 + 2 + 6) / 3; the second token is not the policy's: (4 + 8) / 2; no token: no mean
+    values = nested([1.0, 2.0, 6.0], [4.0, 99.0, 8.0], [])
+    mask = nested([1, 1, 1], [1, 0, 1], [])
+    assert response_means(values, mask, "entropy") == [3.0, 6.0, None]
+
+
+def test_a_mean_that_is_no_number_is_an_error() -> None:
+    mask = nested([1, 1], [1, 0])
+    assert response_means(nested([1.0, 3.0], [2.0, math.nan]), mask, "entropy") == [2.0, 2.0]  # not the policy's token
+    with pytest.raises(ValueError, match="entropy of row 1 is nan: its logits hold NaN"):
+        response_means(nested([1.0, 3.0], [math.nan, 2.0]), mask, "entropy")
+    with pytest.raises(ValueError, match="self_certainty of row 0 is inf"):
+        response_means(nested([1.0, math.inf], [2.0, 2.0]), mask, "self_certainty")

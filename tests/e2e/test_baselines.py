@@ -1,0 +1,225 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every baseline and control, and Co-rewarding-III, through the whole stack on the CPU; rewards against the dump."""
+
+import math
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+import torch
+from e2e_runs import QUESTIONS, ROLLOUTS, finish, metrics_of, rows_of, shards_of, start
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from co_rewarding.tools.quickstart.arithmetic import SYSTEM_PROMPT
+
+pytestmark = [pytest.mark.e2e, pytest.mark.long]
+
+SHORT = ("trainer.total_training_steps=2", "trainer.val_before_train=False", "trainer.test_freq=-1")
+
+
+def run_baseline(toy: Path, method: str, **environment: str) -> Path:
+    """Two steps; the run's directory."""
+    run = start("baseline", toy, method, *SHORT, METHOD=method, **{"SAVE_FREQ": "-1"} | environment)
+    finish(run, toy / f"{method}.log")
+    return toy / "runs/co-rewarding" / method
+
+
+def log_distributions(
+    toy: Path, rows: list[dict], weights: dict[str, torch.Tensor]
+) -> Iterator[tuple[dict, torch.Tensor]]:
+    """Each row with log π (T, V) of the model with these weights over the response's tokens, in float64."""
+    tokenizer = AutoTokenizer.from_pretrained(toy / "model")
+    model = AutoModelForCausalLM.from_pretrained(toy / "model", dtype=torch.float64)
+    model.load_state_dict(weights)
+    for row in rows:
+        messages = [{"role": "system", "content": SYSTEM_PROMPT}, {"role": "user", "content": row["prompt"]}]
+        prompt = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+        prompt_ids = tokenizer(prompt, add_special_tokens=False)["input_ids"]
+        response_ids = tokenizer(row["response"], add_special_tokens=False)["input_ids"]
+        if len(response_ids) < 32:  # not cut off: the end of text was sampled, too
+            response_ids = [*response_ids, tokenizer.eos_token_id]
+        with torch.no_grad():
+            logits = model(torch.tensor([prompt_ids + response_ids])).logits[0, len(prompt_ids) - 1 : -1]
+        yield row, torch.log_softmax(logits, dim=-1)
+
+
+def box(row: dict) -> str | None:
+    """What the last box of a response holds, by a rule that is enough for this model's answers."""
+    boxes = re.findall(r"\\boxed\{([^{}]*)\}", row["response"])
+    return boxes[-1].strip() or None if boxes else None
+
+
+def readable(rows: list[dict]) -> list[dict]:
+    """The rows of questions whose answers are all plain numbers or none; others may be equal to one, as -0 is to 0."""
+    odd = {row["question"] for row in rows if not ((answer := box(row)) is None or answer.isdigit())}
+    kept = [row for row in rows if row["question"] not in odd]
+    assert len(kept) > 0.5 * len(rows)
+    return kept
+
+
+@pytest.mark.parametrize(("method", "ranks"), [("self_certainty", 2), ("entropy", 1)])
+def test_a_reward_from_logits_is_what_the_policy_computes_in_float64(toy: Path, method: str, ranks: int) -> None:
+    run_dir = run_baseline(
+        toy, method, SAVE_FREQ="1", GPUS_PER_NODE=str(ranks), MICRO_BATCH_SIZE=str(QUESTIONS * ROLLOUTS // ranks)
+    )
+    # the second step's policy: by then it is another one than the reference, which has a pass of its own
+    rows = rows_of(run_dir / "rollouts/2.jsonl")
+    assert len(rows) == QUESTIONS * ROLLOUTS
+    chosen = [row for row in rows if "\ufffd" not in row["response"]][::4]  # text that gives its tokens back
+    assert len(chosen) >= 12
+    policy = shards_of(run_dir / "checkpoints/global_step_1/actor", "model", ranks)
+    reference = AutoModelForCausalLM.from_pretrained(toy / "model").state_dict()
+    assert not all(torch.equal(policy[name], value) for name, value in reference.items())
+    for row, log_pi in log_distributions(toy, chosen, policy):
+        match method:
+            case "self_certainty":  # KL(U ‖ π) = −(1/|V|) Σ_v log(|V| π_v), mean over the response's tokens
+                expected = -(log_pi + math.log(log_pi.shape[-1])).mean(dim=-1).mean()
+            case "entropy":  # Σ_v π_v log π_v, mean over the response's tokens
+                expected = (log_pi.exp() * log_pi).sum(dim=-1).mean()
+        assert row["reward"] == pytest.approx(float(expected), rel=1e-4, abs=1e-6)
+    metrics = metrics_of(run_dir)[2]
+    assert "label/accuracy" not in metrics  # nobody votes
+    assert "reward/accuracy" not in metrics  # nats are neither right nor wrong
+    assert 0 < metrics["answer/accuracy"] <= 1
+    tokenizer = AutoTokenizer.from_pretrained(toy / "model")
+    lengths = [len(tokenizer(row["response"])["input_ids"]) + 1 for row in rows_of(run_dir / "rollouts/2.jsonl")]
+    assert metrics["collapse/length"] == pytest.approx(sum(lengths) / len(lengths), abs=1.0)
+
+
+@pytest.mark.parametrize("method", ["ground_truth", "majority_voting", "format_only", "incorrect", "random"])
+def test_a_reward_from_text_is_what_the_dump_implies(toy: Path, method: str) -> None:
+    run_dir = run_baseline(toy, method)
+    rewards: list[float] = []
+    for step in (1, 2):
+        rows = readable(rows_of(run_dir / f"rollouts/{step}.jsonl"))
+        groups = defaultdict(list)
+        for row in rows:
+            assert (row["view"], row["voter"]) == ("original", "student")
+            groups[row["question"]].append(row)
+        for group in groups.values():
+            assert len(group) == ROLLOUTS
+            votes = Counter(int(answer) for row in group if (answer := box(row)) is not None)
+            for row in group:
+                answer = box(row)
+                right = answer is not None and int(answer) == int(row["ground_truth"])
+                match method:
+                    case "ground_truth":
+                        assert row["reward"] == float(right)
+                    case "incorrect":
+                        assert row["reward"] == float(answer is not None and not right)
+                    case "format_only":
+                        assert row["reward"] == float(answer is not None)
+                    case "majority_voting":  # Counter keeps the first of equals first, as the vote does
+                        label = votes.most_common(1)[0][0] if votes else None
+                        assert row["reward"] == float(answer is not None and int(answer) == label)
+                    case "random":
+                        assert row["reward"] in (0.0, 1.0)
+                rewards.append(row["reward"])
+    if method == "random":  # fair coins: five standard errors
+        assert abs(sum(rewards) / len(rewards) - 0.5) < 5 * 0.5 / math.sqrt(len(rewards))
+    assert sum(rewards) > 0
+    assert ("label/accuracy" in metrics_of(run_dir)[2]) == (method in ("ground_truth", "majority_voting"))
+
+
+def test_test_time_training_asks_and_measures_the_benchmark_itself(toy: Path) -> None:
+    benchmark = toy / "data/test.parquet"  # 32 questions
+    run = start(
+        "ttt", toy, "ttt", "trainer.total_training_steps=2", "trainer.val_before_train=True",
+        METHOD="majority_voting", FILE=str(benchmark), SAVE_FREQ="-1", TEST_FREQ="2",
+        TRAIN_FILE="", TRAIN_AUG_FILE="", VAL_FILE="",
+    )  # fmt: skip
+    finish(run, toy / "ttt.log")
+    run_dir = toy / "runs/co-rewarding/ttt"
+    asked = {row["prompt"] for step in (1, 2) for row in rows_of(run_dir / f"rollouts/{step}.jsonl")}
+    questions = {row["prompt"][-1]["content"] for row in pq.read_table(benchmark, columns=["prompt"]).to_pylist()}
+    assert len(questions) == 2 * QUESTIONS and asked == questions  # an epoch is two steps
+    for step in (0, 2):  # avg@8, as the mean over the dumped responses says
+        scores = [row["acc"] for row in rows_of(run_dir / f"validation/{step}.jsonl")]
+        assert len(scores) == 8 * len(questions)
+        assert metrics_of(run_dir)[step]["val-core/toy_arithmetic/acc/mean@8"] == pytest.approx(
+            sum(scores) / len(scores)
+        )
+
+
+def test_a_run_whose_answers_vanish_stops_early_and_keeps_the_good_checkpoint(toy: Path) -> None:
+    watched = ("co_rewarding.watch_window=2", "co_rewarding.early_stop_after=1", *SHORT[1:])
+    settings = {"METHOD": "majority_voting", "SAVE_FREQ": "1"}
+    finish(
+        start("baseline", toy, "stopped", *watched, "trainer.total_training_steps=2", **settings), toy / "stopped.log"
+    )
+    # three tokens have no room for an answer. Two windows of 2 are compared: steps 1 and 2 with steps 3 and 4
+    cut_off = start(
+        "baseline", toy, "stopped", *watched, "trainer.total_training_steps=9", MAX_RESPONSE_LENGTH="3", **settings
+    )
+    text = finish(cut_off, toy / "stopped.log")
+    assert "WARNING step 4: responses have stopped stating an answer" in text
+    assert "stopping early at step 4" in text and "step 2 was the last without" in text
+    assert "Steps: 9 planned, 4 done, stopped early on purpose" in text
+    checkpoints = toy / "runs/co-rewarding/stopped/checkpoints"
+    assert not (checkpoints / "global_step_4").exists()
+    # step 3, the first without answers, was saved before anything was seen: a new start goes on from step 2
+    assert (checkpoints / "global_step_3").is_dir() and resumed_from(checkpoints) == 2
+    assert f"the last good checkpoint is {checkpoints.relative_to(toy)}/global_step_2" in text
+
+
+def resumed_from(checkpoints: Path) -> int:
+    return int((checkpoints / "latest_checkpointed_iteration.txt").read_text())
+
+
+def test_in_one_direction_the_teacher_answers_the_wording_that_the_student_does_not(toy: Path) -> None:
+    one_direction = "actor_rollout_ref.teacher.one_direction=True"
+    finish(start("III", toy, "one", *SHORT, one_direction, SAVE_FREQ="-1", TEACHER_NUM_ROLLOUTS="6"), toy / "one.log")
+    run_dir = toy / "runs/co-rewarding/one"
+    students_views = set()
+    for step in (1, 2):
+        rows = rows_of(run_dir / f"rollouts/{step}.jsonl")
+        groups = defaultdict(list)
+        for row in rows:
+            groups[row["question"], row["voter"]].append(row)
+        assert len(groups) == 2 * QUESTIONS
+        for row in readable(rows):
+            student, teacher = groups[row["question"], "student"], groups[row["question"], "teacher"]
+            assert (len(student), len(teacher)) == (ROLLOUTS, 6)
+            (asked,), (other,) = ({row["view"] for row in group} for group in (student, teacher))
+            assert {asked, other} == {"original", "rephrased"}
+            students_views.add(asked)
+            if row["voter"] == "student":
+                votes = Counter(int(answer) for row in teacher if (answer := box(row)) is not None)
+                label = votes.most_common(1)[0][0] if votes else None
+                assert row["reward"] == float(
+                    label is not None and row["answer"] is not None and int(row["answer"]) == label
+                )
+    assert students_views == {"original", "rephrased"}  # drawn for each question and step
+    assert 0 < metrics_of(run_dir)[2]["label/voters_agree"] <= 1
+
+
+def test_the_teachers_vote_on_one_wording_rewards_the_other(toy: Path) -> None:
+    finish(start("III", toy, "three", *SHORT, SAVE_FREQ="-1", TEACHER_NUM_ROLLOUTS="6"), toy / "three.log")
+    rewards = []
+    for step in (1, 2):
+        rows = rows_of(toy / f"runs/co-rewarding/three/rollouts/{step}.jsonl")
+        # both answer both wordings
+        groups = Counter((row["question"], row["view"], row["voter"]) for row in rows)
+        assert Counter((voter, count) for (_, _, voter), count in groups.items()) == {
+            ("student", ROLLOUTS): 2 * QUESTIONS,
+            ("teacher", 6): 2 * QUESTIONS,
+        }
+        rows = readable(rows)
+        answers = defaultdict(list)
+        for row in rows:
+            answers[row["question"], row["view"], row["voter"]].append(box(row))
+        for row in rows:
+            if row["voter"] == "teacher":
+                assert row["reward"] is None
+                continue
+            other = "rephrased" if row["view"] == "original" else "original"
+            votes = Counter(int(a) for a in answers[row["question"], other, "teacher"] if a is not None)
+            label = votes.most_common(1)[0][0] if votes else None
+            assert row["reward"] == float(
+                label is not None and row["answer"] is not None and int(row["answer"]) == label
+            )
+            rewards.append(row["reward"])
+    assert 0 < sum(rewards) < len(rewards)

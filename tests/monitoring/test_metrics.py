@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Metrics of two questions, counted by hand; what has no data is absent."""
+
+from operator import eq
+
+from co_rewarding.algo.rewards import Rollout, Step, consensus_rewards, score_rollouts
+from co_rewarding.monitoring.metrics import group_metrics
+
+# Two questions, two views, three student rollouts each; truth of p is 1, q has none.
+#   p original 1 1 2    p rephrased 1 - 3 (tie: 1)    q original 5 - -    q rephrased - - -
+ANSWERS = {
+    ("p", "original"): ["1", "1", "2"],
+    ("p", "rephrased"): ["1", None, "3"],
+    ("q", "original"): ["5", None, None],
+    ("q", "rephrased"): [None, None, None],
+}
+ROLLOUTS = [Rollout(q, view, "student", a) for (q, view), answers in ANSWERS.items() for a in answers]
+TRUTHS = ["1" if row.question == "p" else "" for row in ROLLOUTS]
+
+
+def test_every_metric_of_co_rewarding_I():
+    scores = consensus_rewards(ROLLOUTS, "co_rewarding_I", eq)
+    # labels: p original 1, p rephrased 1, q original none, q rephrased 5; rewards 110 100 000 000
+    assert group_metrics(ROLLOUTS, scores, TRUTHS, eq) == {
+        "label/share": 3 / 4,
+        "label/missing": 0.0,
+        "label/agreement": (2 / 3 + 1 / 3 + 1 / 3 + 0) / 4,
+        "label/accuracy": 1.0,  # the two of p; q's label has no truth to be compared with
+        "label/views_agree": 1.0,  # p alone has a vote in both views
+        "answer/share": 6 / 12,
+        "answer/accuracy": 3 / 6,
+        "reward/mean": 3 / 12,
+        "reward/accuracy": 1.0,  # of p's six rows
+        "label/share/original": 1 / 2,
+        "label/agreement/original": (2 / 3 + 1 / 3) / 2,
+        "label/accuracy/original": 1.0,
+        "answer/share/original": 4 / 6,
+        "answer/accuracy/original": 2 / 3,
+        "reward/mean/original": 2 / 6,
+        "reward/accuracy/original": 1.0,
+        "label/share/rephrased": 2 / 2,
+        "label/agreement/rephrased": (1 / 3 + 0) / 2,
+        "label/accuracy/rephrased": 1.0,
+        "answer/share/rephrased": 2 / 6,
+        "answer/accuracy/rephrased": 1 / 3,
+        "reward/mean/rephrased": 1 / 6,
+        "reward/accuracy/rephrased": 1.0,
+    }
+
+
+def test_a_wrong_label_still_punishes_scattered_answers():
+    rollouts = [Rollout("p", "original", "student", a) for a in ("2", "2", "3", "4")]
+    scores = consensus_rewards(rollouts, "majority_voting", eq)
+    metrics = group_metrics(rollouts, scores, ["1"] * 4, eq)
+    assert metrics["label/accuracy"] == 0.0
+    assert metrics["reward/accuracy"] == 2 / 4  # 3 and 4 got the 0 that the truth would have given
+
+
+def test_without_ground_truth_nothing_claims_accuracy():
+    scores = consensus_rewards(ROLLOUTS, "co_rewarding_I", eq)
+    for truths in (None, [None] * 12, [""] * 12):
+        metrics = group_metrics(ROLLOUTS, scores, truths, eq)
+        assert not [name for name in metrics if "accuracy" in name]
+        assert metrics["label/share"] == 3 / 4
+
+
+def test_one_view_has_no_view_metrics():
+    rollouts = ROLLOUTS[:3]
+    metrics = group_metrics(rollouts, consensus_rewards(rollouts, "majority_voting", eq), None, eq)
+    assert sorted(metrics) == ["answer/share", "label/agreement", "label/missing", "label/share", "reward/mean"]
+
+
+def test_no_labels_no_label_metrics():
+    for name in ("random", "format_only"):
+        metrics = group_metrics(ROLLOUTS, score_rollouts(name, Step(ROLLOUTS, eq)), None, eq)
+        assert not [name for name in metrics if name.startswith("label/")]
+    nobody = [Rollout("p", "original", "student", None)] * 2
+    metrics = group_metrics(nobody, consensus_rewards(nobody, "majority_voting", eq), ["1", "1"], eq)
+    # no label to be right or wrong; every row got the 0 it deserved
+    assert "label/accuracy" not in metrics
+    assert metrics["label/share"] == 0.0
+    assert metrics["reward/accuracy"] == 1.0
+
+
+def test_missing_voting_groups_are_counted():
+    rollouts = ROLLOUTS[:6] + ROLLOUTS[6:9]  # q has lost its rephrased group
+    metrics = group_metrics(rollouts, consensus_rewards(rollouts, "co_rewarding_I", eq), None, eq)
+    assert metrics["label/missing"] == 1 / 3
+
+
+def test_teacher_beside_the_student():
+    teacher = [Rollout(q, "original", "teacher", a) for q, a in [("p", "2"), ("p", "2"), ("q", "5"), ("q", None)]]
+    rollouts = ROLLOUTS[:3] + ROLLOUTS[6:9] + teacher
+    truths = ["1"] * 3 + [None] * 3 + ["1", "1", None, None]
+    metrics = group_metrics(rollouts, consensus_rewards(rollouts, "co_rewarding_II", eq), truths, eq)
+    assert metrics["label/voters_agree"] == 1 / 2  # p: 1 against 2, q: 5 and 5
+    assert metrics["label/agreement"] == (2 / 2 + 1 / 2) / 2  # the teacher's votes
+    assert metrics["answer/share/teacher"] == 3 / 4
+    assert metrics["answer/accuracy/teacher"] == 0.0
+    assert metrics["reward/mean"] == (1 + 1) / 6  # p: 2 is labelled right once, q: 5 once
+
+
+def test_nothing_at_all():
+    assert group_metrics([], consensus_rewards([], "co_rewarding_I", eq), None, eq) == {}
+
+
+def test_a_teacher_that_answered_the_other_wording_alone_is_compared_by_that() -> None:
+    # one-direction III: the student answers p in its original and q in its rephrased wording, the teacher the other one
+    answers = {
+        ("p", "original", "student"): "1", ("p", "rephrased", "teacher"): "1",
+        ("q", "rephrased", "student"): "2", ("q", "original", "teacher"): "3",
+    }  # fmt: skip
+    rollouts = [Rollout(*group, answer) for group, answer in answers.items() for _ in range(2)]
+    scores = consensus_rewards(rollouts, "co_rewarding_III", str.__eq__)
+    assert scores.rewards == (1, 1, None, None, 0, 0, None, None)
+    assert group_metrics(rollouts, scores, None, str.__eq__)["label/voters_agree"] == 0.5

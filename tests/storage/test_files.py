@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Files that are written whole or not at all."""
+
+import errno
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from co_rewarding.storage.files import json_line, whole, write_whole
+
+
+def test_a_file_is_replaced_with_its_folder_made(tmp_path: Path) -> None:
+    path = tmp_path / "sub/file"
+    write_whole(path, "ü")
+    write_whole(path, "two\n")
+    assert path.read_bytes() == b"two\n" and os.listdir(path.parent) == ["file"]
+
+
+@pytest.mark.parametrize(
+    "error", [ValueError("not a row"), KeyboardInterrupt(), OSError(errno.ENOSPC, "No space left")]
+)
+def test_a_failure_leaves_what_there_was(tmp_path: Path, error: BaseException) -> None:
+    path = tmp_path / "file"
+    write_whole(path, "old")
+    with pytest.raises(type(error)), whole(path) as part:
+        part.write_text("ne")
+        raise error
+    assert path.read_text() == "old" and os.listdir(tmp_path) == ["file"]
+
+
+def test_the_error_names_the_file_that_was_wanted(tmp_path: Path) -> None:
+    with pytest.raises(OSError) as told, whole(tmp_path / "file"):
+        raise OSError("disk on fire")  # a library's, without number or name
+    assert (told.value.filename, told.value.strerror) == (str(tmp_path / "file"), "disk on fire")
+
+
+def test_json_lines_hold_every_text() -> None:
+    assert json_line({"a": "ü\n"}) == '{"a": "ü\\n"}\n'.encode()
+    assert json.loads(json_line("\ud83d")) == "\ud83d"

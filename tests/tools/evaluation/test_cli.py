@@ -1,0 +1,234 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command line without an engine: what it refuses, in one line, and what needs no model."""
+
+import json
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from co_rewarding.storage.rows import make_row, write_rows
+from co_rewarding.tools.cli import UserError
+from co_rewarding.tools.evaluation.cli import _add, main
+from co_rewarding.tools.evaluation.generate import model_fingerprint
+from co_rewarding.tools.evaluation.options import parse
+from co_rewarding.tools.evaluation.results import FORMAT, read_result
+from co_rewarding.tools.evaluation.tasks import read_questions
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    path = tmp_path / "data.parquet"
+    write_rows([make_row("toy", f"{i} + 1?", str(i + 1) if i else "", i, "test") for i in range(3)], path)
+    return path
+
+
+@pytest.fixture
+def refusal(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """refusal(*arguments): the one line with which the command ends in exit code 2."""
+
+    def refuse(*arguments: Any) -> str:
+        assert main([str(argument) for argument in arguments]) == 2
+        out, err = capsys.readouterr()
+        assert out == ""
+        (line,) = err.splitlines()
+        assert line.startswith("evaluate.py: error: ")
+        assert len(line) < 500
+        return line
+
+    return refuse
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "one of the arguments --model --regrade --compare is required"),
+        (["--model", "m", "--compare", "."], "not allowed with argument"),
+        (["--model", "m"], "no task: name some with --tasks"),
+        (["--model", "m", "--tasks", "maths"], "--tasks maths: unknown; use math500, gsm8k, amc, ifeval"),
+        (["--model", "m", "--tasks", "amc,amc"], "names a task twice"),
+        (["--model", "m", "--tasks", "livecodebench"], "docs/EVALUATION.md has the recipe"),
+        (["--model", "m", "--tasks", "amc", "--data_dir", "/no"], "python scripts/data_preprocess/amc.py"),
+        (["--model", "m", "--data", "x.parquet"], "--data x.parquet: must be NAME=FILE"),
+        (["--model", "m", "--data", "../x=x.parquet"], "must be NAME=FILE"),
+        (["--model", "m", "--data", "a=x", "--data", "a=y"], "a was given before as x"),
+        (["--model", "m", "--data", "ifeval=x.jsonl"], "must be a folder with google/IFEval"),
+        (["--model", "m", "--data", "a=x", "--limit", "0"], "--limit 0: must be 1 or more"),
+        (["--model", "m", "--data", "a=x", "--samples", "-1"], "--samples -1: must be 1 or more"),
+        (["--model", "m", "--data", "a=x", "--temperature", "nan"], "--temperature nan: must be a number from 0"),
+        (["--model", "m", "--data", "a=x", "--top_p", "0"], "--top_p 0.0: must be above 0"),
+        (["--model", "m", "--data", "a=x", "--temperature", "0", "--samples", "8"], "the same response 8 times"),
+        (["--model", "m", "--data", "a=x", "--chat_template_kwargs", "{"], "--chat_template_kwargs {: not JSON"),
+        (["--model", "m", "--data", "a=x", "--chat_template_kwargs", "[]"], "must be a JSON object"),
+        (["--model", "m", "--data", "a=x", "--equivalence", "loose"], "must be one of math, string, exact"),
+        (["--model", "m", "--data", "a=x", "--method", "co-rewarding"], "--method co-rewarding: must be one of base"),
+        (["--model", "m", "--data", "a=x", "--output_dir", __file__], "is a file; name a folder"),
+        (["--model", "/no/model", "--data", "a=x"], "--model /no/model does not exist"),
+        (["--regrade", "/no.jsonl"], "no such file; name a JSONL file"),
+        (["--regrade", __file__, "--limit", "5"], "--limit has no effect with --regrade"),
+        (["--compare", ".", "--tasks", "amc"], "--tasks has no effect with --compare"),
+        (["--compare", "/no"], "--compare /no: no such folder"),
+    ],
+)
+def test_bad_options_are_told_in_one_line(refusal: Callable[..., str], arguments: list[str], message: str) -> None:
+    assert message in refusal(*arguments)
+
+
+def test_bad_models_are_told(refusal: Callable[..., str], tmp_path: Path, data: Path) -> None:
+    model = tmp_path / "model"
+    model.mkdir()
+    assert "has no config.json" in refusal("--model", model, "--data", f"toy={data}")
+    (model / "config.json").write_text("{}")
+    assert "has no weights (*.safetensors)" in refusal("--model", model, "--data", f"toy={data}")
+
+
+def test_bad_data_is_told(refusal: Callable[..., str], tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    model = tmp_path / "model"
+    model.mkdir()
+    for name in ("config.json", "model.safetensors"):
+        (model / name).write_text("{}")
+
+    def refused(rows: list[dict[str, Any]]) -> str:
+        path = tmp_path / "bad.parquet"
+        pq.write_table(pa.Table.from_pylist(rows), path)
+        return refusal("--model", model, "--data", f"bad={path}", "--output_dir", tmp_path / "out")
+
+    user = {"role": "user", "content": "1 + 1?"}
+    assert "has no rows" in refused([])
+    assert "row 0: column 'prompt' is '1 + 1?'" in refused([{"prompt": "1 + 1?"}])
+    assert "row 0: 'prompt' has no message of the user" in refused([{"prompt": [{"role": "system", "content": "x"}]}])
+    assert "row 1: column 'prompt' is []" in refused([{"prompt": [user]}, {"prompt": []}])
+    assert "must have a role and a content" in refused([{"prompt": [{"role": "user", "content": None}]}])
+    assert "column 'reward_model' is 2" in refused([{"prompt": [user], "reward_model": 2}])
+    (tmp_path / "text.parquet").write_text("no parquet")
+    assert "not readable as parquet" in refusal("--model", model, "--data", f"bad={tmp_path / 'text.parquet'}")
+    assert "no such file" in refusal("--model", model, "--data", f"bad={tmp_path / 'absent.parquet'}")
+
+
+def test_an_export_says_its_method_and_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = tmp_path / "my run/export/step_3_teacher"
+    facts = {"method": "co_rewarding_II", "run": "my run", "step": 3, "weights": "teacher", "dtype": "float32"}
+    for name, text in (("config.json", "{}"), ("model.safetensors", ""), ("export.json", json.dumps(facts))):
+        model.mkdir(parents=True, exist_ok=True)
+        (model / name).write_text(text)
+    (tmp_path / "my run/metrics").mkdir()
+    # a stand-in for lm_eval, which writes into the folder that follows --output_path
+    lm_eval = tmp_path / "lm_eval"
+    written = {"results": {"ifeval": {"prompt_level_strict_acc,none": 0.5}}, "n-samples": {}}
+    find = 'while [ "$1" != --output_path ]; do shift; done; mkdir -p "$2"'
+    lm_eval.write_text(f"#!/bin/sh\n{find}; echo '{json.dumps(written)}' > \"$2/results_x.json\"\n")
+    lm_eval.chmod(0o755)
+    arguments = ["--model", str(model), "--tasks", "ifeval", "--lm_eval", str(lm_eval)]
+    assert main(arguments) == 0
+    assert "| Co-rewarding-II | 50.00" in capsys.readouterr().out
+    result = read_result(tmp_path / "my run/evaluation/my-run-step_3_teacher/results.json")
+    assert (result["name"], result["method"]) == ("my run-step_3_teacher", "co_rewarding_II")
+    assert main([*arguments, "--name", "mine", "--method", "co_rewarding_III"]) == 0  # what is said wins
+    assert "| Co-rewarding-III | 50.00" in capsys.readouterr().out
+
+
+def test_an_lm_eval_folder_of_another_command_is_told_before_anything_is_generated(
+    refusal: Callable[..., str], tmp_path: Path, data: Path
+) -> None:
+    model, folder = tmp_path / "model", tmp_path / "out"
+    for path in (model / "config.json", model / "model.safetensors", folder / "lm_eval/ifeval/command.json"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("{}")
+    arguments = ["--model", model, "--tasks", "ifeval", "--data", f"toy={data}", "--output_dir", folder]
+    assert "made by another command line" in refusal(*arguments, "--lm_eval", "true")  # a command that is there
+    assert not (folder / "generations").exists()
+
+
+def test_questions_and_limit(data: Path) -> None:
+    found = read_questions("toy", data, samples=4, limit=2)
+    assert [(q.index, q.text, q.ground_truth) for q in found.questions] == [(0, "0 + 1?", None), (1, "1 + 1?", "2")]
+    assert found.num_rows == 3
+    assert found.content_sha256 == read_questions("toy", data, samples=1).content_sha256  # of the file, not of the part
+
+
+def test_tasks_come_in_the_order_of_the_tables(data: Path, tmp_path: Path) -> None:
+    options = parse(["--model", "m", "--tasks", "ifeval,gsm8k", "--data", f"mine={data}", "--data", f"gsm8k={data}"])
+    assert options.tasks == ["gsm8k", "ifeval", "mine"]
+
+
+def test_the_fingerprint_is_of_the_content(tmp_path: Path) -> None:
+    def model(name: str, weights: bytes) -> str:
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "config.json").write_text("{}")
+        (folder / "model.safetensors").write_bytes(weights)
+        return model_fingerprint(str(folder))
+
+    # 70,000 bytes: the first and the last block of 65,536 cover all of them
+    first = model("a", b"\0" * 70_000)
+    assert model("copy", b"\0" * 70_000) == first
+    assert model("last", b"\0" * 69_999 + b"\1") != first
+    assert model("longer", b"\0" * 70_001) != first
+
+
+def test_regrading_writes_a_result_and_names_differences(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    dump = tmp_path / "run/validation/10.jsonl"
+    dump.parent.mkdir(parents=True)
+    rows = [{"input": f"q{i}", "output": rf"\boxed{{{i}}}", "gts": "1", "score": float(i < 2)} for i in range(4)]
+    dump.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert main(["--regrade", str(dump), "--output_dir", str(tmp_path / "out"), "--equivalence", "string"]) == 0
+    out = capsys.readouterr().out
+    assert "stored verdicts: 3 of 4 are ours too" in out
+    assert "question 0, response 0: stored right, here wrong; answer 0, ground truth 1" in out
+    result = json.loads((tmp_path / "out/results.json").read_text())
+    assert result["name"] == "run/10"
+    assert result["tasks"]["validation"]["accuracy"]["pass@1"]["value"] == 0.25
+    assert result["tasks"]["validation"]["grader"]["equivalence"] == "string"
+    graded = [json.loads(line) for line in (tmp_path / "out/graded/validation.jsonl").read_text().splitlines()]
+    assert [(row["correct"], row["stored"]) for row in graded] == [(False, True), (True, True)] + [(False, False)] * 2
+    assert main(["--compare", str(tmp_path / "out"), "--output_dir", str(tmp_path / "across")]) == 0
+    assert "| run/10 | 25.00 ± 25.00     |" in (tmp_path / "across/table.md").read_text()
+
+
+def test_regrading_overwrites_no_evaluation(tmp_path: Path, refusal: Callable[..., str]) -> None:
+    dump, folder = tmp_path / "10.jsonl", tmp_path / "evaluation"
+    dump.write_text('{"input": "q", "output": "", "gts": "1", "score": 0}\n')
+    _add(folder, call("toy"), restart=False)
+    before = (folder / "results.json").read_bytes()
+    assert "holds an evaluation, which this would overwrite" in refusal("--regrade", dump, "--output_dir", folder)
+    assert (folder / "results.json").read_bytes() == before
+    # nor one that was stopped before it had a result
+    (tmp_path / "stopped/generations").mkdir(parents=True)
+    assert "holds an evaluation" in refusal("--regrade", dump, "--output_dir", tmp_path / "stopped")
+    # a regrade's own result is replaced
+    assert [main(["--regrade", str(dump), "--output_dir", str(tmp_path / "again")]) for _ in range(2)] == [0, 0]
+
+
+def call(*tasks: str, **head: Any) -> dict[str, Any]:
+    """What one call of the command has to write."""
+    entry = {"questions": 1, "num_rows": 1, "samples": 1, "primary": None, "accuracy": {}}
+    result = {"format": FORMAT, "name": "m", "method": None, "base_model": None, "model": {"fingerprint": "files 1"}}
+    return result | head | {"tasks": {task: dict(entry) for task in tasks}}
+
+
+def test_two_evaluations_of_a_model_at_the_same_time_lose_nothing(tmp_path: Path) -> None:
+    # both began before either wrote: each holds its own tasks alone
+    one, other = call("math500", method="base"), call("gsm8k")
+    _add(tmp_path, one, restart=False)
+    _add(tmp_path, other, restart=False)
+    one["tasks"]["ifeval"] = call("ifeval")["tasks"]["ifeval"]
+    _add(tmp_path, one, restart=False)
+    found = read_result(tmp_path / "results.json")
+    assert list(found["tasks"]) == ["math500", "gsm8k", "ifeval"]
+    assert found["method"] == "base"  # the call that named none forgets nothing
+    with pytest.raises(UserError, match="of another model"):
+        _add(tmp_path, call("amc", model={"fingerprint": "files 2"}), restart=False)
+    _add(tmp_path, call("amc", model={"fingerprint": "files 2"}), restart=True)
+    assert list(read_result(tmp_path / "results.json")["tasks"]) == ["amc"]
+
+
+def test_entries_that_are_written_at_once_wait_for_each_other(tmp_path: Path) -> None:
+    tasks = ["a", "b", "c"]
+    with ThreadPoolExecutor(3) as pool:  # the lock is of the open file, so threads are as good as processes
+        list(pool.map(lambda task: _add(tmp_path, call(task), restart=False), tasks))
+    assert sorted(read_result(tmp_path / "results.json")["tasks"]) == tasks

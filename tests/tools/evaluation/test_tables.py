@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Results to tables: order, notes, and files that are read back."""
+
+import csv
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from co_rewarding.tools.evaluation.harness import HarnessOptions, command_line
+from co_rewarding.tools.evaluation.results import FORMAT, find_results, in_paper_order, read_result, write_result
+from co_rewarding.tools.evaluation.tables import csv_table, make_table, markdown, write_tables
+
+
+def entry(value: float, metric: str = "pass@1", **more: Any) -> dict[str, Any]:
+    base = {
+        "questions": 500,
+        "num_rows": 500,
+        "without_ground_truth": 0,
+        "samples": 1,
+        "primary": metric,
+        "accuracy": {metric: {"value": value, "standard_error": 0.021}},
+        "boxed_rate": {"value": 0.9, "standard_error": 0.01},
+        "tokens": {"value": 412.4, "standard_error": 9.0},
+        "tokens_median": 390,
+        "cut_off": 0.05,
+        "prompt_too_long": 0,
+        "sampling": {"temperature": 0.8},
+    }
+    return base | more
+
+
+def result(name: str, method: str | None = None, **tasks: dict[str, Any]) -> dict[str, Any]:
+    return {"format": FORMAT, "name": name, "method": method, "base_model": None, "tasks": tasks}
+
+
+def table_of(*results: dict[str, Any]) -> Any:
+    return make_table(in_paper_order([(Path(f"runs/{r['name']}/results.json"), r) for r in results]))
+
+
+def test_columns_and_rows_stand_in_the_papers_order() -> None:
+    ii = result("ii", "co_rewarding_II", mine=entry(0.1), amc=entry(0.4, "avg@8"), math500=entry(0.8))
+    gt = result("gt", "ground_truth", ifeval=entry(0.5, "strict prompt"), gsm8k=entry(0.9), math500=entry(0.7))
+    table = table_of(ii, result("extra", None, math500=entry(0.2)), gt, result("start", "base", math500=entry(0.3)))
+    assert table.columns == ["MATH-500 pass@1", "GSM8K pass@1", "AMC avg@8", "IFEval strict prompt", "mine pass@1"]
+    assert table.rows == ["Before RL", "GT-Reward", "Co-rewarding-II", "extra"]
+    lines = markdown(table).splitlines()
+    assert [cell.strip() for cell in lines[2].split("|")[1:4]] == ["Before RL", "30.00 ± 2.10", "–"]
+    assert "**80.00 ± 2.10**" in lines[4]  # the best of its column
+    assert "**90.00" not in lines[3]  # the only one of its column
+
+
+def test_csv_holds_full_numbers_and_empty_cells() -> None:
+    table = table_of(result("a", "base", math500=entry(1 / 3)), result("b", None, gsm8k=entry(0.5)))
+    rows = list(csv.DictReader(csv_table(table).splitlines()))
+    assert float(rows[0]["MATH-500 pass@1"]) == pytest.approx(100 / 3)
+    assert float(rows[0]["MATH-500 pass@1 standard error"]) == pytest.approx(2.1)
+    assert (rows[0]["GSM8K pass@1"], rows[0]["method"], rows[1]["model"]) == ("", "base", "b")
+
+
+def test_what_makes_numbers_unlike_is_noted() -> None:
+    part = entry(0.5, questions=20)
+    greedy = entry(0.6, without_ground_truth=2, sampling={"temperature": 0.0})
+    text = markdown(table_of(result("a", math500=part), result("b", math500=greedy)))
+    assert "50.00 ± 2.10 †" in text
+    assert "† MATH-500: 20 of 500 (a) questions." in text
+    assert "MATH-500: 2 (b) questions have no ground truth" in text
+    assert "MATH-500: not alike in temperature: 0.8 (a), 0.0 (b)." in text
+
+
+def test_a_part_of_a_set_is_not_the_best_beside_whole_ones() -> None:
+    part = result("part", mine=entry(0.9, questions=20))
+    table = table_of(part, result("a", mine=entry(0.5)), result("b", mine=entry(0.6)))
+    assert [table.is_best(row, 0) for row in range(3)] == [False, False, True]
+    assert not table_of(part, result("a", mine=entry(0.5))).is_best(1, 0)  # nothing to be better than
+    assert table_of(part, result("other", mine=entry(0.5, questions=20))).is_best(0, 0)
+
+
+def test_prompts_and_types_of_numbers_are_noted() -> None:
+    def asked(system: str | None, **sampling: Any) -> dict[str, Any]:
+        return entry(0.5, sampling={"temperature": 0.8} | sampling, prompt={"system": system, "example": "…"})
+
+    first = asked("Think\nfirst.", dtype="bfloat16", chat_template_kwargs={"enable_thinking": False})
+    text = markdown(table_of(result("a", mine=first), result("b", mine=asked(None, dtype="float32"))))
+    assert "mine: not alike in dtype: bfloat16 (a), float32 (b)." in text
+    assert "mine: not alike in chat_template_kwargs: {'enable_thinking': False} (a), None (b)." in text
+    assert re.search(r"mine: not alike in system prompt: Think first\. \([0-9a-f]{8}\) \(a\), None \(b\)\.", text)
+
+
+def test_of_an_lm_eval_call_only_what_decides_is_compared() -> None:
+    def called(folder: str, *more: str, dtype: str = "auto") -> dict[str, Any]:
+        words = command_line(
+            "ifeval", f"{folder}/model", Path(folder), HarnessOptions(command="sh", dtype=dtype, extra=" ".join(more))
+        )
+        return entry(0.5, "strict prompt", command=words[1:])
+
+    one = result("a", ifeval=called("/x"))
+    note = "IFEval: not alike in lm_eval's arguments"
+    assert note not in markdown(table_of(one, result("b", ifeval=called("/y", "--limit 8 --seed 3"))))
+    changed = called("/x", "--gen_kwargs temperature=0.8,do_sample=True")
+    text = markdown(table_of(one, result("b", ifeval=changed)))
+    arguments = "run --model vllm --model_args dtype=auto --apply_chat_template --log_samples"
+    assert f"{note}: {arguments} (a), {arguments} --gen_kwargs temperature=0.8,do_sample=True (b)." in text
+    assert note in markdown(table_of(one, result("b", ifeval=called("/x", dtype="float32"))))
+
+
+def test_names_that_repeat_are_told_apart() -> None:
+    x, y = result("final", "co_rewarding_I", mine=entry(0.1)), result("final", "co_rewarding_I", mine=entry(0.2))
+    table = make_table([(Path("runs/p/x/evaluation/final/results.json"), x), (Path("q/y/results.json"), y)])
+    assert table.rows == ["Co-rewarding-I (final) (x)", "Co-rewarding-I (final) (q/y)"]
+
+
+def test_a_table_without_accuracy_is_still_a_table() -> None:
+    unlabelled = entry(0.0, accuracy={}, primary=None, tokens=None, tokens_median=None, cut_off=None)
+    text = markdown(table_of(result("a", mine=unlabelled)))
+    assert "| a     | mine | 90.0    | –" in text
+
+
+def test_files_are_written_and_found_again(tmp_path: Path) -> None:
+    for step in (10, 9):
+        write_result(tmp_path / f"run/evaluation/step_{step}", result(f"step_{step}", mine=entry(0.1 + step / 100)))
+    (tmp_path / "run/evaluation/step_9/lm_eval").mkdir()
+    (tmp_path / "run/evaluation/step_9/lm_eval/results.json").write_text('{"results": {}}')  # not ours
+    found = find_results([tmp_path / "run", tmp_path / "run"])
+    assert [r["name"] for _, r in found] == ["step_9", "step_10"]
+    paths = write_tables(tmp_path / "out", make_table(found))
+    assert [path.name for path in paths] == ["table.md", "table.csv", "details.csv", "table.png"]
+    assert paths[-1].read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+    assert "step_10,mine,pass@1,20" in paths[2].read_text()
+
+
+def test_missing_and_broken_results_are_told(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"--compare .*absent: no such folder"):
+        find_results([tmp_path / "absent"])
+    with pytest.raises(ValueError, match=r"no results.json of an evaluation below it"):
+        find_results([tmp_path])
+    path = write_result(tmp_path, result("a"))
+    path.write_text(path.read_text()[:-5])
+    with pytest.raises(ValueError, match=r"not JSON .*evaluate again"):
+        find_results([tmp_path])
+    path.write_text(json.dumps({"format": "other"}))
+    with pytest.raises(ValueError, match=r"not a result of scripts/evaluate.py"):
+        read_result(path)

@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is known of a model before vLLM loads it: its tokenizer, its context, the GPUs it can be split over."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import LlamaConfig
+
+from co_rewarding.tools.generation.engine import EngineDown, Request, Sampling, VLLMEngine
+from co_rewarding.tools.generation.vllm_engine import (
+    VLLM,
+    ModelError,
+    _visible_gpus,
+    context_length,
+    load_config,
+    load_tokenizer,
+    prompt_ids,
+)
+from co_rewarding.tools.quickstart.tiny_model import build_tokenizer
+
+
+def test_a_model_that_cannot_be_used_is_told_in_one_line(tmp_path: Path) -> None:
+    nowhere = str(tmp_path / "none" / "at" / "all")
+    with pytest.raises(ModelError, match=r"^--model_path \S+: cannot be loaded \(.*\); name a model folder") as error:
+        load_config(nowhere, "--model_path")
+    assert "\n" not in str(error.value)
+    with pytest.raises(ModelError, match=r"^--model x: its tokenizer cannot be loaded \(.*\); name a model folder"):
+        load_tokenizer(nowhere, "--model x: its tokenizer")
+    tokenizer = build_tokenizer()
+    tokenizer.chat_template = None
+    tokenizer.save_pretrained(tmp_path)
+    with pytest.raises(ModelError, match=r"^--tokenizer_path x: has no chat template, .*; use "):
+        load_tokenizer(str(tmp_path), "--tokenizer_path x:")
+
+
+def test_the_prompt_opens_the_assistants_turn(tmp_path: Path) -> None:
+    build_tokenizer().save_pretrained(tmp_path)
+    tokenizer = load_tokenizer(str(tmp_path), "")
+    messages = [{"role": "user", "content": "2 + 3?"}]
+    text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    ids = prompt_ids(tokenizer, messages, enable_thinking=False)
+    assert tokenizer.decode(ids) == text and "2 + 3?" in text
+
+
+@pytest.mark.parametrize(("heads", "visible", "used"), [(14, 8, 7), (32, 8, 8), (3, 2, 1), (8, 0, 1)])
+def test_gpus_divide_the_heads(monkeypatch, heads: int, visible: int, used: int) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: visible)
+    assert _visible_gpus(LlamaConfig(num_attention_heads=heads, hidden_size=heads * 8)) == used
+
+
+def test_context_length() -> None:
+    assert context_length(LlamaConfig(max_position_embeddings=777)) == 777
+
+
+class Dying:
+    """vLLM's engine, which takes a request and dies."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error, self.asked = error, 0
+
+    def add_request(self, *_) -> None:
+        self.asked += 1
+        if self.asked > 1:
+            raise self.error
+
+    def has_unfinished_requests(self) -> bool:
+        return True
+
+    def step(self) -> list:
+        raise self.error
+
+
+@pytest.mark.parametrize("of_vllm", [False, True])
+def test_an_engine_that_dies_is_down(of_vllm: bool) -> None:
+    error: Exception = RuntimeError("out of\nmemory")
+    if of_vllm:
+        error = pytest.importorskip("vllm.v1.engine.exceptions").EngineDeadError()
+    vllm = VLLM.__new__(VLLM)
+    vllm.max_len, vllm._under_way, vllm._count, vllm._engine = 4096, {}, 0, Dying(error)
+    engine = VLLMEngine.__new__(VLLMEngine)
+    engine._tokenizer, engine._vllm, engine._refused = build_tokenizer(), vllm, []
+    request = Request((0,), [{"role": "user", "content": "2 + 3?"}], Sampling())
+    engine.submit(request)
+    message = "^vLLM stopped: " + ("EngineCore encountered" if of_vllm else "out of memory$")
+    with pytest.raises(EngineDown, match=message):
+        engine.collect()
+    with pytest.raises(EngineDown, match=message):
+        engine.submit(request)

@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What becomes of a row after its attempts, and that a rewriting asks for nothing twice."""
+
+import random
+
+import pytest
+
+from co_rewarding.tools.generation.engine import Completion, Request, Sampling
+from co_rewarding.tools.rephrase.instruction import BEGIN_MARKER, END_MARKER, Instruction
+from co_rewarding.tools.rephrase.records import RewriteJournal
+from co_rewarding.tools.rephrase.rewriting import Policy, Rewriting, request_seed, settle
+
+QUESTION = "Add 12 and 35."
+GOOD, BAD = {"rewrite": "What do 12 and 35 sum to?"}, {"rewrite": "<rewritten question>"}
+BROKEN = {"rewrite": "What do 12 and 35 sum to? \ud83d"}
+NONE, REFUSED = {"failure": "missing_markers", "text": "no"}, {"failure": "refused", "text": "too long"}
+
+
+@pytest.mark.parametrize(
+    ("on_invalid", "attempts", "kept", "reason"),
+    [
+        ("retry", [GOOD], True, None),
+        ("retry", [BAD, NONE, GOOD], True, None),
+        ("retry", [BAD, BAD, NONE], False, "placeholder"),  # a rewrite that was found wrong says more than none at all
+        ("retry", [NONE, NONE, NONE], False, "missing_markers"),
+        ("retry", [NONE, REFUSED], False, "refused"),  # asking again would not help
+        ("drop", [BAD], False, "placeholder"),
+        ("drop", [NONE, GOOD], True, None),
+        ("keep", [BAD], True, "placeholder"),
+        ("keep", [NONE, NONE, NONE], False, "missing_markers"),  # no rewrite, nothing to keep
+        ("retry", [BROKEN, GOOD], True, None),
+        ("keep", [BROKEN, BROKEN, BROKEN], False, "broken_text"),  # parquet could not hold it
+    ],
+)
+def test_outcomes(on_invalid, attempts, kept, reason) -> None:
+    policy = Policy(on_invalid, max_retries=2)
+    for count in range(len(attempts)):
+        assert settle(7, QUESTION, attempts[:count], policy) is None
+    outcome = settle(7, QUESTION, attempts, policy)
+    assert (outcome.row, outcome.is_kept, outcome.attempts) == (7, kept, len(attempts))
+    assert (outcome.failure or next((f.validator for f in outcome.findings), None)) == reason
+
+
+def test_more_retries_open_a_row_again() -> None:
+    assert settle(0, QUESTION, [NONE, NONE], Policy(max_retries=1)).failure == "missing_markers"
+    assert settle(0, QUESTION, [NONE, NONE], Policy(max_retries=2)) is None
+
+
+class Scripted:
+    """An engine that answers by a script, in shuffled order, a few at a time; it counts what it is asked."""
+
+    def __init__(self, script, seed: int = 0, stop_after: int | None = None) -> None:
+        self.script, self.random, self.stop_after = script, random.Random(seed), stop_after
+        self.waiting: list[Request] = []
+        self.asked: list[tuple] = []
+
+    def submit(self, request: Request) -> None:
+        self.waiting.append(request)
+
+    def collect(self) -> list[Completion]:
+        self.random.shuffle(self.waiting)
+        taken, self.waiting = self.waiting[:3], self.waiting[3:]
+        if self.stop_after is not None and len(self.asked) >= self.stop_after:
+            raise KeyboardInterrupt
+        self.asked += [request.key for request in taken]
+        return [self.script(request) for request in taken]
+
+    def close(self) -> None: ...
+
+
+def answer(request: Request) -> Completion:
+    """Row r is right at attempt r % 4; before that it has no markers or a placeholder. Rows from 15 on are refused."""
+    (row, attempt) = request.key
+    if row >= 15:
+        return Completion(request.key, failure="refused", detail="too long")
+    if attempt < row % 4:
+        return Completion(request.key, "hm" if attempt % 2 else f"{BEGIN_MARKER}\n<rewritten question>\n{END_MARKER}")
+    return Completion(request.key, f"{BEGIN_MARKER}\nHow much are {row + 10} and 35 together?\n{END_MARKER}")
+
+
+QUESTIONS = [f"Add {row + 10} and 35." for row in range(17)] + [f"What does {END_MARKER} mean?"]
+
+
+def rewriting(journal: RewriteJournal, **changes) -> Rewriting:
+    return Rewriting(QUESTIONS, Instruction(), Policy(max_retries=2, **changes), journal, Sampling())
+
+
+def test_whole_run(tmp_path) -> None:
+    shown = []
+    with RewriteJournal(tmp_path / "j", {}) as journal:
+        outcomes = rewriting(journal).run(engine := Scripted(answer), shown.append)
+    assert [o.row for o in outcomes] == list(range(18))
+    # rows 3, 7, 11 would need a fourth attempt; 15 and 16 are refused; 17 holds a marker
+    assert [o.row for o in outcomes if not o.is_kept] == [3, 7, 11, 15, 16, 17]
+    assert [outcomes[row].failure for row in (3, 15, 17)] == [None, "refused", "marker_in_question"]
+    assert outcomes[3].tries == ("placeholder", "missing_markers", "placeholder")
+    assert outcomes[2].rewrite == "How much are 12 and 35 together?" and outcomes[2].attempts == 3
+    # rows 0-14 need r % 4 + 1 attempts, 3 at most: 4 x (1 + 2 + 3) + 3 x 3 = 33, rows 15 and 16 one each
+    assert len(engine.asked) == len(set(engine.asked)) == 35
+    assert sorted(o.row for o in shown) == list(range(17))  # row 17 was settled before
+
+
+@pytest.mark.parametrize("stop_after", [0, 1, 10, 30])
+def test_interrupted_run_goes_on(tmp_path, stop_after: int) -> None:
+    with RewriteJournal(tmp_path / "whole", {}) as journal:
+        whole = rewriting(journal).run(Scripted(answer))
+    first, second = Scripted(answer, 1, stop_after), Scripted(answer, 2)
+    with RewriteJournal(tmp_path / "j", {}) as journal, pytest.raises(KeyboardInterrupt):
+        rewriting(journal).run(first)
+    with RewriteJournal(tmp_path / "j", {}) as journal:
+        assert rewriting(journal).run(second) == whole
+    assert len(set(first.asked) & set(second.asked)) == 0
+    with RewriteJournal(tmp_path / "j", {}) as journal:
+        assert rewriting(journal).pending() == []
+        assert rewriting(journal, on_invalid="keep").in_order()[3].rewrite == "<rewritten question>"
+
+
+def test_an_attempt_that_was_taken_out_leaves_its_number_free(tmp_path) -> None:
+    with RewriteJournal(tmp_path / "j", {}) as journal:
+        rewriting(journal).run(Scripted(answer))
+    header, *records = (tmp_path / "j").read_text().splitlines()
+    kept = [line for line in records if '"row": 2, "attempt": 0' not in line and '"row": 2, "attempt": 2' not in line]
+    (tmp_path / "j").write_text("\n".join([header, *kept]) + "\n")
+    with RewriteJournal(tmp_path / "j", {}) as journal:
+        outcome = rewriting(journal).run(engine := Scripted(answer))[2]
+        assert engine.asked == [(2, 2)] and outcome.attempts == 2 and ("attempt", 2, 2) in journal.records
+    with RewriteJournal(tmp_path / "j", {}) as journal:
+        assert rewriting(journal).pending() == []
+
+
+def test_seeds() -> None:
+    assert request_seed(None, "rewrite", 1, 2) is None
+    seeds = {request_seed(seed, "rewrite", row, k) for seed in range(3) for row in range(20) for k in range(4)}
+    assert len(seeds) == 240 and min(seeds) >= 0 and max(seeds) < 2**31
+    assert request_seed(5, "rewrite", 1, 2) == request_seed(5, "rewrite", 1, 2)

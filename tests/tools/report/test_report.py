@@ -1,0 +1,270 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The report of a run: merged starts, absent metrics, standard errors, and what reaches a terminal or a figure."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from co_rewarding.tools.report.runs import (
+    Run,
+    duration,
+    example,
+    merge_starts,
+    parse_jsonl,
+    printable,
+    read_last_rollouts,
+    read_run,
+    standard_error,
+    summary,
+    table,
+    trailing_mean,
+)
+
+REPO = Path(__file__).resolve().parents[3]
+ACC = "val-core/toy/acc/mean@1"
+
+
+def trained(step: int, **data: float) -> dict:
+    return {"step": step, "data": {"timing_s/step": 2.0, **data}}
+
+
+def rollout(question: str, view: str, answer: str | None, reward: float | None, **more: object) -> dict:
+    row = {"step": 7, "question": question, "view": view, "voter": "student", "prompt": f"{view} {question}?"}
+    return row | {"response": "", "answer": answer, "label": "5", "reward": reward, "ground_truth": "5"} | more
+
+
+def write_jsonl(path: Path, rows: list[dict], tail: str = "") -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows) + tail, encoding="utf-8")
+
+
+@pytest.fixture
+def run_dir(tmp_path: Path) -> Path:
+    """Validation at 0 and 4, killed while logging step 4, resumed from the checkpoint of step 2."""
+    folder = tmp_path / "my_run"
+    first = [{"step": 0, "data": {ACC: 0.5}}]
+    first += [trained(step, **{"label/accuracy": 0.1 * step, "reward/mean": 0.2}) for step in (1, 2, 3)]
+    second = [trained(3, **{"label/accuracy": 0.6}), trained(4, **{"label/accuracy": 0.8, ACC: 0.8})]
+    write_jsonl(folder / "metrics" / "2026-01-01_10-00-00.jsonl", first, tail='{"step": 4, "da')
+    write_jsonl(folder / "metrics" / "2026-01-01_11-00-00.jsonl", second)
+    write_jsonl(folder / "validation" / "4.jsonl", [{"gts": "1"}] * 100 + [{"gts": None}])
+    write_jsonl(
+        folder / "rollouts" / "4.jsonl", [rollout("1", "original", "5", 1.0), rollout("1", "original", "6", 0.0)]
+    )
+    write_jsonl(folder / "rollouts" / "10.jsonl", [rollout("9", "original", "5", 1.0)])
+    return folder
+
+
+def test_standard_error() -> None:
+    assert standard_error(0.5, 100) == pytest.approx(0.05)  # sqrt(0.25 / 100)
+    assert standard_error(0.8, 100) == pytest.approx(0.04)  # sqrt(0.16 / 100)
+    assert standard_error(1.0, 10) == 0.0
+
+
+def test_trailing_mean() -> None:
+    assert trailing_mean([1.0, 3.0, 5.0, 7.0], 2) == [1.0, 2.0, 4.0, 6.0]
+    assert trailing_mean([], 3) == []
+
+
+def test_duration() -> None:
+    assert [duration(s) for s in (41.6, 425, 12000)] == ["42 s", "7 min 05 s", "3 h 20 min"]
+    assert duration(59.7) == "1 min 00 s"
+
+
+def test_cut_off_last_line_is_left_out_and_said() -> None:
+    assert parse_jsonl(b'{"a": 1}\n{"a": ', "f") == ([{"a": 1}], True)
+    assert parse_jsonl('{"a": "é'.encode()[:-1], "f") == ([], True)  # cut inside a character
+    assert parse_jsonl(b"", "f") == ([], False)
+
+
+def test_a_separator_inside_a_response_is_not_a_line_end() -> None:
+    assert parse_jsonl('{"a": "1\u20282"}\n'.encode(), "f") == ([{"a": "1\u20282"}], False)
+
+
+@pytest.mark.parametrize("content", [b'{"a": 1}\n{"a"\n{"a": 2}\n', b'{"a": 1}\n[2]\n'])
+def test_a_broken_line_elsewhere_is_an_error(content: bytes) -> None:
+    with pytest.raises(ValueError, match=r"^dump\.jsonl, line 2: not a JSON object"):
+        parse_jsonl(content, "dump.jsonl")
+
+
+def test_a_resumed_start_drops_what_was_logged_after_its_checkpoint() -> None:
+    first = [trained(step, loss=float(step)) for step in (1, 2, 3, 4)]
+    # resumed from step 2: validates there first, then trains step 3; the first start's step 4 never happened
+    second = [{"step": 2, "data": {ACC: 0.7}}, trained(3, loss=30.0)]
+    merged = merge_starts([first, second])
+    assert {step: data["loss"] for step, data in merged.items()} == {1: 1.0, 2: 2.0, 3: 30.0}
+    assert merged[2][ACC] == 0.7
+
+
+def test_a_start_that_only_validates_drops_nothing() -> None:
+    merged = merge_starts([[{"step": 0, "data": {ACC: 0.4}}, trained(1)], [{"step": 0, "data": {ACC: 0.5}}]])
+    assert merged == {0: {ACC: 0.5}, 1: {"timing_s/step": 2.0}}
+
+
+def test_values_that_are_no_finite_number_are_absent() -> None:
+    row = {"step": 1, "data": {"nan": None, "text": "a", "flag": True, "inf": float("inf"), "zero": 0}}
+    assert merge_starts([[row]]) == {1: {"zero": 0.0}}
+
+
+def test_metrics_row_without_step() -> None:
+    with pytest.raises(ValueError, match="step=None"):
+        merge_starts([[{"data": {}}]])
+
+
+def test_read_run(run_dir: Path) -> None:
+    run = read_run(run_dir)
+    assert run.name == "my_run" and run.starts == 2
+    assert run.num_validation == 100  # the row without ground truth was not graded
+    assert run.series("label/accuracy") == ([1, 2, 3, 4], [pytest.approx(v) for v in (0.1, 0.2, 0.6, 0.8)])
+    assert len(run.notes) == 1 and "10-00-00.jsonl: the last line is cut off" in run.notes[0]
+
+
+def test_summary(run_dir: Path) -> None:
+    rows = summary(read_run(run_dir))
+    assert rows["accuracy before"] == "0.500 ± 0.050  (step 0)"
+    assert rows["accuracy after"] == "0.800 ± 0.040  (step 4)"
+    assert rows["difference"] == "+0.300 ± 0.064"  # sqrt(0.05² + 0.04²) = 0.0640
+    assert rows["held-out questions"] == "100 (toy)"
+    assert rows["label accuracy *"] == "0.300 → 0.533"  # (0.1 + 0.2 + 0.6) / 3, (0.2 + 0.6 + 0.8) / 3
+    assert rows["groups with a label *"] == "–"
+    assert rows["reward mean *"] == "0.200 → 0.200"  # not logged at steps 3 and 4, which therefore do not count as 0
+    assert rows["steps done"] == "4, in 2 starts"
+    assert (rows["time per step"], rows["training time"]) == ("2.0 s", "8 s")
+
+
+def test_a_run_that_only_validated_has_no_difference_and_no_steps() -> None:
+    rows = summary(Run("r", {0: {ACC: 0.5}}, starts=1, num_validation=None))
+    assert rows["accuracy before"] == "0.500  (step 0)"  # size unknown: no error is better than a wrong one
+    assert rows["accuracy after"] == rows["difference"] == rows["time per step"] == rows["training time"] == "–"
+    assert rows["steps done"] == "0"
+
+
+def test_several_responses_a_question_do_not_shrink_the_error() -> None:
+    name = "val-core/toy/acc/mean@4"
+    assert Run("r", {0: {name: 0.5}}, starts=1, num_validation=400).num_questions(name) == 100
+
+
+def test_several_data_sets_have_a_row_each_and_no_error() -> None:
+    steps = {0: {"val-core/a/acc/mean@1": 0.5, "val-core/lib/b/acc/mean@1": 0.25}}
+    rows = summary(Run("r", steps, starts=1, num_validation=10))
+    assert rows["accuracy before, a"] == "0.500  (step 0)"
+    assert rows["accuracy before, lib/b"] == "0.250  (step 0)"
+
+
+def test_table_is_aligned(run_dir: Path) -> None:
+    run = read_run(run_dir)
+    lines = table([run, Run("other", {1: {"reward/mean": 1.0}}, starts=1, num_validation=None)]).split("\n")
+    column = lines[0].index("other")
+    assert all(line[column - 1] == " " and line[column] != " " for line in lines[2:-1])
+
+
+@pytest.mark.parametrize("prepare", ["nothing", "folder", "empty file"])
+def test_run_directory_without_metrics(tmp_path: Path, prepare: str) -> None:
+    if prepare == "nothing":
+        with pytest.raises(ValueError, match="no such directory"):
+            read_run(tmp_path / "absent")
+        return
+    (tmp_path / "metrics").mkdir()
+    if prepare == "empty file":
+        (tmp_path / "metrics" / "a.jsonl").touch()
+    with pytest.raises(ValueError, match="no metrics found"):
+        read_run(tmp_path)
+
+
+def test_last_rollouts_belong_to_the_run(run_dir: Path) -> None:
+    # 10.jsonl is newer than the last logged step, 4: left by a start whose steps were dropped
+    assert {row["question"] for row in read_last_rollouts(run_dir, 4)} == {"1"}
+    # the largest step, not the last name: "10" sorts before "4"
+    assert {row["question"] for row in read_last_rollouts(run_dir, 12)} == {"9"}
+    assert read_last_rollouts(run_dir, 3) == []
+
+
+def test_example_prefers_a_question_that_teaches() -> None:
+    rows = [rollout("1", view, "5", 1.0) for view in ("original", "rephrased") for _ in range(2)]
+    rows += [
+        rollout("2", "original", "5", 1.0),
+        rollout("2", "original", "5", 1.0),
+        rollout("2", "original", None, 0.0),
+    ]
+    assert example(rows).split("\n") == [
+        "Example: question 2 of step 7, ground truth 5",
+        "original: original 2?",
+        "  3 rollouts of the student, rewarded by the label 5",
+        "      2 × 5          reward 1",
+        "      1 × no answer  reward 0",
+    ]
+    assert example([]) == ""
+
+
+def test_example_of_a_teacher_and_of_a_group_without_label() -> None:
+    rows = [rollout("1", "original", "5", None, voter="teacher"), rollout("1", "original", None, 0.0, label=None)]
+    text = example(rows)
+    assert "1 rollouts of the teacher, which only vote\n      1 × 5\n" in text + "\n"
+    assert "no label: all earn 0" in text
+
+
+def test_example_of_a_method_without_labels() -> None:
+    rows = [rollout("1", "original", "5", reward, label=None) for reward in (-0.5, -1.5)]
+    assert "2 rollouts of the student, rewarded without a label\n      1 × 5  reward -0.5\n" in example(rows)
+
+
+def test_example_is_bounded_and_safe_to_print() -> None:
+    evil = "\x1b[2J\u202e" + "9" * 100_000
+    views = [(view, voter) for view in ("original", "rephrased") for voter in ("student", "teacher")]
+    rows = [
+        rollout("1", view, f"{i}{evil}", 0.0, voter=voter, prompt=evil, label=evil, ground_truth=evil)
+        for view, voter in views
+        for i in range(8)
+    ]
+    text = example(rows)
+    assert text.count("\n") < 24 and max(map(len, text.split("\n"))) <= 120
+    assert all(c.isprintable() or c == "\n" for c in text)
+
+
+def test_printable_keeps_the_end_of_a_long_prompt() -> None:
+    assert printable("abcdef", 4, keep_end=True) == "…def"
+    assert printable("abcdef", 4) == "abc…"
+    assert printable("a\tb\n c", 9) == "a b c"
+
+
+@pytest.fixture
+def own_figure_settings() -> Iterator[None]:
+    """The scripts change matplotlib's settings for all that their process draws."""
+    import matplotlib
+
+    with matplotlib.rc_context():
+        yield
+
+
+@pytest.mark.usefixtures("own_figure_settings")
+def test_script_prints_table_and_draws_curves_of_one_and_of_two_runs(
+    run_dir: Path, tmp_path: Path, run_script: Callable[..., Any]
+) -> None:
+    code, out, _ = run_script("summarize_run.py", run_dir)
+    assert code == 0
+    assert "+0.300 ± 0.064" in out and "note: " in out and "Example: question 1" in out
+    assert (run_dir / "curves.png").read_bytes().startswith(b"\x89PNG")
+    figure = tmp_path / "both.svg"
+    assert run_script("summarize_run.py", run_dir, run_dir, "--figure", figure)[0] == 0
+    assert "<svg" in figure.read_text()
+
+
+def test_script_errors_are_one_line(tmp_path: Path, run_script: Callable[..., Any]) -> None:
+    code, out, err = run_script("summarize_run.py", tmp_path)
+    assert code == 2 and out == ""
+    assert err.startswith("error: no metrics found") and err.count("\n") == 1
+
+
+@pytest.mark.usefixtures("own_figure_settings")
+def test_method_figure_has_the_same_bytes_every_time(tmp_path: Path, run_script: Callable[..., Any]) -> None:
+    # once in a process of its own, whose hashes of strings differ from this one's
+    script = REPO / "scripts" / "figures/draw_method.py"
+    subprocess.run([sys.executable, script, "--output_dir", tmp_path / "a"], capture_output=True, check=True)
+    assert run_script("figures/draw_method.py", "--output_dir", tmp_path / "b")[0] == 0
+    for name in ("method.png", "method.svg"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()

@@ -1,0 +1,200 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The trainer's own step, from responses to `rm_scores`, with a dictionary as the queue.
+
+Two questions, two wordings, three rollouts, written out by hand. Answers as the toy tokenizer's text.
+"""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+from tensordict import TensorDict
+from verl.utils import tensordict_utils as tu
+
+import co_rewarding.training.rollout_io
+import co_rewarding.training.trainer
+from co_rewarding.algo.methods import METHODS
+from co_rewarding.algo.rewards import Rollout
+from co_rewarding.monitoring.collapse import LabelHistory
+from co_rewarding.tools.quickstart.tiny_model import build_tokenizer
+from co_rewarding.training import batch_io
+from co_rewarding.training.baseline_reward_manager import BaselineRewardManager
+from co_rewarding.training.rollout_io import Response
+from co_rewarding.training.trainer import GroupRewardTrainer
+from co_rewarding_i.reward_manager import CrossViewRewardManager
+from co_rewarding_ii.reward_manager import TeacherRewardManager
+
+# (question, view) -> answers of its rollouts, None for a response without a box
+ANSWERS = {
+    ("q1", "original"): ["7", "8", "7"],
+    ("q1", "rephrased"): ["8", "8", "7"],
+    ("q2", "original"): [None, None, None],
+    ("q2", "rephrased"): ["5", "6", "5"],
+}
+# the label of a wording is the other wording's majority: q1 original is judged by 8, q1 rephrased by 7,
+# q2 original by 5 (but answers nothing), q2 rephrased by nothing at all
+REWARDS = {
+    ("q1", "original"): [0.0, 1.0, 0.0],
+    ("q1", "rephrased"): [0.0, 0.0, 1.0],
+    ("q2", "original"): [0.0, 0.0, 0.0],
+    ("q2", "rephrased"): [0.0, 0.0, 0.0],
+}
+TRUTHS = {"q1": "7", "q2": "5"}
+MANAGERS = {
+    name: manager
+    for manager in (CrossViewRewardManager, TeacherRewardManager, BaselineRewardManager)
+    for name in manager.methods
+}
+
+
+class DictionaryQueue:
+    """TransferQueue's two calls that the trainer makes, on a dictionary: key -> column -> value."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, dict] = {}
+
+    def kv_batch_get(self, keys: list[str], partition_id: str, select_fields: list[str]) -> TensorDict:
+        columns: dict = {name: [self.rows[key][name] for key in keys] for name in select_fields}
+        responses = columns.pop("responses")
+        data = tu.get_tensordict(columns)
+        data["responses"] = torch.nested.as_nested_tensor(responses, layout=torch.jagged)
+        return data
+
+    def kv_batch_put(self, keys: list[str], partition_id: str, fields: TensorDict) -> None:
+        for name in fields.keys():  # noqa: SIM118 - a TensorDict iterates over rows
+            for key, value in zip(keys, fields[name].unbind(), strict=True):
+                self.rows[key][name] = value
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return build_tokenizer()
+
+
+@pytest.fixture
+def step(monkeypatch: pytest.MonkeyPatch, tokenizer):
+    """A function that runs the trainer's `_assign_rewards` on the rows above and returns queue, metrics, trainer."""
+
+    def run(
+        truths: dict[str, str] = TRUTHS,
+        without: tuple[str, ...] = (),
+        padding: int = 0,
+        method: str = "co_rewarding_I",
+    ):
+        config = OmegaConf.create(
+            {"co_rewarding": {"method": method, "equivalence": "string"}, "data": {"max_response_length": 16}}
+        )
+        queue = DictionaryQueue()
+        for module in (co_rewarding.training.rollout_io, co_rewarding.training.trainer):
+            monkeypatch.setattr(module, "tq", queue)
+        keys, tags = [], []
+        for (question, view), answers in ANSWERS.items():
+            for place, answer in enumerate(answers):
+                key = f"{question}-{view}_{place}_0"
+                if key in without:
+                    continue
+                text = "8+1=9; " if answer is None else rf"\boxed{{{answer}}}"
+                queue.rows[key] = {
+                    "raw_prompt": [{"role": "user", "content": f"{question} {view}"}],
+                    "responses": torch.tensor(tokenizer(text)["input_ids"]),
+                    batch_io.QUESTION: question,
+                    batch_io.VIEW: view,
+                    batch_io.GROUND_TRUTH: truths.get(question, ""),
+                }
+                keys.append(key)
+                tags.append({})
+        for place in range(padding):  # verl copies a real row's columns; its one token is an end of text
+            key = f"pad_{place}_0"
+            queue.rows[key] = {**queue.rows[keys[0]], "responses": torch.tensor([tokenizer.eos_token_id])}
+            keys.append(key)
+            tags.append({"is_padding": True})
+        trainer = object.__new__(GroupRewardTrainer)  # nothing of verl is started
+        trainer.tokenizer, trainer.global_steps, trainer.config = tokenizer, 3, config
+        trainer.method, trainer.label_history = METHODS[method], LabelHistory()
+        trainer.reward_manager = MANAGERS[method](config, tokenizer)
+        if trainer.method.needs_teacher:  # it answers each wording once, and 7
+            trainer._voters_beside_the_policy = lambda: [
+                Response("", Rollout(question, view, "teacher", "7"), "", "", 4, truths.get(question, ""))
+                for question, view in ANSWERS
+            ]
+        if trainer.method.needs_logits:
+            trainer._response_statistics = lambda keys, _: [float(len(queue.rows[key]["responses"])) for key in keys]
+        # verl's load balancing shuffles the rows: give them in reverse
+        batch = SimpleNamespace(keys=keys[::-1], tags=tags[::-1], partition_id="train")
+        return queue, trainer._assign_rewards(batch), trainer
+
+    return run
+
+
+def rewards_of(queue: DictionaryQueue) -> dict[str, float]:
+    return {key: float(row["rm_scores"].sum()) for key, row in queue.rows.items() if "rm_scores" in row}
+
+
+EXPECTED = {
+    f"{question}-{view}_{place}_0": reward
+    for (question, view), rewards in REWARDS.items()
+    for place, reward in enumerate(rewards)
+}
+
+
+def test_each_wording_is_rewarded_by_the_vote_of_the_other(step) -> None:
+    queue, metrics, _ = step()
+    assert rewards_of(queue) == EXPECTED
+    # labels: q1 original 8 (wrong), q1 rephrased 7 (right), q2 original 5 (right), q2 rephrased none
+    assert metrics["label/accuracy"] == pytest.approx(2 / 3)
+    assert metrics["label/share"] == pytest.approx(3 / 4)
+    assert metrics["reward/mean"] == pytest.approx(2 / 12)
+
+
+def test_the_reward_stands_on_the_last_token(step) -> None:
+    queue, _, _ = step()
+    row = queue.rows["q1-original_1_0"]
+    assert row["rm_scores"].tolist() == [0.0] * (len(row["responses"]) - 1) + [1.0]
+
+
+def test_no_ground_truth_or_a_wrong_one_changes_no_reward(step) -> None:
+    for truths in ({}, {"q1": "8", "q2": "6"}, {"q1": "5", "q2": "7"}):
+        queue, _, _ = step(truths=truths)
+        assert rewards_of(queue) == EXPECTED
+    assert "label/accuracy" not in step(truths={})[1]  # absent without data, not 0
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_ground_truths_move_the_rewards_of_supervised_methods_alone(step, method: str) -> None:
+    rewards = rewards_of(step(method=method)[0])
+    assert len(rewards) == 12 and len(set(rewards.values())) > 1
+    others = ({"q1": "5", "q2": "7"}, {"q1": "8", "q2": "6"})  # exchanged, and wrong
+    moved = [rewards_of(step(truths=truths, method=method)[0]) != rewards for truths in others]
+    if METHODS[method].needs_labels:
+        assert all(moved)
+        assert set(rewards_of(step(truths={}, method=method)[0]).values()) == {0.0}
+    else:
+        assert not any(moved)
+        assert rewards_of(step(truths={}, method=method)[0]) == rewards
+
+
+def test_a_failed_rollout_shrinks_its_group(step) -> None:
+    # without its first 8, q1 rephrased has one vote each for 8 and 7: the first that came, 8, still labels the original
+    queue, _, _ = step(without=("q1-rephrased_0_0",))
+    assert rewards_of(queue)["q1-original_1_0"] == 1.0
+    # without both, 7 is the only vote
+    queue, _, _ = step(without=("q1-rephrased_0_0", "q1-rephrased_1_0"))
+    assert [rewards_of(queue)[f"q1-original_{place}_0"] for place in range(3)] == [1.0, 0.0, 1.0]
+
+
+def test_padding_neither_votes_nor_counts(step) -> None:
+    queue, metrics, _ = step(padding=5)
+    assert rewards_of(queue) == EXPECTED  # and no rm_scores were written for padding
+    assert metrics == step()[1]
+
+
+def test_the_dump_says_what_was_rewarded(step) -> None:
+    _, _, trainer = step()
+    row = next(
+        row for row in trainer._dump_rows if (row["question"], row["view"], row["answer"]) == ("q1", "original", "8")
+    )
+    assert row == {
+        "step": 3, "question": "q1", "view": "original", "voter": "student", "prompt": "q1 original",
+        "response": r"\boxed{8}", "answer": "8", "label": "8", "reward": 1.0, "ground_truth": "7",
+    }  # fmt: skip

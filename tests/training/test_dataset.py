@@ -1,0 +1,243 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tree I's dataset on real parquet files, with verl's loader, the `datasets` library and a real small tokenizer."""
+
+import copy
+import pickle
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from omegaconf import DictConfig, OmegaConf
+from verl.utils.dataset.rl_dataset import collate_fn, get_dataset_class
+
+from co_rewarding.tools.quickstart.arithmetic import SYSTEM_PROMPT
+from co_rewarding.tools.quickstart.tiny_model import build_tokenizer
+from co_rewarding.training.dataset import REPHRASED_PROMPT, PairedDataset
+
+QUESTIONS = ["What is 11 + 12?", "What is 13 + 14?", "What is 15 + 16?", "What is 17 + 18?", "What is 19 + 20?"]
+REPHRASED = [question.replace("What is", "Compute").replace("?", ".") for question in QUESTIONS]
+SCHEMA = pa.schema(
+    {
+        "data_source": pa.string(),
+        "prompt": pa.list_(pa.struct({"role": pa.string(), "content": pa.string()})),
+        "ability": pa.string(),
+        "reward_model": pa.struct({"style": pa.string(), "ground_truth": pa.string()}),
+        "extra_info": pa.struct({"index": pa.int64(), "split": pa.string()}),
+    }
+)
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Any:
+    return build_tokenizer()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """`datasets` writes what it reads into a cache: into a folder of this test."""
+    import datasets
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path_factory.mktemp("datasets"))
+        yield
+
+
+def write(path: Path, questions: Sequence[str], indices: Sequence[int] | None = None) -> Path:
+    rows = [
+        {
+            "data_source": "toy",
+            "prompt": [{"role": "system", "content": SYSTEM_PROMPT}, {"role": "user", "content": question}],
+            "ability": "math",
+            "reward_model": {"style": "rule", "ground_truth": str(100 + index)},
+            "extra_info": {"index": index, "split": "train"},
+        }
+        for index, question in zip(indices or range(len(questions)), questions, strict=True)
+    ]
+    pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), path)
+    return path
+
+
+@pytest.fixture
+def make_config(tmp_path: Path) -> Callable[..., DictConfig]:
+    """Writes the questions above, or others, and returns the `data` block that reads them."""
+
+    def make(original: Sequence[str] = QUESTIONS, rephrased: Sequence[str] = REPHRASED, **settings: Any) -> DictConfig:
+        return OmegaConf.create(
+            {
+                "train_files": str(write(tmp_path / "train.parquet", original)),
+                "train_aug_files": str(write(tmp_path / "train_rephrased.parquet", rephrased)),
+                "val_files": str(write(tmp_path / "test.parquet", original[:2])),
+                "prompt_key": "prompt",
+                "max_prompt_length": 64,
+                "filter_overlong_prompts": True,
+                "filter_overlong_prompts_workers": None,  # in this process; verl's default of 1 forks one
+                "return_raw_chat": True,
+                **settings,
+            }
+        )
+
+    return make
+
+
+@pytest.fixture
+def make(make_config: Callable[..., DictConfig], tokenizer: Any) -> Callable[..., PairedDataset]:
+    """A training set of the questions above, or of others."""
+
+    def make_dataset(*wordings: Sequence[str], max_samples: int = -1, **settings: Any) -> PairedDataset:
+        config = make_config(*wordings, **settings)
+        return PairedDataset(config.train_files, tokenizer, config, max_samples=max_samples)
+
+    return make_dataset
+
+
+def pairs(dataset: PairedDataset) -> list[tuple[str, str]]:
+    """(original, rephrased) wording of each row, as the trainer reads them."""
+    rows = [dataset[i] for i in range(len(dataset))]
+    return [(row["raw_prompt"][-1]["content"], row[REPHRASED_PROMPT][-1]["content"]) for row in rows]
+
+
+def test_a_row_has_both_wordings(make: Callable[..., PairedDataset]) -> None:
+    dataset = make()
+    assert pairs(dataset) == list(zip(QUESTIONS, REPHRASED, strict=True))
+    row = dataset[3]
+    assert row["index"] == 3
+    assert row["reward_model"]["ground_truth"] == "103"
+    assert row[REPHRASED_PROMPT] == [
+        {"role": "system", "content": SYSTEM_PROMPT},
+        {"role": "user", "content": "Compute 17 + 18."},
+    ]
+
+
+def test_rows_collate_as_verl_collates_them(make: Callable[..., PairedDataset]) -> None:
+    dataset = make()
+    batch = collate_fn([dataset[0], dataset[1]])
+    assert [messages[-1]["content"] for messages in batch[REPHRASED_PROMPT]] == REPHRASED[:2]
+
+
+LONG = "What is 13 + 14?" + " Compute it." * 40  # at least 2 tokens a repetition: more than the 64 allowed
+
+
+@pytest.mark.parametrize("view", ["original", "rephrased"])
+def test_a_long_wording_drops_both(make: Callable[..., PairedDataset], view: str) -> None:
+    files = {"original": list(QUESTIONS), "rephrased": list(REPHRASED)}
+    files[view][1] = LONG
+    dataset = make(**files, filter_overlong_prompts_workers=1)
+    kept = [0, 2, 3, 4]
+    assert pairs(dataset) == [(QUESTIONS[i], REPHRASED[i]) for i in kept]
+    assert [dataset[i]["index"] for i in range(4)] == kept
+
+
+def test_a_question_long_in_both_wordings_counts_once(make: Callable[..., PairedDataset]) -> None:
+    assert len(make([LONG, *QUESTIONS[1:]], [LONG, *REPHRASED[1:]])) == 4
+
+
+def test_the_limit_is_inclusive(make: Callable[..., PairedDataset], tokenizer: Any) -> None:
+    def num_tokens(question: str) -> int:
+        messages = [{"role": "system", "content": SYSTEM_PROMPT}, {"role": "user", "content": question}]
+        return len(
+            tokenizer(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))["input_ids"]
+        )
+
+    longest = max(num_tokens(question) for question in [*QUESTIONS, *REPHRASED])
+    assert len(make(max_prompt_length=longest)) == 5
+    # one fewer: every question whose longer wording is that long goes, all being built alike
+    short = [
+        pair
+        for pair in zip(QUESTIONS, REPHRASED, strict=True)
+        if max(num_tokens(question) for question in pair) < longest
+    ]
+    assert pairs(make(max_prompt_length=longest - 1)) == short
+
+
+def test_without_the_filter_nothing_is_dropped(make: Callable[..., PairedDataset]) -> None:
+    dataset = make([LONG, *QUESTIONS[1:]], filter_overlong_prompts=False)
+    assert pairs(dataset)[0] == (LONG, REPHRASED[0])
+    assert len(dataset) == 5
+
+
+def test_sampled_questions_keep_their_rephrasing(make: Callable[..., PairedDataset]) -> None:
+    # verl samples rows of the original file in random order; a join by row number would pair them wrongly
+    dataset = make(max_samples=3, shuffle=True, seed=1)
+    found = pairs(dataset)
+    assert len(found) == 3
+    rephrasing_of = dict(zip(QUESTIONS, REPHRASED, strict=True))
+    assert found == [(question, rephrasing_of[question]) for question, _ in found]
+    assert [question for question, _ in found] != QUESTIONS[:3]  # seed 1 does not happen to keep the order
+
+
+def test_the_first_questions_without_shuffling(make: Callable[..., PairedDataset]) -> None:
+    assert pairs(make(max_samples=2)) == list(zip(QUESTIONS[:2], REPHRASED[:2], strict=True))
+
+
+def test_several_files_pair_up_in_order(make: Callable[..., PairedDataset], tmp_path: Path) -> None:
+    more = [str(write(tmp_path / f"{name}.parquet", [name], [7])) for name in ("one more", "again, one more")]
+    base = [str(tmp_path / name) for name in ("train.parquet", "train_rephrased.parquet")]  # written by make
+    dataset = make(train_files=[base[0], more[0]], train_aug_files=[base[1], more[1]])
+    assert pairs(dataset)[-1] == ("one more", "again, one more")
+    assert len(dataset) == 6
+
+
+def test_files_in_another_order_are_refused(make: Callable[..., PairedDataset], tmp_path: Path) -> None:
+    shuffled = write(tmp_path / "shuffled.parquet", REPHRASED, [1, 0, 2, 3, 4])
+    with pytest.raises(ValueError, match=r"shuffled.parquet do not pair up.*row 0: 0 and 1; row 1: 1 and 0"):
+        make(train_aug_files=str(shuffled))
+
+
+def test_a_file_that_is_too_short_is_refused(make: Callable[..., PairedDataset]) -> None:
+    with pytest.raises(ValueError, match="do not pair up: 5 and 4 rows"):
+        make(rephrased=REPHRASED[:4])
+
+
+def test_validation_has_the_original_wording_only(make_config: Callable[..., DictConfig], tokenizer: Any) -> None:
+    config = make_config()
+    validation = PairedDataset(config.val_files, tokenizer, config)
+    assert len(validation) == 2
+    assert REPHRASED_PROMPT not in validation[0]
+    assert REPHRASED_PROMPT not in validation.dataframe.column_names
+
+
+def test_validation_on_a_copy_of_the_training_file_has_the_original_wording_only(
+    make_config: Callable[..., DictConfig], tokenizer: Any
+) -> None:
+    # as an overfitting check is set up; the path tells the two uses apart
+    config = make_config([LONG, *QUESTIONS[1:]], [*REPHRASED[:4], LONG])
+    config.val_files = str(Path(config.train_files).with_name("copy.parquet"))
+    Path(config.val_files).write_bytes(Path(config.train_files).read_bytes())
+    validation = PairedDataset(config.val_files, tokenizer, config)
+    assert [row["raw_prompt"][-1]["content"] for row in validation] == QUESTIONS[1:]
+    assert REPHRASED_PROMPT not in validation[0]
+
+
+def test_validation_on_the_training_file_itself_asks_what_is_trained_on(
+    make_config: Callable[..., DictConfig], tokenizer: Any
+) -> None:
+    config = make_config([LONG, *QUESTIONS[1:]], [*REPHRASED[:4], LONG])
+    # one path is given as a list, the other not: the same file all the same
+    validation = PairedDataset(OmegaConf.create([config.train_files]), tokenizer, config)
+    # question 4 is too long in its other wording, and therefore in neither set; what is asked is the original wording
+    assert [row["raw_prompt"][-1]["content"] for row in validation] == QUESTIONS[1:4]
+
+
+@pytest.mark.parametrize("clone", [copy.deepcopy, lambda dataset: pickle.loads(pickle.dumps(dataset))])
+def test_a_copy_resumes_to_the_same_rows(make: Callable[..., PairedDataset], clone: Callable[[Any], Any]) -> None:
+    # verl's dataloader pickles the dataset without its rows and reads the files again
+    dataset = make([LONG, *QUESTIONS[1:]])
+    resumed = clone(dataset)
+    assert REPHRASED[1].encode() not in pickle.dumps(dataset)
+    resumed.resume_dataset_state()
+    assert pairs(resumed) == pairs(dataset) == list(zip(QUESTIONS[1:], REPHRASED[1:], strict=True))
+
+
+def test_resuming_the_dataset_itself(make: Callable[..., PairedDataset]) -> None:
+    dataset = make(max_samples=3, shuffle=True, seed=1)
+    before = pairs(dataset)
+    dataset.resume_dataset_state()
+    assert pairs(dataset) == before
+
+
+def test_verl_finds_the_class_by_our_config() -> None:
+    custom = {"custom_cls": {"path": "pkg://co_rewarding.training.dataset", "name": "PairedDataset"}}
+    assert get_dataset_class(OmegaConf.create(custom)).__name__ == "PairedDataset"

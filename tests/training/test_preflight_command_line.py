@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the program makes of a refusal: exit code 2 and one line, before Ray; and what it does not tell Ray.
+
+All but the end-to-end tests run everything of the program before Ray in this process.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from omegaconf import DictConfig, OmegaConf
+
+from co_rewarding.training.launch import launch, run_main
+
+
+@pytest.fixture
+def launched(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., Any]:
+    """Everything of the program before Ray: returns (exit code or None where Ray would have started, stderr)."""
+    from verl.trainer import main_ppo
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["main.py"])
+    started = []
+    monkeypatch.setattr(main_ppo, "run_ppo", lambda config, task_runner_class: started.append(task_runner_class))
+
+    def run(config: DictConfig) -> tuple[Any, str]:
+        code = None
+        try:
+            run_main(lambda: launch(config, trainer="co_rewarding_i.trainer.CoRewardingITrainer"))
+        except SystemExit as stop:
+            code = stop.code
+        assert bool(started) == (code is None)
+        return code, capsys.readouterr().err
+
+    return run
+
+
+def test_a_good_configuration_reaches_ray(config: DictConfig, launched: Callable[..., Any]) -> None:
+    assert launched(config) == (None, "")
+
+
+def test_refused_with_exit_code_2_and_one_line(config: DictConfig, launched: Callable[..., Any]) -> None:
+    config.actor_rollout_ref.rollout.n = 1
+    code, stderr = launched(config)
+    assert code == 2
+    assert stderr.startswith("error: actor_rollout_ref.rollout.n=1: ")
+    assert stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        # lines at the top of the run script that verl reads, with a value that cannot work
+        ("actor_rollout_ref.actor.optim.lr", "fast"),
+        ("actor_rollout_ref.actor.optim.lr_scheduler_type", "cosin"),
+        ("actor_rollout_ref.actor.optim.lr_warmup_steps_ratio", "some"),
+        ("actor_rollout_ref.actor.clip_ratio", "tight"),
+        ("actor_rollout_ref.actor.kl_loss_coef", "small"),
+        ("actor_rollout_ref.actor.loss_agg_mode", "mean"),
+        ("actor_rollout_ref.rollout.temperature", "hot"),
+        ("actor_rollout_ref.rollout.gpu_memory_utilization", "most"),
+        ("actor_rollout_ref.rollout.val_kwargs.n", 0),
+        ("trainer.total_epochs", 0),
+        ("trainer.total_epochs", "three"),
+        ("trainer.test_freq", "often"),
+        ("trainer.save_freq", "often"),
+    ],
+)
+def test_a_bad_value_of_verls_is_refused_too(
+    config: DictConfig, launched: Callable[..., Any], key: str, value: Any
+) -> None:
+    OmegaConf.update(config, key, value)
+    code, stderr = launched(config)
+    assert code == 2, f"{key}={value} would have started Ray"
+    assert stderr.startswith("error: ")
+    assert stderr.count("\n") == 1
+    assert key.rpartition(".")[2] in stderr
+    assert str(value) in stderr
+
+
+def command_line(sample: list[str], cwd: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
+    """The real program; Ray, had it started, would have left its session in `cwd`."""
+    done = subprocess.run(
+        [sys.executable, "-m", "co_rewarding_i.main", *sample, *overrides],
+        cwd=cwd,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "RAY_TMPDIR": str(cwd / "ray"), "HF_HUB_OFFLINE": "1"},
+        capture_output=True,
+        text=True,
+        timeout=180,
+    )
+    assert done.returncode == 2, done.stderr
+    assert not (cwd / "ray").exists()
+    assert "ray init kwargs" not in done.stdout
+    lines = done.stderr.splitlines()
+    assert len(lines) == 1, done.stderr
+    assert lines[0].startswith("error: ")
+    return done
+
+
+@pytest.mark.e2e
+def test_command_line_with_an_unknown_setting(sample_overrides: list[str], tmp_path: Path) -> None:
+    stderr = command_line(sample_overrides, tmp_path, "co_rewarding.foo=1").stderr
+    assert "co_rewarding.foo" in stderr
+    assert "unknown key" in stderr
+    assert "min_agreement" in stderr
+
+
+@pytest.mark.e2e
+def test_command_line_with_an_unknown_key_of_verls(sample_overrides: list[str], tmp_path: Path) -> None:
+    stderr = command_line(sample_overrides, tmp_path, "trainer.total_epoch=1").stderr
+    assert "total_epoch" in stderr
+
+
+@pytest.mark.e2e
+def test_command_line_with_a_missing_file(sample_overrides: list[str], tmp_path: Path) -> None:
+    stderr = command_line(sample_overrides, tmp_path, "data.train_files=nowhere.parquet").stderr
+    assert "data.train_files=nowhere.parquet" in stderr
+    assert str(tmp_path) in stderr
+
+
+@pytest.mark.parametrize("plus", ["", "+", "++"])
+def test_unknown_settings_are_told_before_hydra_advises_to_add_them(
+    plus: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["main.py", "platform=cpu", f"{plus}co_rewarding.foo=1"])
+    with pytest.raises(SystemExit) as stop:
+        run_main(lambda: pytest.fail("Hydra ran"))
+    assert stop.value.code == 2
+    message = capsys.readouterr().err
+    assert "co_rewarding.foo" in message
+    assert "unknown key" in message
+    assert message.startswith("error: ")
+    assert message.count("\n") == 1
+
+
+def test_wandb_stays_offline_without_a_key(
+    config: DictConfig, launched: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    launched(config)
+    variables = config.ray_kwargs.ray_init.runtime_env.env_vars
+    assert variables.WANDB_MODE == "offline"
+    assert "WANDB_API_KEY" not in json.dumps(OmegaConf.to_container(config.ray_kwargs))
+
+
+def test_wandb_goes_online_with_a_key_that_no_config_shows(
+    config: DictConfig, launched: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WANDB_API_KEY", "a-secret")
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    launched(config)
+    assert "WANDB_MODE" not in config.ray_kwargs.ray_init.runtime_env.env_vars
+    assert "a-secret" not in OmegaConf.to_yaml(config)

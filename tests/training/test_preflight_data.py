@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Data files: missing, unreadable, of another schema, or no pairs. One line says so before Ray starts.
+
+The checks run on the real composed configuration (see `config`, `refusal` and `refused_after` in conftest.py).
+"""
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from omegaconf import DictConfig, OmegaConf
+
+from co_rewarding.training.preflight import check_config, check_data
+
+
+def write(path: Path, rows: list[dict[str, Any]]) -> Path:
+    pq.write_table(pa.Table.from_pylist(rows), path)
+    return path
+
+
+def edited(rows: list[dict[str, Any]], row: int, **columns: Any) -> list[dict[str, Any]]:
+    """A copy of `rows` with columns of one row replaced."""
+    rows = copy.deepcopy(rows)
+    rows[row].update(columns)
+    return rows
+
+
+def test_the_good_configuration_passes(config: DictConfig) -> None:
+    check_config(config)
+
+
+def test_lists_of_files_pass(config: DictConfig, sample_folder: Path) -> None:
+    for key, name in (("train_files", "train"), ("train_aug_files", "train_rephrased"), ("val_files", "test")):
+        config.data[key] = [f"{sample_folder}/{name}.parquet"]
+    check_config(config)
+
+
+def test_data_without_ground_truth_passes(config: DictConfig, sample_rows: dict[str, Any], tmp_path: Path) -> None:
+    # label-free training data is what the methods are for
+    for key, name in (("train_files", "train"), ("train_aug_files", "train_rephrased")):
+        unlabelled = [{**row, "reward_model": {"style": "rule", "ground_truth": ""}} for row in sample_rows[name]]
+        config.data[key] = str(write(tmp_path / f"{name}.parquet", unlabelled))
+    check_config(config)
+
+
+@pytest.mark.parametrize("key", ["data.train_files", "data.train_aug_files", "data.val_files"])
+class TestFile:
+    def test_missing(self, refused_after: Callable[..., str], key: str, tmp_path: Path) -> None:
+        refused_after(key, f"{tmp_path}/nowhere.parquet", "no such file", "data/README.md")
+
+    def test_relative_and_missing(self, refused_after: Callable[..., str], key: str) -> None:
+        # the message says where it looked, since the working folder decides
+        refused_after(key, "nowhere/x.parquet", "no such file", f"{Path.cwd()}/nowhere/x.parquet")
+
+    def test_a_folder(self, refused_after: Callable[..., str], key: str, tmp_path: Path) -> None:
+        refused_after(key, str(tmp_path), "no such file")
+
+    def test_not_parquet(self, refused_after: Callable[..., str], key: str, tmp_path: Path) -> None:
+        (tmp_path / "text.parquet").write_text('{"prompt": "no parquet"}\n' * 20)
+        refused_after(key, f"{tmp_path}/text.parquet", "not a readable parquet file")
+
+    def test_cut_short(self, refused_after: Callable[..., str], key: str, sample_folder: Path, tmp_path: Path) -> None:
+        # a download that broke off
+        (tmp_path / "half.parquet").write_bytes((sample_folder / "train.parquet").read_bytes()[:-100])
+        refused_after(key, f"{tmp_path}/half.parquet", "not a readable parquet file")
+
+    def test_zero_bytes(self, refused_after: Callable[..., str], key: str, tmp_path: Path) -> None:
+        (tmp_path / "empty.parquet").touch()
+        refused_after(key, f"{tmp_path}/empty.parquet", "not a readable parquet file")
+
+    def test_no_rows(self, refused_after: Callable[..., str], key: str, sample_folder: Path, tmp_path: Path) -> None:
+        pq.write_table(pq.read_table(sample_folder / "train.parquet").slice(0, 0), tmp_path / "none.parquet")
+        refused_after(key, f"{tmp_path}/none.parquet", "no rows")
+
+    def test_wrong_columns(self, refused_after: Callable[..., str], key: str, tmp_path: Path) -> None:
+        write(tmp_path / "columns.parquet", [{"question": "1+1?", "answer": "2", "prompt": []}])
+        refused_after(
+            key,
+            f"{tmp_path}/columns.parquet",
+            "missing columns data_source, reward_model, extra_info",
+            "found question, answer, prompt",
+            "data/README.md",
+        )
+
+    @pytest.mark.parametrize(
+        "prompt",
+        [
+            "What is 1 + 1?",
+            [{"role": "user", "text": "What is 1 + 1?"}],
+            [{"role": "user", "content": "1 + 1?"}, {"role": "assistant", "content": "2"}],
+            [],
+        ],
+        ids=["text", "no-content", "ends-with-the-answer", "no-messages"],
+    )
+    def test_wrong_prompts(
+        self, refused_after: Callable[..., str], key: str, sample_rows: dict[str, Any], tmp_path: Path, prompt: Any
+    ) -> None:
+        write(tmp_path / "p.parquet", [{**row, "prompt": prompt} for row in sample_rows["train"]])
+        refused_after(key, f"{tmp_path}/p.parquet", "column prompt", "{role, content}", "row 0")
+
+    def test_another_suffix(
+        self, refused_after: Callable[..., str], key: str, sample_folder: Path, tmp_path: Path
+    ) -> None:
+        # verl reads a file by its suffix, and only after Ray has started
+        name = {"data.train_files": "train", "data.train_aug_files": "train_rephrased", "data.val_files": "test"}[key]
+        (tmp_path / "data.pq").write_bytes((sample_folder / f"{name}.parquet").read_bytes())
+        refused_after(key, f"{tmp_path}/data.pq", ".parquet")
+
+    def test_null(self, config: DictConfig, refusal: Callable[..., str], key: str) -> None:
+        OmegaConf.update(config, key, None)
+        refusal(key)
+
+
+@pytest.mark.parametrize("key", ["data.train_files", "data.train_aug_files", "data.val_files"])
+def test_a_file_that_is_not_set(config: DictConfig, refusal: Callable[..., str], key: str) -> None:
+    OmegaConf.update(config, key, "???")
+    refusal(f"{key} is not set", "run script", f"{key}=")
+
+
+def test_pairs_of_unequal_length(
+    refused_after: Callable[..., str], sample_rows: dict[str, Any], tmp_path: Path
+) -> None:
+    path = write(tmp_path / "short.parquet", sample_rows["train_rephrased"][:-1])
+    refused_after("data.train_aug_files", str(path), "data.train_files=", "16 and 15 rows", "same order")
+
+
+def test_pairs_in_another_order(refused_after: Callable[..., str], sample_rows: dict[str, Any], tmp_path: Path) -> None:
+    swapped = [sample_rows["train_rephrased"][i] for i in (0, 2, 1, *range(3, 16))]
+    path = write(tmp_path / "swapped.parquet", swapped)
+    refused_after(
+        "data.train_aug_files",
+        str(path),
+        "data.train_files=",
+        "extra_info.index differs",
+        "row 1: 1 and 2; row 2: 2 and 1",
+    )
+
+
+def test_pairs_with_another_answer(
+    refused_after: Callable[..., str], sample_rows: dict[str, Any], tmp_path: Path
+) -> None:
+    wrong = edited(sample_rows["train_rephrased"], 3, reward_model={"style": "rule", "ground_truth": "-5"})
+    path = write(tmp_path / "answer.parquet", wrong)
+    truth = sample_rows["train"][3]["reward_model"]["ground_truth"]
+    refused_after("data.train_aug_files", str(path), "ground truth differs", f"row 3: '{truth}' and '-5'")
+
+
+@pytest.mark.parametrize("truth", ["", None])
+def test_validation_without_ground_truth(
+    refused_after: Callable[..., str], sample_rows: dict[str, Any], tmp_path: Path, truth: Any
+) -> None:
+    unlabelled = edited(sample_rows["test"], 2, reward_model={"style": "rule", "ground_truth": truth})
+    path = write(tmp_path / "val.parquet", unlabelled)
+    refused_after("data.val_files", str(path), "1 rows without reward_model.ground_truth", "[2]")
+
+
+@pytest.mark.parametrize("method", ["majority_voting", "co_rewarding_II", "entropy"])
+def test_questions_that_share_an_id(
+    config: DictConfig, sample_rows: dict[str, Any], tmp_path: Path, method: str
+) -> None:
+    # methods with one wording, too: rollouts of both questions would vote together
+    config.co_rewarding.method, config.data.train_aug_files = method, None
+    path = write(tmp_path / "ids.parquet", edited(sample_rows["train"], 5, extra_info={"index": 3, "split": "train"}))
+    config.data.train_files = str(path)
+    with pytest.raises(ValueError, match=r"data\.train_files=.*different in every row.*row 5 repeats 3 of row 3"):
+        check_data(config)
+    config.data.train_files = [str(tmp_path / "a.parquet"), str(tmp_path / "b.parquet")]  # both count from 0
+    for name in ("a", "b"):
+        write(tmp_path / f"{name}.parquet", sample_rows["train"])
+    with pytest.raises(ValueError, match="row 16 repeats 0 of row 0"):
+        check_data(config)
+
+
+@pytest.mark.parametrize("method", ["ground_truth", "incorrect"])
+def test_a_supervised_method_without_any_label(
+    config: DictConfig, sample_rows: dict[str, Any], tmp_path: Path, method: str
+) -> None:
+    config.co_rewarding.method, config.data.train_aug_files = method, None
+    nothing = {"style": "rule", "ground_truth": ""}
+    unlabelled = [{**row, "reward_model": nothing} for row in sample_rows["train"]]
+    config.data.train_files = str(write(tmp_path / "unlabelled.parquet", unlabelled))
+    with pytest.raises(ValueError, match=f"unlabelled.parquet: no row has .*co_rewarding.method={method} rewards by"):
+        check_data(config)
+    write(tmp_path / "unlabelled.parquet", edited(sample_rows["train"], 2, reward_model=nothing))  # one is no reason
+    check_data(config)

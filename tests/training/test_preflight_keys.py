@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Keys with a value that cannot be meant: our block's, verl's legacy ones, and verl's that the method fixes."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from omegaconf import DictConfig, OmegaConf
+from vllm import SamplingParams
+from vllm.exceptions import VLLMValidationError
+
+from co_rewarding.training.preflight import LEGACY_BLOCKS, check_early_stop, check_fixed_choices, check_settings
+from co_rewarding.training.settings import MAX_TEMPERATURE
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("min_agreement", 1.5), ("equivalence", "fuzzy"), ("verify_workers", 0), ("poll_interval_s", -1)]
+)
+def test_a_setting_out_of_range(config: DictConfig, refusal: Callable[..., str], key: str, value: Any) -> None:
+    OmegaConf.update(config, f"co_rewarding.{key}", value)
+    refusal(f"co_rewarding.{key}={value!r}", "must be")
+
+
+def test_an_unknown_setting(config: DictConfig, refusal: Callable[..., str]) -> None:
+    OmegaConf.update(config, "co_rewarding.foo", 1, force_add=True)
+    refusal("co_rewarding.foo=1", "unknown key", "min_agreement")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "successor"),
+    [
+        ("reward_model.enable", True, "reward.reward_model.enable"),
+        ("reward_model.enable", False, "reward.reward_model.enable"),
+        ("reward_model.reward_manager", "naive", "reward.reward_manager.name"),
+        ("reward_model.model.path", "some/model", "reward.reward_model.model.path"),
+        ("custom_reward_function.path", "reward.py", "reward.custom_reward_function.path"),
+        ("custom_reward_function.name", "score", "reward.custom_reward_function.name"),
+    ],
+)
+def test_a_legacy_key(config: DictConfig, refusal: Callable[..., str], key: str, value: Any, successor: str) -> None:
+    OmegaConf.update(config, key, value)
+    refusal(f"{key}={value!r}", "silently ignores", f"use {successor}")
+
+
+def test_each_successor_of_a_legacy_key_exists(config: DictConfig) -> None:
+    for successor in LEGACY_BLOCKS.values():
+        block, _, name = successor.rpartition(".")
+        assert name in list(OmegaConf.select(config, block)), successor
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("trainer.use_v1", False),
+        ("trainer.v1.trainer_mode", "separate_async"),
+        ("algorithm.adv_estimator", "gae"),
+        ("algorithm.filter_groups.enable", True),
+        ("reward.reward_model.enable", True),
+        ("reward.custom_reward_function.path", "reward.py"),
+        ("data.return_raw_chat", False),
+        ("actor_rollout_ref.actor.strategy", "fsdp"),
+    ],
+)
+def test_a_choice_that_the_method_does_not_have(
+    config: DictConfig, refusal: Callable[..., str], key: str, value: Any
+) -> None:
+    OmegaConf.update(config, key, value)
+    refusal(f"{key}={value!r}", "must be")
+
+
+def test_a_label_threshold_without_a_vote(config: DictConfig) -> None:
+    config.co_rewarding.method, config.co_rewarding.min_agreement = "entropy", 0.5
+    with pytest.raises(ValueError, match=r"co_rewarding\.min_agreement=0\.5: entropy takes no vote"):
+        check_settings(config)
+    config.co_rewarding.method = "majority_voting"
+    check_settings(config)
+
+
+def test_an_engine_without_token_statistics(config: DictConfig) -> None:
+    config.actor_rollout_ref.model.external_lib = None
+    check_fixed_choices(config)  # Co-rewarding-I does not need them
+    config.co_rewarding.method = "self_certainty"
+    with pytest.raises(ValueError, match=r"external_lib=None: self_certainty needs the engine of"):
+        check_fixed_choices(config)
+
+
+def test_rollouts_that_are_all_alike(refused_after: Callable[..., str]) -> None:
+    refused_after("actor_rollout_ref.rollout.temperature", 0, "all rollouts of a question would be alike")
+
+
+def test_a_temperature_that_vllm_refuses(config: DictConfig, refused_after: Callable[..., str]) -> None:
+    refused_after("actor_rollout_ref.rollout.temperature", 2.1, "must be a number from 0 to 2")
+    with pytest.raises(VLLMValidationError, match="temperature must be in"):  # or the bound is not needed any more
+        SamplingParams(temperature=2.1)
+    SamplingParams(temperature=MAX_TEMPERATURE)
+
+
+def test_a_last_good_checkpoint_that_would_not_be_kept(config: DictConfig) -> None:
+    # window 5, saved every 2 steps: a sign seen at step s is of s-4 … s; saved before s in that window: at most 2, of
+    # steps s-4 … s-1. The one before them is the third
+    config.co_rewarding.early_stop_after, config.co_rewarding.watch_window = 3, 5
+    config.trainer.save_freq, config.trainer.max_actor_ckpt_to_keep = 2, 2
+    with pytest.raises(ValueError, match=r"max_actor_ckpt_to_keep=2: .*null or at least 3"):
+        check_early_stop(config)
+    for keep in (3, None):
+        config.trainer.max_actor_ckpt_to_keep = keep
+        check_early_stop(config)
+    config.trainer.max_actor_ckpt_to_keep, config.trainer.save_freq = 2, 4  # at most one of four steps is saved
+    check_early_stop(config)

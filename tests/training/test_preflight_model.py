@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A model that is not there or does not fit: path, tokenizer, chat template, positions, platform. One line says so."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from omegaconf import DictConfig, OmegaConf
+
+from co_rewarding.tools.quickstart.tiny_model import CHAT_TEMPLATE, build_tokenizer
+from co_rewarding.training.preflight import check_config
+
+MODEL = "actor_rollout_ref.model.path"
+
+
+@pytest.mark.parametrize("path", ["/nowhere/model", "./nowhere", "~/nowhere/model", "a/b/c", "nowhere"])
+def test_a_model_that_is_not_there(refused_after: Callable[..., str], path: str) -> None:
+    refused_after(MODEL, path, "no such directory", "MODEL_PATH")
+
+
+@pytest.mark.parametrize("value", [None, "", 7])
+def test_a_model_path_that_is_no_path(refused_after: Callable[..., str], value: Any) -> None:
+    refused_after(MODEL, value)
+
+
+def test_a_folder_without_a_model(refused_after: Callable[..., str], tmp_path: Path) -> None:
+    refused_after(MODEL, str(tmp_path), "not a loadable model")
+
+
+@pytest.mark.parametrize("file", ["config.json", "tokenizer.json"])
+def test_a_model_with_a_broken_file(
+    refused_after: Callable[..., str], sample_folder: Path, tmp_path: Path, file: str
+) -> None:
+    for part in (sample_folder / "model").iterdir():
+        (tmp_path / part.name).write_bytes(part.read_bytes())
+    (tmp_path / file).write_text("{ not json")
+    refused_after(MODEL, str(tmp_path), "not a loadable model")
+
+
+@pytest.fixture
+def with_template(sample_folder: Path, tmp_path: Path) -> Callable[[str | None], str]:
+    """The good model with another chat template; returns its path."""
+
+    def save(template: str | None) -> str:
+        tokenizer = build_tokenizer()
+        tokenizer.chat_template = template
+        tokenizer.save_pretrained(tmp_path / "other")
+        (tmp_path / "other/config.json").write_bytes((sample_folder / "model/config.json").read_bytes())
+        return str(tmp_path / "other")
+
+    return save
+
+
+WITHOUT_SYSTEM = (
+    "{% for m in messages %}{% if m['role'] == 'user' %}<|user|>{{ m['content'] }}{% endif %}{% endfor %}<|assistant|>"
+)
+
+
+def test_a_template_without_the_system_prompt(
+    refused_after: Callable[..., str], with_template: Callable[[str | None], str]
+) -> None:
+    message = refused_after(MODEL, with_template(WITHOUT_SYSTEM), "chat template leaves out the system message")
+    assert "Let's think step by step" in message
+    assert "custom_chat_template" in message
+
+
+def test_a_model_without_a_template(
+    refused_after: Callable[..., str], with_template: Callable[[str | None], str]
+) -> None:
+    refused_after(MODEL, with_template(None), "no chat template", "custom_chat_template")
+
+
+def test_a_template_that_refuses_the_system_role(
+    refused_after: Callable[..., str], with_template: Callable[[str | None], str]
+) -> None:
+    # as Gemma's does
+    template = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
+    refused_after(MODEL, with_template(template + CHAT_TEMPLATE), "System role not supported")
+
+
+def test_a_custom_template_helps(config: DictConfig, with_template: Callable[[str | None], str]) -> None:
+    config.actor_rollout_ref.model.custom_chat_template = CHAT_TEMPLATE
+    for template in (None, WITHOUT_SYSTEM):
+        config.actor_rollout_ref.model.path = with_template(template)
+        check_config(config)
+
+
+def test_a_custom_template_can_leave_out_the_system_prompt_too(config: DictConfig, refusal: Callable[..., str]) -> None:
+    config.actor_rollout_ref.model.custom_chat_template = WITHOUT_SYSTEM
+    refusal("chat template leaves out the system message", "custom_chat_template")
+
+
+def test_more_tokens_than_the_model_has_positions(config: DictConfig, refusal: Callable[..., str]) -> None:
+    # 1024 positions; 961 + 64 is one more
+    config.data.max_prompt_length = 961
+    refusal("data.max_prompt_length=961", "data.max_response_length=64", "1024 positions")
+    config.data.max_prompt_length = 960
+    check_config(config)
+
+
+@pytest.mark.parametrize("key", ["data.max_prompt_length", "data.max_response_length"])
+@pytest.mark.parametrize("value", [0, -1, "many", None])
+def test_no_number_of_tokens(refused_after: Callable[..., str], key: str, value: Any) -> None:
+    refused_after(key, value)
+
+
+def test_packed_sequences_need_flash_attention(refused_after: Callable[..., str]) -> None:
+    refused_after("actor_rollout_ref.model.use_remove_padding", True, "flash_attention_2", "set it to False")
+
+
+def test_a_gpu_platform_without_a_gpu(
+    config: DictConfig, refusal: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    OmegaConf.update(config, "trainer.device", "cuda")
+    refusal("trainer.device='cuda'", "no GPU here", "platform=cpu")

@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The teacher's settings and what they ask of the rest of the configuration; checkpoints with and without a teacher."""
+
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_module
+from omegaconf import DictConfig, OmegaConf
+
+from co_rewarding.training.checkpoint import resume_dir
+from co_rewarding_ii.checkpoint import check_resumable
+from co_rewarding_ii.preflight import check_teacher
+from co_rewarding_ii.settings import TeacherSettings
+from co_rewarding_ii.trainer import teacher_line
+
+
+@pytest.fixture(scope="module")
+def composed() -> DictConfig:
+    with initialize_config_module("co_rewarding_ii.config", version_base=None):
+        return compose("co_rewarding_ii")
+
+
+@pytest.fixture
+def config(composed: DictConfig, tmp_path: Path) -> DictConfig:
+    config = composed.copy()
+    OmegaConf.set_struct(config, False)
+    config.trainer.default_local_dir = str(tmp_path / "checkpoints")
+    return config
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("n", 0),
+        ("n", 1.5),
+        ("temperature", -0.1),
+        ("temperature", 2.1),
+        ("top_p", 0.0),
+        ("top_p", 1.1),
+        ("update", "yes"),
+        ("decay_start", 1.01),
+        ("decay_end", -0.01),
+        ("decay_end", True),
+        ("update_interval", 0),
+        ("start_share", 0.0),
+        ("start_share", 1.0),
+        ("restart_from_actor", 1),
+    ],
+)
+def test_a_value_out_of_range_is_named_before_ray_starts(config: DictConfig, key: str, value: object) -> None:
+    config.actor_rollout_ref.teacher[key] = value
+    with pytest.raises(ValueError, match=rf"^actor_rollout_ref\.teacher\.{key}={value!r}: must be "):
+        check_teacher(config)
+
+
+def test_the_papers_settings_pass(config: DictConfig) -> None:
+    check_teacher(config)
+    # the smallest values and the frozen teacher of the ablation
+    for key, value in {"n": 1, "temperature": 0, "decay_start": 0, "decay_end": 1, "update": False}.items():
+        config.actor_rollout_ref.teacher[key] = value
+    check_teacher(config)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "fix"),
+    [
+        ("actor_rollout_ref.actor.use_kl_loss", False, "kl_loss_coef=0"),
+        ("actor_rollout_ref.model.lora_rank", 8, "lora_rank=0"),
+        ("actor_rollout_ref.ref.fsdp_config.fsdp_size", 2, "must be the actor's"),
+        ("trainer.v1.sampler.sync_refill_failed_groups", True, "set it to False"),
+        ("actor_rollout_ref.teacher.foo", 1, "unknown key"),
+        ("actor_rollout_ref.teacher.one_direction", True, "co_rewarding.method=co_rewarding_III"),
+    ],
+)
+def test_what_a_teacher_cannot_go_with(config: DictConfig, key: str, value: object, fix: str) -> None:
+    OmegaConf.update(config, key, value)
+    with pytest.raises(ValueError, match=rf"^{key}={value!r}".replace("'", "'?")) as error:
+        check_teacher(config)
+    assert fix in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_schedule_that_cannot_be_is_refused_with_the_blocks_name(config: DictConfig) -> None:
+    config.trainer.total_training_steps = 3
+    config.actor_rollout_ref.teacher.start_share = 0.2
+    config.actor_rollout_ref.teacher.update_interval = 4
+    with pytest.raises(ValueError, match=r"^actor_rollout_ref\.teacher: start_share=0\.2: update_interval=4 leaves no"):
+        check_teacher(config)
+
+
+def test_one_direction_goes_with_two_wordings(config: DictConfig) -> None:
+    config.actor_rollout_ref.teacher.one_direction = True
+    config.co_rewarding.method = "co_rewarding_III"
+    check_teacher(config)
+
+
+def test_log_probs_of_the_teacher_need_whole_micro_batches(config: DictConfig) -> None:
+    # 128 questions x 6 rollouts on 4 devices: 192 each
+    settings = config.actor_rollout_ref
+    settings.teacher.n, settings.teacher.check_log_probs = 6, True
+    config.trainer.n_gpus_per_node, config.data.train_batch_size = 4, 128
+    settings.ref.log_prob_micro_batch_size_per_gpu = 64
+    check_teacher(config)
+    settings.ref.log_prob_micro_batch_size_per_gpu = 128
+    with pytest.raises(ValueError, match=r"check_log_probs=True: the teacher's 768 sequences"):
+        check_teacher(config)
+
+
+def checkpoint(config: DictConfig, step: int, *parts: str) -> None:
+    folder = Path(config.trainer.default_local_dir)
+    for part in parts:
+        (folder / f"global_step_{step}" / part).mkdir(parents=True)
+    (folder / "latest_checkpointed_iteration.txt").write_text(str(step))
+
+
+def test_a_fresh_run_needs_no_teacher(config: DictConfig) -> None:
+    assert resume_dir(config) is None
+    check_resumable(config, TeacherSettings())
+
+
+def test_a_checkpoint_with_its_teacher_is_resumed(config: DictConfig) -> None:
+    checkpoint(config, 20, "actor", "teacher")
+    assert resume_dir(config) == Path(config.trainer.default_local_dir) / "global_step_20"
+    check_resumable(config, TeacherSettings())
+
+
+def test_a_checkpoint_without_a_teacher_names_the_way_out(config: DictConfig) -> None:
+    checkpoint(config, 20, "actor")
+    with pytest.raises(ValueError, match=r"global_step_20 holds no teacher.*teacher\.restart_from_actor=True"):
+        check_resumable(config, TeacherSettings())
+    # the way out, a teacher that never moves (it is the starting model), and a fresh start
+    check_resumable(config, TeacherSettings(restart_from_actor=True))
+    check_resumable(config, TeacherSettings(update=False))
+    config.trainer.resume_mode = "disable"
+    check_resumable(config, TeacherSettings())
+
+
+def test_a_checkpoint_that_is_named_is_the_one_that_is_checked(config: DictConfig, tmp_path: Path) -> None:
+    checkpoint(config, 20, "actor", "teacher")
+    (tmp_path / "other/global_step_5/actor").mkdir(parents=True)
+    config.trainer.resume_mode, config.trainer.resume_from_path = "resume_path", str(tmp_path / "other/global_step_5")
+    with pytest.raises(ValueError, match="global_step_5 holds no teacher"):
+        check_resumable(config, TeacherSettings())
+
+
+def test_the_line_at_the_start_tells_what_is_left_of_the_starting_model() -> None:
+    # Π α_k with the defaults over 330 steps: ln = −(330 · 0.00505 + 0.00495) = −1.671, 19 %
+    assert teacher_line(TeacherSettings(), 330) == (
+        "teacher: decay 0.99 to 0.9999 over 330 steps; at the end 19% of it is the starting model"
+    )
+    short = teacher_line(TeacherSettings(), 20)
+    assert "90% of it is the starting model. WARNING: that is nearly a frozen teacher" in short
+    assert "actor_rollout_ref.teacher.start_share" in short
+    assert "20% of it" in teacher_line(TeacherSettings(start_share=0.2), 20)
+    assert "no update in 20 steps; at the end 100%" in teacher_line(TeacherSettings(update_interval=30), 20)
+    assert "frozen (actor_rollout_ref.teacher.update=False)" in teacher_line(TeacherSettings(update=False), 20)
