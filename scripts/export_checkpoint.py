@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from co_rewarding.storage.run_dir import RunDir
 from co_rewarding.tools.data.sharing import add_sharing_options
 from co_rewarding.tools.export.checkpoint import FOLDERS, find_checkpoint
 from co_rewarding.tools.export.export import export
@@ -35,15 +36,16 @@ def main(arguments: list[str] | None = None) -> None:
         parser.error(f"--step {args.step}: must be latest or a whole number")
     if args.upload and not args.push_to_hub:
         parser.error("--upload needs --push_to_hub OWNER/NAME")
+    run = RunDir(args.run_dir)
     try:
         step = None if args.step == "latest" else int(args.step)
         checkpoint = find_checkpoint(
-            args.checkpoints or args.run_dir / "checkpoints",
+            args.checkpoints or run.checkpoints,
             step,
             args.weights,
             saves_teacher=args.weights == "teacher" and saves_teacher(configs_of(args.run_dir)[-1]),
         )
-        folder = args.output_dir or args.run_dir / "export" / f"step_{checkpoint.step}_{checkpoint.weights}"
+        folder = args.output_dir or run.export_folder(checkpoint.step, checkpoint.weights)
         for note in export(args.run_dir, checkpoint, folder, args.dtype):
             print(f"note: {note}")
         print(f"{args.weights} of step {checkpoint.step}: {folder}")

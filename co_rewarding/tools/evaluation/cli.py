@@ -37,6 +37,7 @@ from co_rewarding.algo.equivalence.relation import Equivalence, WorkerError
 from co_rewarding.cpu.build import is_cpu
 from co_rewarding.storage.files import write_whole
 from co_rewarding.storage.provenance import commit, versions
+from co_rewarding.storage.run_dir import RunDir
 from co_rewarding.tools.cli import UserError
 from co_rewarding.tools.evaluation import harness
 from co_rewarding.tools.evaluation.generate import (
@@ -99,8 +100,8 @@ def evaluate(options: argparse.Namespace) -> None:
     fingerprint = model_fingerprint(options.model)
     exported = _export_facts(options.model)
     name = options.name or exported.get("name") or _model_name(options.model)
-    run_dir = _run_dir(options.model)
-    folder: Path = options.output_dir or (run_dir or Path("runs")) / "evaluation" / re.sub(r"[^\w.-]+", "-", name)
+    run = _run_of(options.model)
+    folder: Path = options.output_dir or (run or RunDir("runs")).evaluation / re.sub(r"[^\w.-]+", "-", name)
     # what is wrong with the folder, the data or the calls of lm_eval is told before hours of generation
     _earlier(folder, fingerprint, restart=options.restart)
     result = _result(options, name)
@@ -130,9 +131,9 @@ def evaluate(options: argparse.Namespace) -> None:
         _add(folder, result, restart=options.restart)
     print(markdown(make_table([(folder / FILE_NAME, read_result(folder / FILE_NAME))])))
     print(f"results: {folder}")
-    if run_dir is not None and folder.resolve().is_relative_to(run_dir / "evaluation"):
-        table = make_table(in_paper_order(find_results([run_dir / "evaluation"])))
-        print(f"table of this run directory: {write_tables(run_dir / 'evaluation', table)[0]}")
+    if run is not None and folder.resolve().is_relative_to(run.evaluation):
+        table = make_table(in_paper_order(find_results([run.evaluation])))
+        print(f"table of this run directory: {write_tables(run.evaluation, table)[0]}")
 
 
 def _evaluate_maths(
@@ -289,18 +290,16 @@ def _export_facts(model: str) -> dict[str, str]:
 
 def _model_name(model: str) -> str:
     """The folder's name; inside a run directory the path below it."""
-    run_dir = _run_dir(model)
-    if run_dir is not None:
-        return "-".join(Path(model).resolve().relative_to(run_dir.resolve()).parts)
+    run = _run_of(model)
+    if run is not None:
+        return "-".join(Path(model).resolve().relative_to(run.path.resolve()).parts)
     return Path(model).resolve().name if Path(model).exists() else model
 
 
-def _run_dir(model: str) -> Path | None:
-    """The training run's directory that holds the model, known by its metrics/ or checkpoints/; None outside of one."""
+def _run_of(model: str) -> RunDir | None:
+    """The training run whose directory holds the model; None outside of one."""
     path = Path(model).resolve()
-    if not path.is_dir():
-        return None
-    return next((p for p in path.parents if (p / "metrics").is_dir() or (p / "checkpoints").is_dir()), None)
+    return RunDir.containing(path) if path.is_dir() else None
 
 
 # --- --compare

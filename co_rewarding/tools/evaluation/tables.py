@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from co_rewarding.storage.files import write_whole
+from co_rewarding.storage.run_dir import RunDir
 from co_rewarding.tools.evaluation.results import METHOD_TITLES, Result, settings_of
 from co_rewarding.tools.evaluation.tasks import in_table_order, title
 
@@ -200,7 +201,8 @@ def _row_names(named: Sequence[tuple[Path, Result]]) -> list[str]:
 def _owner(path: Path) -> str:
     """A result's run directory, or its own folder."""
     parts = path.parent.parts
-    return parts[-3] if len(parts) > 3 and parts[-2] == "evaluation" else "/".join(parts[-2:])
+    of_a_run = len(parts) > 3 and path.parents[1] == RunDir(path.parents[2]).evaluation
+    return parts[-3] if of_a_run else "/".join(parts[-2:])
 
 
 def _cell(result: Result, task: str, metric: str) -> Cell | None:

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which folder of a run holds the weights that are asked for.
+"""Which folder of a run's checkpoints holds the weights that are asked for.
 
-    RUN_DIR/checkpoints/latest_checkpointed_iteration.txt      the last step that was saved whole
-    RUN_DIR/checkpoints/global_step_N/actor/                   the student: verl's FSDP shards, one file a process
-    RUN_DIR/checkpoints/global_step_N/teacher/                 the teacher, in the same form (Co-rewarding-II, -III)
+    actor/       of a checkpoint: the student, verl's FSDP shards, one file a process
+    teacher/     the teacher, in the same form (Co-rewarding-II, -III)
 
 Degenerate cases, all errors of one line: no checkpoint, another step than those there are, a method without a teacher,
 a teacher that never moves (it is the starting model), saving that was interrupted before the teacher, a shard that is
@@ -17,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from co_rewarding.training.checkpoint import TRACKER, saved_steps
+from co_rewarding.storage.run_dir import TRACKER, checkpoint_folder, saved_steps
 
 Weights = Literal["student", "teacher"]
 FOLDERS: dict[Weights, str] = {"student": "actor", "teacher": "teacher"}
@@ -57,7 +56,7 @@ def find_checkpoint(checkpoints: Path, step: int | None, weights: Weights, saves
         step = int(text)
     elif step not in steps:
         raise ValueError(f"--step {step}: not saved in {checkpoints}; {there}")
-    folder = checkpoints / f"global_step_{step}" / FOLDERS[weights]
+    folder = checkpoint_folder(checkpoints, step) / FOLDERS[weights]
     if not folder.is_dir():
         why = "; was saving it interrupted?"
         if weights == "teacher" and not saves_teacher:

@@ -21,6 +21,7 @@ from pathlib import Path
 
 from co_rewarding.storage.files import write_whole
 from co_rewarding.storage.provenance import recorded
+from co_rewarding.storage.run_dir import RunDir
 from co_rewarding.tools.evaluation.generate import model_fingerprint
 from co_rewarding.tools.evaluation.results import EXPORT_NAME, result_files
 from co_rewarding.tools.export.card import CARD_NAME, CURVES_NAME, Export, card_text, evaluation_text, is_edited
@@ -39,13 +40,14 @@ def export(run_dir: Path, checkpoint: Checkpoint, folder: Path, dtype: str | Non
     Raises:
         ValueError: one line; the run or the checkpoint is incomplete, or `folder` holds something else.
     """
+    layout = RunDir(run_dir)
     configs = configs_of(run_dir, checkpoint.step)
     notes = []
-    if any(path.stat().st_size for path in (run_dir / "metrics").glob("*.jsonl")):
+    if any(layout.metrics_file(start).stat().st_size for start in layout.starts()):
         run = read_run(run_dir)
     else:
         run = Run(run_dir.resolve().name, {}, starts=0, num_validation=None)
-        notes.append(f"{run_dir / 'metrics'}: no metrics (trainer.logger without file?); the card has no curves")
+        notes.append(f"{layout.metrics}: no metrics (trainer.logger without file?); the card has no curves")
     run = replace(run, steps={step: data for step, data in run.steps.items() if step <= checkpoint.step})
     made_with = [recorded(run_dir, start) for start in starts_of(run_dir, checkpoint.step)]
     told = Export(run, configs, checkpoint.step, checkpoint.weights, dtype or rollout_dtype(configs[-1]), made_with)
@@ -65,7 +67,7 @@ def export(run_dir: Path, checkpoint: Checkpoint, folder: Path, dtype: str | Non
         _merge(checkpoint, folder, told.dtype, facts)
     if any(run.steps.values()) and not (folder / CURVES_NAME).exists():  # what led to a checkpoint does not change
         draw([run], folder / CURVES_NAME)
-    evaluations, others = result_files(run_dir / "evaluation")
+    evaluations, others = result_files(layout.evaluation)
     notes += [f"{path}: not of an evaluation, left out" for path in others]
     text = card_text(told, evaluation_text(evaluations, model_fingerprint(str(folder))), bool(run.steps))
     card = folder / CARD_NAME

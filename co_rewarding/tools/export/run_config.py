@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a run was told: the configuration of its starts, its method, and where it differs from the paper's Table 5.
 
-    RUN_DIR/hydra/<time>/.hydra/config.yaml     of every start, refused ones too
-    RUN_DIR/metrics/<time>.jsonl                of every start that came to validate or train, a moment later
-
-So the configuration of a start that trained is the newest that is not newer than its metrics file.
+Every start leaves a configuration, refused ones too, and one that came to validate or train a metrics file, a moment
+later (storage.run_dir). So the configuration of a start that trained is the newest that is not newer than its metrics
+file.
 
 Degenerate cases: a start that only validated counts for nothing; a run without metrics files has its newest
 configuration; one without a configuration is an error. A value that the configuration of another verl does not have is
@@ -23,6 +22,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from co_rewarding.algo.methods import METHODS, Method
+from co_rewarding.storage.run_dir import RunDir
 from co_rewarding.tools.report.runs import STEP_TIME
 
 
@@ -75,8 +75,9 @@ PAPER: tuple[PaperValue, ...] = (
 
 def starts_of(run_dir: Path, step: float) -> list[str]:
     """The starts that trained up to `step`, earliest first, by the names of their metrics files."""
-    paths = sorted((run_dir / "metrics").glob("*.jsonl"))
-    return [path.stem for path in paths if (first := _first_trained_step(path)) is not None and first <= step]
+    run = RunDir(run_dir)
+    first_steps = {start: _first_trained_step(run.metrics_file(start)) for start in run.starts()}
+    return [start for start, first in first_steps.items() if first is not None and first <= step]
 
 
 def configs_of(run_dir: Path, step: float = float("inf")) -> list[DictConfig]:
@@ -85,9 +86,11 @@ def configs_of(run_dir: Path, step: float = float("inf")) -> list[DictConfig]:
     Raises:
         ValueError: the run's folder has no configuration.
     """
-    paths = {path.parent.parent.name: path for path in sorted(run_dir.glob("hydra/*/.hydra/config.yaml"))}
+    paths = RunDir(run_dir).configurations()
     if not paths:
-        raise ValueError(f"{run_dir / 'hydra'}: no configuration of a run; give the folder runs/PROJECT/NAME of a run")
+        raise ValueError(
+            f"{RunDir(run_dir).hydra}: no configuration of a run; give the folder runs/PROJECT/NAME of a run"
+        )
     times = []
     for start in starts_of(run_dir, step):
         if earlier := [time for time in paths if time <= start]:

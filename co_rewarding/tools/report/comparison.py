@@ -19,7 +19,8 @@ from statistics import fmean, stdev
 
 from co_rewarding.algo.equivalence.relation import Equivalence
 from co_rewarding.monitoring.alarms import Watch
-from co_rewarding.tools.report.runs import ABSENT, Run, ends, newest_dump, parse_jsonl, read_run, standard_error
+from co_rewarding.storage.run_dir import RunDir
+from co_rewarding.tools.report.runs import ABSENT, Run, ends, parse_jsonl, read_run, standard_error
 
 
 @dataclass(frozen=True)
@@ -69,11 +70,11 @@ def table(methods: Sequence[Seeds], *, special: Callable[[str], bool] | None = N
 
 def special_accuracy(run_dir: Path, run: Run, special: Callable[[str], bool]) -> dict[int, tuple[float, int]]:
     """Step → accuracy on the special questions of that validation, and their number; only steps with a dump."""
-    found = {}
+    layout, found = RunDir(run_dir), {}
     for metric in list(run.accuracy_metrics.values())[:1]:
         for step in run.series(metric)[0]:
-            path = newest_dump(run_dir / "validation", [step])
-            if path is None:
+            path = layout.validation_file(step)
+            if not path.is_file():
                 continue
             rows = parse_jsonl(path.read_bytes(), str(path))[0]
             scores = [float(row["acc"]) for row in rows if special(row["input"])]
@@ -118,7 +119,8 @@ def _special_labels(seeds: Seeds, special: Callable[[str], bool]) -> str:
     right = total = 0
     same = Equivalence("string").same
     for run_dir in seeds.run_dirs:
-        for path in (run_dir / "rollouts").glob("*.jsonl"):
+        layout = RunDir(run_dir)
+        for path in map(layout.rollouts_file, layout.dumped_steps()):
             rows = parse_jsonl(path.read_bytes(), str(path))[0]
             labels = {
                 row["question"]: same(row["label"], row["ground_truth"])

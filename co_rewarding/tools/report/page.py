@@ -28,6 +28,7 @@ from random import Random
 from typing import Any
 
 from co_rewarding.algo.equivalence.normal_form import normal_form, relate
+from co_rewarding.storage.run_dir import RunDir
 from co_rewarding.tools.data.inspection_page import visible
 from co_rewarding.tools.report.figures import PANELS, WINDOW, Panel, distinct_names, svg
 from co_rewarding.tools.report.runs import ABSENT, Run, parse_jsonl, rewards_without_label, summary
@@ -112,11 +113,12 @@ def sample_rollouts(run_dir: Path, last_step: int, num_steps: int, num_questions
     Raises:
         ValueError: a dump is broken; names file and line.
     """
-    paths = {int(path.stem): path for path in (run_dir / "rollouts").glob("*.jsonl") if path.stem.isdecimal()}
+    layout = RunDir(run_dir)
     sample = []
     has_labels = True
-    for step in _spread(sorted(step for step in paths if step <= last_step), num_steps):
-        rows, _ = parse_jsonl(paths[step].read_bytes(), str(paths[step]))
+    for step in _spread([step for step in layout.dumped_steps() if step <= last_step], num_steps):
+        path = layout.rollouts_file(step)
+        rows, _ = parse_jsonl(path.read_bytes(), str(path))
         has_labels = has_labels and not rewards_without_label(rows)  # of a run: in one step all may have earned 0
         questions: dict[str, dict[tuple[str, str], list[Row]]] = {}
         for row in rows:

@@ -8,10 +8,10 @@ The second takes the two validations as independent. They ask the same questions
 difference smaller, so the number printed is on the safe side. With k responses a question (mean@k) n still counts
 questions, because responses to one question are not independent; that too is on the safe side.
 
-A run directory holds
-    metrics/<time>.jsonl      one file per start of the run, one {"step", "data"} object a line (verl's file logger)
-    rollouts/<step>.jsonl     one rollout a line: step, question, view, voter, prompt, response, answer, label, reward
-    validation/<step>.jsonl   one validation response a line: input, output, gts, score, step
+Read are (places: storage.run_dir)
+    metrics       one file per start of the run, one {"step", "data"} object a line (verl's file logger)
+    rollouts      one rollout a line: step, question, view, voter, prompt, response, answer, label, reward
+    validation    one validation response a line: input, output, gts, score, step
 
 A start that was resumed from a checkpoint repeats steps: what an earlier start logged from there on is of weights that
 were thrown away, so it is dropped. A last line that is cut off (killed run) is left out and reported; a broken line
@@ -31,6 +31,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from co_rewarding.storage.run_dir import RunDir
 
 ABSENT = "–"
 STEP_TIME = "timing_s/step"
@@ -143,7 +145,8 @@ def read_run(run_dir: Path) -> Run:
     """
     if not run_dir.is_dir():
         raise ValueError(f"{run_dir}: no such directory; give that of a run, e.g. runs/co-rewarding/co_rewarding_I")
-    paths = sorted((run_dir / "metrics").glob("*.jsonl"))
+    layout = RunDir(run_dir)
+    paths = [layout.metrics_file(start) for start in layout.starts()]
     starts, notes = [], []
     for path in paths:
         rows, cut_off = parse_jsonl(path.read_bytes(), str(path))
@@ -154,13 +157,13 @@ def read_run(run_dir: Path) -> Run:
     steps = merge_starts(starts)
     if not any(steps.values()):
         where = "holds none" if paths else "has no *.jsonl"
-        raise ValueError(f"no metrics found: {run_dir / 'metrics'} {where}; did the run log to trainer.logger=[file]?")
+        raise ValueError(f"no metrics found: {layout.metrics} {where}; did the run log to trainer.logger=[file]?")
     validated = [step for step, data in steps.items() if any(map(_ACCURACY.fullmatch, data))]
     num_validation = None
     if validated:
-        num_validation = _count_validation(run_dir / "validation", validated)
+        num_validation = _count_validation(layout, validated)
         if num_validation is None:
-            notes.append(f"no standard errors: {run_dir / 'validation'} has no dump of a validated step")
+            notes.append(f"no standard errors: {layout.validation} has no dump of a validated step")
     run = Run(run_dir.resolve().name, steps, len(starts), num_validation, tuple(notes))
     if len(run.accuracy_metrics) > 1:
         note = f"no standard errors: {len(run.accuracy_metrics)} data sets, whose sizes validation/ does not tell apart"
@@ -170,8 +173,12 @@ def read_run(run_dir: Path) -> Run:
 
 def read_last_rollouts(run_dir: Path, last_step: int) -> list[dict[str, Any]]:
     """Rows of the newest rollout dump of a step up to `last_step`; empty if there is none."""
-    path = newest_dump(run_dir / "rollouts", range(last_step + 1))
-    return [] if path is None else parse_jsonl(path.read_bytes(), str(path))[0]
+    layout = RunDir(run_dir)
+    steps = [step for step in layout.dumped_steps() if step <= last_step]
+    if not steps:
+        return []
+    path = layout.rollouts_file(steps[-1])
+    return parse_jsonl(path.read_bytes(), str(path))[0]
 
 
 def rewards_without_label(rows: Iterable[Mapping[str, Any]]) -> bool:
@@ -180,21 +187,14 @@ def rewards_without_label(rows: Iterable[Mapping[str, Any]]) -> bool:
     return any(row.get("label") is None and _is_number(row.get("reward")) and row["reward"] != 0 for row in rows)
 
 
-def _count_validation(folder: Path, steps: Sequence[int]) -> int | None:
+def _count_validation(layout: RunDir, steps: Sequence[int]) -> int | None:
     # every validation of a run asks the same questions, so one dump is enough (they can be large)
-    path = newest_dump(folder, steps)
-    if path is None:
+    dumped = [step for step in layout.validated_steps() if step in steps]
+    if not dumped:
         return None
+    path = layout.validation_file(dumped[-1])
     rows, _ = parse_jsonl(path.read_bytes(), str(path))
     return sum(row.get("gts") not in (None, "") for row in rows) or None
-
-
-def newest_dump(folder: Path, steps: Iterable[int]) -> Path | None:
-    """The dump in rollouts/ or validation/ of the largest of `steps` that has one."""
-    wanted = set(steps)
-    dumps = {int(path.stem): path for path in folder.glob("*.jsonl") if path.stem.isdecimal()}
-    present = wanted & dumps.keys()
-    return dumps[max(present)] if present else None
 
 
 def _is_number(value: Any) -> bool:

@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where the files of a training run are: the one place that knows the layout of its directory.
+
+    RUN_DIR/
+      hydra/<start>/.hydra/config.yaml       the configuration of every start, refused ones too
+      metrics/<start>.jsonl                  what a start logged, one step a line
+      made_with/<start>.json                 versions of packages and the commit of a start
+      tensorboard/                           the same metrics for TensorBoard
+      rollouts/<step>.jsonl                  one training rollout a line
+      validation/<step>.jsonl                one validation response a line
+      checkpoints/                           verl's; a setting can place them elsewhere
+        latest_checkpointed_iteration.txt    N, written when global_step_N is complete
+        global_step_N/                       actor/, and what the method adds (teacher/, co_rewarding.json)
+      evaluation/<name>/                     scripts/evaluate.py
+      export/step_N_<weights>/               scripts/export_checkpoint.py
+
+A start is named by its time, %Y-%m-%d_%H-%M-%S, so names in order are starts in order; its folder in hydra/ has a time
+of its own, a moment earlier. Paths only: nothing is created here, and what the files hold is for their readers.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+TRACKER = "latest_checkpointed_iteration.txt"  # verl's; importing it from there takes seconds
+STEP_PREFIX = "global_step_"  # verl's
+
+
+class RunDir:
+    """The directory of one run, which need not exist."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.hydra = self.path / "hydra"
+        self.metrics = self.path / "metrics"
+        self.made_with = self.path / "made_with"
+        self.tensorboard = self.path / "tensorboard"
+        self.rollouts = self.path / "rollouts"
+        self.validation = self.path / "validation"
+        self.checkpoints = self.path / "checkpoints"
+        self.evaluation = self.path / "evaluation"
+        self.export = self.path / "export"
+
+    @classmethod
+    def containing(cls, path: Path) -> RunDir | None:
+        """The run whose directory `path` lies in, recognised by its metrics or checkpoints; None outside of one."""
+        runs = map(cls, path.parents)
+        return next((run for run in runs if run.metrics.is_dir() or run.checkpoints.is_dir()), None)
+
+    def metrics_file(self, start: str) -> Path:
+        return self.metrics / f"{start}.jsonl"
+
+    def made_with_file(self, start: str) -> Path:
+        return self.made_with / f"{start}.json"
+
+    def rollouts_file(self, step: int) -> Path:
+        return dump_file(self.rollouts, step)
+
+    def validation_file(self, step: int) -> Path:
+        return dump_file(self.validation, step)
+
+    def checkpoint(self, step: int) -> Path:
+        return checkpoint_folder(self.checkpoints, step)
+
+    def export_folder(self, step: int, weights: str) -> Path:
+        """Where `weights` (student or teacher) of a checkpoint are exported to."""
+        return self.export / f"step_{step}_{weights}"
+
+    def starts(self) -> list[str]:
+        """The starts that logged metrics, earliest first."""
+        return [path.stem for path in sorted(self.metrics.glob("*.jsonl"))]
+
+    def noted_starts(self) -> list[str]:
+        """The starts that noted what they were made with, earliest first."""
+        return sorted(path.stem for path in self.made_with.glob("*.json"))
+
+    def configurations(self) -> dict[str, Path]:
+        """The configuration file of every start, by the start's name in hydra/, earliest first."""
+        return {path.parent.parent.name: path for path in sorted(self.hydra.glob("*/.hydra/config.yaml"))}
+
+    def dumped_steps(self) -> list[int]:
+        """The steps whose rollouts were dumped, in order."""
+        return dumped_steps(self.rollouts)
+
+    def validated_steps(self) -> list[int]:
+        """The steps whose validation responses were dumped, in order."""
+        return dumped_steps(self.validation)
+
+
+def dump_file(folder: Path, step: int) -> Path:
+    """The dump of `step` in a folder of dumps, rollouts or validation."""
+    return folder / f"{step}.jsonl"
+
+
+def dumped_steps(folder: Path) -> list[int]:
+    """The steps that a folder of dumps has, in order."""
+    return sorted(int(path.stem) for path in folder.glob("*.jsonl") if path.stem.isdecimal())
+
+
+def checkpoint_folder(checkpoints: Path, step: int | str) -> Path:
+    """The folder of one step in a folder of checkpoints, verl's trainer.default_local_dir."""
+    return checkpoints / f"{STEP_PREFIX}{step}"
+
+
+def saved_steps(checkpoints: Path) -> list[int]:
+    """The steps that a folder of checkpoints has, in order; the last may be half-written."""
+    names = (path.name.removeprefix(STEP_PREFIX) for path in checkpoints.glob(f"{STEP_PREFIX}*"))
+    return sorted(int(name) for name in names if name.isdecimal())
