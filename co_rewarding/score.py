@@ -35,7 +35,7 @@ from co_rewarding.algo.equivalence.relation import MODES, Equivalence, WorkerErr
 from co_rewarding.algo.methods import METHODS, VIEWS, VOTERS, Method, method
 from co_rewarding.algo.rewards import Rollout, Scores, Step, score_rollouts
 from co_rewarding.monitoring.metrics import group_metrics
-from co_rewarding.storage.files import json_line, whole
+from co_rewarding.storage.files import atomic_write, json_line
 from co_rewarding.tools.cli import Parser, UserError
 
 PROGRESS_EVERY_S = 5.0
@@ -218,7 +218,7 @@ def _check_needs(method: Method, rollouts: list[Rollout], path: Path) -> None:
 def _write(source: Path, target: Path, rollouts: list[Rollout], scores: Scores, progress: _Progress) -> None:
     """The rows of `source` with what was found out, into `target`, which appears only when it is complete."""
     try:
-        with whole(target) as part, part.open("wb") as out:
+        with atomic_write(target) as part, part.open("wb") as out:
             found = zip(_rows(source), rollouts, scores.labels, scores.rewards, strict=True)
             for (number, row), rollout, label, reward in found:
                 row |= {"answer": rollout.answer, "label": label, "reward": reward}

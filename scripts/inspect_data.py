@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from co_rewarding.storage.files import whole
+from co_rewarding.storage.files import atomic_write
 from co_rewarding.storage.rows import read_rows
 from co_rewarding.tools.data.inspection import draw_samples, inspect_file, inspect_pair, objections
 from co_rewarding.tools.data.inspection_page import as_json, as_page, as_text
@@ -95,7 +95,7 @@ def write_without(dropped: Collection[int], paths: Sequence[Path], folder: Path)
     for path in paths:
         table = pq.read_table(path)
         kept = table.take([row for row in range(table.num_rows) if row not in dropped])
-        with whole(folder / path.name) as part:
+        with atomic_write(folder / path.name) as part:
             pq.write_table(kept, part)
         print(f"{folder / path.name}: {kept.num_rows:,} rows, {table.num_rows - kept.num_rows:,} left out")
 

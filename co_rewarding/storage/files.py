@@ -12,7 +12,7 @@ from typing import Any
 
 
 @contextmanager
-def whole(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path) -> Iterator[Path]:
     """The place where the block writes what is to become `path`; if it fails, `path` keeps what it was.
 
     Raises:
@@ -32,9 +32,9 @@ def whole(path: Path) -> Iterator[Path]:
             part.unlink()
 
 
-def write_whole(path: Path, text: str) -> None:
-    """`text` as UTF-8. Raises OSError, see `whole`."""
-    with whole(path) as part:
+def atomic_write_text(path: Path, text: str) -> None:
+    """`text` as UTF-8. Raises OSError, see `atomic_write`."""
+    with atomic_write(path) as part:
         part.write_text(text, encoding="utf-8")
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import co_rewarding
-from co_rewarding.storage.files import write_whole
+from co_rewarding.storage.files import atomic_write_text
 from co_rewarding.storage.run_dir import RunDir
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -55,7 +55,7 @@ def here() -> dict[str, Any]:
 
 def record(run_dir: Path, start: str) -> None:
     """Note what the start of a run called `start` is made with."""
-    write_whole(RunDir(run_dir).made_with_file(start), json.dumps(here(), indent=1) + "\n")
+    atomic_write_text(RunDir(run_dir).made_with_file(start), json.dumps(here(), indent=1) + "\n")
 
 
 def recorded(run_dir: Path, start: str) -> dict[str, Any] | None:

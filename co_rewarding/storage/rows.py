@@ -25,7 +25,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from co_rewarding.storage.files import whole
+from co_rewarding.storage.files import atomic_write
 
 SYSTEM_PROMPT = r"Let's think step by step and output the final answer within \boxed{}."
 ABILITY = "math"
@@ -63,7 +63,7 @@ def arrow_schema(extra_columns: Sequence[str] = ()) -> pa.Schema:
 def write_rows(rows: Sequence[Mapping[str, Any]], path: Path, extra_columns: Sequence[str] = ()) -> None:
     """Write rows that `make_row` made; the same rows give the same bytes for one version of pyarrow."""
     table = pa.Table.from_pylist([dict(row) for row in rows], schema=arrow_schema(extra_columns))
-    with whole(path) as part:
+    with atomic_write(path) as part:
         pq.write_table(table, part, compression="snappy")
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from co_rewarding.storage.files import write_whole
+from co_rewarding.storage.files import atomic_write_text
 from co_rewarding.storage.run_dir import TRACKER, saved_steps
 
 
@@ -36,4 +36,4 @@ def newest_until(config: DictConfig, step: int) -> Path | None:
 
 def resume_from(folder: Path) -> None:
     """Name `folder` as the checkpoint that a new start goes on from."""
-    write_whole(folder.parent / TRACKER, folder.name.removeprefix("global_step_"))
+    atomic_write_text(folder.parent / TRACKER, folder.name.removeprefix("global_step_"))

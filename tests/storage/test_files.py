@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from co_rewarding.storage.files import json_line, whole, write_whole
+from co_rewarding.storage.files import atomic_write, atomic_write_text, json_line
 
 
 def test_a_file_is_replaced_with_its_folder_made(tmp_path: Path) -> None:
     path = tmp_path / "sub/file"
-    write_whole(path, "ü")
-    write_whole(path, "two\n")
+    atomic_write_text(path, "ü")
+    atomic_write_text(path, "two\n")
     assert path.read_bytes() == b"two\n" and os.listdir(path.parent) == ["file"]
 
 
@@ -23,15 +23,15 @@ def test_a_file_is_replaced_with_its_folder_made(tmp_path: Path) -> None:
 )
 def test_a_failure_leaves_what_there_was(tmp_path: Path, error: BaseException) -> None:
     path = tmp_path / "file"
-    write_whole(path, "old")
-    with pytest.raises(type(error)), whole(path) as part:
+    atomic_write_text(path, "old")
+    with pytest.raises(type(error)), atomic_write(path) as part:
         part.write_text("ne")
         raise error
     assert path.read_text() == "old" and os.listdir(tmp_path) == ["file"]
 
 
 def test_the_error_names_the_file_that_was_wanted(tmp_path: Path) -> None:
-    with pytest.raises(OSError) as told, whole(tmp_path / "file"):
+    with pytest.raises(OSError) as told, atomic_write(tmp_path / "file"):
         raise OSError("disk on fire")  # a library's, without number or name
     assert (told.value.filename, told.value.strerror) == (str(tmp_path / "file"), "disk on fire")
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import yaml
 
-from co_rewarding.storage.files import write_whole
+from co_rewarding.storage.files import atomic_write_text
 from co_rewarding.storage.rows import file_sha256
 
 CARD_NAME = "README.md"
@@ -81,7 +81,7 @@ def write_card(card: Card, folder: Path) -> None:
     kept = {} if earlier is None else {name: facts for name, facts in earlier.files.items() if name not in card.files}
     kept = {name: facts for name, facts in kept.items() if _is_unchanged(folder / name, facts)}
     card = _on_one_line(replace(card, files={**card.files, **kept}))
-    write_whole(folder / CARD_NAME, card_text(card))
+    atomic_write_text(folder / CARD_NAME, card_text(card))
 
 
 def changed_files(card: Card, folder: Path) -> list[str]:

@@ -35,7 +35,7 @@ from typing import Any
 
 from co_rewarding.algo.equivalence.relation import Equivalence, WorkerError
 from co_rewarding.cpu.build import is_cpu
-from co_rewarding.storage.files import write_whole
+from co_rewarding.storage.files import atomic_write_text
 from co_rewarding.storage.provenance import commit, versions
 from co_rewarding.storage.run_dir import RunDir
 from co_rewarding.tools.cli import UserError
@@ -259,7 +259,7 @@ def _earlier(folder: Path, fingerprint: str | None, restart: bool) -> Result:
 
 
 def _write_lines(path: Path, rows: Iterable[dict[str, Any]]) -> None:
-    write_whole(path, "".join(json.dumps(row) + "\n" for row in rows))
+    atomic_write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
 
 
 def _add(folder: Path, result: Result, restart: bool) -> None:

@@ -24,7 +24,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from co_rewarding.storage.files import write_whole
+from co_rewarding.storage.files import atomic_write_text
 from co_rewarding.tools.report.runs import printable
 
 FORMAT = "co-rewarding evaluation 1"
@@ -66,7 +66,7 @@ Result = dict[str, Any]
 
 def write_result(folder: Path, result: Result) -> Path:
     path = folder / FILE_NAME
-    write_whole(path, json.dumps(result, indent=1, ensure_ascii=False) + "\n")
+    atomic_write_text(path, json.dumps(result, indent=1, ensure_ascii=False) + "\n")
     return path
 
 

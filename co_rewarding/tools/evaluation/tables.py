@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from co_rewarding.storage.files import write_whole
+from co_rewarding.storage.files import atomic_write_text
 from co_rewarding.storage.run_dir import RunDir
 from co_rewarding.tools.evaluation.results import METHOD_TITLES, Result, settings_of
 from co_rewarding.tools.evaluation.tasks import in_table_order, title
@@ -175,7 +175,7 @@ def write_tables(folder: Path, table: Table) -> list[Path]:
     """table.md, table.csv, details.csv and table.png."""
     paths = [folder / name for name in ("table.md", "table.csv", "details.csv", "table.png")]
     for path, text in zip(paths, (markdown(table), csv_table(table), csv_details(table)), strict=False):
-        write_whole(path, text)
+        atomic_write_text(path, text)
     draw(table, paths[-1])
     return paths
 

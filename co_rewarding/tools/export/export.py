@@ -19,7 +19,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-from co_rewarding.storage.files import write_whole
+from co_rewarding.storage.files import atomic_write_text
 from co_rewarding.storage.provenance import recorded
 from co_rewarding.storage.run_dir import RunDir
 from co_rewarding.tools.evaluation.generate import model_fingerprint
@@ -74,7 +74,7 @@ def export(run_dir: Path, checkpoint: Checkpoint, folder: Path, dtype: str | Non
     if card.exists() and is_edited(card.read_text(encoding="utf-8")):
         notes.append(f"{card}: was edited by hand and stays; remove it to have it written anew")
     else:
-        write_whole(card, text)
+        atomic_write_text(card, text)
     return notes
 
 

@@ -75,8 +75,8 @@ PAPER: tuple[PaperValue, ...] = (
 
 def starts_of(run_dir: Path, step: float) -> list[str]:
     """The starts that trained up to `step`, earliest first, by the names of their metrics files."""
-    run = RunDir(run_dir)
-    first_steps = {start: _first_trained_step(run.metrics_file(start)) for start in run.starts()}
+    layout = RunDir(run_dir)
+    first_steps = {start: _first_trained_step(layout.metrics_file(start)) for start in layout.starts()}
     return [start for start, first in first_steps.items() if first is not None and first <= step]
 
 
@@ -86,11 +86,10 @@ def configs_of(run_dir: Path, step: float = float("inf")) -> list[DictConfig]:
     Raises:
         ValueError: the run's folder has no configuration.
     """
-    paths = RunDir(run_dir).configurations()
+    layout = RunDir(run_dir)
+    paths = layout.configurations()
     if not paths:
-        raise ValueError(
-            f"{RunDir(run_dir).hydra}: no configuration of a run; give the folder runs/PROJECT/NAME of a run"
-        )
+        raise ValueError(f"{layout.hydra}: no configuration of a run; give the folder runs/PROJECT/NAME of a run")
     times = []
     for start in starts_of(run_dir, step):
         if earlier := [time for time in paths if time <= start]:

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from co_rewarding.algo.equivalence.relation import Equivalence, WorkerError
-from co_rewarding.storage.files import json_line, whole, write_whole
+from co_rewarding.storage.files import atomic_write, atomic_write_text, json_line
 from co_rewarding.storage.journal import JournalError
 from co_rewarding.tools.cli import UserError
 from co_rewarding.tools.generation.engine import EngineDown, EngineError, Sampling
@@ -183,7 +183,7 @@ def _write(options: argparse.Namespace, questions: Questions, outcomes: list[Out
         checks,
         dropped,
     )
-    write_whole(report_path, report)
+    atomic_write_text(report_path, report)
     print(summary(outcomes, checks, dropped))
     if not kept:
         print(f"{PROGRAM}: no row is left, so no output was written; the reasons: {report_path}", file=sys.stderr)
@@ -213,7 +213,7 @@ def _write(options: argparse.Namespace, questions: Questions, outcomes: list[Out
 
 
 def _write_lines(objects: Iterable[dict[str, Any]], path: Path) -> None:
-    with whole(path) as part, part.open("wb") as out:
+    with atomic_write(path) as part, part.open("wb") as out:
         out.writelines(map(json_line, objects))
 
 

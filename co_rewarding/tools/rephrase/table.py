@@ -19,7 +19,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from co_rewarding.storage.files import whole
+from co_rewarding.storage.files import atomic_write
 
 
 class TableError(ValueError):
@@ -87,14 +87,14 @@ class Questions:
 
     def write_original(self, rows: Sequence[int], path: Path) -> None:
         if len(rows) == self._table.num_rows:
-            with whole(path) as part:
+            with atomic_write(path) as part:
                 shutil.copyfile(self.path, part)
         else:
-            with whole(path) as part:
+            with atomic_write(path) as part:
                 pq.write_table(self._table.take(list(rows)), part)
 
     def write_rewritten(self, rows: Sequence[int], texts: Sequence[str], path: Path) -> None:
-        with whole(path) as part:
+        with atomic_write(path) as part:
             pq.write_table(self.with_texts(rows, texts), part)
 
 
