@@ -11,7 +11,7 @@ import torch
 from tensordict import NonTensorData, TensorDict
 from verl.utils import tensordict_utils as tu
 
-from co_rewarding.storage.pairs import ground_truth
+from co_rewarding.storage.rows import ground_truth
 
 QUESTION = "question"  # str, `extra_info.index` of the row: the same for both views of a pair
 VIEW = "view"  # "original" or "rephrased"

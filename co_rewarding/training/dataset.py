@@ -23,7 +23,7 @@ from verl.utils import tensordict_utils as tu
 from verl.utils.dataset.rl_dataset import RLHFDataset
 
 from co_rewarding.algo.methods import VIEWS
-from co_rewarding.storage.pairs import PAIR_COLUMNS, as_paths, check_pairs, question_id
+from co_rewarding.storage.rows import PAIR_COLUMNS, as_paths, check_pairs, question_id
 from co_rewarding.training import batch_io
 
 REPHRASED_PROMPT = "rephrased_prompt"
@@ -36,7 +36,7 @@ class PairedDataset(RLHFDataset):
     A training row has the additional column `rephrased_prompt`, a list of messages like `prompt`.
 
     Raises:
-        ValueError: the files do not pair up (see `co_rewarding.storage.pairs.check_pairs`).
+        ValueError: the files do not pair up (see `co_rewarding.storage.rows.check_pairs`).
     """
 
     def _read_files_and_tokenize(self) -> None:

@@ -15,7 +15,7 @@ import jinja2
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from co_rewarding.algo.methods import METHODS
-from co_rewarding.storage.pairs import as_paths
+from co_rewarding.storage.rows import as_paths
 from co_rewarding.training.preflight_data import check_data, check_steps, read_rows
 from co_rewarding.training.settings import MAX_TEMPERATURE, Settings
 

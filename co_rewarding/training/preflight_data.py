@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from co_rewarding.algo.answers import ground_truth_answer
 from co_rewarding.algo.methods import METHODS
-from co_rewarding.storage.pairs import MAX_NAMED, as_paths, check_pairs, check_question_ids, ground_truth
+from co_rewarding.storage.rows import MAX_NAMED, as_paths, check_pairs, check_question_ids, ground_truth
 
 REQUIRED_COLUMNS = ("data_source", "prompt", "reward_model", "extra_info")
 

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from co_rewarding.storage.pairs import check_pairs
+from co_rewarding.storage.rows import check_pairs
 from co_rewarding.tools.quickstart.tiny_model import END, build_model, build_tokenizer
 
 pytestmark = [pytest.mark.e2e, pytest.mark.long]

@@ -3,7 +3,7 @@
 
 Per file: rows, departures from verl's schema, lengths in characters and (given a tokenizer) in prompt tokens as
 training counts them, prompts over the limit, repeated questions, repeated questions whose ground truths differ, empty
-ground truths. Per pair: what `storage.pairs` requires, then one rephrasing for several questions (a placeholder),
+ground truths. Per pair: what `storage.rows` requires, then one rephrasing for several questions (a placeholder),
 identical wordings, changed system messages or other columns, rephrasings of unusual length, and what the validators of
 a rewriting (co_rewarding.tools.data.validators) object to.
 
@@ -21,8 +21,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
-from co_rewarding.storage.pairs import check_pairs, ground_truth, question_id
-from co_rewarding.storage.rows import question_text
+from co_rewarding.storage.rows import check_pairs, ground_truth, question_id, question_text
 from co_rewarding.tools.data.validators import VALIDATORS, validate
 
 ROLES = ("system", "user", "assistant")

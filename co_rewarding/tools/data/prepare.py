@@ -17,8 +17,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from co_rewarding.storage.pairs import MAX_NAMED, ground_truth
-from co_rewarding.storage.rows import content_sha256, file_sha256, make_row, question_text, write_rows
+from co_rewarding.storage.rows import (
+    MAX_NAMED,
+    content_sha256,
+    file_sha256,
+    ground_truth,
+    make_row,
+    question_text,
+    write_rows,
+)
 from co_rewarding.tools.data.card import CARD_NAME, Card, FileFacts, read_card, write_card
 from co_rewarding.tools.data.sharing import add_sharing_options, share
 from co_rewarding.tools.data.sources import Source, Split, check, check_questions, load

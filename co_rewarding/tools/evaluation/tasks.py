@@ -21,8 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from co_rewarding.algo.answers import ground_truth_answer
-from co_rewarding.storage.pairs import ground_truth
-from co_rewarding.storage.rows import content_sha256, file_sha256, read_rows
+from co_rewarding.storage.rows import content_sha256, file_sha256, ground_truth, read_rows
 
 TEMPERATURE = 0.8
 MAX_TOKENS = 3072  # of a response (paper, Table 5)

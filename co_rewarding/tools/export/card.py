@@ -27,8 +27,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from co_rewarding.algo.methods import Method
 from co_rewarding.storage import provenance
-from co_rewarding.storage.pairs import as_paths
-from co_rewarding.storage.rows import SYSTEM_PROMPT, file_sha256
+from co_rewarding.storage.rows import SYSTEM_PROMPT, as_paths, file_sha256
 from co_rewarding.tools.data.card import read_card
 from co_rewarding.tools.evaluation.results import METHOD_TITLES, Result, read_result
 from co_rewarding.tools.evaluation.tables import make_table, markdown

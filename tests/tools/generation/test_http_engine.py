@@ -25,7 +25,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from co_rewarding.storage.pairs import check_pairs
+from co_rewarding.storage.rows import check_pairs
 from co_rewarding.tools.generation.engine import EngineDown, EngineError, Request, Sampling
 from co_rewarding.tools.generation.http_engine import HTTPEngine
 from co_rewarding.tools.rephrase.cli import main

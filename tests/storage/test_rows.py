@@ -3,7 +3,7 @@
 
 import pytest
 
-from co_rewarding.storage.pairs import check_pairs, check_question_ids, ground_truth, question_id
+from co_rewarding.storage.rows import check_pairs, check_question_ids, ground_truth, question_id
 
 NAMES = ("a.parquet", "b.parquet")
 
