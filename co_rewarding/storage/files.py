@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files that appear whole or not at all: written beside their place, on the disk, then moved there."""
+"""Files that appear whole or not at all (written beside their place, on the disk, then moved there); lines of JSONL."""
 
 from __future__ import annotations
 
@@ -44,3 +44,26 @@ def json_line(value: Any) -> bytes:
         return json.dumps(value, ensure_ascii=False).encode() + b"\n"
     except UnicodeEncodeError:  # half a surrogate pair, which only an escape can spell
         return json.dumps(value).encode() + b"\n"
+
+
+def parse_jsonl(content: bytes, name: str) -> tuple[list[dict[str, Any]], bool]:
+    """Rows of a JSONL file, and whether its last line was cut off (and left out).
+
+    Raises:
+        ValueError: a line other than the last is no JSON object; names the file and the line.
+    """
+    # split by newline alone: str.splitlines would also cut at separators inside a response
+    lines = [(number, line) for number, line in enumerate(content.split(b"\n"), 1) if line.strip()]
+    rows = []
+    for number, line in lines:
+        try:
+            row = json.loads(line)
+        except ValueError:
+            row = None
+        if isinstance(row, dict):
+            rows.append(row)
+        elif number == lines[-1][0] and not content.endswith(b"\n"):
+            return rows, True
+        else:
+            raise ValueError(f"{name}, line {number}: not a JSON object; repair or remove the line")
+    return rows, False

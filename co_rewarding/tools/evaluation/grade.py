@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from co_rewarding.algo.answers import extract_answer, ground_truth_answer
+from co_rewarding.storage.files import parse_jsonl
 from co_rewarding.tools.evaluation.estimates import (
     Estimate,
     avg_at_n,
@@ -35,7 +36,6 @@ from co_rewarding.tools.evaluation.estimates import (
     pass_at_k,
 )
 from co_rewarding.tools.evaluation.records import Generation
-from co_rewarding.tools.report.runs import parse_jsonl
 
 Same = Callable[[str, str], bool]
 

@@ -19,8 +19,9 @@ from statistics import fmean, stdev
 
 from co_rewarding.algo.equivalence.relation import Equivalence
 from co_rewarding.monitoring.alarms import Watch
+from co_rewarding.storage.files import parse_jsonl
 from co_rewarding.storage.run_dir import RunDir
-from co_rewarding.tools.report.runs import ABSENT, Run, ends, parse_jsonl, read_run, standard_error
+from co_rewarding.tools.report.runs import ABSENT, Run, ends, read_run, standard_error
 
 
 @dataclass(frozen=True)

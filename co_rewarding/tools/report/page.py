@@ -28,10 +28,11 @@ from random import Random
 from typing import Any
 
 from co_rewarding.algo.equivalence.normal_form import normal_form, relate
+from co_rewarding.storage.files import parse_jsonl
 from co_rewarding.storage.run_dir import RunDir
 from co_rewarding.tools.data.inspection_page import visible
 from co_rewarding.tools.report.figures import PANELS, WINDOW, Panel, distinct_names, svg
-from co_rewarding.tools.report.runs import ABSENT, Run, parse_jsonl, rewards_without_label, summary
+from co_rewarding.tools.report.runs import ABSENT, Run, rewards_without_label, summary
 
 RESPONSE_CHARS, PROMPT_CHARS, ANSWER_CHARS, TITLE_CHARS = 4000, 4000, 120, 140
 Row = Mapping[str, Any]

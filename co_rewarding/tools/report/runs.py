@@ -23,7 +23,6 @@ Deliberately absent: drawing (scripts/summarize_run.py) and judging answers, whi
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections import Counter
@@ -32,6 +31,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from co_rewarding.storage.files import parse_jsonl
 from co_rewarding.storage.run_dir import RunDir
 
 ABSENT = "–"
@@ -87,29 +87,6 @@ def trailing_mean(values: Sequence[float], window: int) -> list[float]:
 
 
 # --- reading ----------------------------------------------------------------------------------------------------------
-
-
-def parse_jsonl(content: bytes, name: str) -> tuple[list[dict[str, Any]], bool]:
-    """Rows of a JSONL file, and whether its last line was cut off (and left out).
-
-    Raises:
-        ValueError: a line other than the last is no JSON object; names the file and the line.
-    """
-    # split by newline alone: str.splitlines would also cut at separators inside a response
-    lines = [(number, line) for number, line in enumerate(content.split(b"\n"), 1) if line.strip()]
-    rows = []
-    for number, line in lines:
-        try:
-            row = json.loads(line)
-        except ValueError:
-            row = None
-        if isinstance(row, dict):
-            rows.append(row)
-        elif number == lines[-1][0] and not content.endswith(b"\n"):
-            return rows, True
-        else:
-            raise ValueError(f"{name}, line {number}: not a JSON object; repair or remove the line")
-    return rows, False
 
 
 def merge_starts(starts: Iterable[Sequence[Mapping[str, Any]]]) -> dict[int, dict[str, float]]:

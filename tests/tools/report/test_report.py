@@ -15,7 +15,6 @@ from co_rewarding.tools.report.runs import (
     duration,
     example,
     merge_starts,
-    parse_jsonl,
     printable,
     read_last_rollouts,
     read_run,
@@ -74,22 +73,6 @@ def test_trailing_mean() -> None:
 def test_duration() -> None:
     assert [duration(s) for s in (41.6, 425, 12000)] == ["42 s", "7 min 05 s", "3 h 20 min"]
     assert duration(59.7) == "1 min 00 s"
-
-
-def test_cut_off_last_line_is_left_out_and_said() -> None:
-    assert parse_jsonl(b'{"a": 1}\n{"a": ', "f") == ([{"a": 1}], True)
-    assert parse_jsonl('{"a": "é'.encode()[:-1], "f") == ([], True)  # cut inside a character
-    assert parse_jsonl(b"", "f") == ([], False)
-
-
-def test_a_separator_inside_a_response_is_not_a_line_end() -> None:
-    assert parse_jsonl('{"a": "1\u20282"}\n'.encode(), "f") == ([{"a": "1\u20282"}], False)
-
-
-@pytest.mark.parametrize("content", [b'{"a": 1}\n{"a"\n{"a": 2}\n', b'{"a": 1}\n[2]\n'])
-def test_a_broken_line_elsewhere_is_an_error(content: bytes) -> None:
-    with pytest.raises(ValueError, match=r"^dump\.jsonl, line 2: not a JSON object"):
-        parse_jsonl(content, "dump.jsonl")
 
 
 def test_a_resumed_start_drops_what_was_logged_after_its_checkpoint() -> None:
