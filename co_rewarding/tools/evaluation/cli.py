@@ -48,7 +48,16 @@ from co_rewarding.tools.evaluation.generate import (
     vllm_version,
     weights_dtype,
 )
-from co_rewarding.tools.evaluation.grade import Graded, agreement, as_row, grade, group, read_saved, scores
+from co_rewarding.tools.evaluation.grade import (
+    VERIFY_TIMEOUT_S,
+    Graded,
+    agreement,
+    as_row,
+    grade,
+    group,
+    read_saved,
+    scores,
+)
 from co_rewarding.tools.evaluation.options import PROGRAM, parse
 from co_rewarding.tools.evaluation.records import Generation, Generations
 from co_rewarding.tools.evaluation.results import (
@@ -67,7 +76,6 @@ from co_rewarding.tools.evaluation.tables import make_table, markdown, write_tab
 from co_rewarding.tools.evaluation.tasks import MATHS_SAMPLES, QuestionSet, default_file, in_table_order, read_questions
 from co_rewarding.tools.generation.vllm_engine import EngineOptions, load_tokenizer, prompt_text
 from co_rewarding.tools.report.runs import printable
-from co_rewarding.training.settings import Settings
 
 MAX_SHOWN = 5  # differing verdicts that are printed
 
@@ -182,20 +190,19 @@ def _evaluate_maths(
 
 def _score(generations: Sequence[Generation], mode: str) -> tuple[list[Graded], dict[str, Any]]:
     """Verdicts in the order of `generations`, and the scores with the grader that they are by."""
-    timeout_s = Settings().verify_timeout_s
-    with Equivalence(mode=mode, timeout_s=timeout_s) as equivalence:
+    with Equivalence(mode=mode, timeout_s=VERIFY_TIMEOUT_S) as equivalence:
         graded = [grade(generation, equivalence.same) for generation in generations]
         found = scores(group(graded), equivalence.same)
         counts = equivalence.counts
-    return graded, found | {"grader": _grader(mode, timeout_s), "comparisons": asdict(counts)}
+    return graded, found | {"grader": _grader(mode), "comparisons": asdict(counts)}
 
 
-def _grader(mode: str, timeout_s: float) -> dict[str, Any]:
+def _grader(mode: str) -> dict[str, Any]:
     found = versions(PACKAGES)
     return {
         "extraction": "content of the last closed \\boxed{} (co_rewarding.algo.answers)",
         "equivalence": mode,
-        "timeout_s": timeout_s,
+        "timeout_s": VERIFY_TIMEOUT_S,
         "co-rewarding": found["co-rewarding"],
         "commit": commit(),
         "math-verify": found.get("math-verify"),

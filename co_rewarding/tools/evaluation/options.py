@@ -12,9 +12,10 @@ from pathlib import Path
 from co_rewarding.algo.equivalence.relation import MODES
 from co_rewarding.tools.cli import Parser, UserError
 from co_rewarding.tools.evaluation import harness
+from co_rewarding.tools.evaluation.grade import EQUIVALENCE
 from co_rewarding.tools.evaluation.results import METHOD_ORDER
 from co_rewarding.tools.evaluation.tasks import MATHS_SAMPLES, MAX_TOKENS, TEMPERATURE, default_file, in_table_order
-from co_rewarding.training.settings import MAX_TEMPERATURE, Settings
+from co_rewarding.tools.generation.engine import MAX_TEMPERATURE
 
 PROGRAM = "evaluate.py"
 USED_BY = {"regrade": {"output_dir", "name", "method", "base_model", "equivalence"}, "compare": {"output_dir"}}
@@ -73,7 +74,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     out.add_argument("--name", help="of the row (default: an export's run and step, else the model's folder)")
     out.add_argument("--method", help=f"orders and names the row (default: an export's): {', '.join(METHOD_ORDER)}")
     out.add_argument("--base_model", help="groups rows in tables of several models")
-    out.add_argument("--equivalence", default=Settings().equivalence, help=f"{', '.join(MODES)} (as in training)")
+    out.add_argument("--equivalence", default=EQUIVALENCE, help=f"{', '.join(MODES)} (as in training)")
     out.add_argument("--restart", action="store_true", help="throw away earlier generations of these tasks")
     options = parser.parse_args(arguments)
     mode = "compare" if options.compare else "regrade" if options.regrade else None

@@ -30,6 +30,7 @@ from co_rewarding.tools.generation.vllm_engine import (
 )
 
 NUM_SEQS_ON_CPU = 32  # responses under way at a time
+MAX_TEMPERATURE = 2.0  # vLLM refuses a request above it
 
 
 @dataclass(frozen=True)
