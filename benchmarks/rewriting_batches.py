@@ -19,9 +19,10 @@ from pathlib import Path
 from statistics import median
 
 from co_rewarding.tools.cli import UserError
+from co_rewarding.tools.data.markers import BEGIN_MARKER, END_MARKER, Markers
 from co_rewarding.tools.generation.engine import NUM_SEQS_ON_CPU, Request, Sampling, VLLMEngine
 from co_rewarding.tools.generation.vllm_engine import EngineOptions, ModelError, prompt_ids
-from co_rewarding.tools.rephrase.instruction import BEGIN_MARKER, END_MARKER, Instruction, InstructionError, Markers
+from co_rewarding.tools.rephrase.instruction import Instruction, InstructionError
 from co_rewarding.tools.rephrase.table import Questions, TableError
 
 

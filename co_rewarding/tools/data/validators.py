@@ -21,8 +21,8 @@ from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
+from co_rewarding.tools.data.markers import Markers
 from co_rewarding.tools.data.question_numbers import numbers, said, stated
-from co_rewarding.tools.rephrase.instruction import Markers
 
 MAX_CHARS = 20_000
 

@@ -8,9 +8,8 @@ answer, the result between two markers. The instruction here has that intent in 
 
 Degenerate responses, each with a name of its own: no marker at all, a begin without an end (cut off at the token limit
 or not), thinking that never ends, nothing between the markers. The *last* begin marker counts, because models tend to
-repeat the instruction's example before they follow it. Thinking, up to the last </think>, is not read. Markers are
-recognised whatever their case, spacing and number of #. A question that holds a marker itself cannot be told apart
-from a rewrite and is never sent.
+repeat the instruction's example before they follow it. Thinking, up to the last </think>, is not read. A question that
+holds a marker itself cannot be told apart from a rewrite and is never sent.
 
 Deliberately absent: judging the rewrite (co_rewarding.tools.data.validators). Time is linear in the response's length.
 """
@@ -21,8 +20,8 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-BEGIN_MARKER = "### BEGIN_REWRITTEN_QUESTION ###"
-END_MARKER = "### END_REWRITTEN_QUESTION ###"
+from co_rewarding.tools.data.markers import BEGIN_MARKER, END_MARKER, Markers, loose_pattern
+
 QUESTION_SLOT = "{question}"
 
 INSTRUCTION = """\
@@ -55,19 +54,6 @@ class InstructionError(ValueError):
 
 
 @dataclass(frozen=True)
-class Markers:
-    """The two lines around a rewrite."""
-
-    begin: str = BEGIN_MARKER
-    end: str = END_MARKER
-
-    def find_in(self, text: str) -> str | None:
-        """The first marker in `text` as it is written there, None where there is none."""
-        found = re.search(f"{_loose(self.begin)}|{_loose(self.end)}", text, re.IGNORECASE)
-        return found.group() if found else None
-
-
-@dataclass(frozen=True)
 class Parsed:
     """Exactly one of the two is set."""
 
@@ -97,7 +83,7 @@ class Instruction:
         for name, marker in (("begin", self.markers.begin), ("end", self.markers.end)):
             if not marker.strip():
                 raise InstructionError(f"the {name} marker is empty: use a line of text")
-            if not re.search(_loose(marker), self.template, re.IGNORECASE):
+            if not re.search(loose_pattern(marker), self.template, re.IGNORECASE):
                 raise InstructionError(
                     f"the instruction does not contain the {name} marker {marker!r}: add it, or set --{name}_marker"
                 )
@@ -136,22 +122,12 @@ class Instruction:
             response = tail
         elif head or "<think>" in response:
             return Parsed(failure="unfinished_thinking")
-        begins = list(re.finditer(_loose(self.markers.begin), response, re.IGNORECASE))
+        begins = list(re.finditer(loose_pattern(self.markers.begin), response, re.IGNORECASE))
         if not begins:
             return Parsed(failure="truncated" if reached_limit else "missing_markers")
         rest = response[begins[-1].end() :]
-        end = re.search(_loose(self.markers.end), rest, re.IGNORECASE)
+        end = re.search(loose_pattern(self.markers.end), rest, re.IGNORECASE)
         if end is None:
             return Parsed(failure="truncated" if reached_limit else "missing_end_marker")
         rewrite = rest[: end.start()].strip()
         return Parsed(rewrite=rewrite) if rewrite else Parsed(failure="empty")
-
-
-def _loose(marker: str) -> str:
-    """A pattern for `marker` with any spacing, underscores for spaces, and any number of # around it."""
-    words = re.findall(r"[^\s#_]+", marker)
-    if not words:
-        return re.escape(marker.strip())
-    hashes = r"#{1,6}[ \t]{0,4}" if marker.strip().startswith("#") else ""
-    closing = r"(?:[ \t]{0,4}#{1,6})?" if marker.strip().endswith("#") else ""
-    return hashes + r"[ \t_]{0,4}".join(map(re.escape, words)) + closing

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from co_rewarding.algo.equivalence.relation import MODES
 from co_rewarding.tools.cli import Parser, UserError
+from co_rewarding.tools.data.markers import BEGIN_MARKER, END_MARKER, Markers
 from co_rewarding.tools.data.validators import VALIDATORS, Limits
 from co_rewarding.tools.generation.engine import MAX_TEMPERATURE
-from co_rewarding.tools.rephrase.instruction import BEGIN_MARKER, END_MARKER, Markers
 
 PROGRAM = "rewrite_questions.py"
 DESCRIPTION = """\

@@ -26,10 +26,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from co_rewarding.storage.rows import check_pairs
+from co_rewarding.tools.data.markers import BEGIN_MARKER, END_MARKER
 from co_rewarding.tools.generation.engine import EngineDown, EngineError, Request, Sampling
 from co_rewarding.tools.generation.http_engine import HTTPEngine
 from co_rewarding.tools.rephrase.cli import main
-from co_rewarding.tools.rephrase.instruction import BEGIN_MARKER, END_MARKER
 from co_rewarding.tools.rephrase.rewriting import request_seed
 
 REPO = Path(__file__).resolve().parents[3]

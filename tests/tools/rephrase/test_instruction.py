@@ -5,13 +5,11 @@ import time
 
 import pytest
 
+from co_rewarding.tools.data.markers import BEGIN_MARKER, END_MARKER, Markers
 from co_rewarding.tools.rephrase.instruction import (
-    BEGIN_MARKER,
-    END_MARKER,
     PARSE_FAILURES,
     Instruction,
     InstructionError,
-    Markers,
 )
 
 ASK = Instruction()

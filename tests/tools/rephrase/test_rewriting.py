@@ -5,8 +5,9 @@ import random
 
 import pytest
 
+from co_rewarding.tools.data.markers import BEGIN_MARKER, END_MARKER
 from co_rewarding.tools.generation.engine import Completion, Request, Sampling
-from co_rewarding.tools.rephrase.instruction import BEGIN_MARKER, END_MARKER, Instruction
+from co_rewarding.tools.rephrase.instruction import Instruction
 from co_rewarding.tools.rephrase.records import RewriteJournal
 from co_rewarding.tools.rephrase.rewriting import Policy, Rewriting, request_seed, settle
 
