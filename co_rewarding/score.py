@@ -32,8 +32,8 @@ from typing import Any
 
 from co_rewarding.algo.answers import extract_answer, ground_truth_answer
 from co_rewarding.algo.equivalence.relation import MODES, Equivalence, WorkerError
-from co_rewarding.algo.methods import METHODS, VIEWS, VOTERS, Method, method
-from co_rewarding.algo.rewards import Rollout, Scores, Step, score_rollouts
+from co_rewarding.algo.methods import METHODS, Method, method, score_rollouts
+from co_rewarding.algo.rollouts import VIEWS, VOTERS, RewardInputs, Rollout, Scores
 from co_rewarding.monitoring.metrics import group_metrics
 from co_rewarding.storage.files import atomic_write, json_line
 from co_rewarding.tools.cli import Parser, UserError
@@ -110,7 +110,7 @@ def _run(options: argparse.Namespace) -> None:
             progress.show(f"{equivalence.counts.calls:,} pairs of answers compared")
             return equivalence.same(a, b)
 
-        step = Step(
+        inputs = RewardInputs(
             rollouts,
             same,
             min_agreement=options.min_agreement,
@@ -118,7 +118,7 @@ def _run(options: argparse.Namespace) -> None:
             texts=texts,
             seed=options.seed,
         )
-        scores = score_rollouts(options.method, step)
+        scores = score_rollouts(options.method, inputs)
         metrics = group_metrics(rollouts, scores, truths, same)
         counts = equivalence.counts
     _write(options.file, options.output, rollouts, scores, progress)
@@ -219,7 +219,7 @@ def _write(source: Path, target: Path, rollouts: list[Rollout], scores: Scores, 
     """The rows of `source` with what was found out, into `target`, which appears only when it is complete."""
     try:
         with atomic_write(target) as part, part.open("wb") as out:
-            found = zip(_rows(source), rollouts, scores.labels, scores.rewards, strict=True)
+            found = zip(_rows(source), rollouts, scores.row_labels, scores.rewards, strict=True)
             for (number, row), rollout, label, reward in found:
                 row |= {"answer": rollout.answer, "label": label, "reward": reward}
                 out.write(json_line(row))

@@ -9,7 +9,16 @@ from co_rewarding.training.launch import launch, run_main
 
 @hydra.main(config_path="config", config_name="co_rewarding_i", version_base=None)
 def main(config: DictConfig) -> None:
-    launch(config, trainer="co_rewarding_i.trainer.CoRewardingITrainer")
+    launch(config, trainer="co_rewarding_i.trainer.CoRewardingITrainer", checks=[check_two_views])
+
+
+def check_two_views(config: DictConfig) -> None:
+    """Raises: ValueError, there is no second view to ask, whatever the method."""
+    if not config.data.train_aug_files:
+        raise ValueError(
+            f"data.train_aug_files={config.data.train_aug_files}: Co-rewarding-I asks each question in two wordings; "
+            "give the rephrased questions (TRAIN_AUG_FILE in the run script), or use scripts/run_baseline.sh"
+        )
 
 
 if __name__ == "__main__":

@@ -1,14 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Co-rewarding-I's reward (arXiv 2508.00410, Eq. 6–8): the vote of one wording rewards the rollouts of the other.
+"""Co-rewarding-I's reward (arXiv 2508.00410, Eq. 6–8): the vote of one view rewards the rollouts of the other.
 
-    label(x)  = majority answer of the rollouts on x'        reward of y on x  = 1 if ans(y) is equivalent to label(x)
-    label(x') = majority answer of the rollouts on x         reward of y on x' = 1 if ans(y) is equivalent to label(x')
+    pseudo-label(x)  = majority answer of the rollouts on x'
+    pseudo-label(x') = majority answer of the rollouts on x
 
-In the terms of `co_rewarding.algo.methods`: the student votes, and the label comes from the other view.
+The reward of a response on either view is 1 if its answer is equivalent to that view's pseudo-label, else 0.
 """
 
+from co_rewarding.algo.rewards import consensus_rewards
+from co_rewarding.algo.rollouts import RewardInputs, Scores
 from co_rewarding.training.reward_manager import GroupRewardManager
 
 
 class CrossViewRewardManager(GroupRewardManager):
-    methods = ("co_rewarding_I",)
+    """The student votes, and the pseudo-label comes from the other view."""
+
+    two_views = (True,)
+
+    def rewards(self, inputs: RewardInputs) -> Scores:
+        if self.method.name != "co_rewarding_I":  # another reward of the same two views, by its name
+            return super().rewards(inputs)
+        return consensus_rewards(
+            inputs.rollouts, voter="student", label_view="other", same=inputs.same, min_agreement=inputs.min_agreement
+        )

@@ -1,14 +1,30 @@
 # SPDX-License-Identifier: Apache-2.0
 """Co-rewarding-II's and III's reward (arXiv 2508.00410, Eq. 9–11): the teacher's vote rewards the student's rollouts.
 
-    II    label(x)  = majority answer of the teacher's rollouts on x     reward of y = 1 if ans(y) is equivalent to it
-    III   label(x)  = … on the rephrased x'      label(x') = … on x
+    II     pseudo-label(x)  = majority answer of the teacher's rollouts on x
+    III    pseudo-label(x)  = … on the rephrased x'      pseudo-label(x') = … on x
 
-In the terms of `algo.methods`: the teacher votes; the label comes from the same view (II), the other one (III).
+The reward of a student's response is 1 if its answer is equivalent to the pseudo-label of what was asked, else 0.
 """
 
+from co_rewarding.algo.rewards import consensus_rewards
+from co_rewarding.algo.rollouts import RewardInputs, Scores
 from co_rewarding.training.reward_manager import GroupRewardManager
 
 
 class TeacherRewardManager(GroupRewardManager):
-    methods = ("co_rewarding_II", "co_rewarding_III")
+    """The teacher votes, and the pseudo-label comes from the same view (II) or from the other one (III)."""
+
+    two_views = (False, True)
+    has_teacher = True
+
+    def rewards(self, inputs: RewardInputs) -> Scores:
+        if self.method.name not in ("co_rewarding_II", "co_rewarding_III"):  # another reward beside a teacher, by name
+            return super().rewards(inputs)
+        return consensus_rewards(
+            inputs.rollouts,
+            voter="teacher",
+            label_view="same" if self.method.name == "co_rewarding_II" else "other",
+            same=inputs.same,
+            min_agreement=inputs.min_agreement,
+        )

@@ -4,11 +4,11 @@
 from dataclasses import dataclass
 
 from co_rewarding.algo.ema_schedule import DecaySchedule
-from co_rewarding.training.settings import MAX_TEMPERATURE, Block
+from co_rewarding.training.settings import MAX_TEMPERATURE, ConfigBlock
 
 
 @dataclass(frozen=True)
-class TeacherSettings(Block):
+class TeacherSettings(ConfigBlock):
     """Ranges are checked when the value is made."""
 
     NAME = "actor_rollout_ref.teacher"

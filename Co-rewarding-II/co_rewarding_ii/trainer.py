@@ -29,12 +29,13 @@ from verl.utils import tensordict_utils as tu
 from verl.utils.debug import marked_timer
 
 from co_rewarding.algo.ema import Distance
-from co_rewarding.algo.methods import VIEWS, View
-from co_rewarding.training import batch_io
+from co_rewarding.algo.rollouts import VIEWS, View
+from co_rewarding.training import rollout_io
 from co_rewarding.training.agent_loop import SAMPLING
 from co_rewarding.training.dataset import with_rephrased
 from co_rewarding.training.rollout_io import Response, read_responses
-from co_rewarding.training.trainer import PROGRESS, GroupRewardTrainer
+from co_rewarding.training.run_monitor import say
+from co_rewarding.training.trainer import GroupRewardTrainer
 from co_rewarding_ii.settings import TeacherSettings
 from co_rewarding_ii.worker import TeacherWorker
 
@@ -70,7 +71,7 @@ class CoRewardingIITrainer(GroupRewardTrainer):
     def _init_dataloader(self) -> None:
         super()._init_dataloader()
         self.schedule = self.teacher.schedule(self.total_training_steps)
-        print(f"{PROGRESS} {teacher_line(self.teacher, self.total_training_steps)}", flush=True)
+        say(teacher_line(self.teacher, self.total_training_steps))
 
     def _init_resource_pool_mgr(self) -> None:
         super()._init_resource_pool_mgr()
@@ -78,7 +79,7 @@ class CoRewardingIITrainer(GroupRewardTrainer):
 
     def _fetch_one_gen_batch(self) -> TensorDict:
         batch = super()._fetch_one_gen_batch()
-        return with_rephrased(batch) if self.method.needs_both_views else batch
+        return with_rephrased(batch) if self.two_views else batch
 
     def _submit_batch_to_rollout(self, batch: TensorDict) -> int:
         self._teachers_questions = batch.copy()  # the agent loop takes columns out of what it is given
@@ -86,7 +87,9 @@ class CoRewardingIITrainer(GroupRewardTrainer):
             students = [
                 drawn_view(question, self.global_steps) == view
                 for question, view in zip(
-                    batch_io.column(batch, batch_io.QUESTION), batch_io.column(batch, batch_io.VIEW), strict=True
+                    rollout_io.column(batch, rollout_io.QUESTION),
+                    rollout_io.column(batch, rollout_io.VIEW),
+                    strict=True,
                 )
             ]
             self._teachers_questions = batch[[i for i, mine in enumerate(students) if not mine]]
@@ -120,10 +123,10 @@ class CoRewardingIITrainer(GroupRewardTrainer):
 
     def _roll_out_teacher(self) -> KVBatchMeta:
         """The teacher's responses to the step's questions: rows of the same queue, under uids of their own."""
-        questions = batch_io.with_column(self._teachers_questions, "uid", lambda _: str(uuid.uuid4()))
-        questions = batch_io.with_column(questions, "__rollout_n__", lambda _: self.teacher.n)
+        questions = rollout_io.with_column(self._teachers_questions, "uid", lambda _: str(uuid.uuid4()))
+        questions = rollout_io.with_column(questions, "__rollout_n__", lambda _: self.teacher.n)
         sampling = {"temperature": self.teacher.temperature, "top_p": self.teacher.top_p}
-        questions = batch_io.with_column(questions, SAMPLING, lambda _: sampling)
+        questions = rollout_io.with_column(questions, SAMPLING, lambda _: sampling)
         tu.assign_non_tensor_data(questions, "global_steps", self.global_steps)
         super()._submit_batch_to_rollout(questions)
         batch, _ = self.replay_buffer.sample(
@@ -131,7 +134,7 @@ class CoRewardingIITrainer(GroupRewardTrainer):
         )
         return batch
 
-    def _voters_beside_the_policy(self) -> list[Response]:
+    def _teacher_responses(self) -> list[Response]:
         batch, self._teacher_batch = self._teacher_batch, None
         responses = read_responses(batch.keys, batch.partition_id, "teacher", self.tokenizer)
         tq.kv_clear(keys=batch.keys, partition_id=batch.partition_id)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-r"""ans(y): the answer that a response states (arXiv 2508.00410, section 2; METHODS.md "Notation").
+r"""ans(y): the answer that a response states (arXiv 2508.00410, section 2).
 
     ans(y) = the content of the last \boxed{...} or \fbox{...} of y that closes, or None
 

@@ -1,35 +1,40 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The methods by name: what config, logs, commands and figures call them (METHODS.md; arXiv 2508.00410).
+"""The methods by name: what config, logs, commands and figures call them (arXiv 2508.00410, Appendix C.1).
 
-The consensus methods are one idea with two switches, who votes and on which view (Eq. 6-11, Appendix C.1):
-
-                     label from the same view     label from the other view
-    student votes    majority_voting              co_rewarding_I
-    teacher votes    co_rewarding_II              co_rewarding_III
-
-The other baselines are ground_truth (GT-Reward), and self_certainty and entropy, which reward the policy's own
-distribution and so need its logits. random, format_only and incorrect are controls: on some models they lift a
+A name stands for a rule: the two switches of a vote (Consensus, see co_rewarding.algo.rewards) or a function from
+RewardInputs to Scores. ground_truth is the paper's GT-Reward; self_certainty and entropy reward the policy's own
+distribution and so need its logits; random, format_only and incorrect are controls: on some models they lift a
 benchmark too, and without them a gain proves little.
 
-A new label-free reward is a line below and a file of its name in algo/baselines; what it may look at (answers,
-texts, lengths) is co_rewarding.algo.rewards.Step.
-
-Deliberately absent: how rewards are computed (co_rewarding.algo.rewards, co_rewarding.algo.baselines).
+A new label-free reward is one short file beside co_rewarding/algo/baselines/format_only.py and one line below. Such a
+function runs wherever a training run gives it rows: on one view or two, with a teacher (whose rows it sees, and which
+are never trained on) or without. What it may look at is RewardInputs: answers, texts, lengths. A new statistic of the
+logits also needs a column in co_rewarding/algo/token_statistics.py and in the engine.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, get_args
 
-View = Literal["original", "rephrased"]
-Voter = Literal["student", "teacher"]
-VIEWS: tuple[View, ...] = get_args(View)
-VOTERS: tuple[Voter, ...] = get_args(Voter)
+from co_rewarding.algo.baselines import (
+    entropy,
+    format_only,
+    ground_truth,
+    incorrect,
+    random_reward,
+    self_certainty,
+)
+from co_rewarding.algo.rewards import LabelView, consensus_rewards
+from co_rewarding.algo.rollouts import RewardInputs, Scores, Voter
 
 
-def other_view(view: View) -> View:
-    return "rephrased" if view == "original" else "original"
+@dataclass(frozen=True)
+class Consensus:
+    """The two switches of a vote: whose answers vote, and which view's vote labels a view."""
+
+    voter: Voter
+    label_view: LabelView
 
 
 @dataclass(frozen=True)
@@ -37,8 +42,7 @@ class Method:
     """One method, and what it needs of the data."""
 
     name: str
-    voter: Voter | None = None  # whose answers vote; None: no vote is taken
-    label_view: Literal["same", "other"] | None = None  # the view whose vote labels a view; None with voter None
+    rule: Consensus | Callable[[RewardInputs], Scores]
     needs_labels: bool = False  # reads the ground truth for its reward
     needs_logits: bool = False  # reads the policy's distribution: cannot be computed from text
     is_control: bool = False  # not meant to work
@@ -46,35 +50,30 @@ class Method:
     @property
     def is_consensus(self) -> bool:
         """Whether the reward is agreement with a vote; such a method never sees a ground truth."""
-        return self.voter is not None
-
-    @property
-    def is_baseline(self) -> bool:
-        """Whether its reward is co_rewarding/algo/baselines/<name>.py: one wording, no teacher."""
-        return not self.needs_both_views and not self.needs_teacher
+        return isinstance(self.rule, Consensus)
 
     @property
     def needs_both_views(self) -> bool:
-        return self.label_view == "other"
+        return self.is_consensus and self.rule.label_view == "other"
 
     @property
     def needs_teacher(self) -> bool:
-        return self.voter == "teacher"
+        return self.is_consensus and self.rule.voter == "teacher"
 
 
 METHODS: dict[str, Method] = {
     method.name: method
     for method in (
-        Method("co_rewarding_I", voter="student", label_view="other"),
-        Method("co_rewarding_II", voter="teacher", label_view="same"),
-        Method("co_rewarding_III", voter="teacher", label_view="other"),
-        Method("ground_truth", needs_labels=True),
-        Method("majority_voting", voter="student", label_view="same"),
-        Method("self_certainty", needs_logits=True),
-        Method("entropy", needs_logits=True),
-        Method("random", is_control=True),
-        Method("format_only", is_control=True),
-        Method("incorrect", needs_labels=True, is_control=True),
+        Method("co_rewarding_I", Consensus(voter="student", label_view="other")),
+        Method("co_rewarding_II", Consensus(voter="teacher", label_view="same")),
+        Method("co_rewarding_III", Consensus(voter="teacher", label_view="other")),
+        Method("ground_truth", ground_truth.rewards, needs_labels=True),
+        Method("majority_voting", Consensus(voter="student", label_view="same")),
+        Method("self_certainty", self_certainty.rewards, needs_logits=True),
+        Method("entropy", entropy.rewards, needs_logits=True),
+        Method("random", random_reward.rewards, is_control=True),
+        Method("format_only", format_only.rewards, is_control=True),
+        Method("incorrect", incorrect.rewards, needs_labels=True, is_control=True),
     )
 }
 
@@ -88,3 +87,19 @@ def method(name: str) -> Method:
     if name not in METHODS:
         raise ValueError(f"method {name!r} is unknown: use one of {', '.join(METHODS)}")
     return METHODS[name]
+
+
+def score_rollouts(method: Method, inputs: RewardInputs) -> Scores:
+    """Rewards of all rows under any method, in their order.
+
+    Raises:
+        ValueError: the method needs ground truths or statistics that the inputs do not have; see also its function.
+    """
+    if method.needs_labels and inputs.ground_truths is None:
+        raise ValueError(f"method {method.name!r} needs ground truths: give one a row")
+    if method.needs_logits and inputs.statistics is None:
+        raise ValueError(f"method {method.name!r} needs the policy's logits: text alone does not decide its reward")
+    if isinstance(method.rule, Consensus):
+        voter, label_view = method.rule.voter, method.rule.label_view
+        return consensus_rewards(inputs.rollouts, voter, label_view, inputs.same, inputs.min_agreement)
+    return method.rule(inputs)

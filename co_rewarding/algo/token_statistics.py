@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a policy's distribution says about each token (arXiv 2508.00410, Appendix C.1; METHODS.md "Baselines").
+"""What a policy's distribution says about each token (arXiv 2508.00410, Appendix C.1).
 
     π = softmax(logits / temperature)
     self-certainty = KL(U ‖ π) = −(1/|V|) Σ_v log(|V| π_v)     ≥ 0, 0 for the uniform distribution; nats
@@ -21,47 +21,46 @@ Deliberately absent: gradients (rewards have none), and where the logits come fr
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Collection
 
 import torch
 
 CHUNK_TOKENS = 256
 """Tokens handled at once: 256 of a vocabulary of 152k are 156 MB a temporary in fp32."""
-
-
-@dataclass(frozen=True)
-class TokenStatistics:
-    """One number a token, in nats, fp32."""
-
-    self_certainty_T: torch.Tensor
-    entropy_T: torch.Tensor
+STATISTICS = ("self_certainty", "entropy")
 
 
 @torch.no_grad()
 def token_statistics(
-    logits_T_V: torch.Tensor, temperature_T: torch.Tensor, positions: torch.Tensor | None = None
-) -> TokenStatistics:
-    """Statistics of the distributions that these logits stand for.
+    logits_T_V: torch.Tensor,
+    temperature_T: torch.Tensor,
+    names: Collection[str] = STATISTICS,
+    positions: torch.Tensor | None = None,
+) -> dict[str, torch.Tensor]:
+    """Statistics of the distributions that these logits stand for: T numbers in nats, fp32, by name.
 
     Args:
         logits_T_V: any floating-point type.
         temperature_T: of each selected token, > 0 (clamped to 1e-8 from below, as verl does). verl divides in the
             logits' own type; here it is done in fp32, which differs by rounding only.
+        names: which of STATISTICS; each costs a pass over the vocabulary.
         positions: the rows of logits_T_V that are wanted, in the order wanted; None: all of them.
     """
     num_tokens = logits_T_V.shape[0] if positions is None else positions.shape[0]
     if temperature_T.shape != (num_tokens,):
         raise ValueError(f"temperature_T has shape {tuple(temperature_T.shape)}: give one a token, ({num_tokens},)")
     log_vocabulary = math.log(logits_T_V.shape[1])
-    certainty_T, entropy_T = torch.empty(2, num_tokens, dtype=torch.float32, device=logits_T_V.device)
+    found = {name: torch.empty(num_tokens, dtype=torch.float32, device=logits_T_V.device) for name in names}
     for start in range(0, num_tokens, CHUNK_TOKENS):
         chunk = slice(start, start + CHUNK_TOKENS)
         rows = logits_T_V[chunk] if positions is None else logits_T_V[positions[chunk]]
         log_probs = rows.float() / temperature_T[chunk, None].float().clamp(min=1e-8)  # a copy: safe to change
         log_probs -= torch.logsumexp(log_probs, dim=-1, keepdim=True)
-        certainty_T[chunk] = -log_vocabulary - log_probs.mean(dim=-1)
-        entropy_T[chunk] = torch.special.entr(log_probs.exp_()).sum(dim=-1)  # entr(p) = −p log p, 0 at p = 0
-    return TokenStatistics(certainty_T, entropy_T)
+        if "self_certainty" in found:
+            found["self_certainty"][chunk] = -log_vocabulary - log_probs.mean(dim=-1)
+        if "entropy" in found:  # last, as it changes log_probs; entr(p) = −p log p, 0 at p = 0
+            found["entropy"][chunk] = torch.special.entr(log_probs.exp_()).sum(dim=-1)
+    return found
 
 
 def response_means(statistic_N_T: torch.Tensor, response_mask_N_T: torch.Tensor, name: str) -> list[float | None]:

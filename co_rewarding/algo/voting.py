@@ -24,7 +24,7 @@ from dataclasses import dataclass
 class Vote:
     """The outcome of one group's vote."""
 
-    label: str | None  # the winning class's first member, as it was written; None: no label
+    pseudo_label: str | None  # the winning class's first member, as it was written; None: no label
     agreement: float  # 0-1: num_votes / num_rollouts, whether or not it was enough for a label
     num_answered: int  # rollouts that cast a vote
     num_rollouts: int  # rollouts in the group
@@ -60,11 +60,11 @@ def majority_vote(
             first_members.append(answer)
             votes.append(1)
     if not votes:
-        return Vote(label=None, agreement=0.0, num_answered=0, num_rollouts=len(answers_G))
+        return Vote(pseudo_label=None, agreement=0.0, num_answered=0, num_rollouts=len(answers_G))
     most = max(votes)
     agreement = most / len(answers_G)
     return Vote(
-        label=first_members[votes.index(most)] if agreement >= min_agreement else None,
+        pseudo_label=first_members[votes.index(most)] if agreement >= min_agreement else None,
         agreement=agreement,
         num_answered=sum(votes),
         num_rollouts=len(answers_G),

@@ -4,16 +4,16 @@
     start  = mean of the metric's first W values of the run          recent = mean of its last W values
     noise  = 2 √(s²_start / W + s²_recent / W),  s² the variance of the W values
 
-A sign is a list of conditions that all hold (SIGNS). A condition compares `recent` with a number, or with `start`, in
-which case the two windows must not overlap and differ by more than `noise`. A metric that a run does not log, or has
-not logged W times, holds no condition: no data is no sign. The signs are those of METHODS.md; the thresholds are this
-project's choice, not the paper's, and a warning is a hint to look, not a verdict: an agreement that rises because the
+A signal is a list of conditions that all hold (SIGNALS). A condition compares `recent` with a number, or with `start`,
+in which case the two windows must not overlap and differ by more than `noise`. A metric that a run does not log, or has
+not logged W times, satisfies no condition: missing data never raises an alarm. Signals and thresholds are this
+project's choice, not the paper's, and an alarm is a hint to look, not a verdict: an agreement that rises because the
 policy learned looks the same from here as one that rises because it collapsed.
 
-Stopping early is optional and never looks at a ground truth: signs that need one warn, but do not stop (`Sign.stops`),
-or a run would be selected by the labels that it is said not to have. Neither does the entropy stop a run: to lower it
-is what one of the methods is for. While a sign that can stop is there, no checkpoint is to be saved (`may_save`), so
-that the last good one is not rotated away.
+Stopping early is optional and never looks at a ground truth: signals that need one warn, but do not stop
+(`Signal.stops`), or a run would be selected by the labels that it is said not to have. Neither does the entropy stop a
+run: to lower it is what one of the methods is for. While a signal that can stop is there, no checkpoint is to be saved
+(`may_save`), so that the last good one is not rotated away.
 
 Deliberately absent: how the numbers come about (monitoring.metrics, monitoring.collapse, verl), printing, files.
 """
@@ -47,36 +47,36 @@ class Condition:
 
 
 @dataclass(frozen=True)
-class Sign:
+class Signal:
     """One way in which a run goes wrong."""
 
     name: str  # stable, for logs and state
     seen: str  # what the numbers say, in words
     advice: str
     conditions: tuple[Condition, ...]
-    stops: bool = False  # may end a run; only for signs without ground truth
+    stops: bool = False  # may end a run; only for signals without ground truth
 
 
 LOWER_THE_STEP = (
     "a smaller learning rate, a larger KL coefficient, labels from elsewhere (co_rewarding_I, II or III), or go back "
     "to an earlier checkpoint"
 )
-SIGNS: tuple[Sign, ...] = (
-    Sign(
+SIGNALS: tuple[Signal, ...] = (
+    Signal(
         "one_answer",
         "most questions have one and the same majority answer",
         LOWER_THE_STEP,
         (Condition("collapse/answer_concentration", at_least=0.5, rise=0.2),),
         stops=True,
     ),
-    Sign(
+    Signal(
         "fewer_answers",
         "the questions' majority answers are half as varied as at the start",
         LOWER_THE_STEP,
         (Condition("collapse/answer_entropy", share_of_start=0.5),),
         stops=True,
     ),
-    Sign(
+    Signal(
         "short_and_sure",
         "all rollouts of a question agree, in ever shorter responses: it may answer without working anything out",
         "a larger KL coefficient, more rollouts, harder questions; compare with validation accuracy, if there is one",
@@ -86,14 +86,14 @@ SIGNS: tuple[Sign, ...] = (
         ),
         stops=True,
     ),
-    Sign(
+    Signal(
         "length_collapse",
         "responses have lost most of their length",
         LOWER_THE_STEP,
         (Condition("collapse/length", share_of_start=0.3),),
         stops=True,
     ),
-    Sign(
+    Signal(
         "length_limit",
         "most responses are cut off at the length limit",
         "read some of them: repetition means collapse (a larger KL coefficient), sense means that "
@@ -101,69 +101,69 @@ SIGNS: tuple[Sign, ...] = (
         (Condition("collapse/length_limit", at_least=0.5, rise=0.2),),
         stops=True,
     ),
-    Sign(
+    Signal(
         "repetition",
         "responses repeat themselves",
         LOWER_THE_STEP,
         (Condition("collapse/repetition", at_least=0.5, rise=0.2),),
         stops=True,
     ),
-    Sign(
+    Signal(
         "no_answers",
         "responses have stopped stating an answer",
         "read some of them; a smaller learning rate, a longer data.max_response_length",
         (Condition("answer/share", at_most=0.5, share_of_start=0.5),),
         stops=True,
     ),
-    Sign(
+    Signal(
         "entropy_gone",
         "the policy's entropy is all but gone: rollouts are alike and there is little left to learn from",
         "a smaller learning rate, a larger KL coefficient, a higher sampling temperature",
         (Condition("actor/entropy", share_of_start=0.1),),
     ),
-    Sign(
+    Signal(
         "entropy_rising",
         "the policy's entropy is rising: it drifts towards noise",
         "a smaller learning rate, a larger KL coefficient; for labels from few votes, co_rewarding.min_agreement",
         (Condition("actor/entropy", times_start=2.0, rise=0.2),),
     ),
-    Sign(
+    Signal(
         "illusion",
         "the reward rises while the labels become wrong",
         LOWER_THE_STEP,
         (Condition("reward/mean", rise=0.0), Condition("label/accuracy", fall=0.05)),
     ),
-    Sign(
+    Signal(
         "reward_without_accuracy",
         "the reward rises while the answers become wrong",
         LOWER_THE_STEP,
         (Condition("reward/mean", rise=0.0), Condition("answer/accuracy", fall=0.05)),
     ),
-    Sign(
+    Signal(
         "labels_flip",
         "most questions change their label from visit to visit: the reward is mostly noise",
         "more rollouts, co_rewarding.min_agreement above 0, a slower teacher",
         (Condition("collapse/label_flips", at_least=0.5),),
     ),
-    Sign(
+    Signal(
         "teacher_disagrees",
         "teacher and student disagree on most questions",
         "a smaller decay, so that the teacher follows faster, or a smaller learning rate",
         (Condition("label/voters_agree", at_most=0.5),),
     ),
-    Sign(
+    Signal(
         "few_labels",
         "few groups have a label, the others earn nothing",
         "a smaller co_rewarding.min_agreement, a longer data.max_response_length, a model that boxes its answers",
         (Condition("label/share", at_most=0.2),),
     ),
-    Sign(
+    Signal(
         "kl_spike",
         "the policy has jumped away from the reference",
         "a smaller learning rate or gradient clip, a larger KL coefficient",
         (Condition("actor/kl_loss", spike=5.0, at_least=0.01),),
     ),
-    Sign(
+    Signal(
         "engine_gap",
         "rollout and training engine disagree on the probabilities of the same tokens: drift of the engines, not "
         "of the policy",
@@ -175,66 +175,66 @@ SIGNS: tuple[Sign, ...] = (
 
 @dataclass(frozen=True)
 class Alarm:
-    """A sign that is there, and the numbers that show it."""
+    """A signal that is there, and the numbers that show it."""
 
-    sign: Sign
+    signal: Signal
     since: int  # step at which it appeared, in one unbroken stretch with this one
     numbers: str
     new: bool  # appeared at this step
 
     def __str__(self) -> str:
-        return f"{self.sign.seen} ({self.numbers}). Try: {self.sign.advice}"
+        return f"{self.signal.seen} ({self.numbers}). Try: {self.signal.advice}"
 
 
-class Watch:
+class CollapseMonitor:
     """Follows the metrics of a run. Its state belongs into the checkpoint: without it a resumed run takes the middle of
     its training for the start.
 
     Args:
         window: W, steps, ≥ 2.
-        stop_after: after how many steps in a row with a sign that can stop `should_stop` is true; 0: never.
+        stop_after: after how many steps in a row with a signal that can stop `should_stop` is true; 0: never.
 
     Raises:
         ValueError: an argument out of its range.
     """
 
-    def __init__(self, window: int = 5, stop_after: int = 0, signs: Sequence[Sign] = SIGNS) -> None:
+    def __init__(self, window: int = 5, stop_after: int = 0, signals: Sequence[Signal] = SIGNALS) -> None:
         for name, value, least in (("window", window, 2), ("stop_after", stop_after, 0)):
             if value < least:
                 raise ValueError(f"{name} is {value}: use a whole number from {least}")
-        self.window, self.stop_after, self.signs = window, stop_after, tuple(signs)
+        self.window, self.stop_after, self.signals = window, stop_after, tuple(signals)
         self._start: dict[str, list[float]] = {}
         self._recent: dict[str, deque[float]] = {}  # W + 1 values: a spike is told from the W before it
         self._counts: dict[str, int] = {}
         self._since: dict[str, int] = {}
-        self._bad_since: int | None = None  # first of an unbroken row of steps with a sign that can stop
+        self._bad_since: int | None = None  # first of an unbroken row of steps with a signal that can stop
         self._bad_steps = 0
 
     def observe(self, step: int, metrics: Mapping[str, Any]) -> tuple[Alarm, ...]:
-        """Take one step's metrics up; the signs that are there now. Numbers that are not finite are no data."""
-        for name in {condition.metric for sign in self.signs for condition in sign.conditions} & metrics.keys():
+        """Record one step's metrics and return the alarms that hold now. Numbers that are not finite are ignored."""
+        for name in {condition.metric for signal in self.signals for condition in signal.conditions} & metrics.keys():
             value = float(metrics[name])
             if math.isfinite(value):
                 self._counts[name] = self._counts.get(name, 0) + 1
                 if len(start := self._start.setdefault(name, [])) < self.window:
                     start.append(value)
                 self._recent.setdefault(name, deque(maxlen=self.window + 1)).append(value)
-        there = []
-        for sign in self.signs:
+        alarms = []
+        for signal in self.signals:
             # only metrics of this step: a metric that is logged every few steps is judged when it is
-            if all(condition.metric in metrics and self._holds(condition) for condition in sign.conditions):
-                new = sign.name not in self._since
-                self._since.setdefault(sign.name, step)
-                numbers = "; ".join(self._numbers(condition) for condition in sign.conditions)
-                there.append(Alarm(sign, self._since[sign.name], numbers, new))
+            if all(condition.metric in metrics and self._holds(condition) for condition in signal.conditions):
+                new = signal.name not in self._since
+                self._since.setdefault(signal.name, step)
+                numbers = "; ".join(self._numbers(condition) for condition in signal.conditions)
+                alarms.append(Alarm(signal, self._since[signal.name], numbers, new))
             else:
-                self._since.pop(sign.name, None)
-        if any(alarm.sign.stops for alarm in there):
+                self._since.pop(signal.name, None)
+        if any(alarm.signal.stops for alarm in alarms):
             self._bad_since = step if self._bad_since is None else self._bad_since
             self._bad_steps += 1
         else:
             self._bad_since, self._bad_steps = None, 0
-        return tuple(there)
+        return tuple(alarms)
 
     @property
     def should_stop(self) -> bool:
@@ -242,12 +242,12 @@ class Watch:
 
     @property
     def may_save(self) -> bool:
-        """False while a run that may stop early shows a sign for it: a checkpoint of now could push out a good one."""
+        """False while a run that may stop early shows a signal for it: saving now could push out a good checkpoint."""
         return self.stop_after == 0 or self._bad_steps == 0
 
     @property
     def good_until(self) -> int | None:
-        """The last step before the window that first showed a sign that can stop; 0: none; None: no such sign now."""
+        """The last step before the window that first showed a signal that can stop; 0: none; None: none now."""
         return None if self._bad_since is None else max(self._bad_since - self.window, 0)
 
     def state_dict(self) -> dict[str, Any]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-r"""Signs of collapse in one step's rollouts, for every method alike (METHODS.md "Signs of collapse").
+r"""Signs of collapse in one step's rollouts, for every method alike.
 
 A policy that is rewarded for agreeing with itself can learn to agree without being right: one answer for every
 question, shorter and shorter responses, or the same words again and again. None of these numbers needs a label.
@@ -33,8 +33,7 @@ from collections import Counter, defaultdict
 from collections.abc import Hashable, Mapping, Sequence
 
 from co_rewarding.algo.equivalence.normal_form import normal_form, number
-from co_rewarding.algo.methods import VIEWS, View
-from co_rewarding.algo.rewards import Rollout, Same, Scores
+from co_rewarding.algo.rollouts import VIEWS, Rollout, Same, Scores, View
 from co_rewarding.algo.voting import Vote, majority_vote
 
 NGRAM = 4
@@ -52,15 +51,16 @@ class LabelHistory:
         self._labels: dict[Group, str] = {}
 
     def flips(self, labels: Mapping[Group, str | None], same: Same) -> tuple[int, int]:
-        """Take this step's labels up; (groups whose label changed, groups that had one before and have one now).
+        """Record this step's labels; unlabelled visits are ignored.
 
-        A visit without a label is no visit.
+        Returns:
+            (groups whose label changed, groups that had one before and have one now).
         """
         now = {group: label for group, label in labels.items() if label is not None}
-        again = [group for group in now if group in self._labels]
-        changed = sum(not same(self._labels[group], now[group]) for group in again)
+        comparable = [group for group in now if group in self._labels]
+        changed = sum(not same(self._labels[group], now[group]) for group in comparable)
         self._labels |= now
-        return changed, len(again)
+        return changed, len(comparable)
 
     def state_dict(self) -> list[list[str]]:
         """Rows of question, view, label, for JSON. Questions come back as strings."""
@@ -88,7 +88,7 @@ def collapse_metrics(
         lengths: N, tokens of each response.
         max_length: tokens at which a response is cut off.
         same: the equivalence of answers inside a group.
-        history: takes this step's labels up.
+        history: records this step's labels.
     """
     student = [
         (row, text, length)
@@ -96,16 +96,16 @@ def collapse_metrics(
         if row.voter == "student"
     ]
     votes = student_votes([row for row, _, _ in student], scores, same)
-    majority = {group: vote.label for group, vote in votes.items()}
+    majority = {group: vote.pseudo_label for group, vote in votes.items()}
     metrics = answer_spread(_one_per_question(majority))
     _put_mean(metrics, "collapse/agreement", [vote.agreement for vote in votes.values()])
     _put_mean(metrics, "collapse/length", [length for _, _, length in student])
     _put_mean(metrics, "collapse/length_limit", [length >= max_length for _, _, length in student])
     shares = [repetition(text) for _, text, _ in student]
     _put_mean(metrics, "collapse/repetition", [share for share in shares if share is not None])
-    changed, again = history.flips(scores.label_of if scores.voter is not None else majority, same)
-    if again:
-        metrics["collapse/label_flips"] = changed / again
+    changed, comparable = history.flips(scores.group_labels if scores.voter is not None else majority, same)
+    if comparable:
+        metrics["collapse/label_flips"] = changed / comparable
     return metrics
 
 
@@ -131,7 +131,7 @@ def answer_spread(answers_P: Sequence[str]) -> dict[str, float]:
     shares = [count / len(answers_P) for count in counts]
     return {
         "collapse/answer_concentration": max(shares),
-        "collapse/answer_entropy": -sum(share * math.log(share) for share in shares if share < 1.0) or 0.0,
+        "collapse/answer_entropy": sum(-share * math.log(share) for share in shares),
     }
 
 

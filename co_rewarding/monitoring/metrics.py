@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a step's votes and rewards amount to, as numbers named like paths (METHODS.md "Signs of collapse").
+"""What a step's votes and rewards amount to, as numbers named like paths.
 
 All are shares between 0 and 1, but reward/mean where rewards are something else (self_certainty, entropy: nats), and
 then there is no reward/accuracy. Groups are (question, view) with at least one row that is trained on.
@@ -30,8 +30,8 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable, Sequence
 
 from co_rewarding.algo.answers import ground_truth_answer
-from co_rewarding.algo.methods import VIEWS, VOTERS, View, Voter, other_view
-from co_rewarding.algo.rewards import Rollout, Same, Scores, r
+from co_rewarding.algo.rewards import is_match
+from co_rewarding.algo.rollouts import VIEWS, VOTERS, Rollout, Same, Scores, View, Voter, other_view
 
 
 def group_metrics(
@@ -54,7 +54,7 @@ def group_metrics(
         for view in VIEWS:
             of_view = _metrics_of([row for row in rows if row[0].view == view], scores, truth_of, (view,), same)
             metrics |= {f"{name}/{view}": value for name, value in of_view.items()}
-    labels = {group: vote.label for group, vote in scores.votes.items() if vote.label is not None}
+    labels = {group: vote.pseudo_label for group, vote in scores.votes.items() if vote.pseudo_label is not None}
     _put(
         metrics,
         "label/views_agree",
@@ -86,7 +86,7 @@ def group_metrics(
             )
     teacher = [(row, truth) for row, _, truth in rows if row.voter == "teacher"]
     _put(metrics, "answer/share/teacher", [row.answer is not None for row, _ in teacher])
-    _put(metrics, "answer/accuracy/teacher", [r(t, row.answer, same) for row, t in teacher if t is not None])
+    _put(metrics, "answer/accuracy/teacher", [is_match(t, row.answer, same) for row, t in teacher if t is not None])
     return metrics
 
 
@@ -99,7 +99,7 @@ def _metrics_of(
 ) -> dict[str, float]:
     """The metrics that exist for each view and for both together."""
     metrics: dict[str, float] = {}
-    labels = {group: label for group, label in scores.label_of.items() if group[1] in views}
+    labels = {group: label for group, label in scores.group_labels.items() if group[1] in views}
     _put(metrics, "label/share", [label is not None for label in labels.values()])
     if scores.voter is not None and labels and len(views) == len(VIEWS):
         metrics["label/missing"] = scores.num_missing_groups / len(labels)
@@ -116,10 +116,14 @@ def _metrics_of(
     student = [(row, reward, truth) for row, reward, truth in rows if row.voter == "student"]
     with_truth = [(row, reward, truth) for row, reward, truth in student if truth is not None]
     _put(metrics, "answer/share", [row.answer is not None for row, _, _ in student])
-    _put(metrics, "answer/accuracy", [r(truth, row.answer, same) for row, _, truth in with_truth])
+    _put(metrics, "answer/accuracy", [is_match(truth, row.answer, same) for row, _, truth in with_truth])
     _put(metrics, "reward/mean", [reward for _, reward, _ in student if reward is not None])
     if all(reward in (0.0, 1.0, None) for _, reward, _ in student):  # not the nats of self_certainty and entropy
-        _put(metrics, "reward/accuracy", [reward == r(truth, row.answer, same) for row, reward, truth in with_truth])
+        _put(
+            metrics,
+            "reward/accuracy",
+            [reward == is_match(truth, row.answer, same) for row, reward, truth in with_truth],
+        )
     return metrics
 
 

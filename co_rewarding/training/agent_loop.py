@@ -1,23 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""verl's single-turn rollout for rows that are rewarded in groups. Found by verl through `agent_loops.yaml`.
+"""verl's single-turn rollout for rows that are rewarded in groups. Registered with the engine (training.engine).
 
 Two differences, for the rows that ask for this loop (training rows; validation keeps verl's own):
-- the response gets reward 0 at once and is not sent to verl's reward loop, which could not tell a group's reward and
-  would be one more round trip a response. Should the vote ever be missed, nothing is learned;
+- the response has reward 0 at once and is not sent to verl's reward loop, which could not tell a group's reward and
+  would be one more round trip a response;
 - a row may say how it is to be sampled (Co-rewarding-II's teacher); verl would take the student's settings.
 """
 
-from pathlib import Path
 from typing import Any
 
-from verl.experimental.agent_loop.agent_loop import AgentLoopOutput
+from verl.experimental.agent_loop.agent_loop import AgentLoopOutput, register
 from verl.experimental.agent_loop.single_turn_agent_loop import SingleTurnAgentLoop
 
-AGENT_LOOPS = Path(__file__).parent / "agent_loops.yaml"
 AGENT_LOOP = "group_reward"
 SAMPLING = "sampling"  # optional column: {"temperature": …, "top_p": …}
 
 
+@register(AGENT_LOOP)
 class GroupRewardAgentLoop(SingleTurnAgentLoop):
     """Overrides `run`, see above."""
 

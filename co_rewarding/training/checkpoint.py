@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which checkpoint a run goes on from. verl's trainer.default_local_dir holds
+"""Which checkpoint a run resumes from. verl's trainer.default_local_dir holds
 
 latest_checkpointed_iteration.txt      N, written when global_step_N is whole
-global_step_N/                         actor/ (verl's), co_rewarding.json (training.trainer), teacher/ (tree II)
+global_step_N/                         actor/ (verl's), co_rewarding.json (training.run_monitor), teacher/ (tree II)
 """
 
 from pathlib import Path
@@ -14,7 +14,7 @@ from co_rewarding.storage.run_dir import TRACKER, saved_steps
 
 
 def resume_dir(config: DictConfig) -> Path | None:
-    """The `global_step_N` folder that a run with this configuration goes on from, None for a fresh start."""
+    """The `global_step_N` folder that a run with this configuration resumes from, None for a fresh start."""
     if config.trainer.resume_mode == "resume_path":
         return Path(config.trainer.resume_from_path)
     tracker = Path(config.trainer.default_local_dir) / TRACKER
@@ -24,16 +24,16 @@ def resume_dir(config: DictConfig) -> Path | None:
     return folder if folder.is_dir() else None
 
 
-def newest_until(config: DictConfig, step: int) -> Path | None:
-    """The newest whole `global_step_N` folder with N ≤ `step`, None without one."""
-    tracker = Path(config.trainer.default_local_dir) / TRACKER
+def latest_checkpoint_before(checkpoints: Path, step: int) -> Path | None:
+    """The latest complete `global_step_N` folder with N ≤ `step`, None without one."""
+    tracker = checkpoints / TRACKER
     if not tracker.is_file():
         return None
-    newest_whole = int(tracker.read_text())
-    steps = [saved for saved in saved_steps(tracker.parent) if saved <= min(step, newest_whole)]
-    return tracker.parent / f"global_step_{steps[-1]}" if steps else None
+    last_complete = int(tracker.read_text())
+    steps = [saved for saved in saved_steps(checkpoints) if saved <= min(step, last_complete)]
+    return checkpoints / f"global_step_{steps[-1]}" if steps else None
 
 
-def resume_from(folder: Path) -> None:
-    """Name `folder` as the checkpoint that a new start goes on from."""
+def set_resume_checkpoint(folder: Path) -> None:
+    """Name `folder` as the checkpoint that the next start resumes from."""
     atomic_write_text(folder.parent / TRACKER, folder.name.removeprefix("global_step_"))

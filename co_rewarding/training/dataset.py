@@ -22,9 +22,9 @@ from tensordict import TensorDict
 from verl.utils import tensordict_utils as tu
 from verl.utils.dataset.rl_dataset import RLHFDataset
 
-from co_rewarding.algo.methods import VIEWS
+from co_rewarding.algo.rollouts import VIEWS
 from co_rewarding.storage.rows import PAIR_COLUMNS, as_paths, check_pairs, question_id
-from co_rewarding.training import batch_io
+from co_rewarding.training import rollout_io
 
 REPHRASED_PROMPT = "rephrased_prompt"
 
@@ -67,11 +67,11 @@ class PairedDataset(RLHFDataset):
 
 def with_rephrased(original: TensorDict) -> TensorDict:
     """P questions in their original wording → 2 P prompts, originals first, each with a uid (a group) of its own."""
-    rephrased_prompts = batch_io.column(original, REPHRASED_PROMPT)
+    rephrased_prompts = rollout_io.column(original, REPHRASED_PROMPT)
     del original[REPHRASED_PROMPT]
-    rephrased = batch_io.with_column(original, "raw_prompt", rephrased_prompts.__getitem__)
-    rephrased = batch_io.with_column(rephrased, batch_io.VIEW, lambda _: VIEWS[1])
-    rephrased = batch_io.with_column(rephrased, "uid", lambda _: str(uuid.uuid4()))
+    rephrased = rollout_io.with_column(original, "raw_prompt", rephrased_prompts.__getitem__)
+    rephrased = rollout_io.with_column(rephrased, rollout_io.VIEW, lambda _: VIEWS[1])
+    rephrased = rollout_io.with_column(rephrased, "uid", lambda _: str(uuid.uuid4()))
     return tu.concat_tensordict([original, rephrased])
 
 

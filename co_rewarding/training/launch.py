@@ -17,10 +17,10 @@ from omegaconf.errors import OmegaConfBaseException
 
 from co_rewarding.storage import provenance
 from co_rewarding.training.preflight import check_config
-from co_rewarding.training.settings import Block, Settings
+from co_rewarding.training.settings import ConfigBlock, Settings
 
 
-def run_main(hydra_main: Callable[[], None], blocks: Sequence[type[Block]] = ()) -> None:
+def run_main(hydra_main: Callable[[], None], blocks: Sequence[type[ConfigBlock]] = ()) -> None:
     """Run a `@hydra.main` function; a wrong key or value becomes one line instead of a traceback.
 
     Args:
@@ -137,7 +137,7 @@ def _size_engine(config: DictConfig) -> None:
             )
 
 
-def _refuse_unknown_keys(overrides: Sequence[str], blocks: Sequence[type[Block]]) -> None:
+def _refuse_unknown_keys(overrides: Sequence[str], blocks: Sequence[type[ConfigBlock]]) -> None:
     """Tell an unknown key of our own blocks before Hydra does, whose advice is to add it with a "+"."""
     for override in overrides:
         key, _, value = override.lstrip("+~").partition("=")

@@ -26,7 +26,7 @@ LEGACY_BLOCKS = {
     "custom_reward_function": "reward.custom_reward_function",
     "sandbox_fusion": "reward.sandbox_fusion",
 }
-ENGINES = ("co_rewarding.training.engine", "co_rewarding.cpu.engine")  # that compute token statistics
+EXTERNAL_LIBS = ("co_rewarding.training.engine", "co_rewarding.cpu.engine")  # each registers engine and rollout loop
 
 
 def check_config(config: DictConfig) -> None:
@@ -74,14 +74,14 @@ def check_missing(config: DictConfig) -> None:
 
 
 def check_views(config: DictConfig) -> None:
-    """Two wordings for the methods that need them, and for no other."""
+    """Two views for the votes that need them, and for no other vote."""
     method, files = METHODS[config.co_rewarding.method], OmegaConf.select(config, "data.train_aug_files")
     if method.needs_both_views and not files:
         raise ValueError(
             f"data.train_aug_files={files}: {method.name} needs the rephrased questions; give their parquet file "
             "(TRAIN_AUG_FILE in the run script)"
         )
-    if files and not method.needs_both_views:
+    if files and method.is_consensus and not method.needs_both_views:
         raise ValueError(
             f"data.train_aug_files={files}: {method.name} asks each question in one wording; set it to null "
             "(for a baseline on the rephrased questions give their file as data.train_files)"
@@ -112,7 +112,6 @@ def check_fixed_choices(config: DictConfig) -> None:
         "trainer.v1.trainer_mode": ("sync", "votes need whole groups of one policy; only sync is supported"),
         "algorithm.adv_estimator": ("grpo", "rewards are made for group advantages"),
         "actor_rollout_ref.model.use_fused_kernels": (False, "token statistics need the logits, which it never makes"),
-        "actor_rollout_ref.rollout.agent.agent_loop_config_path": (None, "training rows have a rollout loop of ours"),
         "actor_rollout_ref.rollout.agent.default_agent_loop": ("single_turn_agent", "ours is built on that one"),
         "algorithm.filter_groups.enable": (False, "it filters before the vote, when every reward is still 0"),
         "reward.reward_model.enable": (False, "the reward is a vote, a reward model would be ignored"),
@@ -123,8 +122,7 @@ def check_fixed_choices(config: DictConfig) -> None:
         found = OmegaConf.select(config, key)
         if found != value:
             raise ValueError(f"{key}={found!r}: must be {value!r}, because {why}")
-    if METHODS[config.co_rewarding.method].needs_logits:
-        check_token_statistics(config)
+    check_external_lib(config)
     if config.actor_rollout_ref.actor.strategy != "fsdp2":
         raise ValueError(
             f"actor_rollout_ref.actor.strategy={config.actor_rollout_ref.actor.strategy!r}: must be 'fsdp2', the only "
@@ -132,15 +130,16 @@ def check_fixed_choices(config: DictConfig) -> None:
         )
 
 
-def check_token_statistics(config: DictConfig) -> None:
-    """An engine that computes them, in a pass that is made."""
-    engine = config.actor_rollout_ref.model.external_lib
-    if engine not in ENGINES:
+def check_external_lib(config: DictConfig) -> None:
+    """The module that registers our rollout loop and our engine; for token statistics, in a pass that is made."""
+    lib = config.actor_rollout_ref.model.external_lib
+    if lib not in EXTERNAL_LIBS:
         raise ValueError(
-            f"actor_rollout_ref.model.external_lib={engine}: {config.co_rewarding.method} needs the engine of one of "
-            f"{', '.join(ENGINES)}, which computes it from the logits"
+            f"actor_rollout_ref.model.external_lib={lib}: must be one of {', '.join(EXTERNAL_LIBS)}, which register "
+            "the rollout loop of training rows and the engine that computes token statistics"
         )
-    if OmegaConf.select(config, "algorithm.rollout_correction.bypass_mode"):
+    needs_logits = METHODS[config.co_rewarding.method].needs_logits
+    if needs_logits and OmegaConf.select(config, "algorithm.rollout_correction.bypass_mode"):
         raise ValueError(
             f"algorithm.rollout_correction.bypass_mode=True: {config.co_rewarding.method} needs the pass of the old "
             "log-probabilities, which it leaves out; set it to False"
@@ -235,7 +234,7 @@ def check_batch_sizes(config: DictConfig) -> None:
             f"trainer.nnodes={config.trainer.nnodes} x trainer.n_gpus_per_node={config.trainer.n_gpus_per_node}"
         )
     one_direction = OmegaConf.select(config, "actor_rollout_ref.teacher.one_direction")
-    views = 2 if METHODS[config.co_rewarding.method].needs_both_views and not one_direction else 1
+    views = 2 if OmegaConf.select(config, "data.train_aug_files") and not one_direction else 1
     sequences = mini * views * rollout.n
     if sequences % devices:
         raise ValueError(

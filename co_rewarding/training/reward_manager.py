@@ -1,13 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reward of a whole group, and accuracy of a single validation response: the two halves of a reward manager.
 
-verl would score every response by itself while it is rolled out (`run_single`). A vote needs the whole group, so a
-training response has reward 0 from its rollout (`training.agent_loop`) and the trainer asks `score_groups` once all
-rollouts of the step are there. Should that be missed, the reward is 0 for all and nothing is learned: no ground truth
-can leak in, because the rows of a training batch carry none where verl looks for it (`batch_io.hide_ground_truth`).
+verl would score every response by itself while it is rolled out (`run_single`). A vote needs the whole group, so the
+trainer asks `score_groups` once all rollouts of the step are there. What a ground truth may decide here:
+co_rewarding/training/__init__.py.
 """
 
-from abc import ABC
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -16,15 +14,21 @@ from verl.experimental.reward_loop.reward_manager.base import RewardManagerBase
 
 from co_rewarding.algo.answers import extract_answer
 from co_rewarding.algo.equivalence.relation import Equivalence
-from co_rewarding.algo.methods import METHODS
-from co_rewarding.algo.rewards import Rollout, Scores, Step, score_rollouts
+from co_rewarding.algo.methods import METHODS, score_rollouts
+from co_rewarding.algo.rollouts import RewardInputs, Scores
+from co_rewarding.training.rollout_io import Response
 from co_rewarding.training.settings import Settings
 
 
-class GroupRewardManager(RewardManagerBase, ABC):
-    """Base of the reward managers; a subclass names the methods that it is for (`co_rewarding.algo.methods`)."""
+class GroupRewardManager(RewardManagerBase):
+    """Any method of co_rewarding.algo.methods, by its name. A tree overrides `rewards` with the rule that it is for.
 
-    methods: ClassVar[tuple[str, ...]]
+    A vote needs what it is taken of: `two_views` and `has_teacher` say what a tree's trainer provides. A reward that is
+    no vote takes what there is.
+    """
+
+    two_views: ClassVar[tuple[bool, ...]] = (False,)  # whether questions are asked in both views; either, if both stand
+    has_teacher: ClassVar[bool] = False
 
     def __init__(self, config: Any, tokenizer: Any, compute_score: Any = None, **_verl_reward_model: Any):
         super().__init__(config, tokenizer, compute_score)
@@ -39,39 +43,41 @@ class GroupRewardManager(RewardManagerBase, ABC):
 
     @classmethod
     def check(cls, method: str) -> None:
-        """Raises: ValueError, the method is not one of this reward manager's."""
-        if method not in cls.methods:
-            raise ValueError(f"co_rewarding.method={method}: must be one of {', '.join(cls.methods)} here")
+        """Raises: ValueError, the method is a vote that cannot be taken here."""
+        possible = [
+            name
+            for name, candidate in METHODS.items()
+            if not candidate.is_consensus
+            or (candidate.needs_both_views in cls.two_views and candidate.needs_teacher == cls.has_teacher)
+        ]
+        if method not in possible:
+            raise ValueError(f"co_rewarding.method={method}: must be one of {', '.join(possible)} here")
+
+    def rewards(self, inputs: RewardInputs) -> Scores:
+        """Labels and rewards of all rows of a step, in their order."""
+        return score_rollouts(self.method, inputs)
 
     def score_groups(
-        self,
-        rollouts: Sequence[Rollout],
-        step: int,
-        *,
-        texts: Sequence[str] | None = None,
-        lengths: Sequence[int] | None = None,
-        ground_truths: Sequence[str | None] | None = None,
-        statistics: Sequence[float | None] | None = None,
+        self, responses: Sequence[Response], step: int, statistics: Sequence[float | None] | None = None
     ) -> Scores:
-        """Labels and rewards of all rollouts of a step, in their order (see `co_rewarding.algo.rewards`).
+        """Labels and rewards of all responses of a step, in their order.
 
         Args:
-            texts, lengths: the responses and their tokens.
-            ground_truths: one a row, for the methods that need labels; the trainer gives them to no other.
-            statistics: one a row, for the methods that need logits.
+            responses: N, of whole groups; the student's, and a teacher's where there is one.
+            step: number of the step.
+            statistics: N, for a method that needs logits.
         """
-        return score_rollouts(
-            self.method,
-            Step(
-                rollouts,
+        return self.rewards(
+            RewardInputs(
+                [response.rollout for response in responses],
                 self.equivalence.same,
                 min_agreement=self.settings.min_agreement,
-                ground_truths=ground_truths,
+                ground_truths=[row.ground_truth for row in responses] if self.method.needs_labels else None,
                 statistics=statistics,
-                texts=texts,
-                lengths=lengths,
+                texts=[response.text for response in responses],
+                lengths=[response.length for response in responses],
                 seed=1_000_003 * self.settings.seed + step,  # other coins for a question that comes again
-            ),
+            )
         )
 
     def failures(self) -> dict[str, int]:

@@ -1,40 +1,68 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The responses of a step: read out of verl's queue, and dumped so that a person can read what was rewarded.
+"""Between verl's batches and our values: the columns that we add, responses read out of verl's queue, rewards written
+into it, and the dump in which a person can read what was rewarded.
 
-Legend: N responses, in the order in which they were asked for.
+Legend: N rows of a batch in any order (P questions × V views × G rollouts, less what failed), T response tokens.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 import transfer_queue as tq
+from tensordict import NonTensorData, TensorDict
+from verl.utils import tensordict_utils as tu
 
 from co_rewarding.algo.answers import extract_answer
-from co_rewarding.algo.methods import Voter
-from co_rewarding.algo.rewards import Rollout, Scores
+from co_rewarding.algo.rollouts import Rollout, Scores, Voter
 from co_rewarding.storage.files import json_line
-from co_rewarding.training import batch_io
+from co_rewarding.storage.rows import ground_truth
+
+QUESTION = "question"  # str, `extra_info.index` of the row: the same for both views of a pair
+VIEW = "view"  # "original" or "rephrased"
+GROUND_TRUTH = "ground_truth"  # str, "" where there is none
 
 
 @dataclass(frozen=True)
 class Response:
-    """One response as the vote, the dump and the metrics see it."""
+    """One response as the reward, the dump and the metrics see it."""
 
     key: str  # in verl's queue
     rollout: Rollout
     prompt: str  # the user's message
     text: str
     length: int  # T, tokens
-    ground_truth: str  # "" where there is none; for metrics and the dump
+    ground_truth: str  # "" where there is none
+
+
+def column(batch: TensorDict, name: str) -> list[Any]:
+    """Column `name` as plain Python values (verl wraps objects one by one)."""
+    return [value.data if isinstance(value, NonTensorData) else value for value in batch[name]]
+
+
+def with_column(batch: TensorDict, name: str, make: Callable[[int], Any]) -> TensorDict:
+    """A shallow copy of `batch` whose column `name` is make(0), make(1), …; the given batch is left as it was."""
+    copy = batch.copy()
+    tu.assign_non_tensor_stack(copy, name, [make(i) for i in range(len(batch))])
+    return copy
+
+
+def hide_ground_truth(batch: TensorDict) -> TensorDict:
+    """Move the ground truth of a training batch from where verl's reward loop looks for it to our own column, in place:
+    verl's per-response reward then cannot depend on it."""
+    reward_model_N = column(batch, "reward_model")
+    tu.assign_non_tensor_stack(batch, GROUND_TRUTH, [ground_truth({"reward_model": row}) for row in reward_model_N])
+    tu.assign_non_tensor_stack(batch, "reward_model", [{**row, "ground_truth": ""} for row in reward_model_N])
+    return batch
 
 
 def read_responses(keys: Sequence[str], partition_id: str, voter: Voter, tokenizer: Any) -> list[Response]:
-    """The responses behind `keys` (verl's <prompt>_<rollout>_<turn>), in the order in which they were asked for."""
+    """N, the responses behind `keys` (verl's <prompt>_<rollout>_<turn>), in the order in which they were asked for."""
     # verl hands them over in the order of its load balancing; the vote's tie-break is first come
-    keys = sorted(keys, key=lambda key: (key.rsplit("_", 2)[0], *map(int, key.rsplit("_", 2)[1:])))
-    names = [batch_io.QUESTION, batch_io.VIEW, "raw_prompt", batch_io.GROUND_TRUTH]
+    keys = sorted(keys, key=_order_of_request)
+    names = [QUESTION, VIEW, "raw_prompt", GROUND_TRUTH]
     data = tq.kv_batch_get(keys=keys, partition_id=partition_id, select_fields=["responses", *names])
     texts_N = tokenizer.batch_decode(data["responses"].unbind(), skip_special_tokens=True)
     lengths_N = data["responses"].offsets().diff().tolist()
@@ -48,9 +76,40 @@ def read_responses(keys: Sequence[str], partition_id: str, voter: Voter, tokeniz
             ground_truth=truth,
         )
         for key, text, length, question, view, messages, truth in zip(
-            keys, texts_N, lengths_N, *(batch_io.column(data, name) for name in names), strict=True
+            keys, texts_N, lengths_N, *(column(data, name) for name in names), strict=True
         )
     ]
+
+
+def _order_of_request(key: str) -> tuple[str, int, int]:
+    prompt, rollout, turn = key.rsplit("_", 2)
+    return prompt, int(rollout), int(turn)
+
+
+def write_rewards(responses: Sequence[Response], rewards_N: Sequence[float | None], partition_id: str) -> None:
+    """Rewards into verl's queue, as `rm_scores`."""
+    # a response without tokens may have no reward; it has no place for one either
+    scores = reward_tensor([reward or 0.0 for reward in rewards_N], [response.length for response in responses])
+    fields = TensorDict({"rm_scores": scores}, batch_size=len(responses))
+    tq.kv_batch_put(keys=[response.key for response in responses], partition_id=partition_id, fields=fields)
+
+
+def reward_tensor(rewards_N: Sequence[float], lengths_N: Sequence[int]) -> torch.Tensor:
+    """Outcome rewards as verl's `rm_scores`: the reward on the last response token, 0 elsewhere.
+
+    Args:
+        rewards_N: one reward a row.
+        lengths_N: T, the tokens of each response; 0 is allowed (no place for a reward).
+
+    Returns:
+        jagged nested float32 tensor of these lengths.
+    """
+    rows = []
+    for reward, length in zip(rewards_N, lengths_N, strict=True):
+        row = torch.zeros(length, dtype=torch.float32)
+        row[length - 1 :] = reward
+        rows.append(row)
+    return torch.nested.as_nested_tensor(rows, layout=torch.jagged)
 
 
 def dump_rows(step: int, responses: Sequence[Response], scores: Scores) -> list[dict[str, Any]]:
@@ -68,7 +127,7 @@ def dump_rows(step: int, responses: Sequence[Response], scores: Scores) -> list[
             "reward": reward,
             "ground_truth": response.ground_truth,
         }
-        for response, label, reward in zip(responses, scores.labels, scores.rewards, strict=True)
+        for response, label, reward in zip(responses, scores.row_labels, scores.rewards, strict=True)
     ]
 
 

@@ -8,19 +8,19 @@ from typing import Any, ClassVar, TypeVar
 from co_rewarding.algo.equivalence.relation import MODES
 from co_rewarding.algo.methods import METHODS
 
-B = TypeVar("B", bound="Block")
+C = TypeVar("C", bound="ConfigBlock")
 MAX_TEMPERATURE = 2.0
 """vLLM refuses a request above it, which would end a run at its first rollouts."""
 
 
 @dataclass(frozen=True)
-class Block:
+class ConfigBlock:
     """One block of the configuration; a subclass names it and lists its keys as fields."""
 
     NAME: ClassVar[str]  # dotted path in the configuration
 
     @classmethod
-    def from_mapping(cls: type[B], block: Mapping[str, Any]) -> B:
+    def from_mapping(cls: type[C], block: Mapping[str, Any]) -> C:
         """Its value; an unknown key is an error, never ignored.
 
         Raises:
@@ -45,7 +45,7 @@ class Block:
 
 
 @dataclass(frozen=True)
-class Settings(Block):
+class Settings(ConfigBlock):
     """What the group reward needs to know. Ranges are checked when the value is made."""
 
     NAME = "co_rewarding"

@@ -8,8 +8,9 @@ from operator import eq
 
 import pytest
 
-from co_rewarding.algo.methods import METHODS, Method, method
-from co_rewarding.algo.rewards import Rollout, Step, consensus_rewards, score_rollouts
+from co_rewarding.algo.methods import METHODS, Consensus, Method, method, score_rollouts
+from co_rewarding.algo.rewards import consensus_rewards
+from co_rewarding.algo.rollouts import RewardInputs, Rollout
 
 # Question p: what each voter answers in each view, and the vote.
 #   student original  1 1 2 -   vote 1      student rephrased  2 2 1 2   vote 2
@@ -45,13 +46,13 @@ def by_group(rollouts, values):
 )
 def test_consensus_methods(name, original, rephrased):
     rollouts = rows()
-    scores = consensus_rewards(rollouts, name, eq)
-    labels, rewards = by_group(rollouts, scores.labels), by_group(rollouts, scores.rewards)
+    scores = score_rollouts(METHODS[name], RewardInputs(rollouts, eq))
+    labels, rewards = by_group(rollouts, scores.row_labels), by_group(rollouts, scores.rewards)
     for view, (label, expected) in (("original", original), ("rephrased", rephrased)):
         assert rewards[view, "student"] == expected
         assert rewards[view, "teacher"] == [None] * 4  # never trained on
         assert labels[view, "student"] == labels[view, "teacher"] == [label] * 4
-        assert scores.label_of["p", view] == label
+        assert scores.group_labels["p", view] == label
     assert scores.votes["p", "original", "student"].agreement == 2 / 4
     assert scores.num_missing_groups == 0
 
@@ -59,66 +60,68 @@ def test_consensus_methods(name, original, rephrased):
 def test_rows_may_come_in_any_order():
     # Two questions mixed; no group of the student has a tie, which the order would decide.
     rollouts = rows("p") + rows("q", {**GROUPS, ("rephrased", "student"): ["1", "1", "1", None]})
-    expected = consensus_rewards(rollouts, "co_rewarding_I", eq)
+    expected = consensus_rewards(rollouts, "student", "other", eq)
     # q's original rows 1 1 2 - are labelled 1 by its rephrased rows
     assert expected.rewards[16:20] == (1, 1, 0, 0)
     rng = random.Random(0)
     order = rng.sample(range(len(rollouts)), len(rollouts))
-    shuffled = consensus_rewards([rollouts[i] for i in order], "co_rewarding_I", eq)
+    shuffled = consensus_rewards([rollouts[i] for i in order], "student", "other", eq)
     assert shuffled.rewards == tuple(expected.rewards[i] for i in order)
-    assert shuffled.label_of == expected.label_of
+    assert shuffled.group_labels == expected.group_labels
 
 
 def test_group_without_label_earns_nothing():
     groups = {("original", "student"): ["1", "1"], ("rephrased", "student"): [None, None]}
-    scores = consensus_rewards(rows(groups=groups), "co_rewarding_I", eq)
-    assert scores.label_of == {("p", "original"): None, ("p", "rephrased"): "1"}
+    scores = consensus_rewards(rows(groups=groups), "student", "other", eq)
+    assert scores.group_labels == {("p", "original"): None, ("p", "rephrased"): "1"}
     assert scores.rewards == (0, 0, 0, 0)
     assert scores.num_missing_groups == 0  # the rephrased group is there, it only said nothing
 
 
 def test_minimum_agreement_reaches_the_vote():
     # rephrased votes 2 with 3/4; original votes 1 with 2/4, which is below 0.6
-    scores = consensus_rewards(rows(), "co_rewarding_I", eq, min_agreement=0.6)
-    assert scores.label_of == {("p", "original"): "2", ("p", "rephrased"): None}
+    scores = consensus_rewards(rows(), "student", "other", eq, min_agreement=0.6)
+    assert scores.group_labels == {("p", "original"): "2", ("p", "rephrased"): None}
 
 
 def test_missing_voting_group_is_counted():
     groups = {("original", "student"): ["1", "1"]}
-    scores = consensus_rewards(rows(groups=groups), "co_rewarding_I", eq)
+    scores = consensus_rewards(rows(groups=groups), "student", "other", eq)
     assert scores.rewards == (0, 0)
     assert scores.num_missing_groups == 1
-    assert consensus_rewards(rows(groups=groups), "co_rewarding_II", eq).num_missing_groups == 1
-    assert consensus_rewards(rows(groups=groups), "majority_voting", eq).num_missing_groups == 0
+    assert consensus_rewards(rows(groups=groups), "teacher", "same", eq).num_missing_groups == 1
+    assert consensus_rewards(rows(groups=groups), "student", "same", eq).num_missing_groups == 0
 
 
 def test_a_consensus_method_has_no_way_to_a_ground_truth():
     assert [f.name for f in dataclasses.fields(Rollout)] == ["question", "view", "voter", "answer"]
-    assert list(inspect.signature(consensus_rewards).parameters) == ["rollouts", "method", "same", "min_agreement"]
+    parameters = list(inspect.signature(consensus_rewards).parameters)
+    assert parameters == ["rollouts", "voter", "label_view", "same", "min_agreement"]
     for name in (m.name for m in METHODS.values() if m.is_consensus):
         assert not METHODS[name].needs_labels
-        with_truth = score_rollouts(name, Step(rows(), eq, ground_truths=["9"] * 16))
-        assert with_truth == score_rollouts(name, Step(rows(), eq))
+        with_truth = score_rollouts(METHODS[name], RewardInputs(rows(), eq, ground_truths=["9"] * 16))
+        assert with_truth == score_rollouts(METHODS[name], RewardInputs(rows(), eq))
 
 
 def test_ground_truth_and_incorrect():
     rollouts = rows()[:4] + rows()[8:10]  # student 1 1 2 -, teacher 3 3
     truths = [r"\boxed{1}", "1", "1", "1", None, ""]  # only rows that are trained on need one
-    step = Step(rollouts, eq, ground_truths=truths)
-    assert score_rollouts("ground_truth", step).rewards == (1, 1, 0, 0, None, None)
-    assert score_rollouts("incorrect", step).rewards == (0, 0, 1, 0, None, None)
-    unknown = Step(rollouts, eq, ground_truths=[None, "", r"\boxed{", None, "1", "1"])  # no label: 0 for the group
-    assert score_rollouts("ground_truth", unknown).rewards == (0, 0, 0, 0, None, None)
-    assert score_rollouts("ground_truth", unknown).label_of == {("p", "original"): None}
-    assert score_rollouts("incorrect", unknown).rewards == (0, 0, 0, 0, None, None)
+    step = RewardInputs(rollouts, eq, ground_truths=truths)
+    assert score_rollouts(METHODS["ground_truth"], step).rewards == (1, 1, 0, 0, None, None)
+    assert score_rollouts(METHODS["incorrect"], step).rewards == (0, 0, 1, 0, None, None)
+    # no label: 0 for the whole group
+    unknown = RewardInputs(rollouts, eq, ground_truths=[None, "", r"\boxed{", None, "1", "1"])
+    assert score_rollouts(METHODS["ground_truth"], unknown).rewards == (0, 0, 0, 0, None, None)
+    assert score_rollouts(METHODS["ground_truth"], unknown).group_labels == {("p", "original"): None}
+    assert score_rollouts(METHODS["incorrect"], unknown).rewards == (0, 0, 0, 0, None, None)
 
 
 def test_format_only():
-    assert score_rollouts("format_only", Step(rows()[:4], eq)).rewards == (1, 1, 1, 0)
+    assert score_rollouts(METHODS["format_only"], RewardInputs(rows()[:4], eq)).rewards == (1, 1, 1, 0)
 
 
 def coins(rollouts, seed):
-    return score_rollouts("random", Step(rollouts, eq, seed=seed)).rewards
+    return score_rollouts(METHODS["random"], RewardInputs(rollouts, eq, seed=seed)).rewards
 
 
 def test_random_is_a_seeded_fair_coin():
@@ -142,7 +145,7 @@ def test_methods_table():
     assert [m.name for m in METHODS.values() if m.needs_teacher] == ["co_rewarding_II", "co_rewarding_III"]
     assert [m.name for m in METHODS.values() if m.needs_both_views] == ["co_rewarding_I", "co_rewarding_III"]
     assert [m.name for m in METHODS.values() if m.needs_labels] == ["ground_truth", "incorrect"]
-    assert method("co_rewarding_I") == Method("co_rewarding_I", voter="student", label_view="other")
+    assert method("co_rewarding_I") == Method("co_rewarding_I", Consensus(voter="student", label_view="other"))
     with pytest.raises(ValueError, match="'co-rewarding' is unknown: use one of co_rewarding_I, "):
         method("co-rewarding")
 
@@ -152,9 +155,7 @@ def test_refusals():
         Rollout("p", "aug", "student", None)
     with pytest.raises(ValueError, match="voter of question 'p' is 'ema'"):
         Rollout("p", "original", "ema", None)
-    with pytest.raises(ValueError, match="'random' takes no vote"):
-        consensus_rewards(rows(), "random", eq)
     with pytest.raises(ValueError, match="'entropy' needs the policy's logits"):
-        score_rollouts("entropy", Step(rows(), eq))
+        score_rollouts(METHODS["entropy"], RewardInputs(rows(), eq))
     with pytest.raises(ValueError, match="'incorrect' needs ground truths"):
-        score_rollouts("incorrect", Step(rows(), eq))
+        score_rollouts(METHODS["incorrect"], RewardInputs(rows(), eq))

@@ -30,8 +30,8 @@ def test_by_hand() -> None:
     skewed = torch.tensor([1 / 2, 1 / 4, 1 / 8, 1 / 8]).log()
     found = token_statistics(torch.stack([skewed, skewed + 30, torch.zeros(4)]), torch.ones(3))
     # uniform: entropy log 4 = 2 bits, self-certainty 0
-    assert found.entropy_T.tolist() == pytest.approx([7 / 4 * LN2, 7 / 4 * LN2, 2 * LN2], rel=1e-5)
-    assert found.self_certainty_T.tolist() == pytest.approx([LN2 / 4, LN2 / 4, 0], rel=1e-5, abs=1e-6)
+    assert found["entropy"].tolist() == pytest.approx([7 / 4 * LN2, 7 / 4 * LN2, 2 * LN2], rel=1e-5)
+    assert found["self_certainty"].tolist() == pytest.approx([LN2 / 4, LN2 / 4, 0], rel=1e-5, abs=1e-6)
 
 
 def test_temperature_divides_the_logits_of_its_own_token() -> None:
@@ -41,8 +41,8 @@ def test_temperature_divides_the_logits_of_its_own_token() -> None:
     entropies = [-(p * math.log(p) + (1 - p) * math.log(1 - p)) for p in (1 / 3, 1 / 5)]
     # −½ (log(2/3) + log(4/3)) = −½ log(8/9); −½ (log(2/5) + log(8/5)) = −½ log(16/25)
     certainties = [-math.log(8 / 9) / 2, -math.log(16 / 25) / 2]
-    assert found.entropy_T.tolist() == pytest.approx(entropies, rel=1e-5)
-    assert found.self_certainty_T.tolist() == pytest.approx(certainties, rel=1e-5)
+    assert found["entropy"].tolist() == pytest.approx(entropies, rel=1e-5)
+    assert found["self_certainty"].tolist() == pytest.approx(certainties, rel=1e-5)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
@@ -54,9 +54,9 @@ def test_against_float64(dtype: torch.dtype, num_tokens: int) -> None:
     temperature = 0.5 + torch.rand(num_tokens, generator=random)
     found = token_statistics(logits, temperature)
     certainty, entropy = reference(logits, temperature)  # of the rounded logits: the type costs nothing more
-    assert found.self_certainty_T.dtype == found.entropy_T.dtype == torch.float32
-    torch.testing.assert_close(found.self_certainty_T.double(), certainty, rtol=1e-5, atol=1e-5)
-    torch.testing.assert_close(found.entropy_T.double(), entropy, rtol=1e-5, atol=1e-5)
+    assert found["self_certainty"].dtype == found["entropy"].dtype == torch.float32
+    torch.testing.assert_close(found["self_certainty"].double(), certainty, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(found["entropy"].double(), entropy, rtol=1e-5, atol=1e-5)
     assert torch.equal(logits, kept)  # the loss still needs them
 
 
@@ -65,8 +65,8 @@ def test_autocast_does_not_lower_the_precision() -> None:
     with torch.autocast("cpu", dtype=torch.bfloat16):
         found = token_statistics(logits, torch.ones(9))
     certainty, entropy = reference(logits, torch.ones(9))
-    torch.testing.assert_close(found.self_certainty_T.double(), certainty, rtol=1e-5, atol=1e-5)
-    torch.testing.assert_close(found.entropy_T.double(), entropy, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(found["self_certainty"].double(), certainty, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(found["entropy"].double(), entropy, rtol=1e-5, atol=1e-5)
 
 
 def test_positions_pick_rows_in_order() -> None:
@@ -74,10 +74,10 @@ def test_positions_pick_rows_in_order() -> None:
     logits[3] = math.nan  # what stands at padding does not matter
     positions = torch.tensor([5, 0, 6])
     temperature = torch.tensor([1.0, 2.0, 0.5])
-    found = token_statistics(logits, temperature, positions)
+    found = token_statistics(logits, temperature, positions=positions)
     certainty, entropy = reference(logits[positions], temperature)
-    torch.testing.assert_close(found.self_certainty_T.double(), certainty, rtol=1e-5, atol=1e-6)
-    torch.testing.assert_close(found.entropy_T.double(), entropy, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(found["self_certainty"].double(), certainty, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(found["entropy"].double(), entropy, rtol=1e-5, atol=1e-6)
 
 
 def test_extremes() -> None:
@@ -85,8 +85,8 @@ def test_extremes() -> None:
     # a masked token: of the other three each has 1/3, entropy log 3; log 0 makes the self-certainty infinite
     logits = torch.tensor([[200.0, 0, 0, 0], [0, 0, 0, -math.inf]])
     found = token_statistics(logits, torch.ones(2))
-    assert found.entropy_T.tolist() == pytest.approx([0, math.log(3)], rel=1e-6)
-    assert found.self_certainty_T.tolist() == pytest.approx([150 - math.log(4), math.inf], rel=1e-6)
+    assert found["entropy"].tolist() == pytest.approx([0, math.log(3)], rel=1e-6)
+    assert found["self_certainty"].tolist() == pytest.approx([150 - math.log(4), math.inf], rel=1e-6)
 
 
 class LargestTensor(TorchDispatchMode):
@@ -107,7 +107,7 @@ class LargestTensor(TorchDispatchMode):
 def test_memory_does_not_grow_with_the_sequence(dtype: torch.dtype) -> None:
     logits = torch.zeros(8 * CHUNK_TOKENS, 50, dtype=dtype)
     with LargestTensor() as largest:
-        token_statistics(logits, torch.ones(len(logits)), torch.arange(len(logits)))
+        token_statistics(logits, torch.ones(len(logits)), positions=torch.arange(len(logits)))
     assert largest.numel == CHUNK_TOKENS * 50
 
 

@@ -16,19 +16,19 @@ def same_number(a: str, b: str) -> bool:
 def test_votes_are_counted_over_classes():
     # 0.5, 1/2 and 2/4 are one class with 3 of 5 votes; the label is the one that came first, as written
     vote = majority_vote(["7", "0.5", "7", "1/2", "2/4"], same_number)
-    assert vote == Vote(label="0.5", agreement=3 / 5, num_answered=5, num_rollouts=5, num_votes=3, num_classes=2)
+    assert vote == Vote(pseudo_label="0.5", agreement=3 / 5, num_answered=5, num_rollouts=5, num_votes=3, num_classes=2)
 
 
 def test_rollouts_without_answer_count_in_the_agreement():
     # one box in eight responses is 1/8, not unanimous
     vote = majority_vote([None, None, "3", None, None, None, None, None], same_number)
-    assert vote == Vote(label="3", agreement=1 / 8, num_answered=1, num_rollouts=8, num_votes=1, num_classes=1)
+    assert vote == Vote(pseudo_label="3", agreement=1 / 8, num_answered=1, num_rollouts=8, num_votes=1, num_classes=1)
 
 
 def test_tie_goes_to_the_class_that_came_first():
-    assert majority_vote(["1", "2", "2", "1"], same_number).label == "1"
-    assert majority_vote(["2", "1", "2", "1"], same_number).label == "2"
-    assert majority_vote(["5", "1", "2", "2", "1"], same_number).label == "1"
+    assert majority_vote(["1", "2", "2", "1"], same_number).pseudo_label == "1"
+    assert majority_vote(["2", "1", "2", "1"], same_number).pseudo_label == "2"
+    assert majority_vote(["5", "1", "2", "2", "1"], same_number).pseudo_label == "1"
 
 
 def test_order_does_not_matter_without_a_tie():
@@ -37,7 +37,7 @@ def test_order_does_not_matter_without_a_tie():
     for _ in range(100):
         rng.shuffle(answers)
         vote = majority_vote(answers, same_number)
-        assert Fraction(vote.label) == Fraction(1, 2)
+        assert Fraction(vote.pseudo_label) == Fraction(1, 2)
         assert vote.agreement == 3 / 7
 
 
@@ -47,7 +47,7 @@ def test_order_does_not_matter_without_a_tie():
 )
 def test_minimum_agreement(min_agreement, label):
     vote = majority_vote(["1", "1", "2", None], same_number, min_agreement)
-    assert vote.label == label
+    assert vote.pseudo_label == label
     assert vote.agreement == 0.5  # reported whether or not it was enough
 
 

@@ -9,19 +9,19 @@ from pathlib import Path
 
 import pytest
 
-from co_rewarding.monitoring.alarms import SIGNS, Alarm, Condition, Sign, Watch
+from co_rewarding.monitoring.alarms import SIGNALS, Alarm, CollapseMonitor, Condition, Signal
 
-NAMES = {sign.name for sign in SIGNS}
+NAMES = {signal.name for signal in SIGNALS}
 
 
-def run(watch: Watch, series: Mapping[str, Sequence[float]], first: int = 1) -> list[tuple[Alarm, ...]]:
+def run(watch: CollapseMonitor, series: Mapping[str, Sequence[float]], first: int = 1) -> list[tuple[Alarm, ...]]:
     """Feed one value of each metric a step; the alarms of every step."""
     steps = zip(*series.values(), strict=True)
     return [watch.observe(step, dict(zip(series, values, strict=True))) for step, values in enumerate(steps, first)]
 
 
 def names(alarms: Sequence[Alarm]) -> set[str]:
-    return {alarm.sign.name for alarm in alarms}
+    return {alarm.signal.name for alarm in alarms}
 
 
 def line(start: float, end: float, steps: int = 30) -> list[float]:
@@ -50,8 +50,8 @@ HEALTHY = {
 
 
 def test_a_healthy_run_raises_no_alarm() -> None:
-    assert {condition.metric for sign in SIGNS for condition in sign.conditions} == set(HEALTHY)
-    watch = Watch(stop_after=1)
+    assert {condition.metric for signal in SIGNALS for condition in signal.conditions} == set(HEALTHY)
+    watch = CollapseMonitor(stop_after=1)
     assert [names(alarms) for alarms in run(watch, HEALTHY)] == [set()] * 30
     assert (watch.should_stop, watch.may_save, watch.good_until) == (False, True, None)
 
@@ -78,7 +78,7 @@ def test_a_healthy_run_raises_no_alarm() -> None:
     ],
 )
 def test_every_sign_has_its_run(sign: str, changed: dict[str, list[float]]) -> None:
-    alarms = run(Watch(), HEALTHY | changed)
+    alarms = run(CollapseMonitor(), HEALTHY | changed)
     expected = {sign, "short_and_sure"} if sign == "length_collapse" else {sign}  # agreement is high at HEALTHY's end
     assert set().union(*map(names, alarms)) <= expected
     assert sign in names(alarms[-1])
@@ -91,7 +91,7 @@ def test_all_signs_are_tested() -> None:
 
 def test_the_message_says_what_was_seen_and_what_to_try() -> None:
     # first five 0.1, last five 0.1 0.6 0.7 0.8 0.8: mean 0.6
-    watch = Watch()
+    watch = CollapseMonitor()
     alarms = run(watch, {"collapse/answer_concentration": [0.1] * 6 + [0.6, 0.7, 0.8, 0.8]})
     assert alarms[:-1] == [()] * 9  # the windows must not overlap
     (alarm,) = alarms[-1]
@@ -103,7 +103,7 @@ def test_the_message_says_what_was_seen_and_what_to_try() -> None:
     (again,) = watch.observe(11, {"collapse/answer_concentration": 0.9})
     assert (again.since, again.new) == (10, False)
     # a spike is told from the steps before it: 0.2 is 20 × 0.01
-    (spike,) = run(Watch(), {"actor/kl_loss": [0.01] * 5 + [0.2]})[-1]
+    (spike,) = run(CollapseMonitor(), {"actor/kl_loss": [0.01] * 5 + [0.2]})[-1]
     assert spike.numbers == "actor/kl_loss 0.2, mean of the 5 steps before 0.01"
 
 
@@ -111,15 +111,15 @@ def test_noise_is_no_sign() -> None:
     # 0.6 0.2 0.6 0.2 0.6: mean 0.44, variance (3 × 0.16² + 2 × 0.24²) / 4 = 0.048; the next five: mean 0.36, the same
     # variance. The means differ by 0.08, the noise is 2 √(2 × 0.048 / 5) = 0.28
     wave = [0.6, 0.2, 0.6, 0.2, 0.6, 0.2, 0.6, 0.2, 0.6, 0.2]
-    alarms = run(Watch(), {"reward/mean": [1 - value for value in wave], "label/accuracy": wave})
+    alarms = run(CollapseMonitor(), {"reward/mean": [1 - value for value in wave], "label/accuracy": wave})
     assert alarms == [()] * 10
     # the same change without the noise is one
     steps = {"reward/mean": [0.56] * 5 + [0.64] * 5, "label/accuracy": [0.44] * 5 + [0.36] * 5}
-    assert names(run(Watch(), steps)[-1]) == {"illusion"}
+    assert names(run(CollapseMonitor(), steps)[-1]) == {"illusion"}
 
 
 def test_no_data_is_no_sign() -> None:
-    watch = Watch()
+    watch = CollapseMonitor()
     assert run(watch, {"collapse/label_flips": [0.9] * 4}) == [()] * 4  # fewer than a window
     assert watch.observe(5, {"collapse/label_flips": math.nan}) == ()
     # logged again at step 7: the fifth value, mean 0.9
@@ -132,11 +132,11 @@ def test_no_data_is_no_sign() -> None:
 
 def test_a_run_on_few_questions_does_not_start_with_an_alarm() -> None:
     # concentrated from the start, because the questions share their answer: no rise, no sign
-    assert run(Watch(), {"collapse/answer_concentration": [0.7] * 20}) == [()] * 20
+    assert run(CollapseMonitor(), {"collapse/answer_concentration": [0.7] * 20}) == [()] * 20
 
 
 def test_early_stop_keeps_the_last_good_checkpoint() -> None:
-    watch = Watch(window=2, stop_after=3)
+    watch = CollapseMonitor(window=2, stop_after=3)
     # repetition: first two 0.1; recent mean 0.5 needs e.g. 0.5 0.5: at step 5
     alarms = run(watch, {"collapse/repetition": [0.1, 0.1, 0.1, 0.5, 0.5]})
     assert [len(found) for found in alarms] == [0, 0, 0, 0, 1]
@@ -152,17 +152,17 @@ def test_early_stop_keeps_the_last_good_checkpoint() -> None:
 
 
 def test_without_early_stop_everything_is_saved() -> None:
-    watch = Watch(window=2)
+    watch = CollapseMonitor(window=2)
     assert names(run(watch, {"collapse/repetition": [0.1] * 3 + [0.9] * 5})[-1]) == {"repetition"}
     assert (watch.should_stop, watch.may_save) == (False, True)
 
 
 def test_ground_truth_stops_no_run() -> None:
     needing_labels = {"label/accuracy", "answer/accuracy", "reward/accuracy"}
-    for sign in SIGNS:
-        if needing_labels & {condition.metric for condition in sign.conditions}:
-            assert not sign.stops, sign.name
-    watch = Watch(stop_after=1)
+    for signal in SIGNALS:
+        if needing_labels & {condition.metric for condition in signal.conditions}:
+            assert not signal.stops, signal.name
+    watch = CollapseMonitor(stop_after=1)
     alarms = run(watch, {"reward/mean": line(0.2, 0.9), "label/accuracy": line(0.9, 0.1)})
     assert names(alarms[-1]) == {"illusion"}
     assert (watch.should_stop, watch.may_save) == (False, True)
@@ -170,10 +170,10 @@ def test_ground_truth_stops_no_run() -> None:
 
 def test_a_resumed_run_goes_on_as_if_it_had_not_stopped() -> None:
     series = HEALTHY | {"collapse/repetition": line(0.1, 0.8), "actor/entropy": line(0.6, 3.0)}
-    whole = Watch(stop_after=4)
+    whole = CollapseMonitor(stop_after=4)
     expected = run(whole, series)
     for cut in (1, 4, 13, 26):
-        before, after = Watch(stop_after=4), Watch(stop_after=4)
+        before, after = CollapseMonitor(stop_after=4), CollapseMonitor(stop_after=4)
         run(before, {name: values[:cut] for name, values in series.items()})
         after.load_state_dict(json.loads(json.dumps(before.state_dict())))
         found = run(after, {name: values[cut:] for name, values in series.items()}, first=cut + 1)
@@ -183,17 +183,17 @@ def test_a_resumed_run_goes_on_as_if_it_had_not_stopped() -> None:
 
 def test_errors() -> None:
     with pytest.raises(ValueError, match="window is 1: use a whole number from 2"):
-        Watch(window=1)
+        CollapseMonitor(window=1)
     with pytest.raises(ValueError, match="stop_after is -1: use a whole number from 0"):
-        Watch(stop_after=-1)
+        CollapseMonitor(stop_after=-1)
     with pytest.raises(ValueError, match="watched with window 5, this run has 8"):
-        Watch(window=8).load_state_dict(Watch().state_dict())
+        CollapseMonitor(window=8).load_state_dict(CollapseMonitor().state_dict())
 
 
 def test_bounds_of_a_condition() -> None:
     # one value a step, window 2, start 1.0: the recent mean at the end decides
     def holds(condition: Condition, *last: float) -> bool:
-        watch = Watch(window=2, signs=(Sign("test", "", "", (condition,)),))
+        watch = CollapseMonitor(window=2, signals=(Signal("test", "", "", (condition,)),))
         return bool(run(watch, {"m": [1.0, 1.0, *last]})[-1])
 
     assert holds(Condition("m", at_least=3.0), 3.0, 3.0)
@@ -217,9 +217,9 @@ def test_the_glossary_knows_every_sign_and_its_metrics(repo: Path) -> None:
     named = {name for row in rows for name in re.findall(r"`([^`]+)`", row[0])}
     of_sign = {name: row for row in rows for name in re.findall(r"`([^`]+)`", row[0]) if name in NAMES}
     assert of_sign.keys() == NAMES
-    for sign in SIGNS:
-        row = of_sign[sign.name]
-        metrics = {condition.metric for condition in sign.conditions}
+    for signal in SIGNALS:
+        row = of_sign[signal.name]
+        metrics = {condition.metric for condition in signal.conditions}
         assert set(re.findall(r"`([^`]+)`", row[1])) == metrics
-        assert row[2].strip() == ("yes" if sign.stops else "no")
+        assert row[2].strip() == ("yes" if signal.stops else "no")
         assert metrics <= named

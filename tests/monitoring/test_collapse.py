@@ -9,7 +9,9 @@ from collections.abc import Sequence
 import pytest
 
 from co_rewarding.algo.equivalence.relation import Equivalence
-from co_rewarding.algo.rewards import Rollout, Scores, Step, consensus_rewards, score_rollouts
+from co_rewarding.algo.methods import METHODS, score_rollouts
+from co_rewarding.algo.rewards import consensus_rewards
+from co_rewarding.algo.rollouts import RewardInputs, Rollout, Scores
 from co_rewarding.monitoring.collapse import MAX_UNITS, LabelHistory, answer_spread, collapse_metrics, repetition
 
 SAME = Equivalence().same  # numbers only: no process is started
@@ -48,7 +50,7 @@ def test_one_step_by_hand() -> None:
     )  # 28 + 16 … = 16 + 28 + 8 = 52 tokens, 3 of 16 at the limit of 10
     texts = ["one two three four"] * 15 + ["x y z w x y z w"]
     for method in ("majority_voting", "format_only"):
-        scores = score_rollouts(method, Step(rollouts, SAME))
+        scores = score_rollouts(METHODS[method], RewardInputs(rollouts, SAME))
         assert signs(rollouts, scores, lengths=lengths, texts=texts) == pytest.approx(
             {
                 # (3/4 + 2/4 + 1/4 + 0) / 4
@@ -65,11 +67,11 @@ def test_one_step_by_hand() -> None:
 
 
 def test_no_data_is_no_metric() -> None:
-    empty = score_rollouts("format_only", Step([], SAME))
+    empty = score_rollouts(METHODS["format_only"], RewardInputs([], SAME))
     assert signs([], empty) == {}
     # nobody answered, one word each: no majority answer, no 4-gram, no second visit; lengths are there
     rollouts = group("q1", [None, None]) + group("q2", [None, None])
-    found = signs(rollouts, score_rollouts("format_only", Step(rollouts, SAME)), texts=["a"] * 4)
+    found = signs(rollouts, score_rollouts(METHODS["format_only"], RewardInputs(rollouts, SAME)), texts=["a"] * 4)
     assert found == {"collapse/agreement": 0.0, "collapse/length": 2.0, "collapse/length_limit": 0.0}
     # a single question always agrees with itself
     assert answer_spread(["7"]) == {}
@@ -92,7 +94,7 @@ def test_a_question_in_two_wordings_counts_once() -> None:
         *group("q2", [None, None]),
         *group("q2", ["6", "6"], view="rephrased"),
     ]
-    found = signs(rollouts, consensus_rewards(rollouts, "co_rewarding_I", SAME))
+    found = signs(rollouts, consensus_rewards(rollouts, "student", "other", SAME))
     assert found["collapse/answer_concentration"] == 1 / 2
     assert found["collapse/agreement"] == 3 / 4  # of all four groups
 
@@ -101,7 +103,7 @@ def test_the_teacher_is_not_the_policy() -> None:
     # the teacher gives one answer to everything, at great length; the student does not
     student = group("q1", ["1", "1"]) + group("q2", ["2", "2"])
     teacher = group("q1", ["9", "9"], voter="teacher") + group("q2", ["9", "9"], voter="teacher")
-    scores = consensus_rewards(student + teacher, "co_rewarding_II", SAME)
+    scores = consensus_rewards(student + teacher, "teacher", "same", SAME)
     found = signs(student + teacher, scores, lengths=[2] * 4 + [10] * 4, texts=["a b c d"] * 4 + ["a " * 9] * 4)
     assert found["collapse/answer_concentration"] == 1 / 2
     assert (found["collapse/length"], found["collapse/length_limit"], found["collapse/repetition"]) == (2, 0, 0)
@@ -125,11 +127,11 @@ def test_label_flips_use_the_labels_of_the_method() -> None:
 
     history = LabelHistory()
     for answer in "12":
-        found = signs(visit(answer), consensus_rewards(visit(answer), "co_rewarding_II", SAME), history)
+        found = signs(visit(answer), consensus_rewards(visit(answer), "teacher", "same", SAME), history)
     assert found["collapse/label_flips"] == 0
     history = LabelHistory()
     for answer in "12":
-        found = signs(visit(answer), score_rollouts("format_only", Step(visit(answer), SAME)), history)
+        found = signs(visit(answer), score_rollouts(METHODS["format_only"], RewardInputs(visit(answer), SAME)), history)
     assert found["collapse/label_flips"] == 1
 
 

@@ -3,7 +3,9 @@
 
 from operator import eq
 
-from co_rewarding.algo.rewards import Rollout, Step, consensus_rewards, score_rollouts
+from co_rewarding.algo.methods import METHODS, score_rollouts
+from co_rewarding.algo.rewards import consensus_rewards
+from co_rewarding.algo.rollouts import RewardInputs, Rollout
 from co_rewarding.monitoring.metrics import group_metrics
 
 # Two questions, two views, three student rollouts each; truth of p is 1, q has none.
@@ -19,7 +21,7 @@ TRUTHS = ["1" if row.question == "p" else "" for row in ROLLOUTS]
 
 
 def test_every_metric_of_co_rewarding_I():
-    scores = consensus_rewards(ROLLOUTS, "co_rewarding_I", eq)
+    scores = consensus_rewards(ROLLOUTS, "student", "other", eq)
     # labels: p original 1, p rephrased 1, q original none, q rephrased 5; rewards 110 100 000 000
     assert group_metrics(ROLLOUTS, scores, TRUTHS, eq) == {
         "label/share": 3 / 4,
@@ -50,14 +52,14 @@ def test_every_metric_of_co_rewarding_I():
 
 def test_a_wrong_label_still_punishes_scattered_answers():
     rollouts = [Rollout("p", "original", "student", a) for a in ("2", "2", "3", "4")]
-    scores = consensus_rewards(rollouts, "majority_voting", eq)
+    scores = consensus_rewards(rollouts, "student", "same", eq)
     metrics = group_metrics(rollouts, scores, ["1"] * 4, eq)
     assert metrics["label/accuracy"] == 0.0
     assert metrics["reward/accuracy"] == 2 / 4  # 3 and 4 got the 0 that the truth would have given
 
 
 def test_without_ground_truth_nothing_claims_accuracy():
-    scores = consensus_rewards(ROLLOUTS, "co_rewarding_I", eq)
+    scores = consensus_rewards(ROLLOUTS, "student", "other", eq)
     for truths in (None, [None] * 12, [""] * 12):
         metrics = group_metrics(ROLLOUTS, scores, truths, eq)
         assert not [name for name in metrics if "accuracy" in name]
@@ -66,16 +68,16 @@ def test_without_ground_truth_nothing_claims_accuracy():
 
 def test_one_view_has_no_view_metrics():
     rollouts = ROLLOUTS[:3]
-    metrics = group_metrics(rollouts, consensus_rewards(rollouts, "majority_voting", eq), None, eq)
+    metrics = group_metrics(rollouts, consensus_rewards(rollouts, "student", "same", eq), None, eq)
     assert sorted(metrics) == ["answer/share", "label/agreement", "label/missing", "label/share", "reward/mean"]
 
 
 def test_no_labels_no_label_metrics():
     for name in ("random", "format_only"):
-        metrics = group_metrics(ROLLOUTS, score_rollouts(name, Step(ROLLOUTS, eq)), None, eq)
+        metrics = group_metrics(ROLLOUTS, score_rollouts(METHODS[name], RewardInputs(ROLLOUTS, eq)), None, eq)
         assert not [name for name in metrics if name.startswith("label/")]
     nobody = [Rollout("p", "original", "student", None)] * 2
-    metrics = group_metrics(nobody, consensus_rewards(nobody, "majority_voting", eq), ["1", "1"], eq)
+    metrics = group_metrics(nobody, consensus_rewards(nobody, "student", "same", eq), ["1", "1"], eq)
     # no label to be right or wrong; every row got the 0 it deserved
     assert "label/accuracy" not in metrics
     assert metrics["label/share"] == 0.0
@@ -84,7 +86,7 @@ def test_no_labels_no_label_metrics():
 
 def test_missing_voting_groups_are_counted():
     rollouts = ROLLOUTS[:6] + ROLLOUTS[6:9]  # q has lost its rephrased group
-    metrics = group_metrics(rollouts, consensus_rewards(rollouts, "co_rewarding_I", eq), None, eq)
+    metrics = group_metrics(rollouts, consensus_rewards(rollouts, "student", "other", eq), None, eq)
     assert metrics["label/missing"] == 1 / 3
 
 
@@ -92,7 +94,7 @@ def test_teacher_beside_the_student():
     teacher = [Rollout(q, "original", "teacher", a) for q, a in [("p", "2"), ("p", "2"), ("q", "5"), ("q", None)]]
     rollouts = ROLLOUTS[:3] + ROLLOUTS[6:9] + teacher
     truths = ["1"] * 3 + [None] * 3 + ["1", "1", None, None]
-    metrics = group_metrics(rollouts, consensus_rewards(rollouts, "co_rewarding_II", eq), truths, eq)
+    metrics = group_metrics(rollouts, consensus_rewards(rollouts, "teacher", "same", eq), truths, eq)
     assert metrics["label/voters_agree"] == 1 / 2  # p: 1 against 2, q: 5 and 5
     assert metrics["label/agreement"] == (2 / 2 + 1 / 2) / 2  # the teacher's votes
     assert metrics["answer/share/teacher"] == 3 / 4
@@ -101,7 +103,7 @@ def test_teacher_beside_the_student():
 
 
 def test_nothing_at_all():
-    assert group_metrics([], consensus_rewards([], "co_rewarding_I", eq), None, eq) == {}
+    assert group_metrics([], consensus_rewards([], "student", "other", eq), None, eq) == {}
 
 
 def test_a_teacher_that_answered_the_other_wording_alone_is_compared_by_that() -> None:
@@ -111,6 +113,6 @@ def test_a_teacher_that_answered_the_other_wording_alone_is_compared_by_that() -
         ("q", "rephrased", "student"): "2", ("q", "original", "teacher"): "3",
     }  # fmt: skip
     rollouts = [Rollout(*group, answer) for group, answer in answers.items() for _ in range(2)]
-    scores = consensus_rewards(rollouts, "co_rewarding_III", str.__eq__)
+    scores = consensus_rewards(rollouts, "teacher", "other", str.__eq__)
     assert scores.rewards == (1, 1, None, None, 0, 0, None, None)
     assert group_metrics(rollouts, scores, None, str.__eq__)["label/voters_agree"] == 0.5

@@ -4,6 +4,7 @@
 Two questions, two wordings, three rollouts, written out by hand. Answers as the toy tokenizer's text.
 """
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -12,15 +13,14 @@ from omegaconf import OmegaConf
 from tensordict import TensorDict
 from verl.utils import tensordict_utils as tu
 
-import co_rewarding.training.rollout_io
-import co_rewarding.training.trainer
 from co_rewarding.algo.methods import METHODS
-from co_rewarding.algo.rewards import Rollout
-from co_rewarding.monitoring.collapse import LabelHistory
+from co_rewarding.algo.rollouts import Rollout
 from co_rewarding.tools.quickstart.tiny_model import build_tokenizer
-from co_rewarding.training import batch_io
-from co_rewarding.training.baseline_reward_manager import BaselineRewardManager
+from co_rewarding.training import rollout_io
+from co_rewarding.training.reward_manager import GroupRewardManager
 from co_rewarding.training.rollout_io import Response
+from co_rewarding.training.run_monitor import RunMonitor
+from co_rewarding.training.settings import Settings
 from co_rewarding.training.trainer import GroupRewardTrainer
 from co_rewarding_i.reward_manager import CrossViewRewardManager
 from co_rewarding_ii.reward_manager import TeacherRewardManager
@@ -42,9 +42,9 @@ REWARDS = {
 }
 TRUTHS = {"q1": "7", "q2": "5"}
 MANAGERS = {
-    name: manager
-    for manager in (CrossViewRewardManager, TeacherRewardManager, BaselineRewardManager)
-    for name in manager.methods
+    "co_rewarding_I": CrossViewRewardManager,
+    "co_rewarding_II": TeacherRewardManager,
+    "co_rewarding_III": TeacherRewardManager,
 }
 
 
@@ -86,8 +86,7 @@ def step(monkeypatch: pytest.MonkeyPatch, tokenizer):
             {"co_rewarding": {"method": method, "equivalence": "string"}, "data": {"max_response_length": 16}}
         )
         queue = DictionaryQueue()
-        for module in (co_rewarding.training.rollout_io, co_rewarding.training.trainer):
-            monkeypatch.setattr(module, "tq", queue)
+        monkeypatch.setattr(rollout_io, "tq", queue)
         keys, tags = [], []
         for (question, view), answers in ANSWERS.items():
             for place, answer in enumerate(answers):
@@ -98,9 +97,9 @@ def step(monkeypatch: pytest.MonkeyPatch, tokenizer):
                 queue.rows[key] = {
                     "raw_prompt": [{"role": "user", "content": f"{question} {view}"}],
                     "responses": torch.tensor(tokenizer(text)["input_ids"]),
-                    batch_io.QUESTION: question,
-                    batch_io.VIEW: view,
-                    batch_io.GROUND_TRUTH: truths.get(question, ""),
+                    rollout_io.QUESTION: question,
+                    rollout_io.VIEW: view,
+                    rollout_io.GROUND_TRUTH: truths.get(question, ""),
                 }
                 keys.append(key)
                 tags.append({})
@@ -111,15 +110,15 @@ def step(monkeypatch: pytest.MonkeyPatch, tokenizer):
             tags.append({"is_padding": True})
         trainer = object.__new__(GroupRewardTrainer)  # nothing of verl is started
         trainer.tokenizer, trainer.global_steps, trainer.config = tokenizer, 3, config
-        trainer.method, trainer.label_history = METHODS[method], LabelHistory()
-        trainer.reward_manager = MANAGERS[method](config, tokenizer)
+        trainer.method, trainer.monitor = METHODS[method], RunMonitor(Settings(), 16, Path())
+        trainer.reward_manager = MANAGERS.get(method, GroupRewardManager)(config, tokenizer)
         if trainer.method.needs_teacher:  # it answers each wording once, and 7
-            trainer._voters_beside_the_policy = lambda: [
+            trainer._teacher_responses = lambda: [
                 Response("", Rollout(question, view, "teacher", "7"), "", "", 4, truths.get(question, ""))
                 for question, view in ANSWERS
             ]
         if trainer.method.needs_logits:
-            trainer._response_statistics = lambda keys, _: [float(len(queue.rows[key]["responses"])) for key in keys]
+            trainer._response_statistics = lambda responses, _: [float(response.length) for response in responses]
         # verl's load balancing shuffles the rows: give them in reverse
         batch = SimpleNamespace(keys=keys[::-1], tags=tags[::-1], partition_id="train")
         return queue, trainer._assign_rewards(batch), trainer

@@ -21,10 +21,11 @@ from verl.workers.config import FSDPEngineConfig, HFModelConfig
 from verl.workers.engine import EngineRegistry
 from verl.workers.utils.padding import response_from_nested
 
-from co_rewarding.algo.rewards import Rollout, Step, score_rollouts
+from co_rewarding.algo.methods import METHODS, score_rollouts
+from co_rewarding.algo.rollouts import RewardInputs, Rollout
 from co_rewarding.algo.token_statistics import response_means
 from co_rewarding.cpu.engine import FSDPEngineOnCPU
-from co_rewarding.training.engine import ASKED, TokenStatisticsOnGPU, asked_for
+from co_rewarding.training.engine import REQUEST, TokenStatisticsOnGPU, requesting_token_statistics
 
 LENGTHS = [(3, 5), (2, 9), (6, 1), (4, 4)]  # tokens of prompt and response; two micro-batches of two sequences
 VOCABULARY = 61
@@ -144,7 +145,7 @@ def reference(model_dir: Path, temperature: float) -> list[dict[str, torch.Tenso
 def test_columns_beside_the_log_probs(
     engine: Any, model_dir: Path, temperature: float, use_remove_padding: bool
 ) -> None:
-    output = infer(engine, temperature, use_remove_padding, **{ASKED: True})
+    output = infer(engine, temperature, use_remove_padding, **{REQUEST: "self_certainty,entropy"})
     assert set(output) == {"log_probs", "self_certainty", "entropy"}
     for row, expected in enumerate(reference(model_dir, temperature)):
         length = sum(LENGTHS[row])
@@ -163,7 +164,7 @@ def test_same_pass_and_nothing_unless_asked(engine: Any, use_remove_padding: boo
     # one forward pass a micro-batch, asked or not; verl's own columns come out the same
     passes = []
     handle = engine.module.register_forward_hook(lambda *_: passes.append(1))
-    asked = infer(engine, 1.0, use_remove_padding, **{ASKED: True})
+    asked = infer(engine, 1.0, use_remove_padding, **{REQUEST: "self_certainty,entropy"})
     num_asked = len(passes)
     plain = infer(engine, 1.0, use_remove_padding)
     handle.remove()
@@ -177,7 +178,7 @@ def test_bf16_costs_no_precision_beyond_the_logits(make_engine: Any) -> None:
     engine = make_engine("bf16")
     seen = []
     handle = engine.module.register_forward_hook(lambda _module, _args, output: seen.append(output.logits.clone()))
-    output = infer(engine, 1.0, True, **{ASKED: True})
+    output = infer(engine, 1.0, True, **{REQUEST: "self_certainty,entropy"})
     handle.remove()
     assert {logits.dtype for logits in seen} == {torch.bfloat16}
     # packed: the sequences one after another, a micro-batch of two at a time
@@ -189,7 +190,7 @@ def test_bf16_costs_no_precision_beyond_the_logits(make_engine: Any) -> None:
 
 
 def test_reward_of_a_response_is_the_mean_over_its_own_tokens(engine: Any, model_dir: Path) -> None:
-    output = infer(engine, 1.0, False, **{ASKED: True})
+    output = infer(engine, 1.0, False, **{REQUEST: "self_certainty,entropy"})
     masks = [torch.ones(response) for _, response in LENGTHS]
     mask = torch.nested.as_nested_tensor(masks, layout=torch.jagged)
     means = {
@@ -197,8 +198,12 @@ def test_reward_of_a_response_is_the_mean_over_its_own_tokens(engine: Any, model
         for name in ("self_certainty", "entropy")
     }
     rollouts = [Rollout(question="q", view="original", voter="student", answer=None) for _ in LENGTHS]
-    certainty = score_rollouts("self_certainty", Step(rollouts, eq, statistics=means["self_certainty"])).rewards
-    negative_entropy = score_rollouts("entropy", Step(rollouts, eq, statistics=means["entropy"])).rewards
+    certainty = score_rollouts(
+        METHODS["self_certainty"], RewardInputs(rollouts, eq, statistics=means["self_certainty"])
+    ).rewards
+    negative_entropy = score_rollouts(
+        METHODS["entropy"], RewardInputs(rollouts, eq, statistics=means["entropy"])
+    ).rewards
     for row, ((prompt, response), expected) in enumerate(zip(LENGTHS, reference(model_dir, 1.0), strict=True)):
         # the distribution over response token t is at the position before it: prompt − 1 … prompt + response − 2
         own = slice(prompt - 1, prompt + response - 1)
@@ -207,18 +212,18 @@ def test_reward_of_a_response_is_the_mean_over_its_own_tokens(engine: Any, model
 
 
 def test_fused_kernels_are_refused(engine: Any) -> None:
-    data = batch(1.0, False, **{ASKED: True})
+    data = batch(1.0, False, **{REQUEST: "self_certainty,entropy"})
     tu.assign_non_tensor(data, use_fused_kernels=True)
-    with pytest.raises(ValueError, match="use_fused_kernels=True: self-certainty needs the logits"):
+    with pytest.raises(ValueError, match="use_fused_kernels=True: token statistics need the logits"):
         engine.prepare_model_outputs(None, {}, data, None)
 
 
 def test_asking_ends_with_the_block() -> None:
     extra_info: dict[str, Any] = {"temperature": 1.0}
-    with asked_for(extra_info):
-        assert extra_info[ASKED] is True
+    with requesting_token_statistics(extra_info, ["entropy"]):
+        assert extra_info[REQUEST] == "entropy"
     assert extra_info == {"temperature": 1.0}
-    with pytest.raises(RuntimeError), asked_for(extra_info):
+    with pytest.raises(RuntimeError), requesting_token_statistics(extra_info, ["entropy"]):
         raise RuntimeError("the pass failed")
     assert extra_info == {"temperature": 1.0}
 
@@ -237,7 +242,7 @@ def test_verl_finds_our_engine_on_every_platform(monkeypatch: pytest.MonkeyPatch
 def test_rewards_of_rows_that_have_none() -> None:
     student = Rollout(question="q", view="original", voter="student", answer="1")
     teacher = Rollout(question="q", view="original", voter="teacher", answer="1")
-    step = Step([student, student, teacher], eq, statistics=[12.5, None, 3.0])
-    assert score_rollouts("self_certainty", step).rewards == (12.5, None, None)
-    assert score_rollouts("entropy", step).rewards == (-12.5, None, None)
-    assert score_rollouts("entropy", step).labels == (None, None, None)
+    step = RewardInputs([student, student, teacher], eq, statistics=[12.5, None, 3.0])
+    assert score_rollouts(METHODS["self_certainty"], step).rewards == (12.5, None, None)
+    assert score_rollouts(METHODS["entropy"], step).rewards == (-12.5, None, None)
+    assert score_rollouts(METHODS["entropy"], step).row_labels == (None, None, None)

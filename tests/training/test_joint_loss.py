@@ -282,20 +282,20 @@ def test_every_question_and_view_gets_a_uid_of_its_own() -> None:
             }
         ]
     )
-    from co_rewarding.training import batch_io
+    from co_rewarding.training import rollout_io
 
     batch = trainer._fetch_one_gen_batch()
     assert len(batch) == 4
-    uids = batch_io.column(batch, "uid")
+    uids = rollout_io.column(batch, "uid")
     assert len(set(uids)) == 4
     assert all(uuid.UUID(uid) for uid in uids)
     assert not any("_" in uid for uid in uids)  # verl makes row keys of them, split at underscores
-    assert batch_io.column(batch, batch_io.VIEW) == ["original", "original", "rephrased", "rephrased"]
-    assert batch_io.column(batch, batch_io.QUESTION) == ["10", "11", "10", "11"]
-    contents = [messages[-1]["content"] for messages in batch_io.column(batch, "raw_prompt")]
+    assert rollout_io.column(batch, rollout_io.VIEW) == ["original", "original", "rephrased", "rephrased"]
+    assert rollout_io.column(batch, rollout_io.QUESTION) == ["10", "11", "10", "11"]
+    contents = [messages[-1]["content"] for messages in rollout_io.column(batch, "raw_prompt")]
     assert contents == ["1+2?", "3+4?", "2+1?", "4+3?"]
-    assert batch_io.column(batch, batch_io.GROUND_TRUTH) == ["3", "7", "3", "7"]
-    assert {row["ground_truth"] for row in batch_io.column(batch, "reward_model")} == {""}
+    assert rollout_io.column(batch, rollout_io.GROUND_TRUTH) == ["3", "7", "3", "7"]
+    assert {row["ground_truth"] for row in rollout_io.column(batch, "reward_model")} == {""}
 
 
 def objects(values: Sequence[Any]) -> np.ndarray:

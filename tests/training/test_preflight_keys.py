@@ -76,11 +76,18 @@ def test_a_label_threshold_without_a_vote(config: DictConfig) -> None:
     check_settings(config)
 
 
-def test_an_engine_without_token_statistics(config: DictConfig) -> None:
-    config.actor_rollout_ref.model.external_lib = None
-    check_fixed_choices(config)  # Co-rewarding-I does not need them
+def test_a_library_that_does_not_register_our_rollout_loop(refused_after: Callable[..., str]) -> None:
+    for lib in (None, "json"):
+        refused_after(
+            "actor_rollout_ref.model.external_lib", lib, "one of co_rewarding.training.engine, co_rewarding.cpu"
+        )
+
+
+def test_a_run_without_the_pass_of_the_old_log_probabilities(config: DictConfig) -> None:
+    config.algorithm.rollout_correction.bypass_mode = True
+    check_fixed_choices(config)  # only a method that needs logits reads what that pass says
     config.co_rewarding.method = "self_certainty"
-    with pytest.raises(ValueError, match=r"external_lib=None: self_certainty needs the engine of"):
+    with pytest.raises(ValueError, match=r"bypass_mode=True: self_certainty needs the pass"):
         check_fixed_choices(config)
 
 

@@ -101,7 +101,7 @@ CALLED: list[tuple[Callable[..., Any], str, str]] = [
     (ppo_utils.need_critic, "(config)", "co_rewarding/training/launch.py"),
     (import_utils.load_class_from_fqn, "(fqn, description='class')", "co_rewarding/training/launch.py"),
     (verl_reward.resolve_reward_manager_cls, "(config)", "co_rewarding/training/trainer.py"),
-    (tensordict_utils.assign_non_tensor_stack, "(tensor_dict, key, val)", "co_rewarding/training/batch_io.py"),
+    (tensordict_utils.assign_non_tensor_stack, "(tensor_dict, key, val)", "co_rewarding/training/rollout_io.py"),
     (tensordict_utils.concat_tensordict, "(data)", "co_rewarding_i/trainer.py"),
     (
         EngineRegistry.register,
@@ -164,7 +164,6 @@ def test_called_function(function: Callable[..., Any], signature: str, ours: str
         ("co_rewarding.training.reward_manager", "GroupRewardManager", RewardManagerBase),
         ("co_rewarding_i.reward_manager", "CrossViewRewardManager", RewardManagerBase),
         ("co_rewarding.training.engine", "TokenStatisticsEngine", FSDPEngineWithLMHead),
-        ("co_rewarding.training.baseline_reward_manager", "BaselineRewardManager", RewardManagerBase),
         ("co_rewarding.cpu.engine", "FSDPEngineOnCPU", FSDPEngineWithLMHead),
         ("co_rewarding_ii.trainer", "CoRewardingIITrainer", PPOTrainerSync),
         ("co_rewarding_ii.worker", "TeacherWorker", ActorRolloutRefWorker),

@@ -12,9 +12,10 @@ for one: GRPO's group mean counts it as 0, the best there is, but nothing of it 
 token. Equal rewards in a group make no advantage.
 """
 
-from co_rewarding.algo.rewards import Scores, Step, without_labels
+from co_rewarding.algo.rewards import without_labels
+from co_rewarding.algo.rollouts import RewardInputs, Scores
 
 
-def rewards(step: Step) -> Scores:
-    """`step.statistics`: the mean entropy of each response, in nats (algo.token_statistics.response_means)."""
-    return without_labels(step.rollouts, [None if value is None else -value for value in step.statistics])
+def rewards(inputs: RewardInputs) -> Scores:
+    """`inputs.statistics`: the mean entropy of each response, in nats (algo.token_statistics.response_means)."""
+    return without_labels(inputs.rollouts, [None if value is None else -value for value in inputs.statistics])

@@ -8,8 +8,9 @@ A gain under it is a gain of form: more responses that end in a box, not more th
 Degenerate cases: once every response has an answer all rewards are 1 and no group has an advantage.
 """
 
-from co_rewarding.algo.rewards import Scores, Step, without_labels
+from co_rewarding.algo.rewards import without_labels
+from co_rewarding.algo.rollouts import RewardInputs, Scores
 
 
-def rewards(step: Step) -> Scores:
-    return without_labels(step.rollouts, [float(row.answer is not None) for row in step.rollouts])
+def rewards(inputs: RewardInputs) -> Scores:
+    return without_labels(inputs.rollouts, [float(row.answer is not None) for row in inputs.rollouts])

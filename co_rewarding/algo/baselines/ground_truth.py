@@ -7,20 +7,21 @@ Degenerate cases: no answer earns 0; a question without a ground truth (MATH has
 group earns 0, as under a vote without a label. Data without any ground truth is refused before the start.
 """
 
-from co_rewarding.algo.rewards import Scores, Step, r, trained_rows, truths
+from co_rewarding.algo.rewards import is_match, trained_rows, truths
+from co_rewarding.algo.rollouts import RewardInputs, Scores
 
 
-def rewards(step: Step) -> Scores:
-    labels_N = truths(step)
+def rewards(inputs: RewardInputs) -> Scores:
+    labels_N = truths(inputs)
     return Scores(
-        labels=labels_N,
+        row_labels=labels_N,
         rewards=trained_rows(
-            step.rollouts,
-            [r(label, row.answer, step.same) for label, row in zip(labels_N, step.rollouts, strict=True)],
+            inputs.rollouts,
+            [is_match(label, row.answer, inputs.same) for label, row in zip(labels_N, inputs.rollouts, strict=True)],
         ),
-        label_of={
+        group_labels={
             (row.question, row.view): label
-            for label, row in zip(labels_N, step.rollouts, strict=True)
+            for label, row in zip(labels_N, inputs.rollouts, strict=True)
             if row.voter == "student"
         },
     )

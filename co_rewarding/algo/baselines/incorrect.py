@@ -8,14 +8,15 @@ A method whose gain this one shares has shown nothing about its labels.
 Degenerate cases: no answer earns 0, like the true one; so does every answer to a question without a ground truth.
 """
 
-from co_rewarding.algo.rewards import Scores, Step, r, truths, without_labels
+from co_rewarding.algo.rewards import is_match, truths, without_labels
+from co_rewarding.algo.rollouts import RewardInputs, Scores
 
 
-def rewards(step: Step) -> Scores:
+def rewards(inputs: RewardInputs) -> Scores:
     return without_labels(
-        step.rollouts,
+        inputs.rollouts,
         [
-            float(truth is not None and row.answer is not None and r(truth, row.answer, step.same) == 0.0)
-            for truth, row in zip(truths(step), step.rollouts, strict=True)
+            float(truth is not None and row.answer is not None and is_match(truth, row.answer, inputs.same) == 0.0)
+            for truth, row in zip(truths(inputs), inputs.rollouts, strict=True)
         ],
     )

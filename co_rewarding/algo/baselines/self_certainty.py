@@ -12,9 +12,10 @@ Degenerate cases: a response without tokens and a teacher's row have no reward (
 advantage.
 """
 
-from co_rewarding.algo.rewards import Scores, Step, without_labels
+from co_rewarding.algo.rewards import without_labels
+from co_rewarding.algo.rollouts import RewardInputs, Scores
 
 
-def rewards(step: Step) -> Scores:
-    """`step.statistics`: the mean self-certainty of each response, in nats (algo.token_statistics.response_means)."""
-    return without_labels(step.rollouts, step.statistics)
+def rewards(inputs: RewardInputs) -> Scores:
+    """`inputs.statistics`: the mean self-certainty of each response, in nats (algo.token_statistics.response_means)."""
+    return without_labels(inputs.rollouts, inputs.statistics)

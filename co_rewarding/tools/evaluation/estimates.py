@@ -80,7 +80,7 @@ def maj_at_k(
     values_P = []
     for answers_G, correct_G in zip(answers_P_G, correct_P_G, strict=True):
         verdict_of = dict(zip(answers_G, correct_G, strict=True))
-        labels = [majority_vote(answers_G[i : i + k], same).label for i in range(0, len(answers_G) - k + 1, k)]
+        labels = [majority_vote(answers_G[i : i + k], same).pseudo_label for i in range(0, len(answers_G) - k + 1, k)]
         values_P.append(sum(label is not None and verdict_of[label] for label in labels) / len(labels))
     return mean_of_questions(values_P)
 

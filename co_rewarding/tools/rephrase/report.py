@@ -72,7 +72,7 @@ def check_fields(check: PairCheck) -> dict[str, Any]:
     return {
         "verdict": check.verdict,
         **{
-            view: {"answer": vote.label, "agreement": vote.agreement, "answers": vote.num_rollouts}
+            view: {"answer": vote.pseudo_label, "agreement": vote.agreement, "answers": vote.num_rollouts}
             for view, vote in (("original", check.original), ("rephrased", check.rephrased))
         },
     }
@@ -87,7 +87,7 @@ def quarantine(
         check = verdicts.get(outcome.row)
         against = reasons(outcome)
         if check is not None and check.verdict == "different":
-            detail = f"{check.original.label} and {check.rephrased.label}"
+            detail = f"{check.original.pseudo_label} and {check.rephrased.pseudo_label}"
             against.append({"name": "different_answers", "detail": detail[:200]})
         if not against:
             continue
@@ -174,7 +174,9 @@ def _check_table(checks: Sequence[PairCheck]) -> list[str]:
 
 def _votes(check: PairCheck) -> str:
     sides = (("question", check.original), ("rewrite", check.rephrased))
-    return ", ".join(f"{name} {_cell(vote.label)} ({vote.num_votes} of {vote.num_rollouts})" for name, vote in sides)
+    return ", ".join(
+        f"{name} {_cell(vote.pseudo_label)} ({vote.num_votes} of {vote.num_rollouts})" for name, vote in sides
+    )
 
 
 def _quote(name: str, text: str) -> list[str]:

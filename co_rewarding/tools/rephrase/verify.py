@@ -54,7 +54,7 @@ def compare(
         ValueError: min_agreement outside 0-1.
     """
     votes = [majority_vote(answers, same, min_agreement) for answers in (original_G, rephrased_G)]
-    labels = [vote.label for vote in votes]
+    labels = [vote.pseudo_label for vote in votes]
     if labels[0] is None or labels[1] is None:
         verdict: Verdict = "undecided"
     else:

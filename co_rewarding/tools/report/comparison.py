@@ -18,7 +18,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 
 from co_rewarding.algo.equivalence.relation import Equivalence
-from co_rewarding.monitoring.alarms import Watch
+from co_rewarding.monitoring.alarms import CollapseMonitor
 from co_rewarding.storage.files import parse_jsonl
 from co_rewarding.storage.run_dir import RunDir
 from co_rewarding.tools.report.runs import ABSENT, Run, ends, read_run, standard_error
@@ -86,10 +86,10 @@ def special_accuracy(run_dir: Path, run: Run, special: Callable[[str], bool]) ->
 
 def warnings(run: Run) -> dict[str, int]:
     """Sign → the first step at which it was there."""
-    watch, first = Watch(), {}
+    watch, first = CollapseMonitor(), {}
     for step in run.trained_steps:
         for alarm in watch.observe(step, run.steps[step]):
-            first.setdefault(alarm.sign.name, step)
+            first.setdefault(alarm.signal.name, step)
     return first
 
 

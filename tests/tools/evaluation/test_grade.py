@@ -13,7 +13,7 @@ from co_rewarding.algo.equivalence.relation import Equivalence
 from co_rewarding.tools.evaluation.grade import agreement, grade, group, read_saved, scores
 from co_rewarding.tools.evaluation.records import Generation
 from co_rewarding.tools.quickstart.tiny_model import build_tokenizer
-from co_rewarding.training.baseline_reward_manager import BaselineRewardManager
+from co_rewarding.training.reward_manager import GroupRewardManager
 
 # question -> ground truth, four responses, their verdicts by hand
 KNOWN = {
@@ -93,7 +93,7 @@ def test_a_prompt_that_was_never_asked_has_no_length(equivalence: Equivalence) -
 
 def test_validation_grades_the_known_set_alike(known: list[Generation]) -> None:
     tokenizer = build_tokenizer()
-    manager = BaselineRewardManager(OmegaConf.create({"co_rewarding": {"method": "majority_voting"}}), tokenizer)
+    manager = GroupRewardManager(OmegaConf.create({"co_rewarding": {"method": "majority_voting"}}), tokenizer)
     verdicts: dict[int, str] = {}
     with manager.equivalence:
         for generation in known:

@@ -74,7 +74,7 @@ def test_verification_goes_on_and_answers_each_text_once(tmp_path) -> None:
             checks = work.checks(equivalence.same)
     assert solver.asked == 2 * 6 - 5 + 2  # six different texts; of the first five requests, C's two failed
     assert [(c.row, c.verdict) for c in checks] == [(0, "same"), (3, "different"), (4, "undecided"), (5, "same")]
-    assert (checks[1].original.label, checks[1].rephrased.label) == ("7", "8")
+    assert (checks[1].original.pseudo_label, checks[1].rephrased.pseudo_label) == ("7", "8")
     with AnswerJournal(tmp_path / "j", {}) as journal:  # what failed is no answer, and asked for again
         work = verification(journal)
         assert len(work.pending()) == 2

@@ -7,7 +7,7 @@ import torch
 from tensordict import NonTensorData, NonTensorStack, TensorDict
 from verl.utils import tensordict_utils as tu
 
-from co_rewarding.training import batch_io
+from co_rewarding.training import rollout_io
 
 REWARD_MODELS = [
     {"style": "rule", "ground_truth": "4"},
@@ -32,77 +32,77 @@ def batch() -> TensorDict:
 
 
 def test_column_gives_plain_values(batch: TensorDict) -> None:
-    assert batch_io.column(batch, "uid") == ["u0", "u1", "u2"]
-    assert batch_io.column(batch, "reward_model") == REWARD_MODELS
-    assert batch_io.column(batch, "raw_prompt") == [[{"role": "user", "content": f"q{i}"}] for i in range(3)]
-    assert [type(value) for value in batch_io.column(batch, "reward_model")] == [dict] * 3
+    assert rollout_io.column(batch, "uid") == ["u0", "u1", "u2"]
+    assert rollout_io.column(batch, "reward_model") == REWARD_MODELS
+    assert rollout_io.column(batch, "raw_prompt") == [[{"role": "user", "content": f"q{i}"}] for i in range(3)]
+    assert [type(value) for value in rollout_io.column(batch, "reward_model")] == [dict] * 3
 
 
 def test_column_unwraps_what_a_stack_still_wraps() -> None:
     # TransferQueue returns each object in a wrapper of its own
     wrapped = TensorDict({"label": NonTensorStack(*[NonTensorData({"n": i}) for i in range(2)])}, batch_size=2)
-    assert batch_io.column(wrapped, "label") == [{"n": 0}, {"n": 1}]
+    assert rollout_io.column(wrapped, "label") == [{"n": 0}, {"n": 1}]
 
 
 def test_hide_ground_truth_moves_it(batch: TensorDict) -> None:
-    hidden = batch_io.hide_ground_truth(batch)
+    hidden = rollout_io.hide_ground_truth(batch)
     # "" and None both mean that there is none
-    assert batch_io.column(hidden, batch_io.GROUND_TRUTH) == ["4", "", ""]
-    assert batch_io.column(hidden, "reward_model") == [{"style": "rule", "ground_truth": ""}] * 3
+    assert rollout_io.column(hidden, rollout_io.GROUND_TRUTH) == ["4", "", ""]
+    assert rollout_io.column(hidden, "reward_model") == [{"style": "rule", "ground_truth": ""}] * 3
     assert hidden is batch  # in place: no copy with the truth in it stays behind
-    assert "4" not in str(batch_io.column(batch, "reward_model"))
+    assert "4" not in str(rollout_io.column(batch, "reward_model"))
 
 
 def test_hide_ground_truth_leaves_the_datasets_rows_alone() -> None:
     row = {"style": "rule", "ground_truth": "4"}
-    batch_io.hide_ground_truth(tu.get_tensordict({"reward_model": np.array([row], dtype=object)}))
+    rollout_io.hide_ground_truth(tu.get_tensordict({"reward_model": np.array([row], dtype=object)}))
     assert row == {"style": "rule", "ground_truth": "4"}
 
 
 def test_hide_ground_truth_keeps_a_truth_of_zero() -> None:
     batch = tu.get_tensordict({"reward_model": np.array([{"ground_truth": "0"}, {"ground_truth": 0}], dtype=object)})
-    assert batch_io.column(batch_io.hide_ground_truth(batch), batch_io.GROUND_TRUTH) == ["0", "0"]
+    assert rollout_io.column(rollout_io.hide_ground_truth(batch), rollout_io.GROUND_TRUTH) == ["0", "0"]
 
 
 def test_with_column_adds_and_leaves_the_original_as_it_was(batch: TensorDict) -> None:
     before = set(batch.keys())
-    copy = batch_io.with_column(batch, batch_io.VIEW, lambda _: "rephrased")
-    assert batch_io.column(copy, batch_io.VIEW) == ["rephrased"] * 3
+    copy = rollout_io.with_column(batch, rollout_io.VIEW, lambda _: "rephrased")
+    assert rollout_io.column(copy, rollout_io.VIEW) == ["rephrased"] * 3
     assert set(batch.keys()) == before
-    assert batch_io.column(copy, "uid") == batch_io.column(batch, "uid")
+    assert rollout_io.column(copy, "uid") == rollout_io.column(batch, "uid")
 
 
 def test_with_column_replaces_in_the_copy_only(batch: TensorDict) -> None:
-    copy = batch_io.with_column(batch, "uid", lambda i: f"new{i}")
-    assert batch_io.column(copy, "uid") == ["new0", "new1", "new2"]
-    assert batch_io.column(batch, "uid") == ["u0", "u1", "u2"]
+    copy = rollout_io.with_column(batch, "uid", lambda i: f"new{i}")
+    assert rollout_io.column(copy, "uid") == ["new0", "new1", "new2"]
+    assert rollout_io.column(batch, "uid") == ["u0", "u1", "u2"]
 
 
 def test_with_column_takes_lists_of_messages_and_concatenates(batch: TensorDict) -> None:
     messages = [[{"role": "user", "content": f"other {i}"}, {"role": "user", "content": "?"}] for i in range(3)]
-    copy = batch_io.with_column(batch, "raw_prompt", messages.__getitem__)
-    assert batch_io.column(copy, "raw_prompt") == messages
+    copy = rollout_io.with_column(batch, "raw_prompt", messages.__getitem__)
+    assert rollout_io.column(copy, "raw_prompt") == messages
     both = tu.concat_tensordict([batch, copy])
     assert len(both) == 6
-    assert batch_io.column(both, "raw_prompt")[3:] == messages
+    assert rollout_io.column(both, "raw_prompt")[3:] == messages
 
 
 def test_reward_sits_on_the_last_token() -> None:
-    scores = batch_io.reward_tensor([1.0, 0.5, 0.0], [3, 1, 2])
+    scores = rollout_io.reward_tensor([1.0, 0.5, 0.0], [3, 1, 2])
     assert scores.dtype == torch.float32
     assert [row.tolist() for row in scores.unbind()] == [[0.0, 0.0, 1.0], [0.5], [0.0, 0.0]]
 
 
 def test_an_empty_response_has_no_place_for_a_reward() -> None:
-    assert [row.tolist() for row in batch_io.reward_tensor([1.0, 1.0], [0, 2]).unbind()] == [[], [0.0, 1.0]]
+    assert [row.tolist() for row in rollout_io.reward_tensor([1.0, 1.0], [0, 2]).unbind()] == [[], [0.0, 1.0]]
 
 
 def test_reward_tensor_refuses_another_number_of_rewards() -> None:
     with pytest.raises(ValueError):
-        batch_io.reward_tensor([1.0, 1.0], [2])
+        rollout_io.reward_tensor([1.0, 1.0], [2])
 
 
 def test_rewards_survive_verls_padding_and_summing() -> None:
     # verl pads to the longest response and sums over tokens to get one score a response
-    padded = batch_io.reward_tensor([1.0, 1.0, 0.25], [4, 0, 2]).to_padded_tensor(0.0)
+    padded = rollout_io.reward_tensor([1.0, 1.0, 0.25], [4, 0, 2]).to_padded_tensor(0.0)
     assert padded.sum(-1).tolist() == [1.0, 0.0, 0.25]

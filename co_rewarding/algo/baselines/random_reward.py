@@ -13,15 +13,16 @@ are mixed in the batch matters. Degenerate cases: none; a response without an an
 import hashlib
 from collections import Counter
 
-from co_rewarding.algo.rewards import Scores, Step, without_labels
+from co_rewarding.algo.rewards import without_labels
+from co_rewarding.algo.rollouts import RewardInputs, Scores
 
 
-def rewards(step: Step) -> Scores:
+def rewards(inputs: RewardInputs) -> Scores:
     place_in_group: Counter = Counter()
     coins = []
-    for row in step.rollouts:
+    for row in inputs.rollouts:
         group = (row.question, row.view, row.voter)
-        key = repr((step.seed, row.question, row.view, place_in_group[group])).encode(errors="backslashreplace")
+        key = repr((inputs.seed, row.question, row.view, place_in_group[group])).encode(errors="backslashreplace")
         coins.append(float(hashlib.blake2b(key, digest_size=1).digest()[0] & 1))
         place_in_group[group] += 1
-    return without_labels(step.rollouts, coins)
+    return without_labels(inputs.rollouts, coins)

@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a reward is computed from, and what comes out: rollouts, and the scores of their groups.
+
+Legend: P questions, V views of a question (original, rephrased), G rollouts of one question in one view by one voter; N
+rows of a batch, which holds whole groups in any order: views and voters are tags on rows, never parallel lists.
+
+A Rollout has no place for a ground truth, so a reward that is given rollouts alone cannot depend on one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+from co_rewarding.algo.voting import Vote
+
+View = Literal["original", "rephrased"]
+Voter = Literal["student", "teacher"]
+VIEWS: tuple[View, ...] = get_args(View)
+VOTERS: tuple[Voter, ...] = get_args(Voter)
+
+Same = Callable[[str, str], bool]
+"""Whether two answers are equivalent (co_rewarding.algo.equivalence)."""
+
+
+def other_view(view: View) -> View:
+    return "rephrased" if view == "original" else "original"
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """One response, as far as a reward may know it.
+
+    Raises:
+        ValueError: `view` or `voter` is none of those that there are.
+    """
+
+    question: Hashable  # which question; the same for both views. Put the step in it if a batch holds several
+    view: View  # which view was asked
+    voter: Voter  # who answered
+    answer: str | None  # what extract_answer found in the response
+
+    def __post_init__(self) -> None:
+        for name, value, allowed in (("view", self.view, VIEWS), ("voter", self.voter, VOTERS)):
+            if value not in allowed:
+                raise ValueError(f"{name} of question {self.question!r} is {value!r}: use {' or '.join(allowed)}")
+
+
+@dataclass(frozen=True)
+class RewardInputs:
+    """What a reward function may look at. Within a group the order of rows decides ties.
+
+    The trainer fills `ground_truths` and `statistics` only for the methods that say that they need them.
+    """
+
+    rollouts: Sequence[Rollout]  # N
+    same: Same
+    min_agreement: float = 0.0  # 0-1, see majority_vote
+    ground_truths: Sequence[str | None] | None = None  # N, raw or boxed
+    statistics: Sequence[float | None] | None = None  # N: the method's own statistic, mean over the response's tokens
+    texts: Sequence[str] | None = None  # N: the responses
+    lengths: Sequence[int] | None = None  # N: their tokens; None where text alone is known (co_rewarding.score)
+    seed: int = 0  # other numbers in another step
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Labels and rewards of a batch. A label is a pseudo-label or, of a supervised method, the ground truth."""
+
+    row_labels: tuple[str | None, ...]  # N: what the row was compared with; None: no label, or a method that has none
+    rewards: tuple[float | None, ...]  # N: 0 or 1, or nats; None: never trained on, or no tokens
+    # the label of each group that is trained on; empty for a method without labels
+    group_labels: dict[tuple[Hashable, View], str | None] = field(default_factory=dict)
+    # the vote of every group that there is, whether or not it labels one; empty for a method without votes
+    votes: dict[tuple[Hashable, View, Voter], Vote] = field(default_factory=dict)
+    voter: Voter | None = None  # whose votes are the labels
+    num_missing_groups: int = 0  # groups that are trained on and whose voting group has no rollout

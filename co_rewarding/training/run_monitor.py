@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What watches a run beside its trainer: metrics of the votes, signs of collapse, progress lines, the end of a run that
+collapsed. What it has seen is part of the run's state and lies in the checkpoint, in STATE_FILE.
+
+Nothing of it goes back into a reward.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from co_rewarding.algo.rollouts import Same, Scores
+from co_rewarding.monitoring.alarms import CollapseMonitor
+from co_rewarding.monitoring.collapse import LabelHistory, collapse_metrics
+from co_rewarding.monitoring.metrics import group_metrics
+from co_rewarding.storage.files import atomic_write_text
+from co_rewarding.training.checkpoint import latest_checkpoint_before, set_resume_checkpoint
+from co_rewarding.training.rollout_io import Response
+from co_rewarding.training.settings import Settings
+
+STATE_FILE = "co_rewarding.json"  # in a checkpoint's folder
+PROGRESS = "[co-rewarding]"  # starts every line of progress, so that a script can pick them out of Ray's output
+
+
+def say(text: str) -> None:
+    """Print a line of progress."""
+    print(f"{PROGRESS} {text}", flush=True)
+
+
+class RunMonitor:
+    """
+    Args:
+        settings: of the run.
+        max_response_length: tokens at which a response is cut off.
+        checkpoints: the folder of the run's checkpoints.
+    """
+
+    def __init__(self, settings: Settings, max_response_length: int, checkpoints: Path):
+        self.max_response_length, self.checkpoints = max_response_length, checkpoints
+        self.stop_after = settings.early_stop_after
+        self.collapse = CollapseMonitor(settings.watch_window, settings.early_stop_after)
+        self.label_history = LabelHistory()
+
+    def step_metrics(self, responses: Sequence[Response], scores: Scores, same: Same) -> dict[str, float]:
+        """Metrics of one step's votes and rewards, and its signs of collapse; records the step's labels."""
+        rollouts_N = [response.rollout for response in responses]
+        metrics = group_metrics(rollouts_N, scores, [response.ground_truth for response in responses], same)
+        return metrics | collapse_metrics(
+            rollouts_N,
+            scores,
+            [response.text for response in responses],
+            [response.length for response in responses],
+            self.max_response_length,
+            same,
+            self.label_history,
+        )
+
+    def observe(self, step: int, metrics: dict[str, Any]) -> None:
+        """Record all metrics of a step and print the alarms that are new."""
+        for alarm in self.collapse.observe(step, metrics):
+            if alarm.new:
+                say(f"WARNING step {step}: {alarm}")
+
+    def stop(self, step: int) -> bool:
+        """Whether the run is to end with `step`; if so, the last good checkpoint is the one to resume from."""
+        if not self.collapse.should_stop:
+            return False
+        good_until = self.collapse.good_until
+        good = latest_checkpoint_before(self.checkpoints, good_until)
+        if good is not None:
+            set_resume_checkpoint(good)
+        say(
+            f"stopping early at step {step}: signs of collapse for {self.stop_after} steps; step {good_until} was the "
+            "last without; " + (f"the last good checkpoint is {good}" if good else "no checkpoint is as old as that")
+        )
+        return True
+
+    def may_save(self, step: int) -> bool:
+        """Whether a checkpoint may be saved; says so if not."""
+        if not self.collapse.may_save:
+            say(f"step {step}: not saved, the run shows signs of collapse")
+        return self.collapse.may_save
+
+    def save(self, folder: Path) -> None:
+        """Write what was seen of the run into the checkpoint `folder`."""
+        state = {"labels": self.label_history.state_dict(), "watch": self.collapse.state_dict()}
+        atomic_write_text(folder / STATE_FILE, json.dumps(state, ensure_ascii=False))
+
+    def load(self, folder: Path) -> None:
+        """Read it back; a checkpoint of another window or without the file is no reason to end a run."""
+        if not (folder / STATE_FILE).is_file():
+            say(f"{folder} has no {STATE_FILE}: signs of collapse are looked for from here on")
+            return
+        state = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
+        self.label_history.load_state_dict(state["labels"])
+        try:
+            self.collapse.load_state_dict(state["watch"])
+        except ValueError as error:  # another co_rewarding.watch_window
+            say(f"{error}: signs of collapse are looked for from here on")
+
+
+def progress_line(step: int, total: int, metrics: dict[str, Any]) -> str:
+    """One line a person can follow: what is known of the step, in a fixed order, nothing for what is not."""
+    shown = {
+        "reward": metrics.get("reward/mean"),
+        "label accuracy": metrics.get("label/accuracy"),
+        "views agree": metrics.get("label/views_agree"),
+        "teacher agrees": metrics.get("label/voters_agree"),
+        "response tokens": metrics.get("response_length/mean"),
+        "seconds": metrics.get("timing_s/step"),
+    }
+    parts = [f"{name} {value:.3g}" for name, value in shown.items() if value is not None]
+    parts += [
+        f"validation accuracy {value:.3f} ({key.split('/')[1]})"
+        for key, value in metrics.items()
+        if key.startswith("val-core/") and "/acc/mean@" in key
+    ]
+    return f"step {step}/{total}: " + ", ".join(parts)

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What watches a run: its state goes through a checkpoint, and a run that collapsed ends at its last good one."""
+
+import json
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from co_rewarding.monitoring.alarms import CollapseMonitor
+from co_rewarding.training.checkpoint import TRACKER, resume_dir
+from co_rewarding.training.run_monitor import STATE_FILE, RunMonitor
+from co_rewarding.training.settings import Settings
+from co_rewarding.training.trainer import GroupRewardTrainer
+
+
+def test_what_was_seen_goes_through_a_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`_save_checkpoint` and `_load_checkpoint` around verl's own, which need workers."""
+    base = GroupRewardTrainer.__mro__[1]
+    order = []
+    monkeypatch.setattr(base, "_save_checkpoint", lambda self: order.append((tmp_path / "global_step_3").is_dir()))
+    monkeypatch.setattr(base, "_load_checkpoint", lambda self: setattr(self, "global_steps", 3))
+
+    def trainer(window: int = 2) -> GroupRewardTrainer:
+        made = object.__new__(GroupRewardTrainer)
+        made.config = OmegaConf.create({"trainer": {"default_local_dir": str(tmp_path), "resume_mode": "auto"}})
+        made.monitor, made.global_steps = RunMonitor(Settings(watch_window=window), 16, tmp_path), 3
+        return made
+
+    first = trainer()
+    first.monitor.label_history.flips({("5", "original"): "8"}, str.__eq__)
+    first.monitor.observe(3, {"collapse/length": 12.0})
+    first._save_checkpoint()
+    (tmp_path / TRACKER).write_text("3")  # by verl's
+    assert order == [True]  # verl's comes last: it ends by naming the checkpoint
+    again = trainer()
+    again._load_checkpoint()
+    assert again.monitor.collapse.state_dict() == first.monitor.collapse.state_dict()
+    assert again.monitor.label_history.flips({("5", "original"): "9"}, str.__eq__) == (1, 1)
+    assert json.loads((tmp_path / "global_step_3" / STATE_FILE).read_text())["labels"] == [["5", "original", "8"]]
+    # with another window the alarms start anew; the labels do not
+    other = trainer(window=4)
+    other._load_checkpoint()
+    assert other.monitor.collapse.state_dict() == CollapseMonitor(window=4).state_dict()
+    assert other.monitor.label_history.state_dict() == [["5", "original", "8"]]
+
+
+def test_an_early_stop_names_the_last_good_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(GroupRewardTrainer.__mro__[1], "on_step_end", lambda self: None)
+    for step in (2, 4, 6, 8):
+        (tmp_path / f"global_step_{step}").mkdir()
+    (tmp_path / TRACKER).write_text("6")  # 8 was being written when an earlier run was killed
+    trainer = object.__new__(GroupRewardTrainer)
+    trainer.config = OmegaConf.create({"trainer": {"default_local_dir": str(tmp_path), "resume_mode": "auto"}})
+    trainer.monitor = RunMonitor(Settings(watch_window=2, early_stop_after=2), 16, tmp_path)
+    trainer.total_training_steps = 50
+    # repetition: the means of two are 0.1, 0.1, 0.1, 0.1, 0.3, 0.5: seen at step 7, so step 5 was the last without,
+    # and the checkpoint of step 6, of which the window tells, is none to resume from
+    for step, value in enumerate([0.1, 0.1, 0.1, 0.1, 0.1, 0.5, 0.5, 0.6], 1):
+        trainer.global_steps = step
+        trainer.monitor.observe(step, {"collapse/repetition": value})
+        trainer.on_step_end()
+    assert (trainer.total_training_steps, trainer.stopped_early_after) == (8, 50)
+    assert (tmp_path / TRACKER).read_text() == "4"
+    assert resume_dir(trainer.config) == tmp_path / "global_step_4"
+    printed = capsys.readouterr().out
+    assert f"step 5 was the last without; the last good checkpoint is {tmp_path}/global_step_4" in printed
