@@ -12,6 +12,7 @@ TRAIN_FILE=${TRAIN_FILE:-$ROOT/data/dapo/train_original.parquet}           # ori
 TRAIN_AUG_FILE=${TRAIN_AUG_FILE:-$ROOT/data/dapo/train_rewrite_Qwen3-32B.parquet} # the same, rephrased, row by row
 VAL_FILE=${VAL_FILE:-$ROOT/data/math/test.parquet}
 RUN_NAME=${RUN_NAME:-co_rewarding_III}
+export RUNS_DIR=${RUNS_DIR:-$ROOT/runs}                                    # one place, wherever the script is started
 # method (paper, Table 5)
 TRAIN_BATCH_SIZE=${TRAIN_BATCH_SIZE:-128}                                  # questions; twice as many prompts
 MAX_PROMPT_LENGTH=${MAX_PROMPT_LENGTH:-512}                                # tokens

@@ -41,6 +41,7 @@ export TRAIN_BATCH_SIZE=${TRAIN_BATCH_SIZE:-16} NUM_ROLLOUTS=${NUM_ROLLOUTS:-8}
 export MICRO_BATCH_SIZE=${MICRO_BATCH_SIZE:-$((TRAIN_BATCH_SIZE * NUM_ROLLOUTS))}
 export LEARNING_RATE=${LEARNING_RATE:-2e-4} LR_SCHEDULER=${LR_SCHEDULER:-constant} LR_WARMUP_RATIO=${LR_WARMUP_RATIO:-0}
 export TEST_FREQ=${TEST_FREQ:-8} SAVE_FREQ=${SAVE_FREQ:-$((STEPS / 2))}
+export RUNS_DIR=${RUNS_DIR:-runs}
 
 # What one run is made with: a finished run with other settings must not end up in the same table.
 settings() {
@@ -55,7 +56,7 @@ run_dirs=()
 for seed in $SEEDS; do
   for method in $METHODS; do
     export RUN_NAME=$NAME/${method}_seed$seed METHOD=$method TRAIN_FILE=$original TRAIN_AUG_FILE=$rephrased
-    run_dir=runs/co-rewarding/$RUN_NAME
+    run_dir=$RUNS_DIR/co-rewarding/$RUN_NAME
     run_dirs+=("$run_dir")
     log=$run_dir/train.log
     if [[ -f $run_dir/settings ]] && ! settings "$@" | cmp -s - "$run_dir/settings"; then

@@ -60,6 +60,7 @@ esac
 export TEST_FREQ=${TEST_FREQ:-$STEPS} SAVE_FREQ=${SAVE_FREQ:-$STEPS}
 
 name=${RUN_NAME:-quickstart_$MODEL}
+export RUNS_DIR=${RUNS_DIR:-runs}
 run_dirs=()
 for tree in $TREES; do
   say "3/4 Co-rewarding-$tree (the real Ray, FSDP2 and vLLM, which take about a minute to start)"
@@ -67,7 +68,7 @@ for tree in $TREES; do
   overrides=("trainer.total_training_steps=$STEPS" trainer.total_epochs=100)
   # a run of a few steps needs a teacher that moves faster than the paper's
   [[ $tree == I ]] || overrides+=(actor_rollout_ref.teacher.start_share=0.1)
-  run_dir=runs/co-rewarding/$RUN_NAME
+  run_dir=$RUNS_DIR/co-rewarding/$RUN_NAME
   run_dirs+=("$run_dir")
   if [[ -d $run_dir ]]; then
     echo "$run_dir exists: the run goes on from its last checkpoint (choose another RUN_NAME for a new one)"

@@ -12,6 +12,7 @@ MODEL_PATH=${MODEL_PATH:-Qwen/Qwen3-4B-Base}                               # dir
 TRAIN_FILE=${TRAIN_FILE:-$ROOT/data/math/train_original.parquet}           # the questions; the rephrased ones for the ablation
 VAL_FILE=${VAL_FILE:-$ROOT/data/math/test.parquet}
 RUN_NAME=${RUN_NAME:-$METHOD}
+export RUNS_DIR=${RUNS_DIR:-$ROOT/runs}                                    # one place, wherever the script is started
 # method (paper, Table 5)
 TRAIN_BATCH_SIZE=${TRAIN_BATCH_SIZE:-128}                                  # questions
 MAX_PROMPT_LENGTH=${MAX_PROMPT_LENGTH:-512}                                # tokens

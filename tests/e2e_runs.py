@@ -44,6 +44,7 @@ def start(tree: str, toy: Path, name: str, *overrides: str, **environment: str) 
         "TRAIN_AUG_FILE": str(toy / "data/train_rephrased.parquet"),
         "VAL_FILE": str(toy / "data/test.parquet"),
         "RUN_NAME": name,
+        "RUNS_DIR": str(toy / "runs"),
         "TRAIN_BATCH_SIZE": str(QUESTIONS),
         "NUM_ROLLOUTS": str(ROLLOUTS),
         "MICRO_BATCH_SIZE": str(QUESTIONS * ROLLOUTS),

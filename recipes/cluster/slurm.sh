@@ -7,7 +7,7 @@
 #   sbatch --nodes=2 --gpus-per-node=1 recipes/cluster/slurm.sh I qwen3-4b-base 1x80gb
 #
 # Arguments are those of recipes/train.sh. The folder, the environment, model and data must be seen by all machines under
-# the same paths. Started again with the same arguments, the job goes on from its last checkpoint.
+# the same paths. Started again with the same arguments, the job resumes from its last checkpoint.
 #SBATCH --job-name=co-rewarding
 #SBATCH --nodes=2
 #SBATCH --ntasks-per-node=1
@@ -48,4 +48,4 @@ bash recipes/cluster/ray_node.sh wait "$head_ip" "${#hosts[@]}"
 
 # the process that trains may run on any machine: the run's folder needs a full path
 RAY_ADDRESS=$head_ip:$RAY_PORT NUM_NODES=${#hosts[@]} bash recipes/train.sh "$@" \
-  "co_rewarding_run_dir=$ROOT/runs/\${trainer.project_name}/\${trainer.experiment_name}"
+  "co_rewarding_run_dir=$(realpath -ms "${RUNS_DIR:-runs}")/\${trainer.project_name}/\${trainer.experiment_name}"
