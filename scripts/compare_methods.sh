@@ -1,32 +1,38 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# Every method from the same start, one after another, on a machine without a GPU: a table and curves (accuracy, label
-# accuracy, reward, response length …) in figs/. The start is the quickstart's model, the questions are the quickstart's
-# differences: of one in five the model's most common answer is wrong, and only their other wording shows it.
+# Every method from the same start, one after another, on a machine without a GPU or on one GPU (not tried there yet): a
+# table and curves (accuracy, label accuracy, reward, response length …) in figs/. The start is the quickstart's model,
+# the questions are its differences: of one in five the model's most common answer is wrong, and only the other view,
+# where the question is told as a story, shows it.
 #
 #   bash scripts/compare_methods.sh                                    all methods, one seed
 #   METHODS="co_rewarding_I entropy" SEEDS="1 2" bash scripts/compare_methods.sh
 #   STEPS=48 bash scripts/compare_methods.sh
 #
 # A seed chooses which questions come when; rollouts are sampled without one. What is finished is not run again, what was
-# cut off goes on from its last checkpoint: start the same command once more; with other settings, give another NAME.
+# cut off resumes from its last checkpoint: start the same command once more; with other settings, give another NAME.
 # Variables: METHODS, SEEDS, STEPS, NAME (of the folder and the figure), TRAIN_BATCH_SIZE, NUM_ROLLOUTS, LEARNING_RATE,
-# LR_SCHEDULER, LR_WARMUP_RATIO, TEST_FREQ, SAVE_FREQ and what else the run scripts read. Model, data and lengths are
-# fixed. Arguments are appended as configuration overrides.
+# LR_SCHEDULER, LR_WARMUP_RATIO, TEST_FREQ, SAVE_FREQ, PLATFORM (cpu or gpu; default: what the environment was made for),
+# RUNS_DIR (default: runs) and what else the run scripts read. Model, data and lengths are fixed. Arguments are appended as
+# configuration overrides.
 set -euo pipefail
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cd "$ROOT"
-[[ ${1:-} == -h || ${1:-} == --help ]] && { sed -n '3,15s/^# \{0,1\}//p' "$0"; exit 0; }
+[[ ${1:-} == -h || ${1:-} == --help ]] && { sed -n '3,17s/^# \{0,1\}//p' "$0"; exit 0; }
 
 ALL="ground_truth majority_voting co_rewarding_I co_rewarding_II co_rewarding_III self_certainty entropy random format_only incorrect"
 METHODS=${METHODS:-$ALL} SEEDS=${SEEDS:-1} STEPS=${STEPS:-32} NAME=${NAME:-comparison}
 for method in $METHODS; do
   [[ " $ALL " == *" $method "* ]] || { echo "error: METHODS: $method is none of: $ALL" >&2; exit 2; }
 done
-bash scripts/install_env.sh --cpu
-if [[ -z ${VIRTUAL_ENV:-} ]]; then
-  # shellcheck source=/dev/null
-  source .venv/bin/activate
+bash scripts/install_env.sh
+# the environment, which may be conda's, and the device that it was made for
+PLATFORM=$(bash scripts/install_env.sh --device)
+VIRTUAL_ENV=$(bash scripts/install_env.sh --where)
+export PLATFORM VIRTUAL_ENV PATH=$VIRTUAL_ENV/bin:$PATH
+if [[ $PLATFORM == gpu ]]; then
+  echo "training uses one GPU, on which this script has not been tried yet"
+  export ROLLOUT_MEMORY_UTILIZATION=${ROLLOUT_MEMORY_UTILIZATION:-0.3} # a small model, and others may use the GPU
 fi
 
 data=data/toy_differences
@@ -36,7 +42,7 @@ original=$data/train.parquet rephrased=$data/train_rephrased.parquet
 [[ -f $VAL_FILE ]] || python scripts/toy/make_data.py --local_dir "$data" --operation subtract
 [[ -f $MODEL_PATH/config.json ]] || python scripts/toy/make_model.py --data_dir data/toy --output_dir "$MODEL_PATH"
 
-export PLATFORM=cpu GPUS_PER_NODE=1 LOGGER="[file,tensorboard]" MAX_PROMPT_LENGTH=64 MAX_RESPONSE_LENGTH=32
+export GPUS_PER_NODE=1 LOGGER="[file,tensorboard]" MAX_PROMPT_LENGTH=64 MAX_RESPONSE_LENGTH=32
 export TRAIN_BATCH_SIZE=${TRAIN_BATCH_SIZE:-16} NUM_ROLLOUTS=${NUM_ROLLOUTS:-8}
 export MICRO_BATCH_SIZE=${MICRO_BATCH_SIZE:-$((TRAIN_BATCH_SIZE * NUM_ROLLOUTS))}
 export LEARNING_RATE=${LEARNING_RATE:-2e-4} LR_SCHEDULER=${LR_SCHEDULER:-constant} LR_WARMUP_RATIO=${LR_WARMUP_RATIO:-0}
@@ -46,7 +52,7 @@ export RUNS_DIR=${RUNS_DIR:-runs}
 # What one run is made with: a finished run with other settings must not end up in the same table.
 settings() {
   local name
-  for name in STEPS TRAIN_BATCH_SIZE NUM_ROLLOUTS MICRO_BATCH_SIZE LEARNING_RATE LR_SCHEDULER LR_WARMUP_RATIO \
+  for name in PLATFORM STEPS TRAIN_BATCH_SIZE NUM_ROLLOUTS MICRO_BATCH_SIZE LEARNING_RATE LR_SCHEDULER LR_WARMUP_RATIO \
     KL_LOSS_COEF CLIP_RATIO TRAIN_TEMPERATURE TEACHER_NUM_ROLLOUTS LOSS_AGG_MODE MIN_AGREEMENT; do
     [[ -z ${!name:-} ]] || printf '%s=%s ' "$name" "${!name}"
   done

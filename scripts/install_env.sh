@@ -6,19 +6,21 @@ set -euo pipefail
 
 usage() {
     cat <<'HELP'
-Usage: bash scripts/install_env.sh [--cpu | --gpu] [--dev] [--where]
+Usage: bash scripts/install_env.sh [--cpu | --gpu] [--dev] [--where | --device]
 
-  --cpu, --gpu   install for a machine without or with an NVIDIA GPU (default: what the environment was made for, at
-                 first what nvidia-smi says)
+  --cpu, --gpu   install for a machine without or with an NVIDIA GPU (default: PLATFORM; without it what the environment
+                 was made for; at first what nvidia-smi says)
   --dev          also install pytest, ruff and shellcheck
   --where        print the folder of the environment that would be used, and do nothing else
+  --device       print cpu or gpu, whichever it would be installed for, and do nothing else
 
 Where it goes: the active virtual environment (VIRTUAL_ENV) or conda environment (not "base"); with none, .venv beside
 this project's README. Linux x86-64 and Python 3.11, since the locks are resolver results for these.
 
 Environment variables:
   PYTHON    the Python 3.11 that makes .venv; when set, an active environment is not used
-  NEED_GB   free disk space asked for before a first installation (default: 7 for --cpu, 20 for --gpu)
+  PLATFORM  cpu or gpu, like the option; the name that the training scripts use
+  NEED_GB   free disk space required before a first installation (default: 7 for --cpu, 20 for --gpu)
 HELP
 }
 
@@ -28,12 +30,13 @@ fail() {
     exit 1
 }
 
-device="" dev=0 where=0
+device="" dev=0 where=0 say_device=0
 for arg in "$@"; do
     case "$arg" in
         --cpu | --gpu) device="${arg#--}" ;;
         --dev) dev=1 ;;
         --where) where=1 ;;
+        --device) say_device=1 ;;
         -h | --help) usage && exit 0 ;;
         *) usage >&2 && fail "unknown argument '$arg'" "use one of those above" ;;
     esac
@@ -58,11 +61,15 @@ python="$env_dir/bin/python"
 stamp="$env_dir/.co-rewarding-installed"
 log="$env_dir/co-rewarding-install.log"
 
+# --- which device: decided here for every script; they ask with --device
 # The stamp's first line is the device, written when an installation begins; the rest is added when it has succeeded.
 made_for="$(head -n 1 "$stamp" 2>/dev/null || true)"
 if grep -qs 'dev=1$' "$stamp"; then dev=1; fi # what it has, it keeps
 if [ -z "$device" ]; then
-    if [ -n "$made_for" ]; then
+    if [ -n "${PLATFORM:-}" ]; then
+        [[ "$PLATFORM" == @(cpu|gpu) ]] || fail "PLATFORM=$PLATFORM: must be cpu or gpu" "set or unset it"
+        device="$PLATFORM"
+    elif [ -n "$made_for" ]; then
         device="$made_for"
     elif [[ $'\n'"$(nvidia-smi -L 2>/dev/null)" == *$'\n''GPU '* ]]; then
         device=gpu
@@ -71,8 +78,12 @@ if [ -z "$device" ]; then
     fi
 fi
 [ -z "$made_for" ] || [ "$made_for" = "$device" ] || fail \
-    "$env_dir was made with --$made_for; the two sets of packages overwrite each other's files" \
-    "remove it (rm -rf $env_dir) or activate another environment, then run this again"
+    "$env_dir was made with --$made_for, not --$device; the two sets of packages overwrite each other's files" \
+    "use it as it is (PLATFORM=$made_for), or remove it (rm -rf $env_dir) or activate another, then run this again"
+if [ "$say_device" = 1 ]; then
+    printf '%s\n' "$device"
+    exit 0
+fi
 if [ "$device" = gpu ]; then
     lock=requirements.lock need_gb="${NEED_GB:-20}" # estimated, not measured: CUDA's libraries are most of it
 else
@@ -155,11 +166,11 @@ advice() {
     if grep -q 'No space left' "$log"; then
         echo "make room on the disk (pip also unpacks into ${TMPDIR:-/tmp}), then run this again"
     elif grep -qE "$network_error" "$log"; then
-        echo "check the network, the proxy and pip's index (pip config list), then run this again: it goes on from here"
+        echo "check the network, the proxy and pip's index (pip config list), then run this again: it resumes here"
     elif grep -q 'No matching distribution' "$log"; then
         echo "pip's index (pip config list) lacks the package or cannot be reached; a folder of wheels helps: PIP_FIND_LINKS"
     else
-        echo "read the log, then run this again: it goes on from here; rm -rf the environment to start anew"
+        echo "read the log, then run this again: it resumes here; rm -rf the environment to start anew"
     fi
 }
 

