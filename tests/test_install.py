@@ -201,13 +201,13 @@ def test_a_platform_that_contradicts_the_environment_is_refused(clone: Path) -> 
     assert refusal(install(clone, "--device", PLATFORM="tpu")) == "error: PLATFORM=tpu: must be cpu or gpu"
 
 
-def installed(clone: Path, device: str, *, dev: bool = False) -> Path:
+def installed(clone: Path, device: str, *, where: str = ".venv", dev: bool = False) -> Path:
     """An environment that install_env.sh finds complete; its python only writes down its arguments, and where runs go.
 
     Returns:
         the file with a line for each call.
     """
-    folder, calls = clone / ".venv", clone / "calls"
+    folder, calls = clone / where, clone / "calls"
     python_that_says("3.11", folder / "bin/python")
     with (folder / "bin/python").open("a") as python:
         python.write(f'echo "RUNS_DIR=$RUNS_DIR $*" >> {calls}\n')
@@ -218,11 +218,13 @@ def installed(clone: Path, device: str, *, dev: bool = False) -> Path:
     return calls
 
 
-@pytest.mark.parametrize("active", [False, True])  # an activated environment, or the scripts find it
+@pytest.mark.parametrize("active", [None, "VIRTUAL_ENV", "CONDA_PREFIX"])
 @pytest.mark.parametrize(("device", "gpus"), [("cpu", NO_GPU), ("gpu", ONE_GPU), ("cpu", ONE_GPU)])
-def test_the_readmes_two_commands_train_on_one_device(clone: Path, device: str, gpus: str, active: bool) -> None:
-    calls = installed(clone, device)
-    variables = {"PATH": machine(clone, gpus)} | ({"VIRTUAL_ENV": str(clone / ".venv")} if active else {})
+def test_the_readmes_two_commands_train_on_one_device(clone: Path, device: str, gpus: str, active: str | None) -> None:
+    calls = installed(clone, device, where="env" if active else ".venv")
+    variables = {"PATH": machine(clone, gpus), "CONDA_DEFAULT_ENV": "env"} | (
+        {active: f"{clone}/env"} if active else {}
+    )
     result = install(clone, **variables)
     assert f"already installed for {device.upper()}" in result.stdout
     result = run_script(clone, "quickstart.sh", **variables)
