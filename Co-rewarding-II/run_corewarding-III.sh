@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# Co-rewarding-III (arXiv 2508.00410, the two together): the teacher's vote on one wording rewards the other.
+# Co-rewarding-III (arXiv 2508.00410, the two together): the teacher's vote on one view rewards the other.
 # Edit the lines below, or set a variable for one run (LEARNING_RATE=1e-6 bash run_corewarding-III.sh), or append any
 # key of the configuration (bash run_corewarding-III.sh trainer.total_epochs=1). `--cfg job` prints the configuration.
 set -euo pipefail
@@ -20,8 +20,8 @@ MAX_RESPONSE_LENGTH=${MAX_RESPONSE_LENGTH:-3072}                           # tok
 LEARNING_RATE=${LEARNING_RATE:-3e-6}
 LR_SCHEDULER=${LR_SCHEDULER:-cosine}
 LR_WARMUP_RATIO=${LR_WARMUP_RATIO:-0.1}                                    # of all steps
-NUM_ROLLOUTS=${NUM_ROLLOUTS:-8}                                            # G, the student's, of each wording
-TEACHER_NUM_ROLLOUTS=${TEACHER_NUM_ROLLOUTS:-8}                            # the teacher's, of each wording
+NUM_ROLLOUTS=${NUM_ROLLOUTS:-8}                                            # G, the student's, of each view
+TEACHER_NUM_ROLLOUTS=${TEACHER_NUM_ROLLOUTS:-8}                            # the teacher's, of each view
 TEACHER_DECAY_START=${TEACHER_DECAY_START:-0.99}                           # weight of the old teacher in the first step
 TEACHER_DECAY_END=${TEACHER_DECAY_END:-0.9999}                             # and towards the end (script: 0.99999)
 CLIP_RATIO=${CLIP_RATIO:-0.2}
