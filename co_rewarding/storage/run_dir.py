@@ -2,7 +2,7 @@
 """Where the files of a training run are: the one place that knows the layout of its directory.
 
     RUN_DIR/
-      hydra/<start>/.hydra/config.yaml       the configuration of every start, refused ones too
+      hydra/<start>/.hydra/config.yaml       the configuration of a start, and overrides.yaml beside it
       metrics/<start>.jsonl                  what a start logged, one step a line
       made_with/<start>.json                 versions of packages and the commit of a start
       tensorboard/                           the same metrics for TensorBoard
@@ -14,8 +14,9 @@
       evaluation/<name>/                     scripts/evaluate.py
       export/step_N_<weights>/               scripts/export_checkpoint.py
 
-A start is named by its time, %Y-%m-%d_%H-%M-%S, so names in order are starts in order; its folder in hydra/ has a time
-of its own, a moment earlier. Paths only: nothing is created here, and what the files hold is for their readers.
+A start is named by its time, %Y-%m-%d_%H-%M-%S, so names in order are starts in order. Older runs have folders in
+hydra/ of refused starts, too, and their times are a moment earlier. Paths only: nothing is created here, and what the
+files hold is for their readers.
 """
 
 from __future__ import annotations
@@ -52,6 +53,9 @@ class RunDir:
 
     def made_with_file(self, start: str) -> Path:
         return self.made_with / f"{start}.json"
+
+    def configuration_file(self, start: str) -> Path:
+        return self.hydra / start / ".hydra" / "config.yaml"
 
     def rollouts_file(self, step: int) -> Path:
         return dump_file(self.rollouts, step)

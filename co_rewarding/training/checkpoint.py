@@ -1,16 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which checkpoint a run resumes from. verl's trainer.default_local_dir holds
-
-latest_checkpointed_iteration.txt      N, written when global_step_N is whole
-global_step_N/                         actor/ (verl's), co_rewarding.json (training.run_monitor), teacher/ (tree II)
-"""
+"""Which checkpoint a run resumes from, in verl's trainer.default_local_dir (layout: co_rewarding.storage.run_dir)."""
 
 from pathlib import Path
 
 from omegaconf import DictConfig
 
 from co_rewarding.storage.files import atomic_write_text
-from co_rewarding.storage.run_dir import TRACKER, saved_steps
+from co_rewarding.storage.run_dir import STEP_PREFIX, TRACKER, checkpoint_folder, saved_steps
 
 
 def resume_dir(config: DictConfig) -> Path | None:
@@ -20,7 +16,7 @@ def resume_dir(config: DictConfig) -> Path | None:
     tracker = Path(config.trainer.default_local_dir) / TRACKER
     if config.trainer.resume_mode != "auto" or not tracker.is_file():
         return None
-    folder = tracker.parent / f"global_step_{tracker.read_text().strip()}"
+    folder = checkpoint_folder(tracker.parent, tracker.read_text().strip())
     return folder if folder.is_dir() else None
 
 
@@ -31,9 +27,9 @@ def latest_checkpoint_before(checkpoints: Path, step: int) -> Path | None:
         return None
     last_complete = int(tracker.read_text())
     steps = [saved for saved in saved_steps(checkpoints) if saved <= min(step, last_complete)]
-    return checkpoints / f"global_step_{steps[-1]}" if steps else None
+    return checkpoint_folder(checkpoints, steps[-1]) if steps else None
 
 
 def set_resume_checkpoint(folder: Path) -> None:
     """Name `folder` as the checkpoint that the next start resumes from."""
-    atomic_write_text(folder.parent / TRACKER, folder.name.removeprefix("global_step_"))
+    atomic_write_text(folder.parent / TRACKER, folder.name.removeprefix(STEP_PREFIX))

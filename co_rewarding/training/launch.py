@@ -12,10 +12,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, NoReturn
 
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from co_rewarding.storage import provenance
+from co_rewarding.storage.run_dir import RunDir
 from co_rewarding.training.preflight import check_config
 from co_rewarding.training.settings import ConfigBlock, Settings
 
@@ -26,8 +29,6 @@ def run_main(hydra_main: Callable[[], None], blocks: Sequence[type[ConfigBlock]]
     Args:
         blocks: configuration blocks of the tree beside `Settings`.
     """
-    from hydra.errors import HydraException
-
     # Ray prints the lines of its processes here: in a pipe or a file, progress would wait until a block is full
     sys.stdout.reconfigure(line_buffering=True)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let Hydra's errors reach us instead of printing a shortened traceback
@@ -50,7 +51,9 @@ def launch(config: DictConfig, trainer: str, checks: Sequence[Callable[[DictConf
         check_config(config)
         for check in checks:
             check(config)
-        _prepare_loggers(config)
+        start = f"{datetime.now():%Y-%m-%d_%H-%M-%S}"
+        as_composed = config.copy()
+        _prepare_loggers(config, start)
         _size_engine(config)
         # imported after our own checks: it takes seconds, and a typing error should be told at once
         from verl.trainer.main_ppo import run_ppo
@@ -63,6 +66,7 @@ def launch(config: DictConfig, trainer: str, checks: Sequence[Callable[[DictConf
         OmegaConf.resolve(config.ray_kwargs)  # verl hands these to Ray with interpolations unresolved
     except (AssertionError, ValueError) as error:
         _refuse(error)
+    _record(as_composed, start)
     run_ppo(config, task_runner_class=_task_runner(trainer))
 
 
@@ -102,24 +106,35 @@ def report_steps(trainer: Any) -> None:
         raise RuntimeError(f"the run ended after {done} of {planned} planned steps")
 
 
-def _prepare_loggers(config: DictConfig) -> None:
-    """Give each start of a run its own metrics file, note what it is made with, and keep wandb offline without a key.
+def _record(config: DictConfig, start: str) -> None:
+    """Write down what this start of the run was told and what it is made with."""
+    run = RunDir(config.co_rewarding_run_dir)
+    folder = run.configuration_file(start).parent
+    folder.mkdir(parents=True, exist_ok=True)
+    OmegaConf.save(config, run.configuration_file(start))
+    if HydraConfig.initialized():
+        OmegaConf.save(HydraConfig.get().overrides.task, folder / "overrides.yaml")
+    provenance.record(run.path, start)
+    run.metrics.mkdir(parents=True, exist_ok=True)
+
+
+def _prepare_loggers(config: DictConfig, start: str) -> None:
+    """Give each start of a run its own metrics file, and keep wandb offline without a key.
 
     verl's loggers read environment variables; they are handed to Ray with the configuration, so that they also reach a
     cluster that was started elsewhere.
     """
-    run_dir = Path(config.co_rewarding_run_dir).absolute()
-    start = f"{datetime.now():%Y-%m-%d_%H-%M-%S}"
+    # absolute before Ray starts: another node has neither this folder as its working directory nor RUNS_DIR
+    config.co_rewarding_run_dir = str(Path(config.co_rewarding_run_dir).absolute())
+    run = RunDir(config.co_rewarding_run_dir)
     environment = {
         # verl's file logger truncates: a resumed run must not overwrite the metrics of the first
-        "VERL_FILE_LOGGER_PATH": str(run_dir / "metrics" / f"{start}.jsonl"),
-        "TENSORBOARD_DIR": str(run_dir / "tensorboard"),
-        "WANDB_DIR": str(run_dir),
+        "VERL_FILE_LOGGER_PATH": str(run.metrics_file(start)),
+        "TENSORBOARD_DIR": str(run.tensorboard),
+        "WANDB_DIR": str(run.path),
     }
     if not os.environ.get("WANDB_API_KEY"):
         environment["WANDB_MODE"] = "offline"
-    (run_dir / "metrics").mkdir(parents=True, exist_ok=True)
-    provenance.record(run_dir, start)
     with open_dict(config):
         for name, value in environment.items():
             OmegaConf.update(

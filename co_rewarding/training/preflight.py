@@ -45,6 +45,7 @@ def check_config(config: DictConfig) -> None:
         check_group_size,
         check_batch_sizes,
         check_early_stop,
+        check_run_dir,
         check_data,
         check_steps,
         check_model,
@@ -272,6 +273,17 @@ def check_early_stop(config: DictConfig) -> None:
             f"{config.co_rewarding.early_stop_after}, trainer.save_freq={every} and co_rewarding.watch_window="
             f"{config.co_rewarding.watch_window} it must be null or at least {needed}, or the last good checkpoint "
             "is removed before a collapse is seen"
+        )
+
+
+def check_run_dir(config: DictConfig) -> None:
+    """A run that was begun in the folder where this is started, as runs once were, does not silently start anew."""
+    here = Path("runs", config.trainer.project_name, config.trainer.experiment_name).absolute()
+    run_dir = Path(config.co_rewarding_run_dir).absolute()
+    if here != run_dir and here.is_dir() and not run_dir.exists():
+        raise ValueError(
+            f"co_rewarding_run_dir={run_dir}: does not exist, but {here} does; to resume that run move it there or set "
+            "RUNS_DIR=runs; for a new run choose another RUN_NAME"
         )
 
 

@@ -26,6 +26,7 @@ from verl.workers.utils.padding import response_from_nested
 from co_rewarding.algo.methods import METHODS
 from co_rewarding.algo.rollouts import VIEWS
 from co_rewarding.algo.token_statistics import response_means
+from co_rewarding.storage.run_dir import checkpoint_folder, dump_file
 from co_rewarding.training import rollout_io
 from co_rewarding.training.agent_loop import AGENT_LOOP
 from co_rewarding.training.checkpoint import resume_dir
@@ -145,7 +146,7 @@ class GroupRewardTrainer(PPOTrainerSync):
 
     def _save_checkpoint(self) -> None:
         if self.monitor.may_save(self.global_steps):
-            self.monitor.save(Path(self.config.trainer.default_local_dir) / f"global_step_{self.global_steps}")
+            self.monitor.save(checkpoint_folder(self.monitor.checkpoints, self.global_steps))
             super()._save_checkpoint()  # last, because it ends by naming this checkpoint the one to resume from
 
     def _load_checkpoint(self) -> None:
@@ -165,7 +166,7 @@ class GroupRewardTrainer(PPOTrainerSync):
 
     def _log_rollout_data(self, batch: KVBatchMeta, timing_raw: dict, rollout_data_dir: str) -> None:
         # replaces verl's dump, which knows neither view, answer nor label; same thread, same place, one file a step
-        path = Path(rollout_data_dir) / f"{self.global_steps}.jsonl"
+        path = dump_file(Path(rollout_data_dir), self.global_steps)
         for written in [future for future in self._dump_futures if future.done()]:
             written.result()  # a failed write stops the run at the next step, not at its end
             self._dump_futures.remove(written)

@@ -16,6 +16,7 @@ from hydra import compose, initialize_config_module
 from omegaconf import DictConfig, OmegaConf
 
 from co_rewarding.algo.methods import METHODS, Method
+from co_rewarding.storage.run_dir import RunDir
 from co_rewarding.training.settings import Settings
 from co_rewarding_ii.settings import TeacherSettings
 
@@ -171,6 +172,15 @@ def test_every_yaml_composes(config_yaml: Path, platform: str) -> None:
 @pytest.mark.parametrize("config_yaml", TREE_YAMLS, ids=lambda path: path.stem)
 def test_gpu_is_the_default_platform(config_yaml: Path) -> None:
     assert compose_tree(config_yaml, []).trainer.device == "cuda"
+
+
+def test_verl_writes_where_a_run_is_read(monkeypatch: pytest.MonkeyPatch, config: DictConfig) -> None:
+    monkeypatch.setenv("RUNS_DIR", "elsewhere")
+    run = RunDir("elsewhere/co-rewarding/co_rewarding_I")
+    assert Path(config.co_rewarding_run_dir) == run.path
+    assert Path(config.trainer.default_local_dir) == run.checkpoints
+    assert Path(config.trainer.rollout_data_dir) == run.rollouts
+    assert Path(config.trainer.validation_data_dir) == run.validation
 
 
 @pytest.mark.parametrize("config_yaml", TREE_YAMLS, ids=lambda path: path.stem)

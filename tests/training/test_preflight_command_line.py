@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
+from co_rewarding.storage.run_dir import RunDir
 from co_rewarding.training.launch import launch, run_main
 
 
@@ -40,8 +41,16 @@ def launched(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.Cap
     return run
 
 
-def test_a_good_configuration_reaches_ray(config: DictConfig, launched: Callable[..., Any]) -> None:
+def test_a_good_configuration_reaches_ray(config: DictConfig, launched: Callable[..., Any], tmp_path: Path) -> None:
     assert launched(config) == (None, "")
+    run = RunDir(tmp_path / "runs/co-rewarding/co_rewarding_I")
+    ((start, recorded),) = run.configurations().items()
+    assert OmegaConf.load(recorded).data.train_batch_size == config.data.train_batch_size
+    assert run.noted_starts() == [start]
+    variables = config.ray_kwargs.ray_init.runtime_env.env_vars
+    assert Path(variables.VERL_FILE_LOGGER_PATH) == run.metrics_file(start)
+    assert run.metrics.is_dir()  # verl's logger does not make it
+    assert Path(variables.TENSORBOARD_DIR) == run.tensorboard
 
 
 def test_refused_with_exit_code_2_and_one_line(config: DictConfig, launched: Callable[..., Any]) -> None:
@@ -50,6 +59,16 @@ def test_refused_with_exit_code_2_and_one_line(config: DictConfig, launched: Cal
     assert code == 2
     assert stderr.startswith("error: actor_rollout_ref.rollout.n=1: ")
     assert stderr.count("\n") == 1
+
+
+def test_a_refused_start_leaves_nothing_behind(
+    config: DictConfig, launched: Callable[..., Any], tmp_path: Path
+) -> None:
+    for key, value in (("actor_rollout_ref.rollout.n", 1), ("actor_rollout_ref.actor.ppo_micro_batch_size", 4)):
+        changed = config.copy()
+        OmegaConf.update(changed, key, value)  # the first is refused by us, the second by verl
+        assert launched(changed)[0] == 2
+        assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
@@ -96,6 +115,7 @@ def command_line(sample: list[str], cwd: Path, *overrides: str) -> subprocess.Co
     assert done.returncode == 2, done.stderr
     assert not (cwd / "ray").exists()
     assert "ray init kwargs" not in done.stdout
+    assert not list(cwd.iterdir())
     lines = done.stderr.splitlines()
     assert len(lines) == 1, done.stderr
     assert lines[0].startswith("error: ")

@@ -2,6 +2,7 @@
 """Keys with a value that cannot be meant: our block's, verl's legacy ones, and verl's that the method fixes."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,8 +10,16 @@ from omegaconf import DictConfig, OmegaConf
 from vllm import SamplingParams
 from vllm.exceptions import VLLMValidationError
 
-from co_rewarding.training.preflight import LEGACY_BLOCKS, check_early_stop, check_fixed_choices, check_settings
+from co_rewarding.training.preflight import (
+    LEGACY_BLOCKS,
+    check_config,
+    check_early_stop,
+    check_fixed_choices,
+    check_run_dir,
+    check_settings,
+)
 from co_rewarding.training.settings import MAX_TEMPERATURE
+from co_rewarding_i.main import check_two_views
 
 
 @pytest.mark.parametrize(
@@ -66,6 +75,42 @@ def test_a_choice_that_the_method_does_not_have(
 ) -> None:
     OmegaConf.update(config, key, value)
     refusal(f"{key}={value!r}", "must be")
+
+
+def test_a_run_that_lies_where_runs_once_were(
+    config: DictConfig, refusal: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    earlier = tmp_path / "runs/co-rewarding/co_rewarding_I"
+    earlier.mkdir(parents=True)
+    check_run_dir(config)  # it is the run's own
+    config.co_rewarding_run_dir = "elsewhere/runs/co-rewarding/co_rewarding_I"
+    refusal(f"co_rewarding_run_dir={tmp_path}/elsewhere/runs", f"but {earlier} does", "RUNS_DIR=runs")
+    Path(config.co_rewarding_run_dir).mkdir(parents=True)
+    check_run_dir(config)  # the one that is asked for is there
+
+
+def test_co_rewarding_i_asks_two_views_whatever_the_method(config: DictConfig) -> None:
+    check_two_views(config)
+    config.data.train_aug_files, config.co_rewarding.method = None, "format_only"
+    with pytest.raises(ValueError, match=r"data\.train_aug_files=None: Co-rewarding-I asks each question in two"):
+        check_two_views(config)
+
+
+def test_a_reward_that_is_no_vote_takes_one_view_or_two(config: DictConfig, refusal: Callable[..., str]) -> None:
+    for part, key in (
+        ("actor", "ppo_micro_batch_size_per_gpu"),
+        ("rollout", "log_prob_micro_batch_size_per_gpu"),
+        ("ref", "log_prob_micro_batch_size_per_gpu"),
+    ):
+        config.actor_rollout_ref[part][key] = 32  # 8 questions × 4 rollouts; two such with two views
+    for method in ("format_only", "ground_truth"):
+        for files in (config.data.train_aug_files, None):
+            changed = config.copy()
+            changed.co_rewarding.method, changed.data.train_aug_files = method, files
+            check_config(changed)
+    config.co_rewarding.method = "majority_voting"
+    refusal("data.train_aug_files=", "majority_voting asks each question in one wording")
 
 
 def test_a_label_threshold_without_a_vote(config: DictConfig) -> None:
