@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the command lines share: an error that the user can mend is told in one line."""
+"""What the command lines share: errors in one line, progress, and text of a model made fit for a terminal or a page."""
 
 from __future__ import annotations
 
 import argparse
+import sys
+import time
+import unicodedata
 from typing import Any, NoReturn
 
 
@@ -21,3 +24,61 @@ class Parser(argparse.ArgumentParser):
 def one_line(error: Any) -> str:
     """What an error of a library says, on one line of at most 300 characters."""
     return " ".join(str(error).split())[:300] or type(error).__name__
+
+
+def printable(text: Any, limit: int, keep_end: bool = False) -> str:
+    """`text` on one line without control characters, at most `limit` long; the end is what a long prompt asks."""
+    clean = " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())
+    if len(clean) <= limit:
+        return clean
+    return "…" + clean[len(clean) - limit + 1 :] if keep_end else clean[: limit - 1] + "…"
+
+
+def visible(text: str, limit: int) -> str:
+    r"""`text` cut after `limit` characters, with control, format and surrogate characters spelled out as \u{202e}."""
+    shown = "".join(
+        character
+        if character in "\n\t" or unicodedata.category(character) not in ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")
+        else f"\\u{{{ord(character):x}}}"
+        for character in text[:limit]
+    )
+    return shown + (f" … ({len(text) - limit:,} more characters)" if len(text) > limit else "")
+
+
+class Progress:
+    """ "rewriting: 120 of 200 rows, 3.2 rows/s, 0:25 left" on standard error; `already`: done by an earlier run."""
+
+    EVERY_S = 5.0  # at most one line in so many seconds
+
+    def __init__(self, what: str, unit: str, total: int, already: int = 0) -> None:
+        self._what, self._unit, self.total = what, unit, total
+        self.done = self._already = already
+        self.remark = ""
+        self.started = self._last = time.monotonic()
+        if already:
+            print(f"{what}: going on, {already:,} of {total:,} {unit} were done before", file=sys.stderr, flush=True)
+
+    def step(self, count: int = 1) -> None:
+        self.done += count
+        now = time.monotonic()
+        if now - self._last >= self.EVERY_S or (self.done == self.total and count):
+            self._last = now
+            print(self.line(now), file=sys.stderr, flush=True)
+
+    def line_short(self) -> str:
+        return f"{self.done:,} of {self.total:,} {self._unit} are finished"
+
+    def line(self, now: float) -> str:
+        rate = (self.done - self._already) / max(now - self.started, 1e-9)
+        left = f", {_clock((self.total - self.done) / rate)} left" if rate > 0 and self.done < self.total else ""
+        share = 100 * self.done / max(self.total, 1)
+        return (
+            f"{self._what}: {self.done:,} of {self.total:,} {self._unit} ({share:.0f} %), "
+            f"{rate:.2g} {self._unit}/s{left}{self.remark}"
+        )
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"

@@ -9,11 +9,11 @@ scripts and requests. Long texts are cut: at TEXT_CHARS in the terminal, at PAGE
 from __future__ import annotations
 
 import json
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import asdict
 from html import escape
 
+from co_rewarding.tools.cli import visible
 from co_rewarding.tools.data.inspection import FileReport, Finding, Lengths, PairReport, Sample
 
 TEXT_CHARS, PAGE_CHARS = 600, 6000
@@ -36,17 +36,6 @@ th { font-weight: 600; } td.n { font-variant-numeric: tabular-nums; }
 .texts div { white-space: pre-wrap; overflow-wrap: anywhere; background: var(--soft); padding: .6rem .8rem;
   border-radius: .3rem; }
 """
-
-
-def visible(text: str, limit: int) -> str:
-    r"""`text` cut after `limit` characters, with control, format and surrogate characters spelled out as \u{202e}."""
-    shown = "".join(
-        character
-        if character in "\n\t" or unicodedata.category(character) not in ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")
-        else f"\\u{{{ord(character):x}}}"
-        for character in text[:limit]
-    )
-    return shown + (f" … ({len(text) - limit:,} more characters)" if len(text) > limit else "")
 
 
 def as_text(files: Sequence[FileReport], pair: PairReport | None, samples: Sequence[Sample]) -> str:

@@ -38,7 +38,7 @@ from co_rewarding.cpu.build import is_cpu
 from co_rewarding.storage.files import atomic_write_text
 from co_rewarding.storage.provenance import commit, versions
 from co_rewarding.storage.run_dir import RunDir
-from co_rewarding.tools.cli import UserError
+from co_rewarding.tools.cli import UserError, printable
 from co_rewarding.tools.evaluation import harness
 from co_rewarding.tools.evaluation.generate import (
     Sampling,
@@ -75,7 +75,6 @@ from co_rewarding.tools.evaluation.results import (
 from co_rewarding.tools.evaluation.tables import make_table, markdown, write_tables
 from co_rewarding.tools.evaluation.tasks import MATHS_SAMPLES, QuestionSet, default_file, in_table_order, read_questions
 from co_rewarding.tools.generation.vllm_engine import EngineOptions, load_tokenizer, prompt_text
-from co_rewarding.tools.report.runs import printable
 
 MAX_SHOWN = 5  # differing verdicts that are printed
 

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from co_rewarding.storage.files import atomic_write_text
-from co_rewarding.tools.report.runs import printable
+from co_rewarding.tools.cli import printable
 
 FORMAT = "co-rewarding evaluation 1"
 FILE_NAME = "results.json"

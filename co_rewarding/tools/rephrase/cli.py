@@ -23,7 +23,7 @@ from typing import Any
 from co_rewarding.algo.equivalence.relation import Equivalence, WorkerError
 from co_rewarding.storage.files import atomic_write, atomic_write_text, json_line
 from co_rewarding.storage.journal import JournalError
-from co_rewarding.tools.cli import UserError
+from co_rewarding.tools.cli import Progress, UserError
 from co_rewarding.tools.data.markers import Markers
 from co_rewarding.tools.generation.engine import EngineDown, EngineError, Sampling
 from co_rewarding.tools.generation.vllm_engine import ModelError
@@ -31,7 +31,7 @@ from co_rewarding.tools.rephrase.engine_choice import Engines, rewriter, verifie
 from co_rewarding.tools.rephrase.instruction import Instruction, InstructionError
 from co_rewarding.tools.rephrase.options import PROGRAM, parse
 from co_rewarding.tools.rephrase.records import AnswerJournal, RewriteJournal
-from co_rewarding.tools.rephrase.report import Progress, check_fields, markdown, quarantine, summary
+from co_rewarding.tools.rephrase.report import check_fields, markdown, quarantine, summary
 from co_rewarding.tools.rephrase.rewriting import Outcome, Policy, Rewriting, judge
 from co_rewarding.tools.rephrase.table import Questions, TableError
 from co_rewarding.tools.rephrase.verify import PairCheck, Verification

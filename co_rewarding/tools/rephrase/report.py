@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a run tells: a line of progress every few seconds, the report in Markdown, the quarantine in JSONL.
+"""What a run tells: the report in Markdown, the quarantine in JSONL.
 
 The quarantine has one object for each row that is not simply right: left out, kept in spite of an objection, or with
 wordings whose majority answers differ. All of it is a function of the outcomes alone: two runs with the same outcomes
@@ -8,8 +8,6 @@ write the same bytes.
 
 from __future__ import annotations
 
-import sys
-import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -18,46 +16,8 @@ from co_rewarding.tools.data.validators import VALIDATORS
 from co_rewarding.tools.rephrase.rewriting import FAILURES, Outcome
 from co_rewarding.tools.rephrase.verify import PairCheck
 
-PROGRESS_EVERY_S = 5.0
 EXAMPLES = 3  # of each reason in the report
 MAX_SHOWN_CHARS = 600
-
-
-class Progress:
-    """ "rewriting: 120 of 200 rows, 3.2 rows/s, 0:25 left" on standard error; `already`: done by an earlier run."""
-
-    def __init__(self, what: str, unit: str, total: int, already: int = 0) -> None:
-        self._what, self._unit, self._total = what, unit, total
-        self.done = self._already = already
-        self.remark = ""
-        self._started = self._last = time.monotonic()
-        if already:
-            print(f"{what}: going on, {already:,} of {total:,} {unit} were done before", file=sys.stderr, flush=True)
-
-    def step(self, count: int = 1) -> None:
-        self.done += count
-        now = time.monotonic()
-        if now - self._last >= PROGRESS_EVERY_S or (self.done == self._total and count):
-            self._last = now
-            print(self.line(now), file=sys.stderr, flush=True)
-
-    def line_short(self) -> str:
-        return f"{self.done:,} of {self._total:,} {self._unit} are finished"
-
-    def line(self, now: float) -> str:
-        rate = (self.done - self._already) / max(now - self._started, 1e-9)
-        left = f", {_clock((self._total - self.done) / rate)} left" if rate > 0 and self.done < self._total else ""
-        share = 100 * self.done / max(self._total, 1)
-        return (
-            f"{self._what}: {self.done:,} of {self._total:,} {self._unit} ({share:.0f} %), "
-            f"{rate:.2g} {self._unit}/s{left}{self.remark}"
-        )
-
-
-def _clock(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
 
 
 def reasons(outcome: Outcome) -> list[dict[str, str]]:

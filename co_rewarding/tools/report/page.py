@@ -3,7 +3,7 @@
 
 The page needs nothing but itself and holds no script: it is browsed by unfolding, and filtered by style sheet alone.
 Rollouts are text of a model: whatever they hold is shown, never interpreted. Markup is escaped, control characters are
-spelled out (tools.data.inspection_page.visible), a content policy in the page forbids scripts and requests, and
+spelled out (tools.cli.visible), a content policy in the page forbids scripts and requests, and
 long texts are cut at RESPONSE_CHARS.
 
 The sample is random: `num_questions` of each of `num_steps` steps, spread evenly from the first dumped to the last. All
@@ -30,7 +30,7 @@ from typing import Any
 from co_rewarding.algo.equivalence.normal_form import normal_form, relate
 from co_rewarding.storage.files import parse_jsonl
 from co_rewarding.storage.run_dir import RunDir
-from co_rewarding.tools.data.inspection_page import visible
+from co_rewarding.tools.cli import visible
 from co_rewarding.tools.report.figures import PANELS, WINDOW, Panel, distinct_names, svg
 from co_rewarding.tools.report.runs import ABSENT, Run, rewards_without_label, summary
 

@@ -33,6 +33,7 @@ from typing import Any
 
 from co_rewarding.storage.files import parse_jsonl
 from co_rewarding.storage.run_dir import RunDir
+from co_rewarding.tools.cli import printable
 
 ABSENT = "–"
 STEP_TIME = "timing_s/step"
@@ -293,14 +294,6 @@ def example(rows: Sequence[Mapping[str, Any]], width: int = 100) -> str:
             shown_view = view
         lines += _tally(printable(voter, 20), group, num_answers, no_label)
     return "\n".join(lines)
-
-
-def printable(text: Any, limit: int, keep_end: bool = False) -> str:
-    """`text` on one line without control characters, at most `limit` long; the end is what a long prompt asks."""
-    clean = " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())
-    if len(clean) <= limit:
-        return clean
-    return "…" + clean[len(clean) - limit + 1 :] if keep_end else clean[: limit - 1] + "…"
 
 
 def _tally(voter: str, group: Sequence[Mapping[str, Any]], num_answers: int, no_label: str) -> list[str]:

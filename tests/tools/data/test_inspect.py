@@ -15,7 +15,7 @@ import pytest
 
 from co_rewarding.storage.rows import make_row, read_rows, write_rows
 from co_rewarding.tools.data.inspection import Lengths, draw_samples, inspect_file, inspect_pair
-from co_rewarding.tools.data.inspection_page import as_page, as_text, visible
+from co_rewarding.tools.data.inspection_page import as_page, as_text
 from co_rewarding.tools.quickstart.tiny_model import build_tokenizer
 
 REPO = Path(__file__).resolve().parents[3]
@@ -210,12 +210,6 @@ def test_a_page_shows_hostile_text_and_does_not_obey_it() -> None:
         assert character not in page
         assert character not in as_text([report], pair, draw_samples([hostile], 2, seed=0))
     assert "default-src 'none'" in page
-
-
-def test_visible_text_is_cut_and_keeps_letters() -> None:
-    assert visible("naïve Größe 数学 ∑\n\t", 100) == "naïve Größe 数学 ∑\n\t"
-    assert visible("abcdef", 3) == "abc … (3 more characters)"
-    assert visible("\ud800", 10) == r"\u{d800}"  # a lone surrogate cannot be written as UTF-8
 
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

@@ -15,7 +15,6 @@ from co_rewarding.tools.report.runs import (
     duration,
     example,
     merge_starts,
-    printable,
     read_last_rollouts,
     read_run,
     standard_error,
@@ -207,12 +206,6 @@ def test_example_is_bounded_and_safe_to_print() -> None:
     text = example(rows)
     assert text.count("\n") < 24 and max(map(len, text.split("\n"))) <= 120
     assert all(c.isprintable() or c == "\n" for c in text)
-
-
-def test_printable_keeps_the_end_of_a_long_prompt() -> None:
-    assert printable("abcdef", 4, keep_end=True) == "…def"
-    assert printable("abcdef", 4) == "abc…"
-    assert printable("a\tb\n c", 9) == "a b c"
 
 
 @pytest.fixture
