@@ -9,7 +9,7 @@ import signal
 import pytest
 
 from co_rewarding.storage.journal import JournalError
-from co_rewarding.tools.rephrase.records import RewriteJournal
+from co_rewarding.tools.rephrase.rewriting import RewriteJournal
 
 SETTINGS = {"model": "m", "temperature": 0.7}
 

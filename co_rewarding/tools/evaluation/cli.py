@@ -41,6 +41,8 @@ from co_rewarding.storage.run_dir import RunDir
 from co_rewarding.tools.cli import UserError, printable
 from co_rewarding.tools.evaluation import harness
 from co_rewarding.tools.evaluation.generate import (
+    Generation,
+    Generations,
     Sampling,
     generate,
     model_fingerprint,
@@ -59,7 +61,6 @@ from co_rewarding.tools.evaluation.grade import (
     scores,
 )
 from co_rewarding.tools.evaluation.options import PROGRAM, parse
-from co_rewarding.tools.evaluation.records import Generation, Generations
 from co_rewarding.tools.evaluation.results import (
     EXPORT_NAME,
     FILE_NAME,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Responses from vLLM, each recorded when it is finished.
+"""Responses from vLLM, each recorded when it is finished, so that a killed evaluation goes on (storage.journal).
 
     questions -> chat template of the tokenizer -> vLLM's engine, all requests at once -> token ids -> text
 
@@ -11,6 +11,12 @@ Randomness: on GPUs each request has a seed of its own, made of the seed, the ta
 response, so that a response does not depend on which others are generated beside it or had been before a restart
 (up to the rounding of batched kernels). vLLM's CPU engine dies of request seeds, so there the engine has the seed,
 mixed with the number of generations that it finds done: a continued evaluation must not draw the same noise again.
+
+A record is {"index", "sample", "question", "ground_truth", "response", "tokens", "finish"}: index is the row of the
+question, sample counts its responses from 0. tokens includes the end-of-text token, as training's response length does.
+finish is "stop", "length" (cut off at the limit) or "prompt_too_long" (never asked, no response). How many questions
+and how many responses are wanted is no part of the settings, so a file made with --limit 20 or one response is extended
+when more are wanted.
 
 Degenerate cases: a prompt that leaves no room in the model's context is recorded as "prompt_too_long" and never asked;
 max_tokens is cut to the room that a prompt leaves.
@@ -25,14 +31,14 @@ import importlib.metadata
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from co_rewarding.cpu.build import is_cpu
+from co_rewarding.storage.journal import Journal, Record
 from co_rewarding.tools.cli import Progress
-from co_rewarding.tools.evaluation.records import Generation, Generations
 from co_rewarding.tools.evaluation.tasks import MAX_TOKENS, TEMPERATURE, QuestionSet
 from co_rewarding.tools.generation.vllm_engine import (
     VLLM,
@@ -55,6 +61,41 @@ class Sampling:
     max_tokens: int = MAX_TOKENS  # of a response
     seed: int = 0
     chat_template_kwargs: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Generation:
+    """One response."""
+
+    index: int
+    sample: int
+    question: str
+    ground_truth: str | None
+    response: str
+    tokens: int | None  # None: not known (graded from a dump that does not say)
+    finish: str | None
+
+
+class Generations(Journal):
+    """The open file of one task; `done` holds what it has by (index, sample)."""
+
+    CANNOT_OPEN = "choose another --output_dir"
+    IN_USE = "another evaluation: wait for it, or choose another --output_dir"
+    OTHER_SETTINGS = "made with {}, now it is {}: choose another --output_dir, or throw it away with --restart"
+    DAMAGED = "not a line of this tool; take it out, or start anew with --restart"
+
+    def __init__(self, path: Path, settings: Mapping[str, Any], restart: bool = False) -> None:
+        super().__init__(path, settings, restart)
+        self.done = {key: Generation(**record) for key, record in self.records.items()}
+
+    @staticmethod
+    def key(record: Record) -> Hashable:
+        generation = Generation(**record)
+        return (generation.index, generation.sample)
+
+    def add(self, generation: Generation) -> None:
+        if self.append(asdict(generation)):
+            self.done[generation.index, generation.sample] = generation
 
 
 def vllm_version() -> str:

@@ -35,7 +35,7 @@ from co_rewarding.tools.evaluation.estimates import (
     mean_of_questions,
     pass_at_k,
 )
-from co_rewarding.tools.evaluation.records import Generation
+from co_rewarding.tools.evaluation.generate import Generation
 
 EQUIVALENCE = "math"  # as training's settings have it, and so the next one
 VERIFY_TIMEOUT_S = 5.0  # CPU time that one comparison of two answers may take

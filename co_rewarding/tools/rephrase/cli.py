@@ -12,29 +12,31 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import os
 import signal
 import sys
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from co_rewarding.algo.equivalence.relation import Equivalence, WorkerError
+from co_rewarding.cpu.build import is_cpu
 from co_rewarding.storage.files import atomic_write, atomic_write_text, json_line
 from co_rewarding.storage.journal import JournalError
 from co_rewarding.tools.cli import Progress, UserError
 from co_rewarding.tools.data.markers import Markers
-from co_rewarding.tools.generation.engine import EngineDown, EngineError, Sampling
-from co_rewarding.tools.generation.vllm_engine import ModelError
-from co_rewarding.tools.rephrase.engine_choice import Engines, rewriter, verifier
+from co_rewarding.tools.generation.engine import Engine, EngineDown, EngineError, Sampling, VLLMEngine
+from co_rewarding.tools.generation.http_engine import HTTPEngine
+from co_rewarding.tools.generation.vllm_engine import EngineOptions, ModelError, prompt_ids
 from co_rewarding.tools.rephrase.instruction import Instruction, InstructionError
 from co_rewarding.tools.rephrase.options import PROGRAM, parse
-from co_rewarding.tools.rephrase.records import AnswerJournal, RewriteJournal
 from co_rewarding.tools.rephrase.report import check_fields, markdown, quarantine, summary
-from co_rewarding.tools.rephrase.rewriting import Outcome, Policy, Rewriting, judge
+from co_rewarding.tools.rephrase.rewriting import AnswerJournal, Outcome, Policy, RewriteJournal, Rewriting, judge
 from co_rewarding.tools.rephrase.table import Questions, TableError
-from co_rewarding.tools.rephrase.verify import PairCheck, Verification
+from co_rewarding.tools.rephrase.verify import SYSTEM_PROMPT, PairCheck, Verification
 
 
 class Stopped(Exception):
@@ -244,3 +246,78 @@ def _digest(*texts: str) -> str:
     for text in texts:
         found.update(hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest())
     return found.hexdigest()
+
+
+# --- which engine rewrites and which one answers, opened when it is needed
+
+
+@dataclass(frozen=True)
+class EngineChoice:
+    """Which engine answers: vLLM with a model, or a server."""
+
+    model: str
+    base_url: str = ""
+    tokenizer: str = ""
+
+
+def rewriter(options: argparse.Namespace) -> EngineChoice:
+    return EngineChoice(options.model_path, options.base_url, options.tokenizer_path)
+
+
+def verifier(options: argparse.Namespace) -> EngineChoice:
+    if options.verify_base_url:
+        return EngineChoice(options.verify_model_path, options.verify_base_url)
+    if options.verify_model_path:
+        same_server = options.base_url if options.base_url and not Path(options.verify_model_path).is_dir() else ""
+        return EngineChoice(options.verify_model_path, same_server)
+    return rewriter(options)
+
+
+class Engines:
+    """At most one engine open at a time; asking for the open one gives it again."""
+
+    def __init__(self, options: argparse.Namespace, questions_P: Sequence[str], instruction: Instruction) -> None:
+        self._options, self._questions_P, self._instruction = options, questions_P, instruction
+        self._open: tuple[EngineChoice, Engine] | None = None
+
+    def get(self, choice: EngineChoice) -> Engine:
+        if self._open is not None and self._open[0] == choice:
+            return self._open[1]
+        self.close()
+        options = self._options
+        if choice.base_url:
+            engine: Engine = HTTPEngine(
+                choice.base_url,
+                choice.model,
+                os.environ.get(options.api_key_env, ""),
+                options.max_concurrency,
+                options.http_retries,
+                options.http_timeout,
+                not options.no_thinking_field,
+            )
+        else:
+            if options.seed is not None and is_cpu():
+                raise UserError("--seed cannot be used with vLLM on a CPU, which a request's seed stops: leave it out")
+            how = EngineOptions(
+                options.tensor_parallel_size, options.gpu_memory_utilization, options.kv_cache_mb, options.dtype
+            )
+            engine = VLLMEngine(choice.model, choice.tokenizer or choice.model, self._context, how)
+        self._open = (choice, engine)
+        return engine
+
+    def _context(self, tokenizer: Any) -> int:
+        """Tokens that the longest prompt and its response need, in either stage."""
+        longest = max(self._questions_P, key=len)
+        options = self._options
+        asked = len(prompt_ids(tokenizer, self._instruction.messages(longest), enable_thinking=options.enable_thinking))
+        needed = asked + len(longest) // 4 + options.max_tokens
+        if options.verify:
+            answered = [{"role": "system", "content": SYSTEM_PROMPT}, {"role": "user", "content": longest + longest}]
+            asked = len(prompt_ids(tokenizer, answered, enable_thinking=False))
+            needed = max(needed, asked + options.verify_max_tokens)
+        return needed
+
+    def close(self) -> None:
+        if self._open is not None:
+            self._open[1].close()
+            self._open = None

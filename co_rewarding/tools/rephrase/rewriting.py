@@ -3,6 +3,9 @@ r"""From questions to rewrites: sample, judge, sample again, and know at any mom
 
     outcome of a row = f(its attempts in the journal, the policy)
 
+    {"kind": "attempt", "row", "attempt", "rewrite" | "failure" (+ "text")}     a record of the journal
+    {"kind": "answer", "digest", "sample", "answer"}                            one of verify.py's
+
 The journal holds what the model said; what is made of it is computed anew, so that a run goes on after a kill, or with
 another policy, without asking for anything twice. Attempts of a row come one after another, numbered from 0; all rows
 are under way at once.
@@ -18,7 +21,7 @@ Deliberately absent: whether both wordings have the same answer (co_rewarding.to
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -38,6 +41,29 @@ FAILURES = PARSE_FAILURES | {
     "server_error": "the server failed on this request again and again, while it answered others",
 }
 FINAL_FAILURES = frozenset({"refused"})  # sampling again would not help
+
+
+class RewriteJournal(Journal):
+    """The attempts at each row."""
+
+    CANNOT_OPEN = "choose another --output_jsonl"
+    IN_USE = "another process: wait for it, or end it"
+    OTHER_SETTINGS = "begun with {}, now it is {}: set it back to go on, or start anew with --restart"
+    DAMAGED = "not a record of this tool; take the line out, or start anew with --restart"
+
+    @staticmethod
+    def key(record: Record) -> Hashable:
+        if record["kind"] == "attempt":
+            return ("attempt", record["row"], record["attempt"])
+        return ("answer", record["digest"], record["sample"])
+
+
+class AnswerJournal(RewriteJournal):
+    """The answers to each wording, which can be thrown away without the rewrites."""
+
+    RESTART = "--restart verify"
+    OTHER_SETTINGS = f"begun with {{}}, now it is {{}}: set it back to go on, or answer anew with {RESTART}"
+    DAMAGED = f"not a record of this tool; take the line out, or answer anew with {RESTART}"
 
 
 @dataclass(frozen=True)

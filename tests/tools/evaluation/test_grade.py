@@ -10,8 +10,8 @@ import pytest
 from omegaconf import OmegaConf
 
 from co_rewarding.algo.equivalence.relation import Equivalence
+from co_rewarding.tools.evaluation.generate import Generation
 from co_rewarding.tools.evaluation.grade import agreement, grade, group, read_saved, scores
-from co_rewarding.tools.evaluation.records import Generation
 from co_rewarding.tools.quickstart.tiny_model import build_tokenizer
 from co_rewarding.training.reward_manager import GroupRewardManager
 

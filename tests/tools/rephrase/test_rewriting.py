@@ -8,8 +8,7 @@ import pytest
 from co_rewarding.tools.data.markers import BEGIN_MARKER, END_MARKER
 from co_rewarding.tools.generation.engine import Completion, Request, Sampling
 from co_rewarding.tools.rephrase.instruction import Instruction
-from co_rewarding.tools.rephrase.records import RewriteJournal
-from co_rewarding.tools.rephrase.rewriting import Policy, Rewriting, request_seed, settle
+from co_rewarding.tools.rephrase.rewriting import Policy, RewriteJournal, Rewriting, request_seed, settle
 
 QUESTION = "Add 12 and 35."
 GOOD, BAD = {"rewrite": "What do 12 and 35 sum to?"}, {"rewrite": "<rewritten question>"}

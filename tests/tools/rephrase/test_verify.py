@@ -5,9 +5,8 @@ import pytest
 
 from co_rewarding.algo.equivalence.relation import Equivalence
 from co_rewarding.tools.generation.engine import Completion, Sampling
-from co_rewarding.tools.rephrase.records import AnswerJournal
 from co_rewarding.tools.rephrase.report import markdown, quarantine, summary
-from co_rewarding.tools.rephrase.rewriting import Outcome
+from co_rewarding.tools.rephrase.rewriting import AnswerJournal, Outcome
 from co_rewarding.tools.rephrase.verify import Verification, compare
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from co_rewarding.tools.evaluation.records import Generation, Generations
+from co_rewarding.tools.evaluation.generate import Generation, Generations
 
 SETTINGS = {"temperature": 0.8, "model": "files 12"}
 
