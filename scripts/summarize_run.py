@@ -11,7 +11,8 @@ import argparse
 from pathlib import Path
 
 from co_rewarding.tools.report.figures import ACCURACY, FORMATS, Panel, draw
-from co_rewarding.tools.report.runs import example, read_last_rollouts, read_run, table
+from co_rewarding.tools.report.runs import read_last_rollouts, read_run
+from co_rewarding.tools.report.summary import example, table
 
 PANELS = (
     ACCURACY,

@@ -32,7 +32,8 @@ from co_rewarding.tools.data.card import read_card
 from co_rewarding.tools.evaluation.results import METHOD_TITLES, Result, read_result
 from co_rewarding.tools.evaluation.tables import make_table, markdown
 from co_rewarding.tools.export.run_config import changed_between, differences, method_of
-from co_rewarding.tools.report.runs import Run, summary
+from co_rewarding.tools.report.runs import Run
+from co_rewarding.tools.report.summary import summary
 
 CARD_NAME, CURVES_NAME = "README.md", "training_curves.png"
 PAPER = "[arXiv 2508.00410](https://arxiv.org/abs/2508.00410)"

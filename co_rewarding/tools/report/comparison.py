@@ -21,7 +21,8 @@ from co_rewarding.algo.equivalence.relation import Equivalence
 from co_rewarding.monitoring.alarms import CollapseMonitor
 from co_rewarding.storage.files import parse_jsonl
 from co_rewarding.storage.run_dir import RunDir
-from co_rewarding.tools.report.runs import ABSENT, Run, ends, read_run, standard_error
+from co_rewarding.tools.report.runs import Run, read_run
+from co_rewarding.tools.report.summary import ABSENT, ends, standard_error
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from co_rewarding.tools.report.runs import Run, standard_error, trailing_mean
+from co_rewarding.tools.report.runs import Run
+from co_rewarding.tools.report.summary import standard_error, trailing_mean
 
 # Okabe and Ito's palette, told apart with any colour vision; with as many markers less one, 56 runs differ in the pair
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")

@@ -32,7 +32,8 @@ from co_rewarding.storage.files import parse_jsonl
 from co_rewarding.storage.run_dir import RunDir
 from co_rewarding.tools.cli import visible
 from co_rewarding.tools.report.figures import PANELS, WINDOW, Panel, distinct_names, svg
-from co_rewarding.tools.report.runs import ABSENT, Run, rewards_without_label, summary
+from co_rewarding.tools.report.runs import Run
+from co_rewarding.tools.report.summary import ABSENT, rewards_without_label, summary
 
 RESPONSE_CHARS, PROMPT_CHARS, ANSWER_CHARS, TITLE_CHARS = 4000, 4000, 120, 140
 Row = Mapping[str, Any]

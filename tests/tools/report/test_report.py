@@ -10,18 +10,8 @@ from typing import Any
 
 import pytest
 
-from co_rewarding.tools.report.runs import (
-    Run,
-    duration,
-    example,
-    merge_starts,
-    read_last_rollouts,
-    read_run,
-    standard_error,
-    summary,
-    table,
-    trailing_mean,
-)
+from co_rewarding.tools.report.runs import Run, merge_starts, read_last_rollouts, read_run
+from co_rewarding.tools.report.summary import duration, example, standard_error, summary, table, trailing_mean
 
 REPO = Path(__file__).resolve().parents[3]
 ACC = "val-core/toy/acc/mean@1"
