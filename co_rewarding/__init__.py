@@ -1,4 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Co-rewarding (arXiv 2508.00410): the paper as pure functions, shared by the trees of the methods I and II."""
+"""Co-rewarding (arXiv 2508.00410), shared by the trees of the methods I and II.
+
+    algo/         the paper, pure functions
+    monitoring/   what a run says of itself
+    training/     what is added to verl
+    cpu/          verl and vLLM on a machine without a GPU
+    storage/      what is on disk
+    tools/        the commands
+    score.py      the paper offline
+
+Who may import whom: trees → training → monitoring → algo; training, tools → storage; tools, score → monitoring, algo;
+never upwards, and never training ↔ tools (tests/test_arrows.py).
+"""
 
 __version__ = "0.1.0"

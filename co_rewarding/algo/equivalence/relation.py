@@ -295,24 +295,3 @@ class _Worker:
         for pipe in (self._process.stdin, self._process.stdout):
             with contextlib.suppress(BrokenPipeError):
                 pipe.close()
-
-
-_default: Equivalence | None = None
-_default_lock = threading.Lock()
-
-
-def default_equivalence() -> Equivalence:
-    """The Equivalence() of this process, made on first use; a forked process makes its own."""
-    global _default
-    with _default_lock:
-        if _default is None:
-            _default = Equivalence()
-        return _default
-
-
-def _forget_default() -> None:
-    global _default, _default_lock
-    _default, _default_lock = None, threading.Lock()
-
-
-os.register_at_fork(after_in_child=_forget_default)
