@@ -2,10 +2,9 @@
 """A model's row of numbers: responses by vLLM, graded as in training, with standard errors, and tables of them.
 
 tasks.py        what is asked, in the order of the paper's tables
-records.py      every finished generation, durably (co_rewarding.storage.journal), so that a killed evaluation goes on
-generate.py     vLLM's engine
+generate.py     vLLM's engine; every finished response is recorded at once, so that a killed evaluation resumes
 grade.py        responses -> verdicts -> scores: the extraction and equivalence of training
-statistics.py   avg@k, pass@k, maj@k, standard errors
+estimates.py    avg@k, pass@k, maj@k, standard errors
 harness.py      IFEval, MMLU-Pro and CRUXEval through the lm_eval command line
 results.py      results.json: scores and everything that they depend on
 tables.py       Markdown, CSV and PNG of one or several results
