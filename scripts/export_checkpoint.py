@@ -15,11 +15,10 @@ import argparse
 from pathlib import Path
 
 from co_rewarding.storage.run_dir import RunDir
-from co_rewarding.tools.data.sharing import add_sharing_options
 from co_rewarding.tools.export.checkpoint import FOLDERS, find_checkpoint
 from co_rewarding.tools.export.export import export
 from co_rewarding.tools.export.run_config import configs_of, saves_teacher
-from co_rewarding.tools.hub import push
+from co_rewarding.tools.hub import add_sharing_options, push
 
 
 def main(arguments: list[str] | None = None) -> None:

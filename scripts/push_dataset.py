@@ -18,7 +18,8 @@ from pathlib import Path
 from co_rewarding.storage.rows import content_sha256, file_sha256, ground_truth, question_text, read_rows
 from co_rewarding.tools.data.card import Card, FileFacts, read_card, write_card
 from co_rewarding.tools.data.inspection import schema_findings
-from co_rewarding.tools.data.sharing import add_sharing_options, refuse_withheld, share
+from co_rewarding.tools.data.sharing import refuse_withheld, share
+from co_rewarding.tools.hub import add_sharing_options
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -27,8 +27,9 @@ from co_rewarding.storage.rows import (
     write_rows,
 )
 from co_rewarding.tools.data.card import CARD_NAME, Card, FileFacts, read_card, write_card
-from co_rewarding.tools.data.sharing import add_sharing_options, share
+from co_rewarding.tools.data.sharing import share
 from co_rewarding.tools.data.sources import Source, Split, check, check_questions, load
+from co_rewarding.tools.hub import add_sharing_options
 
 
 def main(source: Source, arguments: Sequence[str] | None = None) -> None:
