@@ -35,7 +35,7 @@ from co_rewarding.algo.equivalence.relation import MODES, Equivalence, WorkerErr
 from co_rewarding.algo.methods import METHODS, Method, method, score_rollouts
 from co_rewarding.algo.rollouts import VIEWS, VOTERS, RewardInputs, Rollout, Scores
 from co_rewarding.monitoring.metrics import group_metrics
-from co_rewarding.storage.files import atomic_write, json_line
+from co_rewarding.storage.files import atomic_write, json_line, short_json
 from co_rewarding.tools.cli import Parser, UserError
 
 PROGRESS_EVERY_S = 5.0
@@ -154,7 +154,7 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
                 reason = " ".join(str(error).split())
                 raise UserError(f"{path}, line {number}: not JSON ({reason}): one object a line") from None
             if not isinstance(row, dict):
-                raise UserError(f"{path}, line {number}: {_short(row)} is not an object: use {{...}}")
+                raise UserError(f"{path}, line {number}: {short_json(row)} is not an object: use {{...}}")
             yield number, row
 
 
@@ -192,13 +192,8 @@ def _field(
         raise UserError(f"{where}: field {name!r} is missing: it must be {wanted}")
     value = row[name]
     if not isinstance(value, types) or isinstance(value, bool) or (allowed and value not in allowed):
-        raise UserError(f"{where}: field {name!r} is {_short(value)}: it must be {wanted}")
+        raise UserError(f"{where}: field {name!r} is {short_json(value)}: it must be {wanted}")
     return value
-
-
-def _short(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def _check_needs(method: Method, rollouts: list[Rollout], path: Path) -> None:

@@ -67,3 +67,9 @@ def parse_jsonl(content: bytes, name: str) -> tuple[list[dict[str, Any]], bool]:
         else:
             raise ValueError(f"{name}, line {number}: not a JSON object; repair or remove the line")
     return rows, False
+
+
+def short_json(value: Any) -> str:
+    """`value` as JSON of at most 60 characters, for a message."""
+    text = json.dumps(value)
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -26,6 +26,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, ClassVar, TypeVar
 
+from co_rewarding.storage.files import short_json
+
 SYNC_S = 5.0
 VERSION = 1
 _EMPTY = object()
@@ -178,7 +180,7 @@ class Journal:
                 for name in sorted({*found, *settings}):
                     old, new = found.get(name), settings.get(name)
                     if old != new:
-                        change = self.OTHER_SETTINGS.format(f"{name}={_short(old)}", _short(new))
+                        change = self.OTHER_SETTINGS.format(f"{name}={short_json(old)}", short_json(new))
                         raise JournalError(f"{self.path} was {change}")
             case _:
                 raise JournalError(
@@ -187,11 +189,6 @@ class Journal:
 
     def _damaged(self, number: int) -> JournalError:
         return JournalError(f"{self.path}, line {number}: {self.DAMAGED}")
-
-
-def _short(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def _sync_folder(folder: Path) -> None:

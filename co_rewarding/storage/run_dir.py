@@ -63,9 +63,6 @@ class RunDir:
     def validation_file(self, step: int) -> Path:
         return dump_file(self.validation, step)
 
-    def checkpoint(self, step: int) -> Path:
-        return checkpoint_folder(self.checkpoints, step)
-
     def export_folder(self, step: int, weights: str) -> Path:
         """Where `weights` (student or teacher) of a checkpoint are exported to."""
         return self.export / f"step_{step}_{weights}"
