@@ -9,8 +9,8 @@
     tools/        the commands
     score.py      the paper offline
 
-Who may import whom: trees → training → monitoring → algo; training, tools → storage; tools, score → monitoring, algo;
-never upwards, and never training ↔ tools (tests/test_arrows.py).
+Who may import whom: trees → training → monitoring → algo; training, tools → storage; tools → monitoring, algo; score →
+tools; cpu → training; never upwards, and never training ↔ tools. tests/test_arrows.py has the list.
 """
 
 __version__ = "0.1.0"

@@ -114,7 +114,7 @@ def _run(options: argparse.Namespace) -> None:
             rollouts,
             same,
             min_agreement=options.min_agreement,
-            ground_truths=truths,
+            ground_truths=truths if options.method.needs_labels else None,
             texts=texts,
             seed=options.seed,
         )

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# Every method from the same start, one after another, on a machine without a GPU or on one GPU (not tried there yet): a
+# Every method from the same start, one after another, on a machine without a GPU or on one GPU (where no run has been completed yet): a
 # table and curves (accuracy, label accuracy, reward, response length …) in figs/. The start is the quickstart's model,
 # the questions are its differences: of one in five the model's most common answer is wrong, and only the other view,
 # where the question is told as a story, shows it.
@@ -31,7 +31,7 @@ PLATFORM=$(bash scripts/install_env.sh --device)
 VIRTUAL_ENV=$(bash scripts/install_env.sh --where)
 export PLATFORM VIRTUAL_ENV PATH=$VIRTUAL_ENV/bin:$PATH
 if [[ $PLATFORM == gpu ]]; then
-  echo "training uses one GPU, on which this script has not been tried yet"
+  echo "training uses one GPU, on which no run of this script has been completed yet"
   export ROLLOUT_MEMORY_UTILIZATION=${ROLLOUT_MEMORY_UTILIZATION:-0.3} # a small model, and others may use the GPU
 fi
 
@@ -52,7 +52,8 @@ export RUNS_DIR=${RUNS_DIR:-runs}
 # What one run is made with: a finished run with other settings must not end up in the same table.
 settings() {
   local name
-  for name in PLATFORM STEPS TRAIN_BATCH_SIZE NUM_ROLLOUTS MICRO_BATCH_SIZE LEARNING_RATE LR_SCHEDULER LR_WARMUP_RATIO \
+  [[ $PLATFORM == cpu ]] || printf 'PLATFORM=%s ' "$PLATFORM" # comparisons made on a CPU have always gone without
+  for name in STEPS TRAIN_BATCH_SIZE NUM_ROLLOUTS MICRO_BATCH_SIZE LEARNING_RATE LR_SCHEDULER LR_WARMUP_RATIO \
     KL_LOSS_COEF CLIP_RATIO TRAIN_TEMPERATURE TEACHER_NUM_ROLLOUTS LOSS_AGG_MODE MIN_AGREEMENT; do
     [[ -z ${!name:-} ]] || printf '%s=%s ' "$name" "${!name}"
   done

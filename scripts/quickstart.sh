@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# From nothing to a model that label-free RL made better, on a laptop without a GPU or on one GPU (not tried there yet):
+# From nothing to a model that label-free RL made better, on a laptop without a GPU or on one GPU (where no run has been completed yet):
 # environment, data, model, training with Co-rewarding-I and, from the same start, with Co-rewarding-II, table and figure.
 #
 #   bash scripts/quickstart.sh                  a tiny model, 5 to 11 minutes after the installation
@@ -28,7 +28,7 @@ PLATFORM=$(bash scripts/install_env.sh --device)
 VIRTUAL_ENV=$(bash scripts/install_env.sh --where)
 export PLATFORM VIRTUAL_ENV PATH=$VIRTUAL_ENV/bin:$PATH
 if [[ $PLATFORM == gpu ]]; then
-  echo "training uses one GPU, on which this script has not been tried yet"
+  echo "training uses one GPU, on which no run of this script has been completed yet"
   export ROLLOUT_MEMORY_UTILIZATION=${ROLLOUT_MEMORY_UTILIZATION:-0.3} # small models, and others may use the GPU
 fi
 

@@ -15,10 +15,10 @@ from co_rewarding.training.reward_manager import GroupRewardManager
 class CrossViewRewardManager(GroupRewardManager):
     """The student votes, and the pseudo-label comes from the other view."""
 
-    two_views = (True,)
+    num_views = (2,)
 
     def rewards(self, inputs: RewardInputs) -> Scores:
-        if self.method.name != "co_rewarding_I":  # another reward of the same two views, by its name
+        if not self.method.is_consensus:  # another reward of the same two views, by its name
             return super().rewards(inputs)
         return consensus_rewards(
             inputs.rollouts, voter="student", label_view="other", same=inputs.same, min_agreement=inputs.min_agreement

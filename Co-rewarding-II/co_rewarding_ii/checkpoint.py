@@ -10,17 +10,13 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
+from co_rewarding.storage.run_dir import ACTOR, TEACHER
 from co_rewarding.training.checkpoint import resume_dir
 from co_rewarding_ii.settings import TeacherSettings
 
 
 def teacher_dir(actor_dir: str | Path) -> Path:
-    return Path(actor_dir).parent / "teacher"
-
-
-def model_file(rank: int, world_size: int) -> str:
-    """verl's name for a shard."""
-    return f"model_world_size_{world_size}_rank_{rank}.pt"
+    return Path(actor_dir).parent / TEACHER
 
 
 def average_file(rank: int, world_size: int) -> str:
@@ -28,7 +24,7 @@ def average_file(rank: int, world_size: int) -> str:
 
 
 def check_resumable(config: DictConfig, settings: TeacherSettings) -> None:
-    """Refuse to go on without the teacher's state: the run would silently take the starting model for it.
+    """Refuse to resume without the teacher's state: the run would silently take the starting model for it.
 
     Raises:
         ValueError: the checkpoint that would be resumed holds no teacher.
@@ -36,7 +32,7 @@ def check_resumable(config: DictConfig, settings: TeacherSettings) -> None:
     folder = resume_dir(config)
     if folder is None or not settings.update or settings.restart_from_actor:
         return
-    if not teacher_dir(folder / "actor").is_dir():
+    if not teacher_dir(folder / ACTOR).is_dir():
         raise ValueError(
             f"trainer.default_local_dir={config.trainer.default_local_dir}: {folder.name} holds no teacher (was the "
             f"run begun with another method?); set {settings.NAME}.restart_from_actor=True to take its actor for the "

@@ -15,16 +15,16 @@ from co_rewarding.training.reward_manager import GroupRewardManager
 class TeacherRewardManager(GroupRewardManager):
     """The teacher votes, and the pseudo-label comes from the same view (II) or from the other one (III)."""
 
-    two_views = (False, True)
+    num_views = (1, 2)
     has_teacher = True
 
     def rewards(self, inputs: RewardInputs) -> Scores:
-        if self.method.name not in ("co_rewarding_II", "co_rewarding_III"):  # another reward beside a teacher, by name
+        if not self.method.is_consensus:  # another reward beside a teacher, by its name
             return super().rewards(inputs)
         return consensus_rewards(
             inputs.rollouts,
             voter="teacher",
-            label_view="same" if self.method.name == "co_rewarding_II" else "other",
+            label_view="other" if self.method.needs_both_views else "same",  # III, II
             same=inputs.same,
             min_agreement=inputs.min_agreement,
         )

@@ -22,7 +22,7 @@ class TeacherSettings(ConfigBlock):
     update_interval: int = 1  # >= 1, steps between updates
     start_share: float | None = None  # 0–1: choose α so that this share of the starting model is left at the end
     restart_from_actor: bool = False  # resume a checkpoint that holds no teacher, with its actor as the teacher
-    one_direction: bool = False  # co_rewarding_III: student on one wording, drawn by chance, teacher on the other
+    one_direction: bool = False  # co_rewarding_III: student on one view, drawn by chance, teacher on the other
     check_log_probs: bool = False  # log how well vLLM and the reference engine agree on the teacher; a forward pass
 
     def __post_init__(self) -> None:

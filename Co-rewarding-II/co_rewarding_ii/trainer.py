@@ -10,9 +10,9 @@ Order of operations in step k (arXiv 2508.00410, Algorithm 2), with what is adde
 The last is verl's own, at the end of every step, so the student is back before the next rollouts and before validation.
 The teacher's responses are cleared after the vote: nothing that trains ever sees them.
 
-Co-rewarding-III is the same on questions in two wordings (data.train_aug_files): student and teacher answer both, and
-the teacher's vote on one wording labels the student's answers to the other. In its cheaper one-direction form a chance
-draw for each question and step says which wording the student answers; the teacher answers the other one alone.
+Co-rewarding-III is the same on questions in two views (data.train_aug_files): student and teacher answer both, and
+the teacher's vote on one view labels the student's answers to the other. In its cheaper one-direction form a chance
+draw for each question and step says which view the student answers; the teacher answers the other one alone.
 """
 
 import hashlib
@@ -153,7 +153,7 @@ class CoRewardingIITrainer(GroupRewardTrainer):
 
 
 def drawn_view(question: str, step: int) -> View:
-    """The wording that the student answers in one-direction III: a fair coin a question and step, the same after a
+    """The view that the student answers in one-direction III: a fair coin a question and step, the same after a
     restart."""
     return VIEWS[hashlib.blake2b(f"{step} {question}".encode(), digest_size=1).digest()[0] & 1]
 

@@ -13,12 +13,13 @@ from verl.single_controller.base.decorator import Dispatch, register
 from verl.workers.engine_workers import ActorRolloutRefWorker
 
 from co_rewarding.algo.ema import Distance, TeacherAverage
-from co_rewarding_ii.checkpoint import average_file, model_file, teacher_dir
+from co_rewarding.storage.run_dir import shard_file
+from co_rewarding_ii.checkpoint import average_file, teacher_dir
 from co_rewarding_ii.settings import TeacherSettings
 
 
 class TeacherWorker(ActorRolloutRefWorker):
-    """What it overrides of verl 0.9.1: `init_model` (takes the teacher's average up beside the reference),
+    """What it overrides of verl 0.9.1: `init_model` (starts the teacher's moving average),
     `save_checkpoint` and `load_checkpoint` (the teacher beside the actor). What it adds: `update_teacher` and
     `send_teacher_weights`.
     """
@@ -72,7 +73,7 @@ class TeacherWorker(ActorRolloutRefWorker):
             return
         if (folder := teacher_dir(local_path)).is_dir():
             # shards of DTensors: not plain tensors, hence weights_only=False for a file that verl wrote the same way
-            serving = torch.load(_existing(folder / model_file(self.rank, self.world_size)), weights_only=False)
+            serving = torch.load(_existing(folder / shard_file(self.rank, self.world_size)), weights_only=False)
             state = torch.load(_existing(folder / average_file(self.rank, self.world_size)), weights_only=True)
             self.average.load_state_dict(state, serving)
         elif self.config.teacher.restart_from_actor:

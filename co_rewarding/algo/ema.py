@@ -104,7 +104,7 @@ class TeacherAverage:
     def load_state_dict(
         self, state: Mapping[str, Mapping[str, torch.Tensor]], serving: Mapping[str, torch.Tensor]
     ) -> None:
-        """Go on exactly where another average was.
+        """Resume from a saved average, to the last bit.
 
         Args:
             state: what its `state_dict` returned.

@@ -6,10 +6,10 @@ RewardInputs to Scores. ground_truth is the paper's GT-Reward; self_certainty an
 distribution and so need its logits; random, format_only and incorrect are controls: on some models they lift a
 benchmark too, and without them a gain proves little.
 
-A new label-free reward is one short file beside co_rewarding/algo/baselines/format_only.py and one line below. Such a
+A new label-free reward is one short file like co_rewarding/algo/baselines/format_only.py and its entry below. Such a
 function runs wherever a training run gives it rows: on one view or two, with a teacher (whose rows it sees, and which
-are never trained on) or without. What it may look at is RewardInputs: answers, texts, lengths. A new statistic of the
-logits also needs a column in co_rewarding/algo/token_statistics.py and in the engine.
+are never trained on) or without. What it may look at is RewardInputs: answers, texts, lengths. One that rewards a
+statistic of the logits has the name of that statistic, which co_rewarding/algo/token_statistics.py computes.
 """
 
 from __future__ import annotations

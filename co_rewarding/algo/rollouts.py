@@ -51,7 +51,7 @@ class Rollout:
 class RewardInputs:
     """What a reward function may look at. Within a group the order of rows decides ties.
 
-    The trainer fills `ground_truths` and `statistics` only for the methods that say that they need them.
+    `ground_truths` and `statistics` are None but for the methods that say that they need them.
     """
 
     rollouts: Sequence[Rollout]  # N

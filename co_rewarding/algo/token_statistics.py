@@ -46,21 +46,23 @@ def token_statistics(
         names: which of STATISTICS; each costs a pass over the vocabulary.
         positions: the rows of logits_T_V that are wanted, in the order wanted; None: all of them.
     """
+    if unknown := set(names) - set(STATISTICS):
+        raise ValueError(f"token statistics {', '.join(sorted(unknown))}: must be of {', '.join(STATISTICS)}")
     num_tokens = logits_T_V.shape[0] if positions is None else positions.shape[0]
     if temperature_T.shape != (num_tokens,):
         raise ValueError(f"temperature_T has shape {tuple(temperature_T.shape)}: give one a token, ({num_tokens},)")
     log_vocabulary = math.log(logits_T_V.shape[1])
-    found = {name: torch.empty(num_tokens, dtype=torch.float32, device=logits_T_V.device) for name in names}
+    statistics = {name: torch.empty(num_tokens, dtype=torch.float32, device=logits_T_V.device) for name in names}
     for start in range(0, num_tokens, CHUNK_TOKENS):
         chunk = slice(start, start + CHUNK_TOKENS)
         rows = logits_T_V[chunk] if positions is None else logits_T_V[positions[chunk]]
         log_probs = rows.float() / temperature_T[chunk, None].float().clamp(min=1e-8)  # a copy: safe to change
         log_probs -= torch.logsumexp(log_probs, dim=-1, keepdim=True)
-        if "self_certainty" in found:
-            found["self_certainty"][chunk] = -log_vocabulary - log_probs.mean(dim=-1)
-        if "entropy" in found:  # last, as it changes log_probs; entr(p) = −p log p, 0 at p = 0
-            found["entropy"][chunk] = torch.special.entr(log_probs.exp_()).sum(dim=-1)
-    return found
+        if "self_certainty" in statistics:
+            statistics["self_certainty"][chunk] = -log_vocabulary - log_probs.mean(dim=-1)
+        if "entropy" in statistics:  # last, as it changes log_probs; entr(p) = −p log p, 0 at p = 0
+            statistics["entropy"][chunk] = torch.special.entr(log_probs.exp_()).sum(dim=-1)
+    return statistics
 
 
 def response_means(statistic_N_T: torch.Tensor, response_mask_N_T: torch.Tensor, name: str) -> list[float | None]:

@@ -4,9 +4,9 @@
 | adaptation | where | how it is reached |
 |---|---|---|
 | device "cpu", gloo, process group | `platform.py` | entry point `verl.plugins`: every process that imports verl |
-| FSDP2 engine for device "cpu" | `engine.py` | `actor_rollout_ref.model.external_lib` in `config/platform/cpu.yaml` |
+| FSDP2 engine for device "cpu" | `engine.py` | `external_lib` in `training/config/platform/cpu.yaml` |
 | weights that stay reloadable in vLLM | `vllm_weights.py` | entry point `vllm.general_plugins`: every vLLM process |
-| settings (threads, caches, sizes) | `../config/platform/cpu.yaml` | `platform=cpu` on the command line |
+| settings (threads, caches, sizes) | `../training/config/platform/cpu.yaml` | `platform=cpu` on the command line |
 
 A process with a GPU build of torch never activates any of them unless VERL_PLATFORM=cpu asks for it
 (`platform.is_active`).

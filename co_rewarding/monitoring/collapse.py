@@ -13,7 +13,7 @@ question, shorter and shorter responses, or the same words again and again. None
     collapse/label_flips            groups whose label is not that of their last visit / groups with a label both times
 
 Of the student's rows. The majority answer is the student's own, whoever labels, so that methods can be compared; a
-question asked in two wordings counts once, by the original. label_flips is of the labels of a method that votes, of the
+question asked in two views counts once, by the original. label_flips is of the labels of a method that votes, of the
 student's majority answers under any other. A metric without data is absent: never 0, never NaN. How to read them:
 - questions that share their answer (multiple choice, small sums) make a concentration above 0 and an entropy below
   log(questions) from the start; so it is the change that counts (co_rewarding.monitoring.alarms);

@@ -9,7 +9,7 @@ then there is no reward/accuracy. Groups are (question, view) with at least one 
     label/agreement     mean agreement of the groups of the method's voter
     label/views_agree   questions whose two views voted the same / questions with a label in both views
     label/voters_agree  groups in which student and teacher voted the same / groups with a label of both; where the
-                        teacher did not answer that wording (one-direction III), its vote on the other one counts
+                        teacher did not answer that view (one-direction III), its vote on the other one counts
     label/accuracy      labels that are the ground truth / labels of groups with a ground truth
     vote/accuracy/…     the same for the student's own votes and the teacher's, where there are both
     answer/share        responses with an answer / responses

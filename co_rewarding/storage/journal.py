@@ -37,7 +37,7 @@ J = TypeVar("J", bound="Journal")
 
 
 class JournalError(ValueError):
-    """The file cannot be gone on with; its message is one line that says what to do."""
+    """The file cannot be resumed; its message is one line that says what to do."""
 
 
 class Journal:
@@ -148,7 +148,7 @@ class Journal:
 
     @contextmanager
     def _on_disk(self) -> Iterator[None]:
-        """A disk that is full or fails is told in one line."""
+        """A disk that is full or fails is reported in one line."""
         try:
             yield
         except OSError as error:

@@ -11,6 +11,8 @@
       checkpoints/                           verl's; a setting can place them elsewhere
         latest_checkpointed_iteration.txt    N, written when global_step_N is complete
         global_step_N/                       actor/, and what the method adds (teacher/, co_rewarding.json)
+      wandb/                                 offline without WANDB_API_KEY
+      train.log, curves.png, figures.png     of scripts/quickstart.sh, summarize_run.py, plot_runs.py
       evaluation/<name>/                     scripts/evaluate.py
       export/step_N_<weights>/               scripts/export_checkpoint.py
 
@@ -25,6 +27,8 @@ from pathlib import Path
 
 TRACKER = "latest_checkpointed_iteration.txt"  # verl's; importing it from there takes seconds
 STEP_PREFIX = "global_step_"  # verl's
+ACTOR, TEACHER = "actor", "teacher"  # in the folder of a checkpoint: verl's name, and ours
+STATE_FILE = "co_rewarding.json"  # beside them: what training.run_monitor has seen of the run
 
 
 class RunDir:
@@ -56,6 +60,9 @@ class RunDir:
 
     def configuration_file(self, start: str) -> Path:
         return self.hydra / start / ".hydra" / "config.yaml"
+
+    def overrides_file(self, start: str) -> Path:
+        return self.configuration_file(start).with_name("overrides.yaml")
 
     def rollouts_file(self, step: int) -> Path:
         return dump_file(self.rollouts, step)
@@ -101,6 +108,11 @@ def dumped_steps(folder: Path) -> list[int]:
 def checkpoint_folder(checkpoints: Path, step: int | str) -> Path:
     """The folder of one step in a folder of checkpoints, verl's trainer.default_local_dir."""
     return checkpoints / f"{STEP_PREFIX}{step}"
+
+
+def shard_file(rank: int, world_size: int) -> str:
+    """verl's name for one process's shard of a model, in the folder of actor or teacher."""
+    return f"model_world_size_{world_size}_rank_{rank}.pt"
 
 
 def saved_steps(checkpoints: Path) -> list[int]:

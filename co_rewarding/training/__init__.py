@@ -1,17 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is added to verl 0.9.1, through its own seams. One step, with what is ours marked *:
+"""What is added to verl 0.9.1, through its own seams. From a prompt to its reward, file by file:
 
-    dataset * → trainer * tags rows with question and view → verl's agent loop + vLLM (agent_loop *) → responses
-    (rollout_io *) → verl's old log-probabilities (engine *) → answers → vote → rewards (reward_manager *, which asks
-    co_rewarding.algo) → `rm_scores` → verl's GRPO advantage, KL, update → run_monitor * looks for signs of collapse
+    prompt     dataset.py → trainer.py (question, view; no ground truth) → agent_loop.py → verl and vLLM → trainer.py
+    response   rollout_io.py (its answer: algo/answers.py) → reward_manager.py → reward_manager.py of the tree
+    reward     algo/rewards.py → algo/voting.py → algo/equivalence/ → rollout_io.py writes it into `rm_scores`
 
-Before that: launch starts a run after preflight has checked everything that can be checked without Ray; settings are
-our blocks of the configuration, config/ what differs from verl's. checkpoint says from which step a run resumes.
+Then come verl's advantage, KL and update, and run_monitor.py looks for signs of collapse. Beside that path: launch.py
+starts a run after preflight.py has checked everything that can be checked without Ray; settings.py holds our blocks of
+the configuration, config/ what differs from verl's; engine.py adds token statistics to verl's log-probabilities;
+checkpoint.py says from which step a run resumes.
 
-No self-rewarding method reads a ground truth for its reward. The guarantee is the first of these, the others make a
-mistake harmless:
+No label-free reward reads a ground truth. The first of these is the guarantee, the other two make a mistake harmless:
 
-1. the function that takes the vote has no argument for one, and a rollout no field (algo.rewards, algo.rollouts);
+1. the function that takes the vote has no argument for one, and a rollout no field (algo/rewards.py, algo/rollouts.py);
+   a reward that is a function gets ground truths only if its entry in METHODS says `needs_labels` (reward_manager.py);
 2. training rows carry none where verl's per-response reward looks (rollout_io.hide_ground_truth);
-3. a training response has reward 0 from its rollout on (agent_loop), so that a vote that is missed teaches nothing.
+3. a training response has reward 0 from its rollout on (agent_loop.py), so that a vote that is missed teaches nothing.
 """

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Questions in two wordings: verl's dataset with the rephrased prompt as one more column.
+"""Questions in two views: verl's dataset with the rephrased prompt as one more column.
 
-`data.train_files` hold the original wording and `data.train_aug_files` the rephrased one, row by row; without the
-latter, and in validation, which has the original wording only, this is verl's dataset unchanged.
+`data.train_files` hold the original view and `data.train_aug_files` the rephrased one, row by row; without the
+latter, and in validation, which has the original view only, this is verl's dataset unchanged.
 
 verl 0.9.1 does not tell a dataset what it is for: `create_rl_dataset` keeps its `is_train` to itself, and
 `max_samples` may be the same for both. So the paths tell, and `data.val_files` with the very paths of
 `data.train_files` (a check for overfitting) is read as training is. That changes no accuracy of a question: validation
-asks `raw_prompt`, which is the original wording, and nobody reads the additional column there. The questions are then
+asks `raw_prompt`, which is the original view, and nobody reads the additional column there. The questions are then
 those that are trained on: one whose rephrasing is too long is left out, too.
 """
 
@@ -31,7 +31,7 @@ REPHRASED_PROMPT = "rephrased_prompt"
 
 class PairedDataset(RLHFDataset):
     """Overrides of verl's `RLHFDataset`: `_read_files_and_tokenize` checks the pairs, `maybe_filter_out_long_prompts`
-    joins them and drops a question when either wording is too long.
+    joins them and drops a question when either view is too long.
 
     A training row has the additional column `rephrased_prompt`, a list of messages like `prompt`.
 
@@ -66,7 +66,7 @@ class PairedDataset(RLHFDataset):
 
 
 def with_rephrased(original: TensorDict) -> TensorDict:
-    """P questions in their original wording → 2 P prompts, originals first, each with a uid (a group) of its own."""
+    """P questions in their original view → 2 P prompts, originals first, each with a uid (a group) of its own."""
     rephrased_prompts = rollout_io.column(original, REPHRASED_PROMPT)
     del original[REPHRASED_PROMPT]
     rephrased = rollout_io.with_column(original, "raw_prompt", rephrased_prompts.__getitem__)

@@ -69,7 +69,7 @@ class TokenStatisticsEngine(FSDPEngineWithLMHead):
         if tu.get_non_tensor_data(data=micro_batch, key="use_remove_padding", default=True):
             # (1, T, V): the sequences one after another, this rank's part of them under Ulysses, then padding
             packed = token_statistics(output.logits.squeeze(0), output_args["temperature_rmpad"], names)
-            found = {
+            columns = {
                 name: self._gather_and_unpad_packed(column_T, output_args["pad_size"])
                 for name, column_T in packed.items()
             }
@@ -79,13 +79,13 @@ class TokenStatisticsEngine(FSDPEngineWithLMHead):
             lengths_N = offsets_N.diff()
             row_T = torch.repeat_interleave(torch.arange(len(lengths_N), device=lengths_N.device), lengths_N)
             token_T = torch.arange(len(row_T), device=row_T.device) - offsets_N[row_T]
-            found = token_statistics(
+            columns = token_statistics(
                 output.logits.reshape(-1, vocabulary),
                 output_args["temperature"][row_T],
                 names,
                 row_T * longest + token_T,
             )
-        for name, column_T in found.items():
+        for name, column_T in columns.items():
             model_output[name] = torch.nested.nested_tensor_from_jagged(column_T, offsets_N)
         return model_output
 

@@ -52,10 +52,12 @@ def launch(config: DictConfig, trainer: str, checks: Sequence[Callable[[DictConf
         for check in checks:
             check(config)
         start = f"{datetime.now():%Y-%m-%d_%H-%M-%S}"
+        # absolute before Ray starts: another node has neither this folder as its working directory nor RUNS_DIR
+        config.co_rewarding_run_dir = str(Path(config.co_rewarding_run_dir).absolute())
         as_composed = config.copy()
         _prepare_loggers(config, start)
         _size_engine(config)
-        # imported after our own checks: it takes seconds, and a typing error should be told at once
+        # imported after our own checks: it takes seconds, and a typing error should be reported at once
         from verl.trainer.main_ppo import run_ppo
         from verl.trainer.ppo.reward import resolve_reward_manager_cls
         from verl.trainer.ppo.utils import need_critic, need_reference_policy
@@ -107,13 +109,12 @@ def report_steps(trainer: Any) -> None:
 
 
 def _record(config: DictConfig, start: str) -> None:
-    """Write down what this start of the run was told and what it is made with."""
+    """Record the configuration of this start of the run, and what it is made with."""
     run = RunDir(config.co_rewarding_run_dir)
-    folder = run.configuration_file(start).parent
-    folder.mkdir(parents=True, exist_ok=True)
+    run.configuration_file(start).parent.mkdir(parents=True, exist_ok=True)
     OmegaConf.save(config, run.configuration_file(start))
     if HydraConfig.initialized():
-        OmegaConf.save(HydraConfig.get().overrides.task, folder / "overrides.yaml")
+        OmegaConf.save(HydraConfig.get().overrides.task, run.overrides_file(start))
     provenance.record(run.path, start)
     run.metrics.mkdir(parents=True, exist_ok=True)
 
@@ -124,8 +125,6 @@ def _prepare_loggers(config: DictConfig, start: str) -> None:
     verl's loggers read environment variables; they are handed to Ray with the configuration, so that they also reach a
     cluster that was started elsewhere.
     """
-    # absolute before Ray starts: another node has neither this folder as its working directory nor RUNS_DIR
-    config.co_rewarding_run_dir = str(Path(config.co_rewarding_run_dir).absolute())
     run = RunDir(config.co_rewarding_run_dir)
     environment = {
         # verl's file logger truncates: a resumed run must not overwrite the metrics of the first
@@ -153,7 +152,7 @@ def _size_engine(config: DictConfig) -> None:
 
 
 def _refuse_unknown_keys(overrides: Sequence[str], blocks: Sequence[type[ConfigBlock]]) -> None:
-    """Tell an unknown key of our own blocks before Hydra does, whose advice is to add it with a "+"."""
+    """Report an unknown key of our own blocks before Hydra does, whose advice is to add it with a "+"."""
     for override in overrides:
         key, _, value = override.lstrip("+~").partition("=")
         for block in blocks:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Everything about a run that can be wrong before it starts, checked in seconds and told in one line.
+"""Everything about a run that can be wrong before it starts, checked in seconds and reported in one line.
 
 Each check raises ValueError naming the key, the value and the fix. Checks need files and a tokenizer, not Ray, vLLM or
 the model's weights. What verl checks by itself (`validate_config`) is left to it.
@@ -15,6 +15,7 @@ import jinja2
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from co_rewarding.algo.methods import METHODS
+from co_rewarding.storage.provenance import PROJECT
 from co_rewarding.storage.rows import as_paths
 from co_rewarding.training.preflight_data import check_data, check_steps, read_rows
 from co_rewarding.training.settings import MAX_TEMPERATURE, Settings
@@ -61,7 +62,7 @@ def check_missing(config: DictConfig) -> None:
         block, _, name = key.rpartition(".")
         parent = OmegaConf.select(config, block)
         if name not in parent.keys():  # noqa: SIM118 - "in parent" is False for a missing value too
-            continue  # a tree without a second wording has no train_aug_files
+            continue  # the baselines, which ask one view, have no train_aug_files
         if OmegaConf.is_missing(parent, name):
             raise ValueError(f"{key} is not set; set it in the run script or append {key}=… to the command")
         value = parent[name]
@@ -81,6 +82,11 @@ def check_views(config: DictConfig) -> None:
         raise ValueError(
             f"data.train_aug_files={files}: {method.name} needs the rephrased questions; give their parquet file "
             "(TRAIN_AUG_FILE in the run script)"
+        )
+    if files and OmegaConf.select(config, "data.custom_cls.name") != "PairedDataset":
+        raise ValueError(
+            f"data.train_aug_files={files}: here each question is asked in one view; for both use the run script of "
+            "Co-rewarding-I or -II"
         )
     if files and method.is_consensus and not method.needs_both_views:
         raise ValueError(
@@ -120,9 +126,9 @@ def check_fixed_choices(config: DictConfig) -> None:
         "data.return_raw_chat": (True, "prompts are built from the chat messages"),
     }
     for key, (value, why) in required.items():
-        found = OmegaConf.select(config, key)
-        if found != value:
-            raise ValueError(f"{key}={found!r}: must be {value!r}, because {why}")
+        actual = OmegaConf.select(config, key)
+        if actual != value:
+            raise ValueError(f"{key}={actual!r}: must be {value!r}, because {why}")
     check_external_lib(config)
     if config.actor_rollout_ref.actor.strategy != "fsdp2":
         raise ValueError(
@@ -278,9 +284,11 @@ def check_early_stop(config: DictConfig) -> None:
 
 def check_run_dir(config: DictConfig) -> None:
     """A run that was begun in the folder where this is started, as runs once were, does not silently start anew."""
-    here = Path("runs", config.trainer.project_name, config.trainer.experiment_name).absolute()
-    run_dir = Path(config.co_rewarding_run_dir).absolute()
-    if here != run_dir and here.is_dir() and not run_dir.exists():
+    if os.environ.get("RUNS_DIR") == "":
+        raise ValueError("RUNS_DIR is empty: name a folder for runs, or unset it")
+    name = Path("runs", config.trainer.project_name, config.trainer.experiment_name)
+    run_dir, here = Path(config.co_rewarding_run_dir).absolute(), name.absolute()
+    if run_dir == PROJECT / name and here != run_dir and here.is_dir() and not run_dir.exists():
         raise ValueError(
             f"co_rewarding_run_dir={run_dir}: does not exist, but {here} does; to resume that run move it there or set "
             "RUNS_DIR=runs; for a new run choose another RUN_NAME"

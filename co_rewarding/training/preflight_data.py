@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What can be wrong with a run's data files, told in one line before it starts: see co_rewarding.training.preflight.
+"""What can be wrong with a run's data files, reported in one line before it starts (see preflight.py).
 
 Rows are in verl's schema (data/README.md). Files are read whole: their rows are compared with one another.
 """

@@ -14,7 +14,7 @@ from verl.experimental.reward_loop.reward_manager.base import RewardManagerBase
 
 from co_rewarding.algo.answers import extract_answer
 from co_rewarding.algo.equivalence.relation import Equivalence
-from co_rewarding.algo.methods import METHODS, score_rollouts
+from co_rewarding.algo.methods import METHODS, Method, score_rollouts
 from co_rewarding.algo.rollouts import RewardInputs, Scores
 from co_rewarding.training.rollout_io import Response
 from co_rewarding.training.settings import Settings
@@ -23,11 +23,11 @@ from co_rewarding.training.settings import Settings
 class GroupRewardManager(RewardManagerBase):
     """Any method of co_rewarding.algo.methods, by its name. A tree overrides `rewards` with the rule that it is for.
 
-    A vote needs what it is taken of: `two_views` and `has_teacher` say what a tree's trainer provides. A reward that is
-    no vote takes what there is.
+    A vote needs what it is taken of: `num_views` and `has_teacher` say what a tree's trainer provides. A reward that is
+    no vote takes what there is, but a ground truth only if the method says that it needs one.
     """
 
-    two_views: ClassVar[tuple[bool, ...]] = (False,)  # whether questions are asked in both views; either, if both stand
+    num_views: ClassVar[tuple[int, ...]] = (1,)  # in how many views a question may be asked
     has_teacher: ClassVar[bool] = False
 
     def __init__(self, config: Any, tokenizer: Any, compute_score: Any = None, **_verl_reward_model: Any):
@@ -44,14 +44,14 @@ class GroupRewardManager(RewardManagerBase):
     @classmethod
     def check(cls, method: str) -> None:
         """Raises: ValueError, the method is a vote that cannot be taken here."""
-        possible = [
-            name
-            for name, candidate in METHODS.items()
-            if not candidate.is_consensus
-            or (candidate.needs_both_views in cls.two_views and candidate.needs_teacher == cls.has_teacher)
-        ]
+        possible = [name for name in METHODS if cls._can_be_taken(METHODS[name])]
         if method not in possible:
             raise ValueError(f"co_rewarding.method={method}: must be one of {', '.join(possible)} here")
+
+    @classmethod
+    def _can_be_taken(cls, method: Method) -> bool:
+        num_views = 2 if method.needs_both_views else 1
+        return not method.is_consensus or (num_views in cls.num_views and method.needs_teacher == cls.has_teacher)
 
     def rewards(self, inputs: RewardInputs) -> Scores:
         """Labels and rewards of all rows of a step, in their order."""

@@ -14,9 +14,11 @@ import torch
 import transfer_queue as tq
 from tensordict import NonTensorData, TensorDict
 from verl.utils import tensordict_utils as tu
+from verl.workers.utils.padding import response_from_nested
 
 from co_rewarding.algo.answers import extract_answer
 from co_rewarding.algo.rollouts import Rollout, Scores, Voter
+from co_rewarding.algo.token_statistics import response_means
 from co_rewarding.storage.files import json_line
 from co_rewarding.storage.rows import ground_truth
 
@@ -84,6 +86,21 @@ def read_responses(keys: Sequence[str], partition_id: str, voter: Voter, tokeniz
 def _order_of_request(key: str) -> tuple[str, int, int]:
     prompt, rollout, turn = key.rsplit("_", 2)
     return prompt, int(rollout), int(turn)
+
+
+def read_statistics(responses: Sequence[Response], partition_id: str, name: str) -> list[float | None]:
+    """N, the mean of a token statistic (co_rewarding.algo.token_statistics) over each response."""
+    keys = [response.key for response in responses]
+    data = tq.kv_batch_get(keys=keys, partition_id=partition_id, select_fields=[name, "response_mask"])
+    if name not in data.keys():  # noqa: SIM118 - a TensorDict iterates over rows
+        raise ValueError(
+            f"co_rewarding.method={name}: the engine gave no such column on this device; see "
+            "actor_rollout_ref.model.external_lib"
+        )
+    statistic_N_T = data[name]
+    if name != "entropy":  # verl cuts its own column to the response; ours is still as long as the sequence
+        statistic_N_T = response_from_nested(statistic_N_T, data["response_mask"])
+    return response_means(statistic_N_T, data["response_mask"], name)
 
 
 def write_rewards(responses: Sequence[Response], rewards_N: Sequence[float | None], partition_id: str) -> None:

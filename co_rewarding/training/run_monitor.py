@@ -15,11 +15,11 @@ from co_rewarding.monitoring.alarms import CollapseMonitor
 from co_rewarding.monitoring.collapse import LabelHistory, collapse_metrics
 from co_rewarding.monitoring.metrics import group_metrics
 from co_rewarding.storage.files import atomic_write_text
+from co_rewarding.storage.run_dir import STATE_FILE, checkpoint_folder
 from co_rewarding.training.checkpoint import latest_checkpoint_before, set_resume_checkpoint
 from co_rewarding.training.rollout_io import Response
 from co_rewarding.training.settings import Settings
 
-STATE_FILE = "co_rewarding.json"  # in a checkpoint's folder
 PROGRESS = "[co-rewarding]"  # starts every line of progress, so that a script can pick them out of Ray's output
 
 
@@ -29,7 +29,8 @@ def say(text: str) -> None:
 
 
 class RunMonitor:
-    """
+    """What has been seen of one run, and what is made of it.
+
     Args:
         settings: of the run.
         max_response_length: tokens at which a response is cut off.
@@ -38,7 +39,6 @@ class RunMonitor:
 
     def __init__(self, settings: Settings, max_response_length: int, checkpoints: Path):
         self.max_response_length, self.checkpoints = max_response_length, checkpoints
-        self.stop_after = settings.early_stop_after
         self.collapse = CollapseMonitor(settings.watch_window, settings.early_stop_after)
         self.label_history = LabelHistory()
 
@@ -62,8 +62,8 @@ class RunMonitor:
             if alarm.new:
                 say(f"WARNING step {step}: {alarm}")
 
-    def stop(self, step: int) -> bool:
-        """Whether the run is to end with `step`; if so, the last good checkpoint is the one to resume from."""
+    def stop_if_collapsed(self, step: int) -> bool:
+        """Whether the run is to end with `step`; if so, the last good checkpoint becomes the one to resume from."""
         if not self.collapse.should_stop:
             return False
         good_until = self.collapse.good_until
@@ -71,8 +71,9 @@ class RunMonitor:
         if good is not None:
             set_resume_checkpoint(good)
         say(
-            f"stopping early at step {step}: signs of collapse for {self.stop_after} steps; step {good_until} was the "
-            "last without; " + (f"the last good checkpoint is {good}" if good else "no checkpoint is as old as that")
+            f"stopping early at step {step}: signs of collapse for {self.collapse.stop_after} steps; step {good_until} "
+            "was the last without; "
+            + (f"the last good checkpoint is {good}" if good else "no checkpoint is as old as that")
         )
         return True
 
@@ -82,10 +83,10 @@ class RunMonitor:
             say(f"step {step}: not saved, the run shows signs of collapse")
         return self.collapse.may_save
 
-    def save(self, folder: Path) -> None:
-        """Write what was seen of the run into the checkpoint `folder`."""
+    def save(self, step: int) -> None:
+        """Write what was seen of the run into the checkpoint of `step`."""
         state = {"labels": self.label_history.state_dict(), "watch": self.collapse.state_dict()}
-        atomic_write_text(folder / STATE_FILE, json.dumps(state, ensure_ascii=False))
+        atomic_write_text(checkpoint_folder(self.checkpoints, step) / STATE_FILE, json.dumps(state, ensure_ascii=False))
 
     def load(self, folder: Path) -> None:
         """Read it back; a checkpoint of another window or without the file is no reason to end a run."""

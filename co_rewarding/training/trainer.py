@@ -11,27 +11,30 @@ The vote sits in front of verl's advantage and not in its reward loop, because t
 time. Axes: N rows of a batch, P questions, V views, G rollouts of one question in one view, T response tokens.
 """
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import transfer_queue as tq
 from omegaconf import DictConfig, open_dict
 from tensordict import TensorDict
 from transfer_queue import KVBatchMeta
 from verl.trainer.ppo.reward import resolve_reward_manager_cls
 from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
-from verl.workers.utils.padding import response_from_nested
 
 from co_rewarding.algo.methods import METHODS
 from co_rewarding.algo.rollouts import VIEWS
-from co_rewarding.algo.token_statistics import response_means
-from co_rewarding.storage.run_dir import checkpoint_folder, dump_file
+from co_rewarding.storage.run_dir import dump_file
 from co_rewarding.training import rollout_io
 from co_rewarding.training.agent_loop import AGENT_LOOP
 from co_rewarding.training.checkpoint import resume_dir
 from co_rewarding.training.engine import requesting_token_statistics
-from co_rewarding.training.rollout_io import Response, dump_rows, read_responses, write_jsonl, write_rewards
+from co_rewarding.training.rollout_io import (
+    Response,
+    dump_rows,
+    read_responses,
+    read_statistics,
+    write_jsonl,
+    write_rewards,
+)
 from co_rewarding.training.run_monitor import RunMonitor, progress_line, say
 from co_rewarding.training.settings import Settings
 
@@ -111,7 +114,7 @@ class GroupRewardTrainer(PPOTrainerSync):
         voters = self._teacher_responses()
         statistics_N = None
         if self.method.needs_logits:
-            statistics_N = self._response_statistics(trained, batch.partition_id) + [None] * len(voters)
+            statistics_N = read_statistics(trained, batch.partition_id, self.method.name) + [None] * len(voters)
         responses = trained + voters
         scores = self.reward_manager.score_groups(responses, self.global_steps, statistics_N)
         write_rewards(trained, scores.rewards[: len(trained)], batch.partition_id)
@@ -119,34 +122,19 @@ class GroupRewardTrainer(PPOTrainerSync):
         metrics = self.monitor.step_metrics(responses, scores, self.reward_manager.equivalence.same)
         return metrics | self.reward_manager.failures()
 
-    def _response_statistics(self, responses: Sequence[Response], partition_id: str) -> list[float | None]:
-        """N, the mean of the method's token statistic over each response (co_rewarding.algo.token_statistics)."""
-        column = self.method.name
-        keys = [response.key for response in responses]
-        data = tq.kv_batch_get(keys=keys, partition_id=partition_id, select_fields=[column, "response_mask"])
-        if column not in data.keys():  # noqa: SIM118 - a TensorDict iterates over rows
-            raise ValueError(
-                f"co_rewarding.method={column}: the engine gave no such column for trainer.device="
-                f"{self.config.trainer.device}; see actor_rollout_ref.model.external_lib"
-            )
-        statistic_N_T = data[column]
-        if column != "entropy":  # verl cuts its own column to the response; ours is still as long as the sequence
-            statistic_N_T = response_from_nested(statistic_N_T, data["response_mask"])
-        return response_means(statistic_N_T, data["response_mask"], column)
-
     def _teacher_responses(self) -> list[Response]:
         """Responses that may vote and are never trained on. Here none: the policy's own rollouts are all there is."""
         return []
 
     def on_step_end(self) -> None:
         super().on_step_end()
-        if self.monitor.stop(self.global_steps):
+        if self.monitor.stop_if_collapsed(self.global_steps):
             self.stopped_early_after = self.total_training_steps
             self.total_training_steps = self.global_steps  # verl's loop ends with this step
 
     def _save_checkpoint(self) -> None:
         if self.monitor.may_save(self.global_steps):
-            self.monitor.save(checkpoint_folder(self.monitor.checkpoints, self.global_steps))
+            self.monitor.save(self.global_steps)
             super()._save_checkpoint()  # last, because it ends by naming this checkpoint the one to resume from
 
     def _load_checkpoint(self) -> None:

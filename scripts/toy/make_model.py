@@ -25,7 +25,7 @@ def facts_of(path: Path) -> list[Fact]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("--data_dir", type=Path, default=Path("data/toy"), help="folder that make_toy_data.py wrote")
+    parser.add_argument("--data_dir", type=Path, default=Path("data/toy"), help="folder that make_data.py wrote")
     parser.add_argument("--output_dir", type=Path, default=Path("data/toy/model"), help="folder for the model")
     parser.add_argument("--target-accuracy", type=float, default=0.5, help="sampled accuracy to end at, 0 to 0.8")
     parser.add_argument("--max-minutes", type=float, default=6.0, help="give up after this many minutes")
@@ -56,7 +56,7 @@ def main() -> None:
             report=lambda line: print(line, flush=True),
         )
     except (ValueError, TimeoutError) as error:
-        sys.exit(f"make_toy_model.py: {error}")
+        sys.exit(f"make_model.py: {error}")
     model.save_pretrained(args.output_dir)
     tokenizer.save_pretrained(args.output_dir)
     print(

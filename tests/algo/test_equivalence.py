@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from co_rewarding.algo.equivalence import worker as _verify_worker
+from co_rewarding.algo.equivalence import worker
 from co_rewarding.algo.equivalence.normal_form import is_explosive, normal_form, number, parts
 from co_rewarding.algo.equivalence.relation import Counts, Equivalence, WorkerError, _Worker
 
@@ -124,11 +124,8 @@ def test_nested_boxes_make_no_set(equivalence):
 def test_comparison_in_the_worker_is_symmetric_and_transitive():
     """On the worker's own function, in both orders: Equivalence orders a pair before it asks."""
     answers = sorted({normal_form(a) for pair in SAME[-10:] for a in pair} | {"6", "2x+3y=6", "1<x<2", "(1,2)", "x"})
-    scratch = _verify_worker.Scratch()
-    same = {
-        (a, b): _verify_worker.compare(a, b, frozenset(), scratch)["same"]
-        for a, b in itertools.product(answers, repeat=2)
-    }
+    scratch = worker.Scratch()
+    same = {(a, b): worker.compare(a, b, frozenset(), scratch)["same"] for a, b in itertools.product(answers, repeat=2)}
     for a, b in itertools.combinations(answers, 2):
         assert same[a, b] == same[b, a], (a, b)
     for a, b, c in itertools.product(answers, repeat=3):

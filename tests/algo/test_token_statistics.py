@@ -130,3 +130,10 @@ def test_a_mean_that_is_no_number_is_an_error() -> None:
         response_means(nested([1.0, 3.0], [math.nan, 2.0]), mask, "entropy")
     with pytest.raises(ValueError, match="self_certainty of row 0 is inf"):
         response_means(nested([1.0, math.inf], [2.0, 2.0]), mask, "self_certainty")
+
+
+def test_an_unknown_statistic_is_refused():
+    with pytest.raises(ValueError, match="token statistics certainty: must be of self_certainty, entropy"):
+        token_statistics(torch.zeros(3, 4), torch.ones(3), ["entropy", "certainty"])
+    only = token_statistics(torch.zeros(3, 4), torch.ones(3), ["entropy"])
+    assert list(only) == ["entropy"]

@@ -14,10 +14,10 @@ from co_rewarding.monitoring.alarms import SIGNALS, Alarm, CollapseMonitor, Cond
 NAMES = {signal.name for signal in SIGNALS}
 
 
-def run(watch: CollapseMonitor, series: Mapping[str, Sequence[float]], first: int = 1) -> list[tuple[Alarm, ...]]:
+def run(monitor: CollapseMonitor, series: Mapping[str, Sequence[float]], first: int = 1) -> list[tuple[Alarm, ...]]:
     """Feed one value of each metric a step; the alarms of every step."""
     steps = zip(*series.values(), strict=True)
-    return [watch.observe(step, dict(zip(series, values, strict=True))) for step, values in enumerate(steps, first)]
+    return [monitor.observe(step, dict(zip(series, values, strict=True))) for step, values in enumerate(steps, first)]
 
 
 def names(alarms: Sequence[Alarm]) -> set[str]:
@@ -51,9 +51,9 @@ HEALTHY = {
 
 def test_a_healthy_run_raises_no_alarm() -> None:
     assert {condition.metric for signal in SIGNALS for condition in signal.conditions} == set(HEALTHY)
-    watch = CollapseMonitor(stop_after=1)
-    assert [names(alarms) for alarms in run(watch, HEALTHY)] == [set()] * 30
-    assert (watch.should_stop, watch.may_save, watch.good_until) == (False, True, None)
+    monitor = CollapseMonitor(stop_after=1)
+    assert [names(alarms) for alarms in run(monitor, HEALTHY)] == [set()] * 30
+    assert (monitor.should_stop, monitor.may_save, monitor.good_until) == (False, True, None)
 
 
 @pytest.mark.parametrize(
@@ -91,8 +91,8 @@ def test_all_signs_are_tested() -> None:
 
 def test_the_message_says_what_was_seen_and_what_to_try() -> None:
     # first five 0.1, last five 0.1 0.6 0.7 0.8 0.8: mean 0.6
-    watch = CollapseMonitor()
-    alarms = run(watch, {"collapse/answer_concentration": [0.1] * 6 + [0.6, 0.7, 0.8, 0.8]})
+    monitor = CollapseMonitor()
+    alarms = run(monitor, {"collapse/answer_concentration": [0.1] * 6 + [0.6, 0.7, 0.8, 0.8]})
     assert alarms[:-1] == [()] * 9  # the windows must not overlap
     (alarm,) = alarms[-1]
     assert (alarm.since, alarm.new) == (10, True)
@@ -100,7 +100,7 @@ def test_the_message_says_what_was_seen_and_what_to_try() -> None:
         "most questions have one and the same majority answer (collapse/answer_concentration 0.6 in the last 5 steps, "
         "0.1 in the first 5). Try: a smaller learning rate"
     )
-    (again,) = watch.observe(11, {"collapse/answer_concentration": 0.9})
+    (again,) = monitor.observe(11, {"collapse/answer_concentration": 0.9})
     assert (again.since, again.new) == (10, False)
     # a spike is told from the steps before it: 0.2 is 20 × 0.01
     (spike,) = run(CollapseMonitor(), {"actor/kl_loss": [0.01] * 5 + [0.2]})[-1]
@@ -119,15 +119,15 @@ def test_noise_is_no_sign() -> None:
 
 
 def test_no_data_is_no_sign() -> None:
-    watch = CollapseMonitor()
-    assert run(watch, {"collapse/label_flips": [0.9] * 4}) == [()] * 4  # fewer than a window
-    assert watch.observe(5, {"collapse/label_flips": math.nan}) == ()
+    monitor = CollapseMonitor()
+    assert run(monitor, {"collapse/label_flips": [0.9] * 4}) == [()] * 4  # fewer than a window
+    assert monitor.observe(5, {"collapse/label_flips": math.nan}) == ()
     # logged again at step 7: the fifth value, mean 0.9
-    assert watch.observe(6, {}) == ()
-    assert names(watch.observe(7, {"collapse/label_flips": 0.9})) == {"labels_flip"}
+    assert monitor.observe(6, {}) == ()
+    assert names(monitor.observe(7, {"collapse/label_flips": 0.9})) == {"labels_flip"}
     # at a step that does not log it, it is not judged; then it has appeared anew
-    assert watch.observe(8, {}) == ()
-    assert watch.observe(9, {"collapse/label_flips": 0.9})[0].since == 9
+    assert monitor.observe(8, {}) == ()
+    assert monitor.observe(9, {"collapse/label_flips": 0.9})[0].since == 9
 
 
 def test_a_run_on_few_questions_does_not_start_with_an_alarm() -> None:
@@ -136,25 +136,25 @@ def test_a_run_on_few_questions_does_not_start_with_an_alarm() -> None:
 
 
 def test_early_stop_keeps_the_last_good_checkpoint() -> None:
-    watch = CollapseMonitor(window=2, stop_after=3)
+    monitor = CollapseMonitor(window=2, stop_after=3)
     # repetition: first two 0.1; recent mean 0.5 needs e.g. 0.5 0.5: at step 5
-    alarms = run(watch, {"collapse/repetition": [0.1, 0.1, 0.1, 0.5, 0.5]})
+    alarms = run(monitor, {"collapse/repetition": [0.1, 0.1, 0.1, 0.5, 0.5]})
     assert [len(found) for found in alarms] == [0, 0, 0, 0, 1]
     # the window that shows it is steps 4 and 5: what was saved up to step 3 is good, and nothing is saved now
-    assert (watch.should_stop, watch.may_save, watch.good_until) == (False, False, 3)
-    watch.observe(6, {"collapse/repetition": 0.6})
-    assert not watch.should_stop
-    watch.observe(7, {"collapse/repetition": 0.6})
-    assert (watch.should_stop, watch.good_until) == (True, 3)
+    assert (monitor.should_stop, monitor.may_save, monitor.good_until) == (False, False, 3)
+    monitor.observe(6, {"collapse/repetition": 0.6})
+    assert not monitor.should_stop
+    monitor.observe(7, {"collapse/repetition": 0.6})
+    assert (monitor.should_stop, monitor.good_until) == (True, 3)
     # it went away: saving goes on, and the count starts again
-    watch.observe(8, {"collapse/repetition": 0.0})
-    assert (watch.should_stop, watch.may_save, watch.good_until) == (False, True, None)
+    monitor.observe(8, {"collapse/repetition": 0.0})
+    assert (monitor.should_stop, monitor.may_save, monitor.good_until) == (False, True, None)
 
 
 def test_without_early_stop_everything_is_saved() -> None:
-    watch = CollapseMonitor(window=2)
-    assert names(run(watch, {"collapse/repetition": [0.1] * 3 + [0.9] * 5})[-1]) == {"repetition"}
-    assert (watch.should_stop, watch.may_save) == (False, True)
+    monitor = CollapseMonitor(window=2)
+    assert names(run(monitor, {"collapse/repetition": [0.1] * 3 + [0.9] * 5})[-1]) == {"repetition"}
+    assert (monitor.should_stop, monitor.may_save) == (False, True)
 
 
 def test_ground_truth_stops_no_run() -> None:
@@ -162,10 +162,10 @@ def test_ground_truth_stops_no_run() -> None:
     for signal in SIGNALS:
         if needing_labels & {condition.metric for condition in signal.conditions}:
             assert not signal.stops, signal.name
-    watch = CollapseMonitor(stop_after=1)
-    alarms = run(watch, {"reward/mean": line(0.2, 0.9), "label/accuracy": line(0.9, 0.1)})
+    monitor = CollapseMonitor(stop_after=1)
+    alarms = run(monitor, {"reward/mean": line(0.2, 0.9), "label/accuracy": line(0.9, 0.1)})
     assert names(alarms[-1]) == {"illusion"}
-    assert (watch.should_stop, watch.may_save) == (False, True)
+    assert (monitor.should_stop, monitor.may_save) == (False, True)
 
 
 def test_a_resumed_run_goes_on_as_if_it_had_not_stopped() -> None:
@@ -193,8 +193,8 @@ def test_errors() -> None:
 def test_bounds_of_a_condition() -> None:
     # one value a step, window 2, start 1.0: the recent mean at the end decides
     def holds(condition: Condition, *last: float) -> bool:
-        watch = CollapseMonitor(window=2, signals=(Signal("test", "", "", (condition,)),))
-        return bool(run(watch, {"m": [1.0, 1.0, *last]})[-1])
+        monitor = CollapseMonitor(window=2, signals=(Signal("test", "", "", (condition,)),))
+        return bool(run(monitor, {"m": [1.0, 1.0, *last]})[-1])
 
     assert holds(Condition("m", at_least=3.0), 3.0, 3.0)
     assert not holds(Condition("m", at_least=3.0), 3.0, 2.9)

@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 from tensordict import TensorDict
 from verl.utils import tensordict_utils as tu
 
+import co_rewarding.training.trainer
 from co_rewarding.algo.methods import METHODS
 from co_rewarding.algo.rollouts import Rollout
 from co_rewarding.tools.quickstart.tiny_model import build_tokenizer
@@ -118,7 +119,8 @@ def step(monkeypatch: pytest.MonkeyPatch, tokenizer):
                 for question, view in ANSWERS
             ]
         if trainer.method.needs_logits:
-            trainer._response_statistics = lambda responses, _: [float(response.length) for response in responses]
+            lengths = lambda responses, *_: [float(response.length) for response in responses]  # noqa: E731
+            monkeypatch.setattr(co_rewarding.training.trainer, "read_statistics", lengths)
         # verl's load balancing shuffles the rows: give them in reverse
         batch = SimpleNamespace(keys=keys[::-1], tags=tags[::-1], partition_id="train")
         return queue, trainer._assign_rewards(batch), trainer

@@ -10,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from vllm import SamplingParams
 from vllm.exceptions import VLLMValidationError
 
+from co_rewarding.training import preflight
 from co_rewarding.training.preflight import (
     LEGACY_BLOCKS,
     check_config,
@@ -80,14 +81,25 @@ def test_a_choice_that_the_method_does_not_have(
 def test_a_run_that_lies_where_runs_once_were(
     config: DictConfig, refusal: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    earlier = tmp_path / "runs/co-rewarding/co_rewarding_I"
+    tree = tmp_path / "Co-rewarding-I"
+    earlier = tree / "runs/co-rewarding/co_rewarding_I"
     earlier.mkdir(parents=True)
-    check_run_dir(config)  # it is the run's own
-    config.co_rewarding_run_dir = "elsewhere/runs/co-rewarding/co_rewarding_I"
-    refusal(f"co_rewarding_run_dir={tmp_path}/elsewhere/runs", f"but {earlier} does", "RUNS_DIR=runs")
+    monkeypatch.chdir(tree)
+    monkeypatch.setattr(preflight, "PROJECT", tmp_path)
+    check_run_dir(config)  # without RUNS_DIR it is the run's own
+    config.co_rewarding_run_dir = f"{tmp_path}/elsewhere/co-rewarding/co_rewarding_I"
+    check_run_dir(config)  # a folder of the user's choice
+    config.co_rewarding_run_dir = f"{tmp_path}/runs/co-rewarding/co_rewarding_I"  # what the run scripts choose
+    refusal(f"co_rewarding_run_dir={tmp_path}/runs", f"but {earlier} does", "RUNS_DIR=runs")
     Path(config.co_rewarding_run_dir).mkdir(parents=True)
     check_run_dir(config)  # the one that is asked for is there
+    monkeypatch.setenv("RUNS_DIR", "")
+    refusal("RUNS_DIR is empty")
+
+
+def test_two_views_where_only_one_is_asked(config: DictConfig, refusal: Callable[..., str]) -> None:
+    config.co_rewarding.method, config.data.custom_cls.name = "format_only", None  # as scripts/run_baseline.sh has it
+    refusal("data.train_aug_files=", "here each question is asked in one view")
 
 
 def test_co_rewarding_i_asks_two_views_whatever_the_method(config: DictConfig) -> None:

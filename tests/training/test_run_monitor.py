@@ -8,8 +8,9 @@ import pytest
 from omegaconf import OmegaConf
 
 from co_rewarding.monitoring.alarms import CollapseMonitor
-from co_rewarding.training.checkpoint import TRACKER, resume_dir
-from co_rewarding.training.run_monitor import STATE_FILE, RunMonitor
+from co_rewarding.storage.run_dir import STATE_FILE, TRACKER
+from co_rewarding.training.checkpoint import resume_dir
+from co_rewarding.training.run_monitor import RunMonitor
 from co_rewarding.training.settings import Settings
 from co_rewarding.training.trainer import GroupRewardTrainer
 

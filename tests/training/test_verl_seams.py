@@ -123,7 +123,7 @@ CALLED: list[tuple[Callable[..., Any], str, str]] = [
     ),
     (PPOTrainerSync._compute_ref_log_prob, "(self, batch, metrics)", "co_rewarding_ii/trainer.py"),
     (ReplayBuffer.sample, "(self, global_steps, partition_id, batch_size)", "co_rewarding_ii/trainer.py"),
-    (losses.ppo_loss, "(config, model_output, data, dp_group=None)", "tests/training/test_joint_loss.py"),
+    (losses.ppo_loss, "(config, model_output, data, dp_group=None)", "tests/trees/test_joint_loss.py"),
 ]
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-r"""When two answers are the same: the relation behind r(a, y) and the vote (arXiv 2508.00410, Eq. 8).
+r"""When two answers are the same: the relation behind is_match(a, y) and the vote (arXiv 2508.00410, Eq. 8).
 
     same(a, b) = one normal form, or equal exact numbers, or equal part by part, or verify(a, b) and verify(b, a)
 

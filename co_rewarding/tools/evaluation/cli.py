@@ -15,7 +15,7 @@ An evaluation's directory:
 Tasks that other calls put into results.json stay there, each with the settings that it was made with, whether they came
 before or beside this one: the file is read again and locked (.results.lock) for each entry.
 
-Exit codes: 0 done; 2 something to mend, told in one line; 130 interrupted, the same command goes on.
+Exit codes: 0 done; 2 a user error, reported in one line; 130 interrupted, the same command goes on.
 """
 
 from __future__ import annotations

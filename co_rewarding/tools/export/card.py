@@ -103,10 +103,13 @@ def card_text(export: Export, evaluation: str, has_curves: bool) -> str:
         "tags": ["co-rewarding", "reinforcement-learning", "grpo", "verl", "math"],
         "co_rewarding": {"method": method.name, "weights": export.weights, "step": export.step},
     }
-    title = METHOD_TITLES[method.name]
-    told = [
+    title = METHOD_TITLES.get(method.name, method.name)
+    # a method of the user's is described by its name alone, and not by the paper
+    what = f"{title}: {WHAT_IT_DOES[method.name]}" if method.name in WHAT_IT_DOES else title
+    described = f", as described in {PAPER}" if method.name in WHAT_IT_DOES else ""
+    facts = [
         ("base model", f"[{base}](https://huggingface.co/{base})" if base_on_hub else f"`{_code(base)}`"),
-        ("method", f"{title}: {WHAT_IT_DOES[method.name]}"),
+        ("method", what),
         ("weights", f"{export.weights} after {export.step} steps, {export.dtype}"),
         ("run", f"`{_code(export.run.name)}`"),
         *_data(export.config),
@@ -118,9 +121,9 @@ def card_text(export: Export, evaluation: str, has_curves: bool) -> str:
         "",
         f"# {_line(base.rpartition('/')[2])}, {title}, {export.weights} of step {export.step}",
         "",
-        f"Trained with {title}, as described in {PAPER}, by an independent implementation on verl.",
+        f"Trained with {title}{described}, by an independent implementation on verl.",
         "",
-        *_grid(("", ""), told),
+        *_grid(("", ""), facts),
         "",
         "## Use",
         "",
@@ -195,7 +198,7 @@ def _fingerprint(result: Result) -> str | None:
 
 def _data(config: DictConfig) -> list[tuple[str, str]]:
     """Rows on the data files: what they are called, and what is known of those that are still there."""
-    told = []
+    facts = []
     for key, words in (
         ("data.train_files", "trained on"),
         ("data.train_aug_files", "rephrased questions"),
@@ -203,8 +206,8 @@ def _data(config: DictConfig) -> list[tuple[str, str]]:
     ):
         value = OmegaConf.select(config, key)
         for name in as_paths(value) if value else []:
-            told.append((words, _data_file(Path(name).expanduser())))
-    return told
+            facts.append((words, _data_file(Path(name).expanduser())))
+    return facts
 
 
 def _data_file(path: Path) -> str:

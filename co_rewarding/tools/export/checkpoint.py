@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from co_rewarding.storage.run_dir import TRACKER, checkpoint_folder, saved_steps
+from co_rewarding.storage.run_dir import ACTOR, TEACHER, TRACKER, checkpoint_folder, saved_steps, shard_file
 
 Weights = Literal["student", "teacher"]
-FOLDERS: dict[Weights, str] = {"student": "actor", "teacher": "teacher"}
+FOLDERS: dict[Weights, str] = {"student": ACTOR, "teacher": TEACHER}
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Checkpoint:
     world_size: int
 
     def shard(self, rank: int) -> Path:
-        return self.folder / f"model_world_size_{self.world_size}_rank_{rank}.pt"
+        return self.folder / shard_file(rank, self.world_size)
 
 
 def find_checkpoint(checkpoints: Path, step: int | None, weights: Weights, saves_teacher: bool = False) -> Checkpoint:

@@ -50,26 +50,26 @@ def export(run_dir: Path, checkpoint: Checkpoint, folder: Path, dtype: str | Non
         notes.append(f"{layout.metrics}: no metrics (trainer.logger without file?); the card has no curves")
     run = replace(run, steps={step: data for step, data in run.steps.items() if step <= checkpoint.step})
     made_with = [recorded(run_dir, start) for start in starts_of(run_dir, checkpoint.step)]
-    told = Export(run, configs, checkpoint.step, checkpoint.weights, dtype or rollout_dtype(configs[-1]), made_with)
-    method = told.method  # an unknown one is told before the work
+    exported = Export(run, configs, checkpoint.step, checkpoint.weights, dtype or rollout_dtype(configs[-1]), made_with)
+    method = exported.method  # an unknown one is refused before the work
     facts = {
         "method": method.name,
         "run": run.name,
-        "step": told.step,
-        "weights": told.weights,
-        "dtype": told.dtype,
+        "step": exported.step,
+        "weights": exported.weights,
+        "dtype": exported.dtype,
         "shards": [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in _shards(checkpoint)],
     }
     if folder.exists():
         _refuse_other(folder, facts)
         notes.append(f"{folder}: the model is there already; only its card is written anew")
     else:
-        _merge(checkpoint, folder, told.dtype, facts)
+        _merge(checkpoint, folder, exported.dtype, facts)
     if any(run.steps.values()) and not (folder / CURVES_NAME).exists():  # what led to a checkpoint does not change
         draw([run], folder / CURVES_NAME)
     evaluations, others = result_files(layout.evaluation)
     notes += [f"{path}: not of an evaluation, left out" for path in others]
-    text = card_text(told, evaluation_text(evaluations, model_fingerprint(str(folder))), bool(run.steps))
+    text = card_text(exported, evaluation_text(evaluations, model_fingerprint(str(folder))), bool(run.steps))
     card = folder / CARD_NAME
     if card.exists() and is_edited(card.read_text(encoding="utf-8")):
         notes.append(f"{card}: was edited by hand and stays; remove it to have it written anew")

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a run was told: the configuration of its starts, its method, and where it differs from the paper's Table 5.
+"""The settings of a run: the configuration of its starts, its method, and where it differs from the paper's Table 5.
 
-Every start leaves a configuration, refused ones too, and one that came to validate or train a metrics file, a moment
-later (storage.run_dir). So the configuration of a start that trained is the newest that is not newer than its metrics
-file.
+A start leaves a configuration and, once it has validated or trained, a metrics file of the same name; in older runs the
+configuration's name is a moment earlier, and refused starts have one, too (storage.run_dir). So the configuration of a
+start that trained is the newest that is not newer than its metrics file.
 
 Degenerate cases: a start that only validated counts for nothing; a run without metrics files has its newest
 configuration; one without a configuration is an error. A value that the configuration of another verl does not have is
@@ -111,8 +111,10 @@ def method_of(config: DictConfig) -> Method:
 
 
 def saves_teacher(config: DictConfig) -> bool:
-    """Whether checkpoints hold a teacher: the method has one, and it moves."""
-    return method_of(config).needs_teacher and _value(config, "actor_rollout_ref.teacher.update") is not False
+    """Whether checkpoints hold a teacher: the run has one, whatever its method, and it moves."""
+    return bool(_value(config, "actor_rollout_ref.teacher")) and (
+        _value(config, "actor_rollout_ref.teacher.update") is not False
+    )
 
 
 def differences(config: DictConfig, method: Method) -> list[tuple[str, str, str]]:

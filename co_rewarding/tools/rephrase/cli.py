@@ -4,7 +4,7 @@
 read the questions -> open the journal -> rewrite what is not settled -> answer both wordings (--verify) -> write the
 outputs, the quarantine and the report.
 
-Exit codes: 0 done; 1 done, but no row is left; 2 something to mend, told in one line; 3 the server or
+Exit codes: 0 done; 1 done, but no row is left; 2 a user error, reported in one line; 3 the server or
 vLLM stopped answering; 130 interrupted. After 3, 130 and any kill the same command goes on.
 """
 

@@ -87,9 +87,9 @@ def special_accuracy(run_dir: Path, run: Run, special: Callable[[str], bool]) ->
 
 def warnings(run: Run) -> dict[str, int]:
     """Sign → the first step at which it was there."""
-    watch, first = CollapseMonitor(), {}
+    monitor, first = CollapseMonitor(), {}
     for step in run.trained_steps:
-        for alarm in watch.observe(step, run.steps[step]):
+        for alarm in monitor.observe(step, run.steps[step]):
             first.setdefault(alarm.signal.name, step)
     return first
 

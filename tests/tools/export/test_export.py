@@ -19,7 +19,7 @@ from torch.distributed.tensor import DTensor, Shard
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, PreTrainedModel, Qwen2Config, Qwen3Config
 
 from co_rewarding import __version__
-from co_rewarding.algo.methods import METHODS
+from co_rewarding.algo.methods import METHODS, Method
 from co_rewarding.storage import provenance
 from co_rewarding.tools.evaluation.generate import model_fingerprint
 from co_rewarding.tools.evaluation.results import FORMAT
@@ -236,6 +236,16 @@ class TestCard:
         target = run_dir / "export/step_3_student"
         return target, lambda: export(run_dir, find_checkpoint(run_dir / "checkpoints", 3, "student"), target)
 
+    def test_a_method_that_was_added_is_called_by_its_name(self, run_dir: Path, monkeypatch: Any) -> None:
+        monkeypatch.setitem(METHODS, "short", Method("short", lambda inputs: None))
+        for path in run_dir.glob("hydra/*/.hydra/config.yaml"):
+            OmegaConf.save(OmegaConf.merge(OmegaConf.load(path), {"co_rewarding": {"method": "short"}}), path)
+        target, again = self.exported(run_dir)
+        again()
+        text = (target / "README.md").read_text()
+        assert "| method | short |" in text
+        assert "Trained with short, by an independent implementation on verl." in text  # not as the paper describes
+
     def test_says_what_the_run_was(self, run_dir: Path, sample_folder: Path) -> None:
         target, again = self.exported(run_dir)
         again()
@@ -412,6 +422,7 @@ class TestRunConfig:
             return saves_teacher(OmegaConf.create(told))
 
         assert saves("co_rewarding_II", update=True)
+        assert saves("format_only", update=True)  # beside a teacher, in the same tree
         assert not saves("co_rewarding_II", update=False)
         assert not saves_teacher(config)  # Co-rewarding-I
 
