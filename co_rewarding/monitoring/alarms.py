@@ -204,7 +204,7 @@ class CollapseMonitor:
                 raise ValueError(f"{name} is {value}: use a whole number from {least}")
         self.window, self.stop_after, self.signals = window, stop_after, tuple(signals)
         self._start: dict[str, list[float]] = {}
-        self._recent: dict[str, deque[float]] = {}  # W + 1 values: a spike is told from the W before it
+        self._recent: dict[str, deque[float]] = {}  # W + 1 values: a spike is measured against the W before it
         self._counts: dict[str, int] = {}
         self._since: dict[str, int] = {}
         self._bad_since: int | None = None  # first of an unbroken row of steps with a signal that can stop

@@ -160,7 +160,7 @@ def test_a_run_whose_answers_vanish_stops_early_and_keeps_the_good_checkpoint(to
     assert "Steps: 9 planned, 4 done, stopped early on purpose" in text
     checkpoints = toy / "runs/co-rewarding/stopped/checkpoints"
     assert not (checkpoints / "global_step_4").exists()
-    # step 3, the first without answers, was saved before anything was seen: a new start goes on from step 2
+    # step 3, the first without answers, was saved before anything was seen: a new start resumes from step 2
     assert (checkpoints / "global_step_3").is_dir() and resumed_from(checkpoints) == 2
     assert f"the last good checkpoint is {checkpoints.relative_to(toy)}/global_step_2" in text
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Co-rewarding-II for real: Ray, FSDP2 and vLLM on the CPU, a tiny model, a few steps.
 
-A run that is killed with SIGKILL, the same command again, which goes on from the checkpoint, and a run with two FSDP2
+A run that is killed with SIGKILL, the same command again, which resumes from the checkpoint, and a run with two FSDP2
 ranks. Every checkpoint is kept, so that the teacher can be worked out again from the students it followed.
 """
 

@@ -8,7 +8,7 @@
 An evaluation's directory:
     results.json                     scores and what they depend on
     table.md, .csv, .png, details.csv
-    generations/TASK.jsonl           every response, as it came; what a continued evaluation goes on from
+    generations/TASK.jsonl           every response, as it came; what a continued evaluation resumes from
     graded/TASK.jsonl                the same with answer and verdict
     lm_eval/TASK/                    what lm_eval wrote, with its log
 

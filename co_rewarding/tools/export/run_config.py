@@ -150,7 +150,7 @@ def _first_trained_step(metrics: Path) -> int | None:
     for line in metrics.read_bytes().split(b"\n"):
         try:
             row = json.loads(line)
-            if STEP_TIME in row["data"]:  # a validation is logged at the step that a start goes on from
+            if STEP_TIME in row["data"]:  # a validation is logged at the step that a start resumes from
                 return row["step"]
         except (ValueError, KeyError, TypeError):
             continue  # a line that is cut off; co_rewarding.tools.report.runs tells of it

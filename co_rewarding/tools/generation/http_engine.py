@@ -12,7 +12,7 @@ What becomes of trouble:
 | status 401, 403, 404, other 4xx, a redirection; no connection at first | EngineError at once, one line |
 
 Where no other answer tells the request's fault from the server's, a question of one line does, asked with the same
-sampling. Nothing is told of the failures until then, so that a server's fault goes on no record.
+sampling. Nothing is told of the failures until then, so that an outage is never recorded against a request.
 
 Deliberately absent: the openai package, which reads an answer of any size, asks no second time for one that it cannot
 read, and has its own pauses: with all that put right around it, it is no shorter.

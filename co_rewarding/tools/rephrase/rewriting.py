@@ -151,7 +151,7 @@ def request_seed(seed: int | None, *identity: object) -> int | None:
 
 @dataclass
 class Rewriting:
-    """One rewriting of `questions_P`, begun or gone on with. Legend: P questions."""
+    """One rewriting of `questions_P`, begun or resumed. Legend: P questions."""
 
     questions_P: Sequence[str]
     instruction: Instruction

@@ -64,7 +64,7 @@ def compare(
 
 @dataclass
 class Verification:
-    """The answering of both wordings of `pairs` = (row, question, rewrite), begun or gone on with."""
+    """The answering of both wordings of `pairs` = (row, question, rewrite), begun or resumed."""
 
     pairs: Sequence[tuple[int, str, str]]
     journal: Journal
