@@ -310,6 +310,7 @@ def test_killed_run_loses_nothing_and_doubles_nothing(tmp_path, server) -> None:
         make_input(tmp_path / name / "in.parquet", questions)
     assert main(arguments(tmp_path / "whole", *options, url=server.url)) == 0
     folder, journal = tmp_path / "stopped", tmp_path / "stopped/out.jsonl.journal"
+    server.delay_s = 0.2  # however late this process sees what it waits for, the tool has not finished by then
     seen = []
     for records, stop in ((20, signal.SIGKILL), (50, signal.SIGKILL), (80, signal.SIGINT)):
         run = start(folder, *options, url=server.url)
@@ -328,6 +329,7 @@ def test_killed_run_loses_nothing_and_doubles_nothing(tmp_path, server) -> None:
     wait_for(folder / "out.jsonl.verify.journal", 30, run)
     run.kill()
     run.communicate()
+    server.delay_s = 0.01
     before = len(server.requests)
     assert main(arguments(folder, *options, url=server.url)) == 0
     for part in seen:  # what was finished before is unchanged
