@@ -162,7 +162,7 @@ def test_a_run_whose_answers_vanish_stops_early_and_keeps_the_good_checkpoint(to
     assert not (checkpoints / "global_step_4").exists()
     # step 3, the first without answers, was saved before anything was seen: a new start resumes from step 2
     assert (checkpoints / "global_step_3").is_dir() and resumed_from(checkpoints) == 2
-    assert f"the last good checkpoint is {checkpoints.relative_to(toy)}/global_step_2" in text
+    assert f"the last good checkpoint is {checkpoints}/global_step_2" in text
 
 
 def resumed_from(checkpoints: Path) -> int:
