@@ -1,68 +1,139 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a policy's distribution says about each token (arXiv 2508.00410, Appendix C.1).
+"""What a policy's distribution says about each token (arXiv 2508.00410, Eq. 3 and Appendix C.1).
 
-    π = softmax(logits / temperature)
-    self-certainty = KL(U ‖ π) = −(1/|V|) Σ_v log(|V| π_v)     ≥ 0, 0 for the uniform distribution; nats
-    entropy        = −Σ_v π_v log π_v                          0 to log |V|; nats
-    of a response  = the mean over its tokens
+    z = logits / temperature,  π = softmax(z)
+    log-probability = log π_y = z_y − log Σ_v exp z_v          ≤ 0, of the token y that came next; nats
+    self-certainty  = KL(U ‖ π) = −(1/|V|) Σ_v log(|V| π_v)    ≥ 0, 0 for the uniform distribution; nats
+    entropy         = H = −Σ_v π_v log π_v                     0 to log |V|; nats
+    of a response   = the mean over its tokens
+
+    ∂ log π_y / ∂z_v = 1[v = y] − π_v          ∂H / ∂z_v = −π_v (log π_v + H)
 
 Legend: N rows of a batch, T tokens (packed: of all rows one after another), V vocabulary.
 
 |V| is the width of the logits: an output layer that is padded beyond the tokenizer's vocabulary counts as it is.
-Memory: CHUNK_TOKENS × V numbers in fp32 a temporary, whatever T is. bf16 logits are read as they are and widened a
-chunk at a time: their type costs no precision beyond what they have lost already. Degenerate cases:
+Memory: the logits are kept as they came, for the backward pass, which makes one gradient of their size and type;
+beside them there are at most three temporaries of CHUNK_NUMBERS in fp32, in both directions, whatever T is. bf16 logits
+are read as they are and widened a chunk at a time: their type costs no precision beyond what they have lost already.
+Degenerate cases:
 - a logit of −inf (a masked token) adds nothing to the entropy and makes the self-certainty infinite, by its formula;
 - a response without tokens has no mean: None;
 - a statistic that is not finite is an error where the mean is taken: it would make a whole group's advantages NaN.
 
-Deliberately absent: gradients (rewards have none), and where the logits come from (co_rewarding.training.engine).
+Deliberately absent: a gradient of the self-certainty (rewards have none), and where the logits come from
+(co_rewarding.training.engine).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 
 import torch
+from torch.autograd.function import FunctionCtx, once_differentiable
 
-CHUNK_TOKENS = 256
-"""Tokens handled at once: 256 of a vocabulary of 152k are 156 MB a temporary in fp32."""
-STATISTICS = ("self_certainty", "entropy")
+CHUNK_NUMBERS = 2**26
+"""Logits handled at once: 441 tokens of a vocabulary of 152k, 256 MiB a temporary in fp32."""
+STATISTICS = ("log_probs", "entropy", "self_certainty")
+DISTRIBUTION_STATISTICS = STATISTICS[1:]  # those that need no next token
 
 
-@torch.no_grad()
 def token_statistics(
     logits_T_V: torch.Tensor,
     temperature_T: torch.Tensor,
-    names: Collection[str] = STATISTICS,
+    names: Collection[str] = DISTRIBUTION_STATISTICS,
     positions: torch.Tensor | None = None,
+    labels_T: torch.Tensor | None = None,
 ) -> dict[str, torch.Tensor]:
     """Statistics of the distributions that these logits stand for: T numbers in nats, fp32, by name.
 
+    `log_probs` and `entropy` carry the gradient of the logits.
+
     Args:
-        logits_T_V: any floating-point type.
+        logits_T_V: any floating-point type; to be left unchanged until the backward pass.
         temperature_T: of each selected token, > 0 (clamped to 1e-8 from below, as verl does). verl divides in the
             logits' own type; here it is done in fp32, which differs by rounding only.
         names: which of STATISTICS; each costs a pass over the vocabulary.
-        positions: the rows of logits_T_V that are wanted, in the order wanted; None: all of them.
+        positions: the rows of logits_T_V that are wanted, each once, in the order wanted; None: all of them.
+        labels_T: of each selected token, the token that came next; for `log_probs`.
     """
     if unknown := set(names) - set(STATISTICS):
         raise ValueError(f"token statistics {', '.join(sorted(unknown))}: must be of {', '.join(STATISTICS)}")
     num_tokens = logits_T_V.shape[0] if positions is None else positions.shape[0]
-    if temperature_T.shape != (num_tokens,):
-        raise ValueError(f"temperature_T has shape {tuple(temperature_T.shape)}: give one a token, ({num_tokens},)")
-    log_vocabulary = math.log(logits_T_V.shape[1])
-    statistics = {name: torch.empty(num_tokens, dtype=torch.float32, device=logits_T_V.device) for name in names}
-    for start in range(0, num_tokens, CHUNK_TOKENS):
-        chunk = slice(start, start + CHUNK_TOKENS)
-        rows = logits_T_V[chunk] if positions is None else logits_T_V[positions[chunk]]
-        log_probs = rows.float() / temperature_T[chunk, None].float().clamp(min=1e-8)  # a copy: safe to change
-        log_probs -= torch.logsumexp(log_probs, dim=-1, keepdim=True)
-        if "self_certainty" in statistics:
-            statistics["self_certainty"][chunk] = -log_vocabulary - log_probs.mean(dim=-1)
-        if "entropy" in statistics:  # last, as it changes log_probs; entr(p) = −p log p, 0 at p = 0
-            statistics["entropy"][chunk] = torch.special.entr(log_probs.exp_()).sum(dim=-1)
-    return statistics
+    for name, given in (("temperature_T", temperature_T), ("labels_T", labels_T)):
+        if given is not None and given.shape != (num_tokens,):
+            raise ValueError(f"{name} has shape {tuple(given.shape)}: give one a token, ({num_tokens},)")
+    if "log_probs" in names and labels_T is None:
+        raise ValueError("labels_T is None: log_probs are those of the tokens that came next; give them")
+    columns = _TokenStatistics.apply(logits_T_V, temperature_T, positions, labels_T, tuple(names))
+    return dict(zip(names, columns, strict=True))
+
+
+class _TokenStatistics(torch.autograd.Function):
+    """The formulas above, a chunk of tokens at a time; the backward pass makes each chunk's π again."""
+
+    @staticmethod
+    def forward(
+        ctx: FunctionCtx,
+        logits_T_V: torch.Tensor,
+        temperature_T: torch.Tensor,
+        positions: torch.Tensor | None,
+        labels_T: torch.Tensor | None,
+        names: tuple[str, ...],
+    ) -> tuple[torch.Tensor, ...]:
+        num_tokens, log_vocabulary = len(temperature_T), math.log(logits_T_V.shape[1])
+        columns = {name: logits_T_V.new_empty(num_tokens, dtype=torch.float32) for name in names}
+        log_sum_T = logits_T_V.new_empty(num_tokens, dtype=torch.float32)
+        for chunk, _, z in _chunks(logits_T_V, temperature_T, positions):
+            log_sum_T[chunk] = torch.logsumexp(z, dim=-1)
+            log_probs = z.sub_(log_sum_T[chunk, None])
+            if "log_probs" in columns:
+                columns["log_probs"][chunk] = log_probs.gather(-1, labels_T[chunk, None])[:, 0]
+            if "self_certainty" in columns:
+                columns["self_certainty"][chunk] = -log_vocabulary - log_probs.mean(dim=-1)
+            if "entropy" in columns:  # last, as it changes log_probs; entr(π) = −π log π, 0 at π = 0
+                columns["entropy"][chunk] = torch.special.entr(log_probs.exp_()).sum(dim=-1)
+        ctx.names = names
+        ctx.save_for_backward(logits_T_V, temperature_T, positions, labels_T, log_sum_T, columns.get("entropy"))
+        if "self_certainty" in columns:
+            ctx.mark_non_differentiable(columns["self_certainty"])
+        return tuple(columns.values())
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: FunctionCtx, *gradients_T: torch.Tensor | None) -> tuple[torch.Tensor | None, ...]:
+        logits_T_V, temperature_T, positions, labels_T, log_sum_T, entropy_T = ctx.saved_tensors
+        by_name = dict(zip(ctx.names, gradients_T, strict=True))
+        by_log_prob_T, by_entropy_T = by_name.get("log_probs"), by_name.get("entropy")
+        gradient_T_V = torch.empty_like(logits_T_V) if positions is None else torch.zeros_like(logits_T_V)
+        for chunk, rows, z in _chunks(logits_T_V, temperature_T, positions):
+            log_probs = z.sub_(log_sum_T[chunk, None])
+            by_z = log_probs.exp().neg_()  # −π, times what both have in common: g_y + g_H (log π + H)
+            if by_entropy_T is not None:
+                # π is 0 in fp32 where log π < −104: any finite number will do there, −∞ would make 0 · ∞
+                factor = log_probs.clamp_(min=-200.0).add_(entropy_T[chunk, None]).mul_(by_entropy_T[chunk, None])
+                by_z.mul_(factor if by_log_prob_T is None else factor.add_(by_log_prob_T[chunk, None]))
+            elif by_log_prob_T is not None:
+                by_z.mul_(by_log_prob_T[chunk, None])
+            if by_log_prob_T is not None:
+                by_z.scatter_add_(-1, labels_T[chunk, None], by_log_prob_T[chunk, None])
+            gradient_T_V[rows] = by_z.div_(_divisor(temperature_T[chunk])).to(gradient_T_V.dtype)
+        return gradient_T_V, None, None, None, None
+
+
+def _chunks(
+    logits_T_V: torch.Tensor, temperature_T: torch.Tensor, positions: torch.Tensor | None
+) -> Iterator[tuple[slice, slice | torch.Tensor, torch.Tensor]]:
+    """Of each chunk: its place among the tokens, its rows of the logits, and z in fp32, a copy that may be changed."""
+    num_tokens = max(1, CHUNK_NUMBERS // logits_T_V.shape[1])
+    for start in range(0, len(temperature_T), num_tokens):
+        chunk = slice(start, start + num_tokens)
+        rows = chunk if positions is None else positions[chunk]
+        yield chunk, rows, logits_T_V[rows].float() / _divisor(temperature_T[chunk])
+
+
+def _divisor(temperature_T: torch.Tensor) -> torch.Tensor:
+    return temperature_T[:, None].float().clamp(min=1e-8)
 
 
 def response_means(statistic_N_T: torch.Tensor, response_mask_N_T: torch.Tensor, name: str) -> list[float | None]:

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""verl's FSDP2 engine that can say, beside a token's log-probability, how sure the policy was when it chose it.
+"""verl's FSDP2 engine with the numbers of each token made in chunks: its log-probability and, if asked, how sure the
+policy was when it chose it.
 
-The pass in which verl 0.9.1 computes the old log-probabilities has the logits in its hands and hands on two numbers a
-token: the log-probability and, if asked, the entropy. For the method that rewards it, this adds the self-certainty to
-the same pass, so that no second forward is needed. It takes over the entropy, for two reasons: without removed padding
-verl widens the logits of a whole micro-batch (sequences × longest × vocabulary) and ignores its own chunking option;
-and it takes the logarithm of the partition function in the logits' type, so that with bf16 the entropy is off by up to
-a few hundredths of a nat.
+Takes over what verl 0.9.1 makes of the logits, for three reasons. Without flash-attn verl computes log-probabilities
+row by row, and a row is a token: 25 times the time of chunks on one H100 (docs/GPU.md). For the entropy it takes the
+logarithm of the partition function in the logits' type, so that with bf16 it is off by up to a few hundredths of a nat,
+and without removed padding it widens the logits of a whole micro-batch (sequences × longest × vocabulary). And the two
+methods that reward a token statistic need the logits, which only this pass has in its hands.
 
 How it is reached: `actor_rollout_ref.model.external_lib: co_rewarding.training.engine`. verl looks for an engine by
 (device, vendor) before it looks by device, and registers its own by device only, so that ours is found first and
@@ -32,6 +32,7 @@ from co_rewarding.algo.token_statistics import token_statistics
 from co_rewarding.training import agent_loop  # noqa: F401 - registers the rollout loop, see above
 
 REQUEST = "token_statistics"  # non-tensor entry of a batch: names, with a comma between
+LEFT_TO_VERL = ("use_fused_kernels", "calculate_sum_pi_squared", "distillation_use_topk", "distillation_only")
 
 
 @contextmanager
@@ -48,27 +49,32 @@ def requesting_token_statistics(extra_info: dict[str, Any], names: Collection[st
 
 
 class TokenStatisticsEngine(FSDPEngineWithLMHead):
-    """Overrides `prepare_model_outputs`: a column for each requested statistic, jagged like `log_probs`."""
+    """Overrides `prepare_model_outputs`: what verl makes of the logits, and a column for each requested statistic."""
 
     def prepare_model_outputs(
         self, output: Any, output_args: dict[str, Any], micro_batch: TensorDict, logits_processor_func: Any
     ) -> dict[str, torch.Tensor]:
-        request = tu.get_non_tensor_data(data=micro_batch, key=REQUEST, default=None)
-        if request is None:
+        """Columns by name, jagged like `input_ids`: `log_probs`, `entropy` if asked for, requested statistics."""
+
+        def asked(key: str, default: Any = False) -> Any:
+            return tu.get_non_tensor_data(data=micro_batch, key=key, default=default)
+
+        request = asked(REQUEST, "")
+        if any(asked(key) for key in LEFT_TO_VERL):
+            if request:
+                raise ValueError(
+                    "actor_rollout_ref.model.use_fused_kernels=True: token statistics need the logits, which fused "
+                    "kernels never make; set it to False"
+                )
             return super().prepare_model_outputs(output, output_args, micro_batch, logits_processor_func)
-        if tu.get_non_tensor_data(data=micro_batch, key="use_fused_kernels", default=False):
-            raise ValueError(
-                "actor_rollout_ref.model.use_fused_kernels=True: token statistics need the logits, which fused kernels "
-                "never make; set it to False"
-            )
-        names = request.split(",")
-        offsets_N = micro_batch["input_ids"].offsets()
-        without_entropy = micro_batch.copy()
-        tu.assign_non_tensor(without_entropy, calculate_entropy=False)
-        model_output = super().prepare_model_outputs(output, output_args, without_entropy, logits_processor_func)
-        if tu.get_non_tensor_data(data=micro_batch, key="use_remove_padding", default=True):
+        names = {"log_probs": None, **({"entropy": None} if asked("calculate_entropy") else {})}
+        names |= dict.fromkeys(request.split(",") if request else ())
+        offsets_N, labels_T = micro_batch["input_ids"].offsets(), output_args["input_ids_rmpad_rolled"]
+        if asked("use_remove_padding", True):
             # (1, T, V): the sequences one after another, this rank's part of them under Ulysses, then padding
-            packed = token_statistics(output.logits.squeeze(0), output_args["temperature_rmpad"], names)
+            packed = token_statistics(
+                output.logits.squeeze(0), output_args["temperature_rmpad"], names, labels_T=labels_T
+            )
             columns = {
                 name: self._gather_and_unpad_packed(column_T, output_args["pad_size"])
                 for name, column_T in packed.items()
@@ -84,10 +90,9 @@ class TokenStatisticsEngine(FSDPEngineWithLMHead):
                 output_args["temperature"][row_T],
                 names,
                 row_T * longest + token_T,
+                labels_T,
             )
-        for name, column_T in columns.items():
-            model_output[name] = torch.nested.nested_tensor_from_jagged(column_T, offsets_N)
-        return model_output
+        return {name: torch.nested.nested_tensor_from_jagged(column_T, offsets_N) for name, column_T in columns.items()}
 
 
 @EngineRegistry.register(model_type="language_model", backend="fsdp2", device="cuda", vendor=["nvidia", "amd"])
