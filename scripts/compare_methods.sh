@@ -44,7 +44,6 @@ original=$data/train.parquet rephrased=$data/train_rephrased.parquet
 
 export GPUS_PER_NODE=1 LOGGER="[file,tensorboard]" MAX_PROMPT_LENGTH=64 MAX_RESPONSE_LENGTH=32
 export TRAIN_BATCH_SIZE=${TRAIN_BATCH_SIZE:-16} NUM_ROLLOUTS=${NUM_ROLLOUTS:-8}
-export MICRO_BATCH_SIZE=${MICRO_BATCH_SIZE:-$((TRAIN_BATCH_SIZE * NUM_ROLLOUTS))}
 export LEARNING_RATE=${LEARNING_RATE:-2e-4} LR_SCHEDULER=${LR_SCHEDULER:-constant} LR_WARMUP_RATIO=${LR_WARMUP_RATIO:-0}
 export TEST_FREQ=${TEST_FREQ:-8} SAVE_FREQ=${SAVE_FREQ:-$((STEPS / 2))}
 export RUNS_DIR=${RUNS_DIR:-runs}
@@ -53,7 +52,7 @@ export RUNS_DIR=${RUNS_DIR:-runs}
 settings() {
   local name
   [[ $PLATFORM == cpu ]] || printf 'PLATFORM=%s ' "$PLATFORM" # comparisons made on a CPU have always gone without
-  for name in STEPS TRAIN_BATCH_SIZE NUM_ROLLOUTS MICRO_BATCH_SIZE LEARNING_RATE LR_SCHEDULER LR_WARMUP_RATIO \
+  for name in STEPS TRAIN_BATCH_SIZE NUM_ROLLOUTS LEARNING_RATE LR_SCHEDULER LR_WARMUP_RATIO \
     KL_LOSS_COEF CLIP_RATIO TRAIN_TEMPERATURE TEACHER_NUM_ROLLOUTS LOSS_AGG_MODE MIN_AGREEMENT; do
     [[ -z ${!name:-} ]] || printf '%s=%s ' "$name" "${!name}"
   done
@@ -66,7 +65,8 @@ for seed in $SEEDS; do
     run_dir=$RUNS_DIR/co-rewarding/$RUN_NAME
     run_dirs+=("$run_dir")
     log=$run_dir/train.log
-    if [[ -f $run_dir/settings ]] && ! settings "$@" | cmp -s - "$run_dir/settings"; then
+    # older comparisons name a micro-batch size, which changed nothing but the time
+    if [[ -f $run_dir/settings ]] && ! settings "$@" | cmp -s - <(sed -E 's/MICRO_BATCH_SIZE=[0-9]+ //' "$run_dir/settings"); then
       echo "error: $run_dir was made with $(< "$run_dir/settings"), now it is $(settings "$@"): set NAME to another" \
         "name, or remove the folder" >&2
       exit 2

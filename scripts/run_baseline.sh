@@ -38,7 +38,8 @@ NUM_NODES=${NUM_NODES:-1}
 GPUS_PER_NODE=${GPUS_PER_NODE:-4}
 ROLLOUT_MEMORY_UTILIZATION=${ROLLOUT_MEMORY_UTILIZATION:-0.8}              # share of a GPU's memory for vLLM
 ROLLOUT_TENSOR_PARALLEL=${ROLLOUT_TENSOR_PARALLEL:-1}                      # GPUs that share one vLLM engine
-MICRO_BATCH_SIZE=${MICRO_BATCH_SIZE:-4}                                    # sequences a GPU in one pass
+MAX_TOKENS_PER_GPU=${MAX_TOKENS_PER_GPU:-8192}                             # in one pass; at least prompt + response
+ATTENTION=${ATTENTION:-sdpa}                                               # or flash_attention_2, flex_attention (GPU)
 LOGGER=${LOGGER:-"[console,file,tensorboard,wandb]"}                       # wandb stays offline without WANDB_API_KEY
 
 if [[ -z ${VIRTUAL_ENV:-} && -f $ROOT/.venv/bin/activate ]]; then
@@ -77,8 +78,7 @@ python -m co_rewarding.training.main \
   trainer.n_gpus_per_node="$GPUS_PER_NODE" \
   actor_rollout_ref.rollout.gpu_memory_utilization="$ROLLOUT_MEMORY_UTILIZATION" \
   actor_rollout_ref.rollout.tensor_model_parallel_size="$ROLLOUT_TENSOR_PARALLEL" \
-  actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu="$MICRO_BATCH_SIZE" \
-  actor_rollout_ref.rollout.log_prob_micro_batch_size_per_gpu="$MICRO_BATCH_SIZE" \
-  actor_rollout_ref.ref.log_prob_micro_batch_size_per_gpu="$MICRO_BATCH_SIZE" \
+  actor_rollout_ref.actor.ppo_max_token_len_per_gpu="$MAX_TOKENS_PER_GPU" \
+  actor_rollout_ref.model.override_config.attn_implementation="$ATTENTION" \
   trainer.logger="$LOGGER" \
   "$@"

@@ -47,7 +47,6 @@ def start(tree: str, toy: Path, name: str, *overrides: str, **environment: str) 
         "RUNS_DIR": str(toy / "runs"),
         "TRAIN_BATCH_SIZE": str(QUESTIONS),
         "NUM_ROLLOUTS": str(ROLLOUTS),
-        "MICRO_BATCH_SIZE": str(QUESTIONS * ROLLOUTS),
         "MAX_PROMPT_LENGTH": "64",
         "MAX_RESPONSE_LENGTH": "32",
         "LEARNING_RATE": "1e-4",

@@ -18,13 +18,14 @@ verl imports `external_lib` in every process that builds a model's configuration
 so that the import of our loop below is what registers it there.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from tensordict import TensorDict
 from verl.utils import tensordict_utils as tu
+from verl.utils.device import get_device_id
 from verl.workers.engine import EngineRegistry
 from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead
 
@@ -49,7 +50,36 @@ def requesting_token_statistics(extra_info: dict[str, Any], names: Collection[st
 
 
 class TokenStatisticsEngine(FSDPEngineWithLMHead):
-    """Overrides `prepare_model_outputs`: what verl makes of the logits, and a column for each requested statistic."""
+    """Overrides `prepare_model_outputs`: what verl makes of the logits, and a column for each requested statistic; and
+    `forward_backward_batch`: micro-batches where sequences are padded."""
+
+    def forward_backward_batch(
+        self, data: TensorDict, loss_function: Callable | None, forward_only: bool = False
+    ) -> dict[str, Any]:
+        """Padded sequences: in order of length, as many at once as fit into `max_token_len_per_gpu` with their padding.
+
+        verl's own dynamic micro-batches count the tokens without the padding and put long and short ones together.
+        Packed sequences, which have no padding, and micro-batches of a fixed size are left to it.
+        """
+        packed = tu.get_non_tensor_data(data=data, key="use_remove_padding", default=True)
+        dynamic = tu.get_non_tensor_data(data=data, key="use_dynamic_bsz", default=True)
+        if packed or not dynamic:
+            return super().forward_backward_batch(data, loss_function, forward_only)
+        lengths_N = data["input_ids"].offsets().diff()
+        longest = lengths_N.max().to(get_device_id())  # of all ranks: each must go as many times through the layers
+        torch.distributed.all_reduce(longest, torch.distributed.ReduceOp.MAX, self.get_data_parallel_group())
+        max_tokens = tu.get_non_tensor_data(data=data, key="max_token_len_per_gpu", default=None)
+        by_length_N = lengths_N.argsort(stable=True)
+        batch = tu.index_select_tensor_dict(data, by_length_N)
+        tu.assign_non_tensor(
+            batch, use_dynamic_bsz=False, micro_batch_size_per_gpu=rows_at_once(len(data), int(longest), max_tokens)
+        )
+        output = super().forward_backward_batch(batch, loss_function, forward_only)
+        for name, column in output["model_output"].items():
+            rows = column.unbind()
+            in_order = [rows[row] for row in by_length_N.argsort()]
+            output["model_output"][name] = torch.nested.as_nested_tensor(in_order, layout=torch.jagged)
+        return output
 
     def prepare_model_outputs(
         self, output: Any, output_args: dict[str, Any], micro_batch: TensorDict, logits_processor_func: Any
@@ -93,6 +123,12 @@ class TokenStatisticsEngine(FSDPEngineWithLMHead):
                 labels_T,
             )
         return {name: torch.nested.nested_tensor_from_jagged(column_T, offsets_N) for name, column_T in columns.items()}
+
+
+def rows_at_once(num_rows: int, longest: int, max_tokens: int) -> int:
+    """The largest divisor of `num_rows` of which so many rows, each as long as the longest, are at most `max_tokens`;
+    at least 1."""
+    return max((d for d in range(1, num_rows + 1) if num_rows % d == 0 and d * longest <= max_tokens), default=1)
 
 
 @EngineRegistry.register(model_type="language_model", backend="fsdp2", device="cuda", vendor=["nvidia", "amd"])

@@ -5,7 +5,6 @@ Each check raises ValueError naming the key, the value and the fix. Checks need 
 the model's weights. What verl checks by itself (`validate_config`) is left to it.
 """
 
-import importlib.util
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from co_rewarding.algo.methods import METHODS
 from co_rewarding.storage.provenance import PROJECT
 from co_rewarding.storage.rows import as_paths
+from co_rewarding.training.preflight_batches import check_attention, check_batch_sizes
 from co_rewarding.training.preflight_data import check_data, check_steps, read_rows
 from co_rewarding.training.settings import MAX_TEMPERATURE, Settings
 
@@ -45,6 +45,7 @@ def check_config(config: DictConfig) -> None:
         check_numbers,
         check_group_size,
         check_batch_sizes,
+        check_attention,
         check_early_stop,
         check_run_dir,
         check_data,
@@ -118,7 +119,6 @@ def check_fixed_choices(config: DictConfig) -> None:
         "trainer.use_v1": (True, "the group reward is built on verl's V1 trainer"),
         "trainer.v1.trainer_mode": ("sync", "votes need whole groups of one policy; only sync is supported"),
         "algorithm.adv_estimator": ("grpo", "rewards are made for group advantages"),
-        "actor_rollout_ref.model.use_fused_kernels": (False, "token statistics need the logits, which it never makes"),
         "actor_rollout_ref.rollout.agent.default_agent_loop": ("single_turn_agent", "ours is built on that one"),
         "algorithm.filter_groups.enable": (False, "it filters before the vote, when every reward is still 0"),
         "reward.reward_model.enable": (False, "the reward is a vote, a reward model would be ignored"),
@@ -146,6 +146,11 @@ def check_external_lib(config: DictConfig) -> None:
             "the rollout loop of training rows and the engine that computes token statistics"
         )
     needs_logits = METHODS[config.co_rewarding.method].needs_logits
+    if needs_logits and config.actor_rollout_ref.model.use_fused_kernels:
+        raise ValueError(
+            f"actor_rollout_ref.model.use_fused_kernels=True: {config.co_rewarding.method} needs the logits, which "
+            "fused kernels never make; set it to False"
+        )
     if needs_logits and OmegaConf.select(config, "algorithm.rollout_correction.bypass_mode"):
         raise ValueError(
             f"algorithm.rollout_correction.bypass_mode=True: {config.co_rewarding.method} needs the pass of the old "
@@ -222,47 +227,6 @@ def check_group_size(config: DictConfig) -> None:
         )
 
 
-def check_batch_sizes(config: DictConfig) -> None:
-    actor, rollout = config.actor_rollout_ref.actor, config.actor_rollout_ref.rollout
-    questions, mini = config.data.train_batch_size, actor.ppo_mini_batch_size
-    if questions % mini:
-        raise ValueError(
-            f"actor_rollout_ref.actor.ppo_mini_batch_size={mini}: must divide data.train_batch_size={questions} "
-            "(both count questions)"
-        )
-    gen = config.data.gen_batch_size
-    if gen is not None and (not isinstance(gen, int) or gen < 1 or questions % gen):
-        raise ValueError(f"data.gen_batch_size={gen}: must divide data.train_batch_size={questions}")
-    devices = config.trainer.nnodes * config.trainer.n_gpus_per_node
-    parallel = rollout.tensor_model_parallel_size
-    if devices % parallel:
-        raise ValueError(
-            f"actor_rollout_ref.rollout.tensor_model_parallel_size={parallel}: must divide the {devices} devices of "
-            f"trainer.nnodes={config.trainer.nnodes} x trainer.n_gpus_per_node={config.trainer.n_gpus_per_node}"
-        )
-    one_direction = OmegaConf.select(config, "actor_rollout_ref.teacher.one_direction")
-    views = 2 if OmegaConf.select(config, "data.train_aug_files") and not one_direction else 1
-    sequences = mini * views * rollout.n
-    if sequences % devices:
-        raise ValueError(
-            f"actor_rollout_ref.actor.ppo_mini_batch_size={mini}: {mini} questions x {views} views x {rollout.n} "
-            f"rollouts = {sequences} sequences do not divide over {devices} devices"
-        )
-    if actor.use_dynamic_bsz:
-        return
-    for key in (
-        "actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu",
-        "actor_rollout_ref.rollout.log_prob_micro_batch_size_per_gpu",
-        "actor_rollout_ref.ref.log_prob_micro_batch_size_per_gpu",
-    ):
-        micro = OmegaConf.select(config, key)
-        if not isinstance(micro, int) or micro < 1 or (sequences // devices) % micro:
-            raise ValueError(
-                f"{key}={micro}: must divide the {sequences // devices} sequences that each device gets of a "
-                "mini-batch (MICRO_BATCH_SIZE in the run script)"
-            )
-
-
 def check_early_stop(config: DictConfig) -> None:
     """The last good checkpoint must outlive those that are saved while a sign of collapse builds up.
 
@@ -318,16 +282,10 @@ def check_model(config: DictConfig) -> None:
             f"data.max_prompt_length={config.data.max_prompt_length} and data.max_response_length="
             f"{config.data.max_response_length}: their sum is above the model's {limit} positions"
         )
-    attention = OmegaConf.select(config, "actor_rollout_ref.model.override_config.attn_implementation")
-    if attention in (None, "flash_attention_2") and importlib.util.find_spec("flash_attn") is None:
+    if model.use_fused_kernels and not hf_config.tie_word_embeddings:
         raise ValueError(
-            f"actor_rollout_ref.model.override_config.attn_implementation={attention}: the package flash-attn is not "
-            "installed; use sdpa with actor_rollout_ref.model.use_remove_padding=False"
-        )
-    if model.use_remove_padding and attention == "sdpa":
-        raise ValueError(
-            "actor_rollout_ref.model.use_remove_padding=True: needs attn_implementation=flash_attention_2, sdpa does "
-            "not keep packed sequences apart; set it to False"
+            f"actor_rollout_ref.model.use_fused_kernels=True: {model.path} has an output layer of its own, which verl "
+            "0.9.1 shards apart from where its fused kernels read it; set it to False"
         )
     check_chat_template(config, tokenizer)
 

@@ -62,9 +62,7 @@ def readable(rows: list[dict]) -> list[dict]:
 
 @pytest.mark.parametrize(("method", "ranks"), [("self_certainty", 2), ("entropy", 1)])
 def test_a_reward_from_logits_is_what_the_policy_computes_in_float64(toy: Path, method: str, ranks: int) -> None:
-    run_dir = run_baseline(
-        toy, method, SAVE_FREQ="1", GPUS_PER_NODE=str(ranks), MICRO_BATCH_SIZE=str(QUESTIONS * ROLLOUTS // ranks)
-    )
+    run_dir = run_baseline(toy, method, SAVE_FREQ="1", GPUS_PER_NODE=str(ranks))
     # the second step's policy: by then it is another one than the reference, which has a pass of its own
     rows = rows_of(run_dir / "rollouts/2.jsonl")
     assert len(rows) == QUESTIONS * ROLLOUTS

@@ -58,7 +58,7 @@ def test_two_nodes_train_and_save_together(toy: Path, cluster: dict[str, str]) -
     run = start(
         "II", toy, "nodes", "trainer.total_training_steps=2", "trainer.val_before_train=False", *sizes,
         f"co_rewarding_run_dir={run_dir}", SAVE_FREQ="2", TEST_FREQ="2", TEACHER_NUM_ROLLOUTS="4",
-        MICRO_BATCH_SIZE=str(QUESTIONS * ROLLOUTS // 2), **cluster,
+        **cluster,
     )  # fmt: skip
     assert "Steps: 2 planned, 2 done" in finish(run, toy / "nodes.log")
     rows = rows_of(run_dir / "rollouts/2.jsonl")

@@ -31,7 +31,7 @@ SETTINGS = (
 
 def begin(toy: Path, name: str, *overrides: str, **environment: str) -> subprocess.Popen:
     # micro-batches divide the student's 16 x 4 sequences and the teacher's 16 x 6
-    settings = {"SAVE_FREQ": "1", "LEARNING_RATE": "1e-3", "MICRO_BATCH_SIZE": "32"}
+    settings = {"SAVE_FREQ": "1", "LEARNING_RATE": "1e-3"}
     return start("II", toy, name, *SETTINGS, *overrides, **settings | environment)
 
 
@@ -183,7 +183,7 @@ def test_on_request_the_teacher_starts_anew_from_the_actor(toy: Path, resumed: d
 @pytest.mark.long
 def test_two_ranks_keep_the_same_teacher(toy: Path) -> None:
     run_dir = toy / "runs/co-rewarding/ranks"
-    environment = {"GPUS_PER_NODE": "2", "MICRO_BATCH_SIZE": "16"}
+    environment = {"GPUS_PER_NODE": "2"}
     finish(
         begin(toy, "ranks", "trainer.max_actor_ckpt_to_keep=4", "trainer.test_freq=-1", **environment),
         toy / "ranks.log",

@@ -13,7 +13,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 import torch
-from e2e_runs import QUESTIONS, REPO, ROLLOUTS, finish, shards_of, start
+from e2e_runs import REPO, ROLLOUTS, finish, shards_of, start
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import (
     AutoModelForCausalLM,
@@ -100,7 +100,6 @@ def test_from_random_weights_to_vllm(
         tree, toy, name, "trainer.total_training_steps=3", "trainer.val_before_train=False",
         MODEL_PATH=str(model), MAX_PROMPT_LENGTH="96", SAVE_FREQ="3", TEST_FREQ="-1",
         TEACHER_NUM_ROLLOUTS=str(ROLLOUTS), GPUS_PER_NODE=str(ranks),
-        MICRO_BATCH_SIZE=str(QUESTIONS * ROLLOUTS // ranks),
     )  # fmt: skip
     finish(run, toy / f"{name}.log")
     run_dir = toy / "runs/co-rewarding" / name

@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Self-Certainty and Entropy: verl's FSDP2 engine computes them in the pass of the old log-probabilities.
+"""What verl's FSDP2 engine, as we extend it, makes of the logits (log-probabilities, self-certainty, entropy), and how
+it forms micro-batches.
 
 A random Llama of two layers in one process (gloo), through verl's own engine, micro-batches and padding included,
-against a float64 reference: one forward pass a sequence, alone, without padding.
+against a float64 reference: one pass a sequence, alone, without padding.
 """
 
 import math
+import pickle
 from collections.abc import Iterator
+from functools import partial
 from operator import eq
 from pathlib import Path
 from typing import Any
@@ -14,18 +17,26 @@ from typing import Any
 import pytest
 import torch
 from tensordict import TensorDict
+from torch.distributed.tensor import DTensor
 from transformers import LlamaConfig, LlamaForCausalLM
 from verl.trainer.config import CheckpointConfig
 from verl.utils import tensordict_utils as tu
-from verl.workers.config import FSDPEngineConfig, HFModelConfig
+from verl.utils.config import omega_conf_to_dataclass
+from verl.workers.config import FSDPEngineConfig, FSDPOptimizerConfig, HFModelConfig
 from verl.workers.engine import EngineRegistry
+from verl.workers.utils.losses import ppo_loss
 from verl.workers.utils.padding import response_from_nested
 
 from co_rewarding.algo.methods import METHODS, score_rollouts
 from co_rewarding.algo.rollouts import RewardInputs, Rollout
 from co_rewarding.algo.token_statistics import response_means
 from co_rewarding.cpu.engine import FSDPEngineOnCPU
-from co_rewarding.training.engine import REQUEST, TokenStatisticsOnGPU, requesting_token_statistics
+from co_rewarding.training.engine import (
+    REQUEST,
+    TokenStatisticsOnGPU,
+    requesting_token_statistics,
+    rows_at_once,
+)
 
 LENGTHS = [(3, 5), (2, 9), (6, 1), (4, 4)]  # tokens of prompt and response; two micro-batches of two sequences
 VOCABULARY = 61
@@ -33,8 +44,11 @@ VOCABULARY = 61
 
 @pytest.fixture(scope="module")
 def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_model(tmp_path_factory.mktemp("model"))
+
+
+def save_model(path: Path, tie_word_embeddings: bool = False) -> Path:
     torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("model")
     config = LlamaConfig(
         vocab_size=VOCABULARY,
         hidden_size=32,
@@ -44,6 +58,7 @@ def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
         num_key_value_heads=1,
         max_position_embeddings=64,
         initializer_range=0.3,  # far from uniform
+        tie_word_embeddings=tie_word_embeddings,
     )
     LlamaForCausalLM(config).save_pretrained(path)
     return path
@@ -59,21 +74,23 @@ def process_group(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def make_engine(model_dir: Path, process_group: None) -> Any:
-    def make(dtype: str = "fp32") -> Any:
+    def make(dtype: str = "fp32", trained: bool = False, path: Path = model_dir, **settings: Any) -> Any:
         model = HFModelConfig(
-            path=str(model_dir),
+            path=str(path),
             load_tokenizer=False,
             external_lib="co_rewarding.cpu.engine",
             override_config={"attn_implementation": "sdpa"},
             enable_gradient_checkpointing=False,
+            **settings,
         )
         engine_config = FSDPEngineConfig(
             strategy="fsdp2",
-            forward_only=True,
+            forward_only=not trained,
             use_torch_compile=False,
             mixed_precision={"param_dtype": dtype, "reduce_dtype": "fp32"},
         )
-        made = EngineRegistry.new("language_model", "fsdp2", model, engine_config, None, CheckpointConfig())
+        optimizer = FSDPOptimizerConfig(lr=1e-3, total_training_steps=1) if trained else None
+        made = EngineRegistry.new("language_model", "fsdp2", model, engine_config, optimizer, CheckpointConfig())
         made.initialize()
         return made
 
@@ -104,17 +121,16 @@ def batch(temperature: float, use_remove_padding: bool, **flags: Any) -> TensorD
         },
         batch_size=len(LENGTHS),
     )
-    tu.assign_non_tensor(
-        data,
-        calculate_entropy=True,
-        compute_loss=False,
-        temperature=temperature,
-        use_remove_padding=use_remove_padding,
-        use_dynamic_bsz=False,
-        micro_batch_size_per_gpu=2,
-        use_fused_kernels=False,
-        **flags,
-    )
+    given: dict[str, Any] = {
+        "calculate_entropy": True,
+        "compute_loss": False,
+        "temperature": temperature,
+        "use_remove_padding": use_remove_padding,
+        "use_dynamic_bsz": False,
+        "micro_batch_size_per_gpu": 2,
+        "use_fused_kernels": False,
+    }
+    tu.assign_non_tensor(data, **{**given, **flags})
     return data
 
 
@@ -209,6 +225,137 @@ def test_reward_of_a_response_is_the_mean_over_its_own_tokens(engine: Any, model
         own = slice(prompt - 1, prompt + response - 1)
         assert certainty[row] == pytest.approx(expected["self_certainty"][own].mean().item(), rel=1e-4)
         assert negative_entropy[row] == pytest.approx(-expected["entropy"][own].mean().item(), rel=1e-4)
+
+
+def test_rows_at_once() -> None:
+    # 12 rows of at most 10 tokens: 1, 2, 3, 4, 6 or 12 of them are 10, 20, 30, 40, 60 or 120 tokens
+    found = {tokens: rows_at_once(12, 10, tokens) for tokens in (9, 10, 39, 40, 59, 60, 119, 120, 8192)}
+    assert found == {9: 1, 10: 1, 39: 3, 40: 4, 59: 4, 60: 6, 119: 6, 120: 12, 8192: 12}
+    assert rows_at_once(7, 10, 60) == 1  # all at once or one by one
+
+
+# sequences of 8, 11, 7 and 8 tokens, each way to put them into micro-batches → (rows, tokens a row) of each
+WAYS = {
+    "padded, one by one": (False, {"micro_batch_size_per_gpu": 1}, [(1, 8), (1, 11), (1, 7), (1, 8)]),
+    "padded, as they come": (False, {"micro_batch_size_per_gpu": 2}, [(2, 11), (2, 8)]),
+    "padded, by length": (False, {"max_token_len_per_gpu": 22}, [(2, 8), (2, 11)]),
+    "padded, all": (False, {"max_token_len_per_gpu": 44}, [(4, 11)]),
+    # verl balances the work: 34 tokens in two micro-batches of 15 to 19
+    "packed": (True, {"max_token_len_per_gpu": 20}, None),
+    "packed, all": (True, {"max_token_len_per_gpu": 34}, [(1, 34)]),
+}
+
+
+@pytest.fixture(scope="module")
+def trained_engine(make_engine: Any) -> Any:
+    return make_engine(trained=True)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_order_of_rows_survives_micro_batches(trained_engine: Any, model_dir: Path, way: str) -> None:
+    packed, sizes, expected_shapes = WAYS[way]
+    shapes = []
+    handle = trained_engine.module.register_forward_pre_hook(
+        lambda _module, _args, inputs: shapes.append(tuple(inputs["input_ids"].shape)), with_kwargs=True
+    )
+    output = infer(trained_engine, 1.0, packed, use_dynamic_bsz="max_token_len_per_gpu" in sizes, **sizes)
+    handle.remove()
+    if expected_shapes is not None:
+        assert shapes == expected_shapes
+    else:
+        assert sorted(tokens for _, tokens in shapes) in ([15, 19], [16, 18])
+    for row, expected in enumerate(reference(model_dir, 1.0)):
+        found = output["log_probs"].unbind()[row][:-1].double()
+        torch.testing.assert_close(found, expected["log_probs"], rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(output["entropy"].unbind()[row].double(), expected["entropy"], rtol=1e-4, atol=1e-5)
+
+
+ADVANTAGES = [1.5, -0.5, -1.0, 0.25]
+
+
+def policy_batch(**flags: Any) -> TensorDict:
+    """What verl's worker hands its engine for an update; old and reference policy are a little off."""
+    data = batch(1.0, False, calculate_entropy=False, dp_size=1, global_batch_size=len(LENGTHS))
+    tu.assign_non_tensor(data, **flags)
+    random = torch.Generator().manual_seed(2)
+
+    def response(make: Any) -> torch.Tensor:
+        rows_T = [make(row, length) for row, (_, length) in enumerate(LENGTHS)]
+        return torch.nested.as_nested_tensor(rows_T, layout=torch.jagged)
+
+    for key in ("old_log_probs", "ref_log_prob"):
+        data[key] = response(lambda _, length: -4 + torch.randn(length, generator=random))
+    data["advantages"] = response(lambda row, length: torch.full((length,), ADVANTAGES[row]))
+    data["response_mask"] = response(lambda _, length: torch.ones(length))
+    data["responses"] = response(lambda row, length: rows()[row][-length:])
+    data["prompts"] = torch.nested.as_nested_tensor(
+        [rows()[row][:prompt] for row, (prompt, _) in enumerate(LENGTHS)], layout=torch.jagged
+    )
+    return data
+
+
+def policy_reference(path: Path) -> dict[str, torch.Tensor]:
+    """Gradient of Eq. 4's loss by parameter, in float64, a sequence at a time: mean over the sequences of the mean over
+    their tokens of −min(ρ A, clip(ρ) A) + β k3."""
+    model = LlamaForCausalLM.from_pretrained(path, dtype=torch.float64)
+    data = policy_batch()
+    losses = []
+    for row, (prompt, length) in enumerate(LENGTHS):
+        logits = model(rows()[row][None]).logits[0]
+        tokens = rows()[row][prompt:]
+        log_probs = torch.log_softmax(logits[prompt - 1 : prompt + length - 1], dim=-1).gather(1, tokens[:, None])[:, 0]
+        old, ref = (data[key].unbind()[row].double() for key in ("old_log_probs", "ref_log_prob"))
+        ratio, advantage = torch.exp(log_probs - old), ADVANTAGES[row]
+        gain = torch.minimum(ratio * advantage, ratio.clamp(0.8, 1.2) * advantage)
+        if advantage < 0:  # verl's dual clip, at 3
+            gain = torch.maximum(gain, torch.full_like(gain, 3 * advantage))
+        k3 = torch.exp(ref - log_probs) - (ref - log_probs) - 1
+        losses.append((-gain + 0.005 * k3.clamp(-10, 10)).mean())
+    torch.stack(losses).mean().backward()
+    return {name: parameter.grad for name, parameter in model.named_parameters()}
+
+
+def check_gradient(engine: Any, expected: dict[str, torch.Tensor], composed_sample: bytes, **flags: Any) -> None:
+    actor = pickle.loads(composed_sample).actor_rollout_ref.actor
+    actor.kl_loss_coef = 0.005
+    with engine.train_mode():
+        engine.optimizer_zero_grad()
+        engine.forward_backward_batch(policy_batch(**flags), partial(ppo_loss, omega_conf_to_dataclass(actor)))
+        found = {name: parameter.grad for name, parameter in engine.module.named_parameters()}
+        assert found.keys() == expected.keys()
+        for name, gradient in found.items():
+            gradient = gradient.full_tensor() if isinstance(gradient, DTensor) else gradient
+            torch.testing.assert_close(gradient.double(), expected[name], rtol=1e-3, atol=1e-5)
+    assert max(gradient.abs().max() for gradient in expected.values()) > 0.1  # the comparison is not one of zeros
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_gradient_does_not_depend_on_micro_batches(
+    trained_engine: Any, model_dir: Path, composed_sample: bytes, way: str
+) -> None:
+    packed, sizes, _ = WAYS[way]
+    by_tokens = "max_token_len_per_gpu" in sizes
+    expected = policy_reference(model_dir)
+    check_gradient(
+        trained_engine, expected, composed_sample, use_remove_padding=packed, use_dynamic_bsz=by_tokens, **sizes
+    )
+
+
+def test_fused_kernels(
+    make_engine: Any, tmp_path: Path, composed_sample: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # verl's own, where no statistic needs the logits; it needs tied embeddings (preflight.check_model)
+    path = save_model(tmp_path, tie_word_embeddings=True)
+    expected_log_probs, expected_gradient = reference(path, 0.6), policy_reference(path)
+    monkeypatch.setattr(LlamaForCausalLM, "forward", LlamaForCausalLM.forward)  # verl replaces it: undone at the end
+    engine = make_engine(
+        trained=True, path=path, use_fused_kernels=True, fused_kernel_options={"impl_backend": "torch"}
+    )
+    output = infer(engine, 0.6, True, use_fused_kernels=True)
+    for row, expected in enumerate(expected_log_probs):
+        found = output["log_probs"].unbind()[row][:-1].double()
+        torch.testing.assert_close(found, expected["log_probs"], rtol=1e-4, atol=1e-5)
+    check_gradient(engine, expected_gradient, composed_sample, use_fused_kernels=True, use_remove_padding=True)
 
 
 def test_fused_kernels_are_refused(engine: Any) -> None:

@@ -17,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from co_rewarding.storage.run_dir import RunDir
 from co_rewarding.training.launch import launch, run_main
+from co_rewarding.training.preflight_batches import MICRO_BATCH_KEYS
 
 
 @pytest.fixture
@@ -64,6 +65,9 @@ def test_refused_with_exit_code_2_and_one_line(config: DictConfig, launched: Cal
 def test_a_refused_start_leaves_nothing_behind(
     config: DictConfig, launched: Callable[..., Any], tmp_path: Path
 ) -> None:
+    config.actor_rollout_ref.actor.use_dynamic_bsz = False
+    for key in MICRO_BATCH_KEYS:
+        OmegaConf.update(config, key, 64)
     for key, value in (("actor_rollout_ref.rollout.n", 1), ("actor_rollout_ref.actor.ppo_micro_batch_size", 4)):
         changed = config.copy()
         OmegaConf.update(changed, key, value)  # the first is refused by us, the second by verl

@@ -110,12 +110,6 @@ def test_co_rewarding_i_asks_two_views_whatever_the_method(config: DictConfig) -
 
 
 def test_a_reward_that_is_no_vote_takes_one_view_or_two(config: DictConfig, refusal: Callable[..., str]) -> None:
-    for part, key in (
-        ("actor", "ppo_micro_batch_size_per_gpu"),
-        ("rollout", "log_prob_micro_batch_size_per_gpu"),
-        ("ref", "log_prob_micro_batch_size_per_gpu"),
-    ):
-        config.actor_rollout_ref[part][key] = 32  # 8 questions × 4 rollouts; two such with two views
     for method in ("format_only", "ground_truth"):
         for files in (config.data.train_aug_files, None):
             changed = config.copy()

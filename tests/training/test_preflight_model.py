@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A model that is not there or does not fit: path, tokenizer, chat template, positions, platform. One line says so."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -105,8 +106,17 @@ def test_no_number_of_tokens(refused_after: Callable[..., str], key: str, value:
     refused_after(key, value)
 
 
-def test_packed_sequences_need_flash_attention(refused_after: Callable[..., str]) -> None:
-    refused_after("actor_rollout_ref.model.use_remove_padding", True, "flash_attention_2", "set it to False")
+def test_attention(refused_after: Callable[..., str], config: DictConfig) -> None:
+    key = "actor_rollout_ref.model.override_config.attn_implementation"
+    for packed in (True, False):  # packed sequences go with each
+        config.actor_rollout_ref.model.use_remove_padding = packed
+        for attention in ("eager", "sdpa"):
+            OmegaConf.update(config, key, attention)
+            check_config(config)
+    refused_after(key, "flash_attention_2", "flash-attn is not installed", "ATTENTION")
+    refused_after(key, "flex_attention", "no backward pass on a CPU", "ATTENTION")
+    refused_after(key, "xformers", "must be one of sdpa, flex_attention, flash_attention_2, eager", "ATTENTION")
+    refused_after(key, None, "must be one of", "ATTENTION")
 
 
 def test_a_gpu_platform_without_a_gpu(
@@ -118,3 +128,18 @@ def test_a_gpu_platform_without_a_gpu(
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     OmegaConf.update(config, "trainer.device", "cuda")
     refusal("trainer.device='cuda'", "no GPU here", "platform=cpu")
+
+
+def test_fused_kernels(
+    config: DictConfig, refused_after: Callable[..., str], sample_folder: Path, tmp_path: Path
+) -> None:
+    key = "actor_rollout_ref.model.use_fused_kernels"
+    refused_after(key, True, "has an output layer of its own")
+    for part in (sample_folder / "model").iterdir():
+        (tmp_path / part.name).write_bytes(part.read_bytes())
+    tied = json.loads((tmp_path / "config.json").read_text()) | {"tie_word_embeddings": True}
+    (tmp_path / "config.json").write_text(json.dumps(tied))
+    config.actor_rollout_ref.model.path = str(tmp_path)
+    check_config(config)
+    config.co_rewarding.method = "entropy"
+    refused_after(key, True, "entropy needs the logits")

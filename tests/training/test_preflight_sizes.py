@@ -8,6 +8,7 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 
 from co_rewarding.training.preflight import check_config
+from co_rewarding.training.preflight_batches import MICRO_BATCH_KEYS, TOKEN_KEYS
 
 BATCH = 8  # questions a step of the sample run in conftest.py
 
@@ -25,8 +26,6 @@ def test_a_group_that_cannot_vote(config: DictConfig, refusal: Callable[..., str
 
 def test_two_rollouts_are_enough(config: DictConfig) -> None:
     config.actor_rollout_ref.rollout.n = 2  # 8 questions × 2 views × 2 = 32 sequences
-    for block, key in (("actor", "ppo_micro"), ("rollout", "log_prob_micro"), ("ref", "log_prob_micro")):
-        config.actor_rollout_ref[block][f"{key}_batch_size_per_gpu"] = 32
     check_config(config)
 
 
@@ -49,23 +48,45 @@ def test_a_generation_batch_that_does_not_divide(refused_after: Callable[..., st
     refused_after("data.gen_batch_size", 3, f"must divide data.train_batch_size={BATCH}")
 
 
-@pytest.mark.parametrize(
-    "key",
-    [
-        "actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu",
-        "actor_rollout_ref.rollout.log_prob_micro_batch_size_per_gpu",
-        "actor_rollout_ref.ref.log_prob_micro_batch_size_per_gpu",
-    ],
-)
+@pytest.mark.parametrize("key", MICRO_BATCH_KEYS)
 class TestMicroBatch:
+    @pytest.fixture(autouse=True)
+    def of_fixed_size(self, config: DictConfig) -> None:
+        config.actor_rollout_ref.actor.use_dynamic_bsz = False
+        for key in MICRO_BATCH_KEYS:
+            OmegaConf.update(config, key, 64)
+        check_config(config)
+
     @pytest.mark.parametrize("value", [5, 128])
     def test_does_not_divide(self, refused_after: Callable[..., str], key: str, value: int) -> None:
         # 8 questions × 2 views × 4 rollouts = 64 sequences on one device
-        refused_after(key, value, "64 sequences", "MICRO_BATCH_SIZE")
+        refused_after(key, value, "64 sequences", "use_dynamic_bsz=True")
 
     @pytest.mark.parametrize("value", [0, None, -4, "many"])
     def test_is_no_number_of_sequences(self, refused_after: Callable[..., str], key: str, value: Any) -> None:
         refused_after(key, value)
+
+
+@pytest.mark.parametrize("key", MICRO_BATCH_KEYS)
+@pytest.mark.parametrize("suffix", ["", "_per_gpu"])
+def test_a_number_of_sequences_that_verl_would_ignore(refused_after: Callable[..., str], key: str, suffix: str) -> None:
+    refused_after(
+        key.removesuffix("_per_gpu") + suffix, 4, "is ignored with", "use_dynamic_bsz=True", "MAX_TOKENS_PER_GPU"
+    )
+
+
+def test_the_variable_of_older_run_scripts(refusal: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MICRO_BATCH_SIZE", "4")
+    refusal("MICRO_BATCH_SIZE=4", "set MAX_TOKENS_PER_GPU")
+
+
+@pytest.mark.parametrize("key", TOKEN_KEYS)
+@pytest.mark.parametrize("value", [191, None, 0, "many", 8192.5])
+def test_tokens_of_a_pass(refused_after: Callable[..., str], config: DictConfig, key: str, value: Any) -> None:
+    # a prompt of 128 and a response of 64
+    OmegaConf.update(config, key, 192)
+    check_config(config)
+    refused_after(key, value, "at least 192", "MAX_TOKENS_PER_GPU")
 
 
 def test_devices_that_do_not_divide(config: DictConfig, refusal: Callable[..., str]) -> None:

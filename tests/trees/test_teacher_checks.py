@@ -98,6 +98,7 @@ def test_log_probs_of_the_teacher_need_whole_micro_batches(config: DictConfig) -
     # 128 questions x 6 rollouts on 4 devices: 192 each
     settings = config.actor_rollout_ref
     settings.teacher.n, settings.teacher.check_log_probs = 6, True
+    settings.actor.use_dynamic_bsz = False  # else they are made by tokens
     config.trainer.n_gpus_per_node, config.data.train_batch_size = 4, 128
     settings.ref.log_prob_micro_batch_size_per_gpu = 64
     check_teacher(config)
