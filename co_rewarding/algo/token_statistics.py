@@ -13,8 +13,8 @@ Legend: N rows of a batch, T tokens (packed: of all rows one after another), V v
 
 |V| is the width of the logits: an output layer that is padded beyond the tokenizer's vocabulary counts as it is.
 Memory: the logits are kept as they came, for the backward pass, which makes one gradient of their size and type;
-beside them there are at most three temporaries of CHUNK_NUMBERS in fp32, in both directions, whatever T is. bf16 logits
-are read as they are and widened a chunk at a time: their type costs no precision beyond what they have lost already.
+beside them there are at most three temporaries of a chunk in fp32, in both directions, whatever T is. bf16 logits are
+read as they are and widened a chunk at a time: their type costs no precision beyond what they have lost already.
 Degenerate cases:
 - a logit of −inf (a masked token) adds nothing to the entropy and makes the self-certainty infinite, by its formula;
 - a response without tokens has no mean: None;
@@ -32,15 +32,15 @@ from collections.abc import Collection, Iterator
 import torch
 from torch.autograd.function import FunctionCtx, once_differentiable
 
-CHUNK_NUMBERS = 2**26
-"""Logits handled at once: 441 tokens of a vocabulary of 152k, 256 MiB a temporary in fp32."""
+CHUNK_NUMBERS = {"cpu": 2**20, "cuda": 2**26}
+"""Logits handled at once: on a CPU what its cache holds, on a GPU 441 tokens of a vocabulary of 152k, 256 MiB."""
 STATISTICS = ("log_probs", "entropy", "self_certainty")
 DISTRIBUTION_STATISTICS = STATISTICS[1:]  # those that need no next token
 
 
 def token_statistics(
     logits_T_V: torch.Tensor,
-    temperature_T: torch.Tensor,
+    temperature_T: torch.Tensor | None = None,
     names: Collection[str] = DISTRIBUTION_STATISTICS,
     positions: torch.Tensor | None = None,
     labels_T: torch.Tensor | None = None,
@@ -51,8 +51,8 @@ def token_statistics(
 
     Args:
         logits_T_V: any floating-point type; to be left unchanged until the backward pass.
-        temperature_T: of each selected token, > 0 (clamped to 1e-8 from below, as verl does). verl divides in the
-            logits' own type; here it is done in fp32, which differs by rounding only.
+        temperature_T: of each selected token, > 0 (clamped to 1e-8 from below, as verl does); None: 1. verl divides in
+            the logits' own type; here it is done in fp32, which differs by rounding only.
         names: which of STATISTICS; each costs a pass over the vocabulary.
         positions: the rows of logits_T_V that are wanted, each once, in the order wanted; None: all of them.
         labels_T: of each selected token, the token that came next; for `log_probs`.
@@ -76,17 +76,14 @@ class _TokenStatistics(torch.autograd.Function):
     def forward(
         ctx: FunctionCtx,
         logits_T_V: torch.Tensor,
-        temperature_T: torch.Tensor,
+        temperature_T: torch.Tensor | None,
         positions: torch.Tensor | None,
         labels_T: torch.Tensor | None,
         names: tuple[str, ...],
     ) -> tuple[torch.Tensor, ...]:
-        num_tokens, log_vocabulary = len(temperature_T), math.log(logits_T_V.shape[1])
+        num_tokens, log_vocabulary = len(logits_T_V if positions is None else positions), math.log(logits_T_V.shape[1])
         columns = {name: logits_T_V.new_empty(num_tokens, dtype=torch.float32) for name in names}
-        log_sum_T = logits_T_V.new_empty(num_tokens, dtype=torch.float32)
-        for chunk, _, z in _chunks(logits_T_V, temperature_T, positions):
-            log_sum_T[chunk] = torch.logsumexp(z, dim=-1)
-            log_probs = z.sub_(log_sum_T[chunk, None])
+        for chunk, _, log_probs in _chunks(logits_T_V, temperature_T, positions):
             if "log_probs" in columns:
                 columns["log_probs"][chunk] = log_probs.gather(-1, labels_T[chunk, None])[:, 0]
             if "self_certainty" in columns:
@@ -94,7 +91,8 @@ class _TokenStatistics(torch.autograd.Function):
             if "entropy" in columns:  # last, as it changes log_probs; entr(π) = −π log π, 0 at π = 0
                 columns["entropy"][chunk] = torch.special.entr(log_probs.exp_()).sum(dim=-1)
         ctx.names = names
-        ctx.save_for_backward(logits_T_V, temperature_T, positions, labels_T, log_sum_T, columns.get("entropy"))
+        ctx.save_for_backward(logits_T_V, temperature_T, positions, labels_T, columns.get("entropy"))
+        ctx.set_materialize_grads(False)
         if "self_certainty" in columns:
             ctx.mark_non_differentiable(columns["self_certainty"])
         return tuple(columns.values())
@@ -102,12 +100,11 @@ class _TokenStatistics(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: FunctionCtx, *gradients_T: torch.Tensor | None) -> tuple[torch.Tensor | None, ...]:
-        logits_T_V, temperature_T, positions, labels_T, log_sum_T, entropy_T = ctx.saved_tensors
+        logits_T_V, temperature_T, positions, labels_T, entropy_T = ctx.saved_tensors
         by_name = dict(zip(ctx.names, gradients_T, strict=True))
         by_log_prob_T, by_entropy_T = by_name.get("log_probs"), by_name.get("entropy")
         gradient_T_V = torch.empty_like(logits_T_V) if positions is None else torch.zeros_like(logits_T_V)
-        for chunk, rows, z in _chunks(logits_T_V, temperature_T, positions):
-            log_probs = z.sub_(log_sum_T[chunk, None])
+        for chunk, rows, log_probs in _chunks(logits_T_V, temperature_T, positions):
             by_z = log_probs.exp().neg_()  # −π, times what both have in common: g_y + g_H (log π + H)
             if by_entropy_T is not None:
                 # π is 0 in fp32 where log π < −104: any finite number will do there, −∞ would make 0 · ∞
@@ -117,19 +114,25 @@ class _TokenStatistics(torch.autograd.Function):
                 by_z.mul_(by_log_prob_T[chunk, None])
             if by_log_prob_T is not None:
                 by_z.scatter_add_(-1, labels_T[chunk, None], by_log_prob_T[chunk, None])
-            gradient_T_V[rows] = by_z.div_(_divisor(temperature_T[chunk])).to(gradient_T_V.dtype)
+            if temperature_T is not None:
+                by_z.div_(_divisor(temperature_T[chunk]))
+            gradient_T_V[rows] = by_z.to(gradient_T_V.dtype)
         return gradient_T_V, None, None, None, None
 
 
 def _chunks(
-    logits_T_V: torch.Tensor, temperature_T: torch.Tensor, positions: torch.Tensor | None
+    logits_T_V: torch.Tensor, temperature_T: torch.Tensor | None, positions: torch.Tensor | None
 ) -> Iterator[tuple[slice, slice | torch.Tensor, torch.Tensor]]:
-    """Of each chunk: its place among the tokens, its rows of the logits, and z in fp32, a copy that may be changed."""
-    num_tokens = max(1, CHUNK_NUMBERS // logits_T_V.shape[1])
-    for start in range(0, len(temperature_T), num_tokens):
+    """Of each chunk: its place among the tokens, its rows of the logits, and log π in fp32, which may be changed."""
+    numbers = CHUNK_NUMBERS.get(logits_T_V.device.type, CHUNK_NUMBERS["cuda"])
+    num_tokens = max(1, numbers // logits_T_V.shape[1])
+    for start in range(0, len(logits_T_V if positions is None else positions), num_tokens):
         chunk = slice(start, start + num_tokens)
         rows = chunk if positions is None else positions[chunk]
-        yield chunk, rows, logits_T_V[rows].float() / _divisor(temperature_T[chunk])
+        z = logits_T_V[rows]
+        if temperature_T is not None:
+            z = z.float() / _divisor(temperature_T[chunk])
+        yield chunk, rows, torch.log_softmax(z, dim=-1, dtype=torch.float32)
 
 
 def _divisor(temperature_T: torch.Tensor) -> torch.Tensor:

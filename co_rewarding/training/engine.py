@@ -100,10 +100,11 @@ class TokenStatisticsEngine(FSDPEngineWithLMHead):
         names = {"log_probs": None, **({"entropy": None} if asked("calculate_entropy") else {})}
         names |= dict.fromkeys(request.split(",") if request else ())
         offsets_N, labels_T = micro_batch["input_ids"].offsets(), output_args["input_ids_rmpad_rolled"]
+        plain = output_args["temperature_is_one"]
         if asked("use_remove_padding", True):
             # (1, T, V): the sequences one after another, this rank's part of them under Ulysses, then padding
             packed = token_statistics(
-                output.logits.squeeze(0), output_args["temperature_rmpad"], names, labels_T=labels_T
+                output.logits.squeeze(0), None if plain else output_args["temperature_rmpad"], names, labels_T=labels_T
             )
             columns = {
                 name: self._gather_and_unpad_packed(column_T, output_args["pad_size"])
@@ -117,7 +118,7 @@ class TokenStatisticsEngine(FSDPEngineWithLMHead):
             token_T = torch.arange(len(row_T), device=row_T.device) - offsets_N[row_T]
             columns = token_statistics(
                 output.logits.reshape(-1, vocabulary),
-                output_args["temperature"][row_T],
+                None if plain else output_args["temperature"][row_T],
                 names,
                 row_T * longest + token_T,
                 labels_T,

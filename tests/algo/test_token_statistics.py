@@ -24,7 +24,7 @@ def reference(logits: torch.Tensor, temperature: torch.Tensor) -> tuple[torch.Te
 
 @pytest.fixture
 def chunks_of_8(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(MODULE, "CHUNK_NUMBERS", 8 * 997)
+    monkeypatch.setitem(MODULE.CHUNK_NUMBERS, "cpu", 8 * 997)
 
 
 def nested(*rows: list[float]) -> torch.Tensor:
