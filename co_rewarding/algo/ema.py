@@ -10,8 +10,24 @@ the figures. `high` is the parameter that serves (reference log-probabilities, r
 the price is one float32 more a weight: 4 bytes, sharded like the weight. A bfloat16 parameter holds too few digits to
 be `high`; then both are kept beside it, 8 bytes.
 
+The least an update can move is 20 bytes a weight: student, high and low are read, high and low written. It moves no
+more, because one slice after another goes through all of
+
+    d = student − (high + low)      exact = (high + low) + (1 − α) d      high = float32(exact)      low = exact − high
+
+in float64, in two buffers of a slice: on a CPU they stay in its cache, to an accelerator the slice is copied and back.
+Nothing as large as a parameter is allocated. How far apart the two are afterwards is α ‖d‖: no further pass.
+
+float64 has 53 binary digits, more than the 48 of a pair, so it need not be asked which of high and low is larger. The
+same in pairs of float32 numbers needs no fewer steps: with a plain float32 d (seven steps) every update is off by up to
+1e-7 of itself, and the digits that are missing then take more steps than float64.
+
 Works on the local shards of FSDP2's DTensors: elementwise, so there is nothing to gather. Teacher and student may lie
-on different devices (verl keeps the reference in host memory): the arithmetic is done on the student's.
+on different devices (verl keeps the reference in host memory).
+
+Degenerate cases: α = 1 changes no bit, α = 0 gives the student exactly. A weight of the student that is infinite or
+undefined makes the teacher's undefined, for good, and with it the distance. float32 ends at 2^-149: `low` holds all its
+digits for weights above 1e-31.
 
 Deliberately absent: buffers (they do not learn), and who calls it when (Co-rewarding-II).
 """
@@ -19,13 +35,15 @@ Deliberately absent: buffers (they do not learn), and who calls it when (Co-rewa
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch.distributed.tensor import DTensor
 
-CHUNK_BYTES = 1 << 28  # of float64 working copies at a time
+# weights in a slice: 28 bytes of each are worked on
+SLICE_ON_CPU = 1 << 16  # for each thread: 1.8 MB, cache rather than memory
+SLICE_ON_ACCELERATOR = 1 << 22  # 16 MiB a copy, so that the bus and not the start of a copy takes the time
 
 
 @dataclass(frozen=True)
@@ -47,58 +65,64 @@ class TeacherAverage:
     """The moving average behind a teacher's parameters, in twice float32's precision.
 
     Args:
-        teacher: the serving parameters by name, floating point, plain or DTensor; their values are the average's
-            starting values and follow it from now on, in place. Tied weights come once, as `named_parameters` has them.
+        teacher: the serving parameters by name, floating point, contiguous, plain or DTensor; their values are the
+            average's starting values and follow it from now on, in place. Tied weights come once, as
+            `named_parameters` has them.
+        device: where the arithmetic is done, wherever teacher and student lie; None: on the machine's accelerator if
+            torch finds one, else on the CPU.
+
+    Raises:
+        ValueError: a parameter is not contiguous.
     """
 
-    def __init__(self, teacher: Mapping[str, torch.Tensor]):
+    def __init__(self, teacher: Mapping[str, torch.Tensor], device: torch.device | str | None = None):
         self._teacher = dict(teacher)
+        self._device = _device_of_arithmetic(device)
+        for name, parameter in self._teacher.items():
+            _check_contiguous(name, parameter, "the teacher")
+        self._finish_copies()
         with torch.no_grad():
-            self._high = {
-                name: _shard(parameter) if parameter.dtype == torch.float32 else _shard(parameter).float()
+            self._high_beside = {
+                name: self._zeros_beside(parameter).copy_(_shard(parameter))
                 for name, parameter in self._teacher.items()
+                if parameter.dtype != torch.float32
             }
-            self._low = {name: torch.zeros_like(high) for name, high in self._high.items()}
+            self._low = {name: self._zeros_beside(parameter) for name, parameter in self._teacher.items()}
 
     @torch.no_grad()
     def update(self, student: Mapping[str, torch.Tensor], decay: float) -> Distance:
         """teacher ← decay · teacher + (1 − decay) · student; 1.0 changes nothing.
 
         Args:
-            student: parameters of the same names, shapes and shards, on any device.
+            student: parameters of the same names, shapes and shards, contiguous, on any device.
             decay: α, from 0 to 1.
 
         Returns:
             how far apart the two are afterwards.
 
         Raises:
-            ValueError: a parameter is missing, is one too many, or has another shape or layout; nothing was changed.
+            ValueError: a parameter is missing, is one too many, is not contiguous, or has another shape or layout;
+                nothing was changed.
         """
         self._check(student)
-        difference = norm = 0.0
-        for names in self._chunks():
-            student_shards = [_shard(student[name]) for name in names]
-            devices = [shard.device for shard in student_shards]
-            # float64 has 53 binary digits, more than the 48 of a pair: a chunk's exact value fits
-            student64 = [shard.double() for shard in student_shards]
-            exact = [self._high[name].to(device).double() for name, device in zip(names, devices, strict=True)]
-            torch._foreach_add_(exact, [self._low[name].to(d).double() for name, d in zip(names, devices, strict=True)])
-            if decay < 1.0:
-                torch._foreach_lerp_(exact, student64, 1.0 - decay)
-                for name, value in zip(names, exact, strict=True):
-                    self._store(name, value)
-            norm += sum(float(value) ** 2 for value in torch._foreach_norm(student64))
-            torch._foreach_sub_(student64, exact)
-            difference += sum(float(value) ** 2 for value in torch._foreach_norm(student64))
-        return Distance(difference, norm)
+        self._finish_copies()
+        bench = _Workbench(self._device, _slice_size(self._device))
+        for name, parameter in self._teacher.items():
+            tensors = [_shard(student[name]), self._high(name), self._low[name]]
+            if name in self._high_beside:
+                tensors.append(_shard(parameter))
+            for slices in zip(*(tensor.view(-1).split(bench.size) for tensor in tensors), strict=True):
+                bench.average(*slices, decay=decay)
+        distance = Distance(decay**2 * float(bench.difference), float(bench.student))
+        self._finish_copies()
+        return distance
 
     def state_dict(self) -> dict[str, dict[str, torch.Tensor]]:
         """What the serving parameters do not hold of the average, as local shards by name (not copied).
 
         "low" of every parameter, "high" of those that do not serve in float32.
         """
-        served = {name for name, parameter in self._teacher.items() if parameter.dtype == torch.float32}
-        return {"low": dict(self._low), "high": {name: t for name, t in self._high.items() if name not in served}}
+        return {"low": dict(self._low), "high": dict(self._high_beside)}
 
     @torch.no_grad()
     def load_state_dict(
@@ -115,20 +139,35 @@ class TeacherAverage:
             ValueError: names or shapes differ; nothing was changed.
         """
         saved = {name: _shard(serving[name]) for name in self._teacher if name in serving} | dict(state["high"])
-        _check_same(self._high, saved, "the saved teacher")
+        _check_same({name: self._high(name) for name in self._teacher}, saved, "the saved teacher")
         _check_same(self._low, state["low"], "the saved teacher's remainder")
+        self._finish_copies()
         for name, parameter in self._teacher.items():
-            self._high[name].copy_(saved[name])
+            self._high(name).copy_(saved[name])
             self._low[name].copy_(state["low"][name])
-            if parameter.dtype != torch.float32:
-                _shard(parameter).copy_(self._high[name])
+            if name in self._high_beside:
+                _shard(parameter).copy_(self._high(name))
 
-    def _store(self, name: str, exact: torch.Tensor) -> None:
-        high = exact.float()
-        self._low[name].copy_(exact - high)  # exact - high is computed in float64 and is exact
-        self._high[name].copy_(high)
-        if self._teacher[name].dtype != torch.float32:
-            _shard(self._teacher[name]).copy_(high)
+    def _high(self, name: str) -> torch.Tensor:
+        # the parameter is asked each time: FSDP2 may give it another storage
+        return self._high_beside[name] if name in self._high_beside else _shard(self._teacher[name])
+
+    def _zeros_beside(self, parameter: torch.Tensor) -> torch.Tensor:
+        shard = _shard(parameter)
+        return torch.zeros(
+            shard.shape, dtype=torch.float32, device=shard.device, pin_memory=_to_pin(shard.device, self._device)
+        )
+
+    def _finish_copies(self) -> None:
+        """Wait until the accelerator has done all it was given.
+
+        Copies to and from pinned host memory return at once and keep their order on one stream only. Before an
+        update: verl moves the student with such copies, and FSDP2 reads the teacher on streams of its own. After it:
+        the next reader is torch.save, on the host, or FSDP2 again. Nothing waits in between: an update is one stream,
+        so a slice is there before the arithmetic and its buffer free before the next slice.
+        """
+        if self._device.type != "cpu":
+            torch.accelerator.synchronize()
 
     def _check(self, student: Mapping[str, torch.Tensor]) -> None:
         _check_same(self._teacher, student, "the student")
@@ -139,19 +178,81 @@ class TeacherAverage:
                     f"parameter {name}: the teacher's shard {tuple(ours.shape)} {_layout(parameter)} is not the "
                     f"student's {tuple(theirs.shape)} {_layout(student[name])}; give both the same fsdp_config"
                 )
+            _check_contiguous(name, student[name], "the student")
 
-    def _chunks(self) -> Iterator[list[str]]:
-        """Names in groups whose float64 working copies fit CHUNK_BYTES (a larger parameter is a group of its own)."""
-        names: list[str] = []
-        size = 0
-        for name, high in self._high.items():
-            if names and size + 8 * high.numel() > CHUNK_BYTES:
-                yield names
-                names, size = [], 0
-            names.append(name)
-            size += 8 * high.numel()
-        if names:
-            yield names
+
+class _Workbench:
+    """The buffers of one slice on the device where the arithmetic is done, and the norms so far."""
+
+    def __init__(self, device: torch.device, size: int):
+        self.size = size
+        self._device = device
+        self._exact, self._other = (torch.empty(size, dtype=torch.float64, device=device) for _ in range(2))
+        self._copies: dict[str, torch.Tensor] = {}  # of slices that lie elsewhere
+        self.difference, self.student = (torch.zeros((), dtype=torch.float64, device=device) for _ in range(2))
+
+    def average(
+        self,
+        student: torch.Tensor,
+        high: torch.Tensor,
+        low: torch.Tensor,
+        served: torch.Tensor | None = None,
+        *,
+        decay: float,
+    ) -> None:
+        """One slice of each, flat: `high` and `low` (and `served`, rounded from `high`) are changed in place.
+
+        `difference` grows by ‖student − teacher‖² before the update, `student` by ‖student‖².
+        """
+        student_here, high_here, low_here = (
+            self._fetch(name, part) for name, part in (("student", student), ("high", high), ("low", low))
+        )
+        exact, other = self._exact[: high.numel()], self._other[: high.numel()]
+        exact.copy_(high_here)
+        exact.add_(other.copy_(low_here))
+        other.copy_(student_here)
+        self.student.add_(other.dot(other))
+        other.sub_(exact)
+        self.difference.add_(other.dot(other))
+        if decay == 1.0:
+            return
+        if decay < 0.5:  # from the nearer end, so that 0 gives the student to the last bit
+            exact.copy_(student_here).sub_(other, alpha=decay)
+        else:
+            exact.add_(other, alpha=1.0 - decay)
+        high_here.copy_(exact)
+        low_here.copy_(exact.sub_(other.copy_(high_here)))  # exact - high is exact in float64
+        for part, here in ((high, high_here), (low, low_here), (served, high_here)):
+            if part is not None and part is not here:
+                part.copy_(here, non_blocking=True)
+
+    def _fetch(self, name: str, part: torch.Tensor) -> torch.Tensor:
+        """The slice itself if it lies here, else a copy, which the next slice of that name replaces."""
+        if _lies_on(self._device, part):
+            return part
+        if name not in self._copies:
+            self._copies[name] = torch.empty(self.size, dtype=torch.float32, device=self._device)
+        return self._copies[name][: part.numel()].copy_(part, non_blocking=True)
+
+
+def _device_of_arithmetic(device: torch.device | str | None) -> torch.device:
+    if device is None:
+        device = torch.accelerator.current_accelerator(check_available=True) or "cpu"
+    return torch.device(device)
+
+
+def _slice_size(device: torch.device) -> int:
+    return SLICE_ON_CPU * torch.get_num_threads() if device.type == "cpu" else SLICE_ON_ACCELERATOR
+
+
+def _lies_on(device: torch.device, tensor: torch.Tensor) -> bool:
+    """A device without an index ("cuda") is the process's only one."""
+    return tensor.device.type == device.type and device.index in (None, tensor.device.index)
+
+
+def _to_pin(place: torch.device, device: torch.device) -> bool:
+    """Whether memory at `place` is copied to and from an accelerator: pinned, that is several times faster."""
+    return place.type == "cpu" and device.type != "cpu"
 
 
 def _shard(tensor: torch.Tensor) -> torch.Tensor:
@@ -162,6 +263,11 @@ def _shard(tensor: torch.Tensor) -> torch.Tensor:
 
 def _layout(tensor: torch.Tensor) -> tuple:
     return tuple(tensor.placements) if isinstance(tensor, DTensor) else ()
+
+
+def _check_contiguous(name: str, tensor: torch.Tensor, who: str) -> None:
+    if not _shard(tensor).is_contiguous():
+        raise ValueError(f"parameter {name}: {who} does not hold it contiguously; make it so with .contiguous()")
 
 
 def _check_same(ours: Mapping[str, torch.Tensor], theirs: Mapping[str, torch.Tensor], who: str) -> None:

@@ -1,12 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """The teacher's average, against float64 written out by hand."""
 
+import math
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import CPUOffloadPolicy, FSDPModule, OffloadPolicy, fully_shard
+from torch.profiler import ProfilerActivity, profile
 
+from co_rewarding.algo import ema
 from co_rewarding.algo.ema import Distance, TeacherAverage
 from co_rewarding.algo.ema_schedule import DecaySchedule
 
@@ -214,13 +221,216 @@ def test_parameters_that_do_not_match_change_nothing(student: dict, message: str
     assert teacher["a"].tolist() == [1.0, 1.0]
 
 
-def test_small_chunks_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+def exact_average(start: torch.Tensor, student: torch.Tensor, decay: float) -> torch.Tensor:
+    return decay * start.double() + (1 - decay) * student.double()
+
+
+@pytest.fixture
+def small_slices(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ema, "SLICE_ON_CPU", 7)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+
+
+# which of the two the test takes for memory that the device of the arithmetic cannot work on: their slices are copied
+# there and back. On a machine without an accelerator "there" is the CPU too: the path is the same, the bus is not.
+ELSEWHERE = {"here": "", "the student": "s", "the teacher": "t", "both": "st"}
+
+
+@pytest.fixture(params=ELSEWHERE.values(), ids=ELSEWHERE)
+def elsewhere(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Callable:
+    """A function to be told the student's parameters, before an update."""
+
+    def place(student: dict[str, torch.Tensor]) -> None:
+        students = {value.data_ptr() for value in student.values()}
+
+        def lies_on(_: torch.device, part: torch.Tensor) -> bool:
+            whose = "s" if part.untyped_storage().data_ptr() in students else "t"
+            return whose not in request.param
+
+        monkeypatch.setattr(ema, "_lies_on", lies_on)
+
+    return place
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.3, 0.9, 0.9999, 1.0])
+@pytest.mark.parametrize("served", [torch.float32, torch.bfloat16])
+def test_slices_cut_parameters_and_visit_the_device(
+    served: torch.dtype, decay: float, elsewhere: Callable, small_slices: None
+) -> None:
+    # 7 in a slice: parameters of exactly one and two, less than one, several with a rest, none at all, no dimension
     torch.manual_seed(3)
-    start = {f"w{i}": torch.randn(10 + i) for i in range(5)}
-    student = parameters(**{name: torch.randn_like(value) for name, value in start.items()})
-    whole, pieces = parameters(**start), parameters(**start)
-    first = TeacherAverage(whole).update(student, 0.9)
-    monkeypatch.setattr("co_rewarding.algo.ema.CHUNK_BYTES", 8 * 25)  # two of them at a time
-    second = TeacherAverage(pieces).update(student, 0.9)
-    assert all(torch.equal(whole[name], pieces[name]) for name in start)
-    assert second.difference == pytest.approx(first.difference)
+    shapes = {"one": (7,), "two": (2, 7), "part": (3,), "rest": (5, 5), "none": (0, 4), "scalar": ()}
+    start = {name: torch.randn(shape).to(served) for name, shape in shapes.items()}
+    teacher, student = parameters(**start), parameters(**{name: torch.randn(shape) for name, shape in shapes.items()})
+    kept = {name: value.detach().clone() for name, value in student.items()}
+    elsewhere(student)
+    average = TeacherAverage(teacher, device="cpu")
+    exact = {name: value.double() for name, value in start.items()}
+    for _ in range(3):
+        distance = average.update(student, decay)
+        exact = {name: exact_average(value, student[name].detach(), decay) for name, value in exact.items()}
+    state = average.state_dict()
+    for name in shapes:
+        high = teacher[name].detach() if served == torch.float32 else state["high"][name]
+        assert torch.equal(high, exact[name].float())
+        assert torch.equal(teacher[name], high.to(served))
+        torch.testing.assert_close(high.double() + state["low"][name].double(), exact[name], rtol=1e-14, atol=1e-16)
+        assert torch.equal(student[name], kept[name])
+    apart = sum(float((kept[name].double() - exact[name]).square().sum()) for name in shapes)
+    assert distance.difference == pytest.approx(apart, rel=1e-12, abs=1e-25)
+    assert distance.student == pytest.approx(sum(float(v.double().square().sum()) for v in kept.values()), rel=1e-14)
+
+
+def test_the_distance_of_a_student_that_hardly_moved() -> None:
+    # apart by 1e-9, half the spacing of float32 near 0.02: the distance is to high + low, not to what serves
+    torch.manual_seed(6)
+    start = 0.02 + 0.01 * torch.rand(5000)
+    teacher, student = parameters(w=start), parameters(w=start)
+    average = TeacherAverage(teacher)
+    with torch.no_grad():
+        student["w"] += 2e-9 * torch.randint(-1, 2, (5000,))
+    for _ in range(3):
+        distance = average.update(student, 0.8)
+    apart = student["w"].detach().double() - exactly(average, teacher, "w")
+    assert distance.difference == pytest.approx(float(apart.square().sum()), rel=1e-6, abs=0.0)
+    served = student["w"].detach().double() - teacher["w"].detach().double()
+    assert float(served.square().sum()) != pytest.approx(distance.difference, rel=0.1, abs=0.0)
+
+
+def largest_allocation(call: Callable[[], object]) -> int:
+    """Bytes of the largest piece of memory that torch hands out during the call, inside its operations too."""
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as measured:
+        call()
+    raw = measured.profiler.kineto_results.events()  # every piece; `events()` has what an operation kept in the end
+    return max(event.nbytes() for event in raw if event.name() == "[memory]")
+
+
+@pytest.mark.parametrize("served", [torch.float32, torch.bfloat16])
+def test_nothing_as_large_as_a_parameter_is_allocated(
+    served: torch.dtype, elsewhere: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    size = 1000
+    monkeypatch.setattr(ema, "SLICE_ON_CPU", size)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    teacher, student = parameters(w=torch.zeros(50, size).to(served)), parameters(w=torch.ones(50, size))
+    elsewhere(student)
+    average = TeacherAverage(teacher, device="cpu")
+    # a buffer of float64; the parameter is 25 times that even in float32
+    assert largest_allocation(lambda: average.update(student, 0.5)) == 8 * size
+    # what the measurement sees of a copy, and of one that torch makes for itself, to convert, and drops
+    assert largest_allocation(lambda: student["w"].double()) == 8 * 50 * size
+    double = torch.zeros(50, size, dtype=torch.float64)
+    assert largest_allocation(lambda: double.add_(student["w"].detach())) == 8 * 50 * size
+
+
+def test_low_may_be_larger_than_high() -> None:
+    # as a pair that another program wrote, or a weight of 0. float64 does not ask which is larger.
+    high, low = torch.tensor([0.0, 1e-9, -1.0, 0.0]), torch.tensor([1e-9, -0.5, 1.0 + 2**-23, 0.0])
+    teacher, student = parameters(w=torch.zeros(4)), parameters(w=torch.tensor([1e-3, 2.0, 3.0, 1e-20]))
+    average = TeacherAverage(teacher)
+    average.load_state_dict({"low": {"w": low}, "high": {}}, {"w": high})
+    assert torch.equal(teacher["w"], high)
+    assert torch.equal(average.state_dict()["low"]["w"], low)
+    average.update(student, 0.99)
+    exact = exact_average(high.double() + low.double(), student["w"].detach(), 0.99)
+    torch.testing.assert_close(exactly(average, teacher, "w"), exact, rtol=1e-14, atol=0.0)
+    assert torch.equal(teacher["w"], exact.float())
+
+
+def test_denormals_keep_what_float32_has() -> None:
+    # 2^-149 is the smallest step of float32; at 1e-40 it is all that low can hold
+    teacher, student = parameters(w=torch.tensor([1e-40, 0.0])), parameters(w=torch.tensor([3e-40, 1e-44]))
+    average = TeacherAverage(teacher)
+    exact = exact_average(teacher["w"].detach(), student["w"].detach(), 0.5)
+    average.update(student, 0.5)
+    torch.testing.assert_close(exactly(average, teacher, "w"), exact, rtol=0.0, atol=2.0**-149)
+    assert teacher["w"][0] > 1e-40
+
+
+@pytest.mark.parametrize("broken", [math.inf, -math.inf, math.nan])
+def test_a_broken_weight_breaks_itself_alone_and_the_distance(broken: float) -> None:
+    teacher, student = parameters(w=torch.zeros(3)), parameters(w=torch.tensor([1.0, broken, 2.0]))
+    average = TeacherAverage(teacher)
+    distance = average.update(student, 0.5)
+    assert teacher["w"][[0, 2]].tolist() == [0.5, 1.0]
+    assert not teacher["w"].isfinite()[1]
+    assert not math.isfinite(distance.difference)
+    with torch.no_grad():
+        student["w"][1] = 1.0
+    assert math.isnan(average.update(student, 0.5).difference)  # for good
+
+
+def test_a_parameter_that_is_not_contiguous_is_refused() -> None:
+    odd = torch.ones(2, 3).T
+    with pytest.raises(ValueError, match="parameter w: the teacher does not hold it contiguously"):
+        TeacherAverage({"w": odd})
+    teacher = parameters(w=torch.zeros(3, 2))
+    with pytest.raises(ValueError, match="parameter w: the student does not hold it contiguously"):
+        TeacherAverage(teacher).update({"w": odd}, 0.5)
+    assert not teacher["w"].any()
+
+
+def test_where_the_arithmetic_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    def found(device: torch.device | None) -> Callable:
+        return lambda check_available: device
+
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", found(None))
+    assert ema._device_of_arithmetic(None) == torch.device("cpu")
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", found(torch.device("cuda")))
+    assert ema._device_of_arithmetic(None) == torch.device("cuda")
+    assert ema._device_of_arithmetic("cpu") == torch.device("cpu")  # a run that was told to leave the GPU alone
+
+
+def test_what_has_to_be_copied_and_pinned() -> None:
+    def lies_on(device: str, place: str) -> bool:
+        return ema._lies_on(torch.device(device), SimpleNamespace(device=torch.device(place)))
+
+    assert lies_on("cpu", "cpu")
+    assert lies_on("cuda", "cuda:0")  # verl gives a process one card, which it sees as its current one
+    assert lies_on("cuda:1", "cuda:1")
+    assert not lies_on("cuda:1", "cuda:0")
+    assert not lies_on("cuda", "cpu")
+    assert not lies_on("cpu", "cuda:0")
+    pinned = [(p, d) for p in ("cpu", "cuda") for d in ("cpu", "cuda") if ema._to_pin(torch.device(p), torch.device(d))]
+    assert pinned == [("cpu", "cuda")]
+
+
+@pytest.fixture
+def one_process(tmp_path: Path) -> Iterator[None]:
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
+    yield
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize("policy", [OffloadPolicy(), CPUOffloadPolicy(pin_memory=False)], ids=["plain", "offloaded"])
+def test_fsdp2_computes_with_the_moved_teacher(policy: OffloadPolicy, one_process: None, small_slices: None) -> None:
+    """As the worker does it: the average starts before the first forward pass, and the pass after an update, once the
+    root has let go of the weights it gathered, is that of the plain model with the averaged weights.
+    """
+
+    def network(seed: int) -> nn.Module:
+        torch.manual_seed(seed)
+        return nn.Sequential(nn.Linear(5, 7), nn.Linear(7, 3))
+
+    def sharded(seed: int) -> nn.Module:
+        model = network(seed)
+        mesh = init_device_mesh("cpu", (1,))
+        for part in (*model, model):
+            fully_shard(part, mesh=mesh, offload_policy=policy)
+        return model
+
+    teacher, student, x = sharded(0), sharded(1), torch.randn(4, 5)
+    average = TeacherAverage(dict(teacher.named_parameters()), device="cpu")
+    plain, exact = network(0), {name: value.detach().double() for name, value in network(0).named_parameters()}
+    for _ in range(2):
+        with torch.no_grad():
+            teacher(x)
+        average.update(dict(student.named_parameters()), 0.7)
+        for part in teacher.modules():
+            part.reshard() if isinstance(part, FSDPModule) else None
+        for name, value in network(1).named_parameters():
+            exact[name] = exact_average(exact[name], value.detach(), 0.7)
+        plain.load_state_dict({name: value.float() for name, value in exact.items()})
+        with torch.no_grad():
+            assert torch.equal(teacher(x), plain(x))
+        teacher.reshard()
