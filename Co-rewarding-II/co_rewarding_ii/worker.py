@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from torch.distributed.fsdp import FSDPModule
 from verl.single_controller.base.decorator import Dispatch, register
+from verl.utils.device import get_device_name
 from verl.workers.engine_workers import ActorRolloutRefWorker
 
 from co_rewarding.algo.ema import Distance, TeacherAverage
@@ -28,7 +29,8 @@ class TeacherWorker(ActorRolloutRefWorker):
     def init_model(self) -> None:
         settings = self.config.teacher
         super().init_model()
-        self.average = TeacherAverage(_parameters(self.ref)) if settings.update else None
+        # on verl's device, also where it keeps the teacher, and between steps the student, in host memory
+        self.average = TeacherAverage(_parameters(self.ref), device=get_device_name()) if settings.update else None
 
     @register(dispatch_mode=Dispatch.ONE_TO_ALL)
     def update_teacher(self, decay: float) -> Distance:

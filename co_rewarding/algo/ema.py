@@ -167,7 +167,7 @@ class TeacherAverage:
         so a slice is there before the arithmetic and its buffer free before the next slice.
         """
         if self._device.type != "cpu":
-            torch.accelerator.synchronize()
+            torch.accelerator.synchronize(self._device)
 
     def _check(self, student: Mapping[str, torch.Tensor]) -> None:
         _check_same(self._teacher, student, "the student")
@@ -187,6 +187,7 @@ class _Workbench:
     def __init__(self, device: torch.device, size: int):
         self.size = size
         self._device = device
+        self._async = device.type != "cpu"  # the CPU would not wait before it reads
         self._exact, self._other = (torch.empty(size, dtype=torch.float64, device=device) for _ in range(2))
         self._copies: dict[str, torch.Tensor] = {}  # of slices that lie elsewhere
         self.difference, self.student = (torch.zeros((), dtype=torch.float64, device=device) for _ in range(2))
@@ -224,15 +225,15 @@ class _Workbench:
         low_here.copy_(exact.sub_(other.copy_(high_here)))  # exact - high is exact in float64
         for part, here in ((high, high_here), (low, low_here), (served, high_here)):
             if part is not None and part is not here:
-                part.copy_(here, non_blocking=True)
+                part.copy_(here, non_blocking=self._async)
 
     def _fetch(self, name: str, part: torch.Tensor) -> torch.Tensor:
         """The slice itself if it lies here, else a copy, which the next slice of that name replaces."""
-        if _lies_on(self._device, part):
+        if _lies_on(self._exact.device, part):  # the buffer's: "cuda" has an index by now
             return part
         if name not in self._copies:
             self._copies[name] = torch.empty(self.size, dtype=torch.float32, device=self._device)
-        return self._copies[name][: part.numel()].copy_(part, non_blocking=True)
+        return self._copies[name][: part.numel()].copy_(part, non_blocking=self._async)
 
 
 def _device_of_arithmetic(device: torch.device | str | None) -> torch.device:
@@ -246,8 +247,7 @@ def _slice_size(device: torch.device) -> int:
 
 
 def _lies_on(device: torch.device, tensor: torch.Tensor) -> bool:
-    """A device without an index ("cuda") is the process's only one."""
-    return tensor.device.type == device.type and device.index in (None, tensor.device.index)
+    return tensor.device == device
 
 
 def _to_pin(place: torch.device, device: torch.device) -> bool:

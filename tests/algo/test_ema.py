@@ -4,7 +4,6 @@
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -381,16 +380,7 @@ def test_where_the_arithmetic_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
     assert ema._device_of_arithmetic("cpu") == torch.device("cpu")  # a run that was told to leave the GPU alone
 
 
-def test_what_has_to_be_copied_and_pinned() -> None:
-    def lies_on(device: str, place: str) -> bool:
-        return ema._lies_on(torch.device(device), SimpleNamespace(device=torch.device(place)))
-
-    assert lies_on("cpu", "cpu")
-    assert lies_on("cuda", "cuda:0")  # verl gives a process one card, which it sees as its current one
-    assert lies_on("cuda:1", "cuda:1")
-    assert not lies_on("cuda:1", "cuda:0")
-    assert not lies_on("cuda", "cpu")
-    assert not lies_on("cpu", "cuda:0")
+def test_host_memory_is_pinned_for_an_accelerator_alone() -> None:
     pinned = [(p, d) for p in ("cpu", "cuda") for d in ("cpu", "cuda") if ema._to_pin(torch.device(p), torch.device(d))]
     assert pinned == [("cpu", "cuda")]
 

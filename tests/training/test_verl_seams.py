@@ -25,6 +25,7 @@ from verl.trainer.ppo.v1 import agent_loop_tq, trainer_base
 from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer
 from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 from verl.utils import config as verl_config
+from verl.utils import device as verl_device
 from verl.utils import distributed, import_utils, tensordict_utils
 from verl.utils.checkpoint import checkpoint_manager
 from verl.utils.dataset.rl_dataset import RLHFDataset
@@ -115,6 +116,7 @@ CALLED: list[tuple[Callable[..., Any], str, str]] = [
     (verl_platform.PlatformRegistry.register, "(platform)", "co_rewarding/cpu/platform.py"),
     (verl_platform.set_platform, "(platform)", "co_rewarding/cpu/platform.py"),
     (verl_platform.get_platform, "()", "co_rewarding/training/preflight.py"),
+    (verl_device.get_device_name, "()", "co_rewarding_ii/worker.py"),
     (
         core_algos.compute_grpo_outcome_advantage,
         "(token_level_rewards, response_mask, index, epsilon=1e-06, norm_adv_by_std_in_grpo=True, config=None)",
