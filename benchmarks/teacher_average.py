@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Time of an update of the teacher's average, against the least time that its copies take on this machine.
 
-The least is to read student, high and low and to write high and low, 20 bytes a weight, at the rate of a plain copy that
-is measured in the same turns: in memory, or over the bus for what lies in the host's memory while an accelerator does
-the arithmetic (high and low there and back, and the student there if it is not on the card).
+The least is to read student, high and low and to write high and low: 20 bytes a weight, at the rate of a plain copy
+measured in the same turns. That is a copy in memory, or over the bus for what lies in the host's memory while an
+accelerator does the arithmetic (high and low there and back, and the student there if it is not on the card).
 
 With --before another version of co_rewarding/algo/ema.py runs in the same turns:
 
@@ -135,9 +135,7 @@ def main() -> None:
         }
         device = card
     rows = []
-    print(
-        f"{weights / 1e6:.0f} million weights on {device}, {torch.get_num_threads()} CPU threads, torch {torch.__version__}"
-    )
+    print(f"{weights / 1e6:.0f} million weights, {device}, {torch.get_num_threads()} CPU threads")
     for place, (student, teacher) in places.items():
         cases = [Case(place + suffix, weights, student, teacher, device, module) for suffix, module in versions.items()]
         copies = Copies(device, weights // 4)
