@@ -52,6 +52,21 @@ def test_decay_zero_copies_the_student() -> None:
     assert distance.difference == 0.0
 
 
+def test_the_ends_of_decay_are_exact_for_any_pair() -> None:
+    # pairs that no update leaves behind: low larger than high, digits beyond float64's 53, a negative zero. And a
+    # student so much smaller that student - teacher, and teacher + (student - teacher), are rounded in float64 too.
+    high, low = torch.tensor([0.0, 1e-9, 1.0, 1e8, -0.0]), torch.tensor([1e-9, -0.5, 1e-30, 1.0, -0.0])
+    teacher, student = parameters(w=torch.zeros(5)), parameters(w=torch.tensor([1e-3, 2.0, 3e-20, 1e-12, -7.0]))
+    average = TeacherAverage(teacher)
+    average.load_state_dict({"low": {"w": low}, "high": {}}, {"w": high})
+    average.update(student, 1.0)
+    for now, before in ((teacher["w"], high), (average.state_dict()["low"]["w"], low)):
+        assert torch.equal(now.detach().view(torch.int32), before.view(torch.int32))
+    assert average.update(student, 0.0).difference == 0.0
+    assert torch.equal(teacher["w"], student["w"])
+    assert not average.state_dict()["low"]["w"].any()
+
+
 def test_relative_distance_adds_up_over_shards() -> None:
     # (9 + 16) / (60 + 40) = 1/4, root 1/2
     assert Distance.relative([Distance(9.0, 60.0), Distance(16.0, 40.0)]) == 0.5
