@@ -15,12 +15,14 @@ Usage: bash scripts/install_env.sh [--cpu | --gpu] [--dev] [--where | --device]
   --device       print cpu or gpu, whichever it would be installed for, and do nothing else
 
 Where it goes: the active virtual environment (VIRTUAL_ENV) or conda environment (not "base"); with none, .venv beside
-this project's README. Linux x86-64 and Python 3.11, since the locks are resolver results for these.
+this project's README. Linux x86-64 with glibc 2.31 and Python 3.11, since the locks are resolver results for these; for a
+GPU the NVIDIA driver 580.
 
 Environment variables:
   PYTHON    the Python 3.11 that makes .venv; when set, an active environment is not used
   PLATFORM  cpu or gpu, like the option; the name that the training scripts use
   NEED_GB   free disk space required before a first installation (default: 7 for --cpu, 20 for --gpu)
+  NEED_DRIVER  oldest NVIDIA driver that is accepted for --gpu (default: 580; less with NVIDIA's cuda-compat package)
 HELP
 }
 
@@ -140,6 +142,19 @@ if [ "$(cat "$stamp" 2>/dev/null)" = "$(fingerprint)" ] &&
     "$python" scripts/dev/check_env.py --quick --device "$device" >/dev/null 2>&1; then
     printf 'environment: %s, already installed for %s\n' "$env_dir" "${device^^}"
     exit 0
+fi
+
+# --- what the packages need of the machine, before gigabytes are loaded
+glibc="$(getconf GNU_LIBC_VERSION 2>/dev/null | cut -d' ' -f2 || true)"
+printf '2.31\n%s\n' "${glibc:-0}" | sort -CV || fail \
+    "glibc is ${glibc:-not the C library here}, needed is 2.31: vLLM's llguidance has no wheel for less" \
+    "use a newer system (Debian 11, Ubuntu 20.04, RHEL 9 or newer) or a container of one"
+driver="$(nvidia-smi --query-gpu=driver_version --format=csv,noheader 2>/dev/null | head -n 1 || true)"
+need_driver="${NEED_DRIVER:-580}"
+if [ "$device" = gpu ] && [[ "$driver" =~ ^[0-9]+\. ]]; then
+    printf '%s\n%s\n' "$need_driver" "$driver" | sort -CV || fail \
+        "the NVIDIA driver is $driver, needed is $need_driver: the packages are built for CUDA 13" \
+        "update the driver, or install NVIDIA's cuda-compat and set NEED_DRIVER, or use the CPU (--cpu)"
 fi
 
 # --- room on the disk

@@ -78,7 +78,16 @@ def install(clone: Path, *args: str, **variables: str) -> subprocess.CompletedPr
 
 
 def run_script(clone: Path, name: str, *args: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    dropped = {"VIRTUAL_ENV", "CONDA_PREFIX", "PYTHON", "NEED_GB", "PLATFORM", "RUNS_DIR", "ROLLOUT_MEMORY_UTILIZATION"}
+    dropped = {
+        "VIRTUAL_ENV",
+        "CONDA_PREFIX",
+        "PYTHON",
+        "NEED_GB",
+        "PLATFORM",
+        "RUNS_DIR",
+        "NEED_DRIVER",
+        "ROLLOUT_MEMORY_UTILIZATION",
+    }
     environment = {name: value for name, value in os.environ.items() if name not in dropped} | variables
     command = ["bash", str(clone / "scripts" / name), *args]
     return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60, check=False)
@@ -103,7 +112,7 @@ def refusal(result: subprocess.CompletedProcess[str]) -> str:
 def test_help_names_the_options_and_variables(clone: Path) -> None:
     result = install(clone, "--help")
     assert result.returncode == 0
-    for word in ["--cpu", "--gpu", "--dev", "--where", "--device", "PYTHON", "PLATFORM", "NEED_GB", "VIRTUAL_ENV"]:
+    for word in ["--cpu", "--gpu", "--dev", "--where", "--device", "PYTHON", "PLATFORM", "NEED_GB", "NEED_DRIVER"]:
         assert word in result.stdout
 
 
@@ -148,6 +157,33 @@ def test_too_little_disk_space_is_refused_before_anything_is_made(clone: Path) -
     assert "NEED_GB=much" in refusal(install(clone, PYTHON=sys.executable, NEED_GB="much"))
 
 
+def test_an_older_c_library_is_refused(clone: Path) -> None:
+    for said, found in (("glibc 2.28", "2.28"), ("", "not the C library here")):
+        tool(clone, "getconf", f"printf '{said}'")
+        line = refusal(install(clone, "--cpu", PYTHON=sys.executable, PATH=machine(clone, NO_GPU), NEED_GB="999999"))
+        assert line == f"error: glibc is {found}, needed is 2.31: vLLM's llguidance has no wheel for less"
+    tool(clone, "getconf", "printf 'glibc 2.100'")
+    passed = install(clone, "--cpu", PYTHON=sys.executable, PATH=machine(clone, NO_GPU), NEED_GB="999999")
+    assert "999999 GB are needed" in refusal(passed)  # the next thing that is looked at
+
+
+def test_an_older_driver_is_refused(clone: Path) -> None:
+    def said(driver: str, *args: str, **variables: str) -> str:
+        path = machine(clone, driver)
+        return refusal(install(clone, *args, PYTHON=sys.executable, PATH=path, NEED_GB="999999", **variables))
+
+    assert said("570.86.10\\n570.86.10\\n", "--gpu").startswith("error: the NVIDIA driver is 570.86.10, needed is 580")
+    for fits in (
+        said("580.65.06\\n", "--gpu"),
+        said("1000.1\\n", "--gpu"),
+        said(NO_GPU, "--gpu"),  # a machine from which others are served
+        said("570.86.10\\n", "--gpu", NEED_DRIVER="570"),
+        said("570.86.10\\n", "--cpu"),
+    ):
+        assert "999999 GB are needed" in fits
+    assert not (clone / ".venv").exists()
+
+
 def test_an_environment_made_for_the_other_device_is_refused(clone: Path) -> None:
     (clone / ".venv").mkdir()
     (clone / ".venv/.co-rewarding-installed").write_text("cpu\n")
@@ -159,11 +195,16 @@ def test_an_environment_made_for_the_other_device_is_refused(clone: Path) -> Non
 
 def machine(clone: Path, gpus: str) -> str:
     """A PATH on which nvidia-smi says `gpus`, as on a machine with these GPUs or, with "", with none."""
-    folder = clone / "machine"
-    folder.mkdir(exist_ok=True)
-    (folder / "nvidia-smi").write_text(f"#!/bin/sh\nprintf '{gpus}'\n")
-    (folder / "nvidia-smi").chmod(0o755)
-    return f"{folder}{os.pathsep}{os.environ['PATH']}"
+    tool(clone, "nvidia-smi", f"printf '{gpus}'")
+    return f"{clone / 'machine'}{os.pathsep}{os.environ['PATH']}"
+
+
+def tool(clone: Path, name: str, command: str) -> None:
+    """One more on the PATH of `machine`."""
+    path = clone / "machine" / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(f"#!/bin/sh\n{command}\n")
+    path.chmod(0o755)
 
 
 ONE_GPU, NO_GPU = "GPU 0: NVIDIA H100 80GB HBM3 (UUID: GPU-1)\\n", "No devices were found\\n"
