@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whether a run fits this machine's GPUs, memory and disk, by the estimate, before Ray starts.
+
+What cannot fit is refused in one line with sizes that would; what is tight is printed. Other machines of a cluster are
+taken to be like this one.
+"""
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from co_rewarding.training.estimate import Setting
+from co_rewarding.training.fitting import KEYS, Machine, Problem, changes, problems, propose
+from co_rewarding.training.model_shape import ModelShape
+
+CGROUPS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")  # version 2, version 1
+
+
+def check_memory(config: DictConfig) -> None:
+    """Raises: ValueError, one line with the key, its value, what is needed and what there is, and sizes that fit."""
+    on_cpu = config.trainer.device == "cpu"
+    card = 0.0 if on_cpu else memory_of_a_gpu()
+    try:
+        model = shape_of(config)
+        setting = setting_of(config, card)
+    except ValueError as error:
+        print(f"memory: not checked, {error}")
+        return
+    if not on_cpu and not card:
+        print("memory: GPUs and host memory not checked, no GPU is visible to this process (RAY_ADDRESS is set)")
+    folder = Path(config.trainer.default_local_dir).absolute()
+    machine = Machine(
+        host=memory_of_this_machine() if on_cpu or card else None,
+        disk=free_disk(folder) if config.trainer.save_freq > 0 else None,
+        checkpoints=sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()),
+    )
+    for problem in problems(model, setting, machine):
+        text = f"{key_and_value(config, problem)}: {problem.text}" + (f" ({problem.parts})" if problem.parts else "")
+        if problem.is_refused:
+            raise ValueError(f"{text}; {remedy(model, setting, machine, problem)}")
+        print(f"memory: tight, {text}")
+
+
+def key_and_value(config: DictConfig, problem: Problem) -> str:
+    key = KEYS[problem.field][0]
+    return f"{key}={OmegaConf.select(config, key)}"
+
+
+def remedy(model: ModelShape, setting: Setting, machine: Machine, problem: Problem) -> str:
+    """What to do about what does not fit."""
+    if problem.field == "kept_checkpoints":
+        return "free some, or set RUNS_DIR to a folder on another disk"
+    if setting.on_cpu:
+        return "use a smaller model"
+    better = propose(model, setting, machine=machine)
+    if better is None:
+        return (
+            "no sizes fit: use a smaller model, more GPUs, or LoRA with Co-rewarding-I; see scripts/estimate.py --help"
+        )
+    return "use " + " ".join(f"{key}={value}" for key, value in changes(setting, better).items())
+
+
+def shape_of(config: DictConfig) -> ModelShape:
+    from transformers import AutoConfig
+
+    model = config.actor_rollout_ref.model
+    hf_config = AutoConfig.from_pretrained(Path(model.path).expanduser() if model.path.startswith("~") else model.path)
+    return ModelShape.from_config(hf_config.to_dict())
+
+
+def setting_of(config: DictConfig, card: float) -> Setting:
+    """What of a configuration decides about memory.
+
+    Args:
+        card: bytes of one GPU, 0 if not known.
+
+    Raises:
+        ValueError: something that the estimate does not know.
+    """
+    actor, rollout, model = (config.actor_rollout_ref[name] for name in ("actor", "rollout", "model"))
+    fsdp = actor.fsdp_config
+    for key, value, known in (
+        ("optim.optimizer", actor.optim.optimizer, ("AdamW",)),
+        ("fsdp_config.model_dtype", fsdp.model_dtype, ("fp32", "float32")),
+    ):
+        if value not in known:
+            raise ValueError(f"actor_rollout_ref.actor.{key}={value}: the estimate knows {known[0]} alone")
+    sequence = config.data.max_prompt_length + config.data.max_response_length
+    packed = actor.use_dynamic_bsz
+    return Setting(
+        gpus=config.trainer.n_gpus_per_node,
+        nodes=config.trainer.nnodes,
+        card=card,
+        on_cpu=config.trainer.device == "cpu",
+        is_teacher=bool(OmegaConf.select(config, "actor_rollout_ref.teacher.update")),
+        has_reference=actor.use_kl_loss or config.algorithm.use_kl_in_reward,
+        offload_weights=fsdp.param_offload and not fsdp.offload_policy,
+        offload_moments=fsdp.optimizer_offload and not fsdp.offload_policy,
+        offload_all=fsdp.offload_policy,
+        keeps_gradients=fsdp.use_no_sync_for_gradient_accumulation,
+        lora_rank=model.lora_rank,
+        tokens=actor.ppo_max_token_len_per_gpu if packed else actor.ppo_micro_batch_size_per_gpu * sequence,
+        sequence=sequence,
+        utilization=rollout.gpu_memory_utilization,
+        tensor_parallel=rollout.tensor_model_parallel_size,
+        bucket=rollout.checkpoint_engine.update_weights_bucket_megabytes * 2**20,
+        shards=max(0, fsdp.fsdp_size),
+        has_graphs=not rollout.enforce_eager,
+        attention=str(OmegaConf.select(config, "actor_rollout_ref.model.override_config.attn_implementation")),
+        is_fused=bool((actor.optim.override_optimizer_config or {}).get("fused")),
+        checkpointing=model.enable_gradient_checkpointing,
+        saved=tuple(actor.checkpoint.save_contents),
+        kept_checkpoints=config.trainer.max_actor_ckpt_to_keep,
+    )
+
+
+def memory_of_a_gpu() -> float:
+    """Bytes of the smallest visible GPU, as torch (and vLLM, for its share) counts them; 0: none is visible."""
+    import torch
+
+    sizes = [torch.cuda.get_device_properties(index).total_memory for index in range(torch.cuda.device_count())]
+    return float(min(sizes, default=0))
+
+
+def memory_of_this_machine() -> float:
+    """Bytes of host memory that this process may use: the machine's, or less by the limit of its container or job."""
+    sizes = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    for file in map(Path, CGROUPS):
+        text: Any = file.read_text().strip() if file.is_file() else ""
+        if text.isdigit():  # "max": no limit
+            sizes.append(int(text))
+    return float(min(sizes))
+
+
+def free_disk(folder: Path) -> float:
+    """Bytes free where `folder` is, or will be."""
+    while not folder.exists():
+        folder = folder.parent
+    return float(shutil.disk_usage(folder).free)

@@ -1,0 +1,256 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Say what a run needs of GPUs, host memory and disk, from the model's config.json alone.
+
+Where nothing is said of offloading and sizes, those that cost least among those that fit are proposed; what is given
+stays. All numbers are estimates: co_rewarding/training/estimate.py has the formulas, docs/CLUSTER.md what was measured.
+
+Exit status: 0 it fits, 1 it does not, 2 for a model that cannot be read or a wrong option.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import re
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from co_rewarding.training.estimate import CARDS, GIB, OFFLOAD, Estimate, Setting, estimate, in_words
+from co_rewarding.training.fitting import Machine, changes, closest, problems, propose
+from co_rewarding.training.model_shape import ModelShape
+
+ROOT = Path(__file__).resolve().parents[1]
+RECIPES = ROOT / "recipes/models"
+LORA_RANK = 32  # of the advice
+VARIABLES = {"utilization": "ROLLOUT_MEMORY_UTILIZATION", "tokens": "MAX_TOKENS_PER_GPU"}
+VARIABLES |= {"tensor_parallel": "ROLLOUT_TENSOR_PARALLEL", "offload": "OFFLOAD"}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", nargs="?", help="folder, config.json, hub name, or a name from recipes/models/")
+    parser.add_argument("--method", choices=("I", "II", "III", "baseline"), default="II", help="default II")
+    parser.add_argument("--gpus", metavar="NxGB", help="of a machine, e.g. 2x48; GB: " + ", ".join(map(str, CARDS)))
+    parser.add_argument("--nodes", type=count, default=1, metavar="N", help="such machines (default 1)")
+    parser.add_argument("--host_memory", type=float, metavar="GIB", help="of a machine, to be judged too")
+    parser.add_argument(
+        "--lora_rank", type=int, default=0, metavar="R", help="train an adapter (default 0: all weights)"
+    )
+    parser.add_argument("--offload", choices=OFFLOAD, help="to host memory: nothing, weights and moments while vLLM "
+                        "works, or both always")  # fmt: skip
+    parser.add_argument("--memory_utilization", type=float, metavar="SHARE", help="vLLM's share of a GPU's memory")
+    parser.add_argument("--max_tokens_per_gpu", type=count, metavar="N", help="of a micro-batch")
+    parser.add_argument("--tensor_parallel", type=count, metavar="N", help="GPUs that share a vLLM engine")
+    parser.add_argument("--max_prompt_length", type=count, default=512, metavar="N", help="default 512")
+    parser.add_argument("--max_response_length", type=count, default=3072, metavar="N", help="default 3072")
+    parser.add_argument("--variables", action="store_true", help="print the sizes as variables, for recipes/train.sh")
+    parser.add_argument("--table", action="store_true", help="print docs/CLUSTER.md's table of all recipes, and stop")
+    args = parser.parse_args(arguments)
+    if args.table:
+        print(table(args.method, args.lora_rank))
+        return 0
+    try:
+        path, model = read_model(args.model)
+        asked = setting_of(args)
+    except (OSError, ValueError) as error:
+        parser.exit(2, f"error: {' '.join(str(error).split())}\n")
+    machine = Machine(host=args.host_memory and args.host_memory * GIB)
+    fixed = [field for field, value in given(args).items() if value is not None]
+    found = propose(model, asked, fixed, machine)
+    setting = found or closest(model, asked, fixed)
+    remarks = problems(model, setting, machine)
+    if args.variables:
+        if found is None:
+            advised = advice(model, asked, fixed, machine)
+            parser.exit(1, f"error: {args.model} on {args.gpus}: {remarks[0].text} ({remarks[0].parts}); {advised}\n")
+        print(f"MODEL_PATH={path}")
+        print("\n".join(f"{variable}={getattr(setting, field)}" for field, variable in VARIABLES.items()))
+        return 0
+    print(report(path, model, setting, args))
+    for problem in remarks:
+        print(f"{'does not fit' if problem.is_refused else 'tight'}: {problem.text}")
+    if found is None:
+        print(advice(model, asked, fixed, machine))
+        return 1
+    print(f"{'fits, tightly' if remarks else 'fits'}\n\n{command(path, setting, args)}")
+    return 0
+
+
+def count(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text}: must be a whole number from 1")
+    return int(text)
+
+
+def read_model(name: str | None) -> tuple[str, ModelShape]:
+    """(path or hub name, shapes).
+
+    Raises:
+        OSError, ValueError: one line; there is none, or of a family that the estimate does not know.
+    """
+    if not name:
+        raise ValueError("name a model: a folder, a config.json, a hub name, or one of recipes/models/; see --help")
+    recipes = {file.stem: json.loads(file.read_text()) for file in RECIPES.glob("*.json")}
+    known = next((config for stem, config in recipes.items() if name in (stem, config["_name_or_path"])), None)
+    path = Path(name).expanduser()
+    if path.is_dir() or path.suffix == ".json":
+        file = path / "config.json" if path.is_dir() else path
+        config: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        return str(path if path.is_dir() else path.parent), ModelShape.from_config(config)
+    if known:
+        return known["_name_or_path"], ModelShape.from_config(known)
+    if name.count("/") != 1 or name.startswith((".", "/", "~")):
+        raise ValueError(
+            f"{name}: no such folder, not a hub name (owner/name), and not one of {', '.join(sorted(recipes))}"
+        )
+    import httpx
+    from huggingface_hub import hf_hub_download
+
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # no line for each try
+    try:
+        return name, ModelShape.from_config(json.loads(Path(hf_hub_download(name, "config.json")).read_text()))
+    except (OSError, httpx.HTTPError) as error:
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ValueError(
+            f"{name}: its config.json cannot be had from the hub ({first}); give a file or folder"
+        ) from error
+
+
+def given(args: argparse.Namespace) -> dict[str, Any]:
+    """Fields of Setting that may be proposed, as they were given; None: not."""
+    return {
+        "utilization": args.memory_utilization,
+        "tokens": args.max_tokens_per_gpu,
+        "tensor_parallel": args.tensor_parallel,
+        "offload": args.offload,
+    }
+
+
+def setting_of(args: argparse.Namespace) -> Setting:
+    match = re.fullmatch(r"([1-9]\d*)x(\d+)(gb)?", args.gpus or "")
+    if match is None or int(match[2]) not in CARDS:
+        raise ValueError(f"--gpus {args.gpus}: must be like 2x48, with cards of {', '.join(map(str, CARDS))} GB")
+    if args.lora_rank < 0:
+        raise ValueError(f"--lora_rank {args.lora_rank}: must be a whole number, 0 to train all weights")
+    if args.lora_rank and args.method in ("II", "III"):
+        raise ValueError(
+            f"--lora_rank {args.lora_rank}: LORA_RANK is only for Co-rewarding-I; a teacher needs a model of its own, "
+            "not an adapter"
+        )
+    sequence = args.max_prompt_length + args.max_response_length
+    if args.max_tokens_per_gpu is not None and args.max_tokens_per_gpu < sequence:
+        raise ValueError(f"--max_tokens_per_gpu {args.max_tokens_per_gpu}: must hold a sequence of {sequence} tokens")
+    if args.memory_utilization is not None and not 0 < args.memory_utilization < 1:
+        raise ValueError(f"--memory_utilization {args.memory_utilization}: must be a share between 0 and 1")
+    sizes = {field: value for field, value in given(args).items() if value is not None}
+    offload = sizes.pop("offload", "none")
+    setting = Setting(
+        gpus=int(match[1]), nodes=args.nodes, card=CARDS[int(match[2])] * GIB, is_teacher=args.method in ("II", "III"),
+        lora_rank=args.lora_rank, sequence=sequence,
+    )  # fmt: skip
+    return replace(setting, **{"tokens": max(setting.tokens, sequence), **sizes}).with_offload(offload)
+
+
+def report(path: str, model: ModelShape, setting: Setting, args: argparse.Namespace) -> str:
+    needs = estimate(model, setting)
+    lora = f", LoRA of rank {setting.lora_rank}" if setting.lora_rank else ""
+    machines = f"{args.nodes} machines of " if args.nodes > 1 else ""
+    lines = [
+        f"{path}: {model.parameters:,} weights, {args.method}{lora}, on {machines}{args.gpus} GB "
+        f"({setting.card / GIB:.1f} GiB of each to be used)",
+        " ".join(f"{variable}={getattr(setting, field)}" for field, variable in VARIABLES.items()),
+        "",
+        "GiB of one GPU",
+        *(f"  {stage.name:<20}{stage.total / GIB:6.1f}   {in_words(stage.parts)}" for stage in needs.gpu),
+        f"  vLLM's cache: {cache(needs, setting)}",
+        "GiB of a machine",
+        f"  {needs.host.name:<20}{needs.host.total / GIB:6.1f}   {in_words(needs.host.parts)}; "
+        f"and about {needs.host_processes / GIB:.0f} for processes",
+        "GiB of disk",
+        f"  {'a checkpoint':<20}{needs.checkpoint / GIB:6.1f}   two are kept while the next is written",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def cache(needs: Estimate, setting: Setting) -> str:
+    return f"{needs.cache_tokens:,} tokens, {needs.cache_sequences:.0f} sequences of {setting.sequence:,}"
+
+
+def advice(model: ModelShape, setting: Setting, fixed: list[str], machine: Machine) -> str:
+    """What else would fit, in a few words."""
+    if fixed and (better := propose(model, setting, machine=machine)):
+        chosen = [f"{VARIABLES[field]}={getattr(better, field)}" for field in VARIABLES]
+        return f"what fits: {' '.join(chosen)}"
+    adapter = replace(setting, lora_rank=LORA_RANK, is_teacher=False)
+    if not setting.lora_rank and propose(model, adapter, machine=machine):
+        return f"use LoRA (LORA_RANK={LORA_RANK}, Co-rewarding-I alone), a smaller model, or more or larger GPUs"
+    return "use a smaller model, or more or larger GPUs"
+
+
+def command(path: str, setting: Setting, args: argparse.Namespace) -> str:
+    """What starts the run."""
+    sizes = {"NUM_NODES": args.nodes} if args.nodes > 1 else {}
+    for field, variable in VARIABLES.items():
+        if given(args)[field] is not None:
+            sizes[variable] = getattr(setting, field)
+    for name, usual in (("max_prompt_length", 512), ("max_response_length", 3072), ("lora_rank", 0)):
+        if getattr(args, name) != usual:
+            sizes[name.upper()] = getattr(args, name)
+    for file in RECIPES.glob("*.json"):
+        if json.loads(file.read_text())["_name_or_path"] == path and args.method != "baseline":
+            words = [f"{name}={value}" for name, value in sizes.items()]
+            return " ".join(
+                [*words, f"bash recipes/train.sh {args.method} {file.stem} {args.gpus.removesuffix('gb')}gb"]
+            )
+    lora = sizes.pop("LORA_RANK", 0)
+    sizes.pop("OFFLOAD", None)
+    sizes |= {"MODEL_PATH": path, "GPUS_PER_NODE": setting.gpus}
+    sizes |= {variable: getattr(setting, field) for field, variable in VARIABLES.items() if field != "offload"}
+    script = {"I": "Co-rewarding-I/run_corewarding-I.sh", "baseline": "scripts/run_baseline.sh"}.get(
+        args.method, f"Co-rewarding-II/run_corewarding-{args.method}.sh"
+    )
+    keys = changes(replace(setting.with_offload("none"), lora_rank=0), setting)
+    if lora:
+        keys |= {"actor_rollout_ref.model.lora_rank": lora, "actor_rollout_ref.model.lora_alpha": lora}
+        keys |= {"actor_rollout_ref.rollout.load_format": "safetensors"}
+        sizes["LEARNING_RATE"] = "3e-5"
+    words = [f"{name}={value}" for name, value in sizes.items()] + ["bash", script]
+    return " ".join([*words, *(f"{key}={value}" for key, value in keys.items())])
+
+
+def table(method: str, lora_rank: int) -> str:
+    """Markdown: what is proposed for each model of recipes/models/ and each machine, where it is not the default."""
+    usual = Setting(gpus=1)
+    lines = [
+        "| model | GPUs | " + " | ".join(f"{size} GB" for size in CARDS) + " |",
+        "|---|---|" + "---|" * len(CARDS),
+    ]
+    for file in sorted(RECIPES.glob("*.json")):
+        for gpus in (1, 2, 4, 8):
+            cells = []
+            for card in CARDS.values():
+                model = ModelShape.from_config(json.loads(file.read_text()))
+                asked = replace(
+                    usual, gpus=gpus, card=card * GIB, is_teacher=method in ("II", "III"), lora_rank=lora_rank
+                )
+                found = propose(model, asked)
+                cells.append("–" if found is None else cell(model, found))
+            lines.append(f"| {file.stem} | {gpus} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def cell(model: ModelShape, setting: Setting) -> str:
+    words = [setting.offload]
+    words += [f"{setting.tokens // 1024}k"] if setting.tokens != 8192 else []
+    words += [f"{setting.utilization:g}"] if setting.utilization != 0.6 else []
+    words += [f"tp{setting.tensor_parallel}"] if setting.tensor_parallel != 1 else []
+    return " ".join(words) + ("!" if problems(model, setting) else "")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
