@@ -11,8 +11,8 @@ optimizer step      [4 P + 16 t] / D, but for a fused AdamW, which makes no temp
 OFFLOAD=all         nothing of these, but the gradient: 4 t, not shared (see below)
 
 pass, the largest of
-  log-probabilities 4 B V, logits and their gradient in bf16;  4 temporaries of 2^26 numbers (algo/token_statistics.py);
-                    8 B H, the last norm
+  log-probabilities 4 B V, logits and their gradient in bf16;  4 temporaries of 2^26 numbers in fp32
+                    (algo/token_statistics.py);  8 B H, the last norm
   output layer      2 B V + 4 V H, the matrix and its gradient in bf16
   a layer           B · (12 I + 16 H + 8 q [+ 6 q + 6 k with norms on queries and keys]), recomputed;  3 B², sdpa's
                     mask as booleans and as bf16;  8 ℓ + 4 ℓ / D, this layer and the next, gradient in bf16 and fp32;
@@ -55,7 +55,7 @@ TRAINER = 1.2 * GIB  # CUDA's context, NCCL, cuBLAS of the process that trains (
 VLLM_OUTSIDE = 1.0 * GIB  # of vLLM's process beside its share: 26.0 GiB at 0.3 of 79.2, less TRAINER (GPU.md)
 VLLM_GRAPHS = 0.5 * GIB  # CUDA graphs, which sleep does not free (assumed)
 VLLM_INSIDE = 1.0 * GIB  # of its share: activations of its profiling run (assumed); graphs take 1 GiB more of it
-LOGIT_TEMPORARIES = 4 * 4 * 2**26  # four of CHUNK_NUMBERS in fp32 (algo/token_statistics.py, which imports torch)
+LOGITS_AT_ONCE = 2**26  # numbers; CHUNK_NUMBERS of algo/token_statistics.py, which imports torch
 PROCESSES = 10 * GIB, 6 * GIB  # host memory of Ray, driver, rollout loops; of each GPU's trainer and vLLM (assumed)
 PROCESSES_ON_CPU = 3 * GIB, 3 * GIB  # the same there: 6 GB in all for one logical GPU (measured with the quickstart)
 TIGHT = 0.07  # of the memory there is: what the estimate may be wrong by
@@ -238,7 +238,7 @@ def micro_batch(model: ModelShape, setting: Setting) -> dict[str, float]:
         kept["embedding"] = 2 * matrix
     log_probs = {
         "logits": 4 * tokens * model.vocabulary,
-        "temporaries": LOGIT_TEMPORARIES,
+        "temporaries": 4 * 4 * min(LOGITS_AT_ONCE, tokens * model.vocabulary),
         "last norm": 8 * tokens * model.hidden,
         "mask": mask / 3,
     }
@@ -268,7 +268,7 @@ def host(model: ModelShape, setting: Setting) -> Stage:
             "vLLM's weights": 4 * weights * ranks / setting.tensor_parallel,
         }
         return Stage("host memory", {name: size for name, size in parts.items() if size})
-    pinned = ranks * sum(pinned_bytes(shape, setting.sharing) for shape in model.tensors())
+    pinned = ranks * sum(count * pinned_bytes(shape, setting.sharing) for shape, count in model.shapes.items())
     adapter = ranks * 4 * moving / setting.sharing if setting.lora_rank else 0
     trains_all = setting.lora_rank == 0
     parts = {}

@@ -13,8 +13,10 @@ norm of a head's size on queries and keys. tests/training/test_model_shape.py bu
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 FAMILIES = ("llama", "qwen2", "qwen3")
@@ -106,9 +108,14 @@ class ModelShape:
         if not self.is_tied:
             yield self.vocabulary, self.hidden
 
-    @property
+    @cached_property
+    def shapes(self) -> Counter[tuple[int, ...]]:
+        """How many parameters have each shape."""
+        return Counter(self.tensors())
+
+    @cached_property
     def parameters(self) -> int:
-        return sum(math.prod(shape) for shape in self.tensors())
+        return sum(count * math.prod(shape) for shape, count in self.shapes.items())
 
     def adapter_parameters(self, rank: int) -> int:
         """Of LoRA with this rank on every linear map of the layers: rank · (inputs + outputs) each."""

@@ -18,6 +18,7 @@ from co_rewarding.storage.provenance import PROJECT
 from co_rewarding.storage.rows import as_paths
 from co_rewarding.training.preflight_batches import check_attention, check_batch_sizes
 from co_rewarding.training.preflight_data import check_data, check_steps, read_rows
+from co_rewarding.training.preflight_memory import check_memory
 from co_rewarding.training.settings import MAX_TEMPERATURE, Settings
 
 # verl 0.9.1 keeps these blocks for older scripts and reads them nowhere on its own main entry
@@ -52,6 +53,7 @@ def check_config(config: DictConfig) -> None:
         check_steps,
         check_model,
         check_platform,
+        check_memory,
     )
     for check in checks:
         check(config)

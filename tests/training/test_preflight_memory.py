@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The check of a start against the machine: read from a configuration, in one line. There is no GPU here: its size is
+given to the check where one is asked for."""
+
+import json
+import pickle
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_module
+from omegaconf import DictConfig, OmegaConf
+
+from co_rewarding.training import preflight_memory
+from co_rewarding.training.estimate import GIB
+from co_rewarding.training.preflight_memory import check_memory, free_disk, memory_of_this_machine, setting_of
+
+RECIPES = Path(__file__).resolve().parents[2] / "recipes/models"
+
+
+def enlarge(config: DictConfig, folder: Path) -> DictConfig:
+    """The run of `config` with the shapes of Qwen3-4B-Base, and checkpoints in a folder of the test's."""
+    shutil.copy(RECIPES / "qwen3-4b-base.json", folder / "config.json")
+    config.actor_rollout_ref.model.path = str(folder)
+    config.trainer.default_local_dir = str(folder / "runs/checkpoints")
+    return config
+
+
+@pytest.fixture(scope="module")
+def composed_for_gpus(sample_overrides: list[str]) -> bytes:
+    """The sample run's configuration for GPUs, with micro-batches of 8,192 tokens; pickled."""
+    packed = ["actor_rollout_ref.actor.use_dynamic_bsz=True", "actor_rollout_ref.actor.ppo_max_token_len_per_gpu=8192"]
+    share = ["actor_rollout_ref.rollout.gpu_memory_utilization=0.6", "trainer.max_actor_ckpt_to_keep=2"]
+    share += ["actor_rollout_ref.rollout.tensor_model_parallel_size=1"]
+    with initialize_config_module("co_rewarding_i.config", version_base=None):
+        return pickle.dumps(
+            compose("co_rewarding_i", overrides=["platform=gpu", *sample_overrides[1:], *packed, *share])
+        )
+
+
+@pytest.fixture
+def on_gpus(composed_for_gpus: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., DictConfig]:
+    """on_gpus(gpus, GiB of each, GiB of host memory): the configuration, on a machine that reports these."""
+
+    def run(gpus: int, gib: float, host: float = 1000) -> DictConfig:
+        monkeypatch.setattr(preflight_memory, "memory_of_a_gpu", lambda: gib * GIB)
+        monkeypatch.setattr(preflight_memory, "memory_of_this_machine", lambda: host * GIB)
+        monkeypatch.setattr(preflight_memory, "free_disk", lambda folder: 1000 * GIB)
+        config = enlarge(pickle.loads(composed_for_gpus), tmp_path)
+        config.trainer.n_gpus_per_node = gpus
+        return config
+
+    return run
+
+
+def test_the_sample_run_fits_here(config: DictConfig, capsys: pytest.CaptureFixture[str]) -> None:
+    check_memory(config)
+    assert capsys.readouterr().out == ""
+
+
+def test_a_model_for_which_this_machine_is_too_small(config: DictConfig, tmp_path: Path) -> None:
+    # 16 bytes of 4.02 billion weights and 4 each for reference and vLLM: 90 GiB
+    if memory_of_this_machine() > 80 * GIB:
+        pytest.skip("this machine may have room for it")
+    with pytest.raises(ValueError, match=r"needs 89.9 GiB .*; use a smaller model") as refused:
+        check_memory(enlarge(config, tmp_path))
+    assert len(str(refused.value).splitlines()) == 1
+
+
+def test_gpus_on_which_it_fits(on_gpus: Callable[..., DictConfig], capsys: pytest.CaptureFixture[str]) -> None:
+    check_memory(on_gpus(4, 79.1))
+    assert capsys.readouterr().out == ""
+
+
+def test_gpus_that_are_too_small(on_gpus: Callable[..., DictConfig]) -> None:
+    with pytest.raises(ValueError) as refused:
+        check_memory(on_gpus(1, 79.1))
+    # 0.6 of 79.1 is 47.5, 12 bytes of 4.02 billion weights 44.9, and 2.2
+    assert str(refused.value) == (
+        "actor_rollout_ref.rollout.gpu_memory_utilization=0.6: while vLLM works a GPU needs 94.6 GiB and has 79.1 "
+        "(vLLM's share 47.5, moments 30.0, weights 15.0, CUDA, NCCL 2.2); use "
+        "actor_rollout_ref.actor.fsdp_config.param_offload=True "
+        "actor_rollout_ref.actor.fsdp_config.optimizer_offload=True"
+    )
+
+
+def test_the_advice_is_taken(on_gpus: Callable[..., DictConfig], capsys: pytest.CaptureFixture[str]) -> None:
+    config = on_gpus(1, 79.1)
+    config.actor_rollout_ref.actor.fsdp_config.param_offload = True
+    config.actor_rollout_ref.actor.fsdp_config.optimizer_offload = True
+    check_memory(config)
+    assert capsys.readouterr().out == ""
+
+
+def test_tight_is_said(on_gpus: Callable[..., DictConfig], capsys: pytest.CaptureFixture[str]) -> None:
+    config = on_gpus(4, 79.1)
+    config.actor_rollout_ref.rollout.gpu_memory_utilization = 0.8
+    check_memory(config)
+    assert capsys.readouterr().out.startswith(
+        "memory: tight, actor_rollout_ref.rollout.gpu_memory_utilization=0.8: while vLLM works a GPU needs 76.7 GiB"
+    )
+
+
+def test_no_advice_where_nothing_fits(on_gpus: Callable[..., DictConfig]) -> None:
+    with pytest.raises(ValueError, match="no sizes fit: use a smaller model, more GPUs, or LoRA"):
+        check_memory(on_gpus(1, 15.0))
+
+
+def test_host_memory_of_a_gpu_machine(on_gpus: Callable[..., DictConfig]) -> None:
+    config = on_gpus(1, 79.1, host=64)
+    config.actor_rollout_ref.actor.fsdp_config.param_offload = True
+    config.actor_rollout_ref.actor.fsdp_config.optimizer_offload = True
+    with pytest.raises(ValueError, match=r"offload_policy=False: this machine needs 84\.\d GiB .* has 64.0 "):
+        check_memory(config)
+
+
+def test_a_driver_that_sees_no_gpu(on_gpus: Callable[..., DictConfig], capsys: pytest.CaptureFixture[str]) -> None:
+    check_memory(on_gpus(1, 0, host=1))
+    assert capsys.readouterr().out == (
+        "memory: GPUs and host memory not checked, no GPU is visible to this process (RAY_ADDRESS is set)\n"
+    )
+
+
+def test_disk(on_gpus: Callable[..., DictConfig], monkeypatch: pytest.MonkeyPatch) -> None:
+    config = on_gpus(4, 79.1)
+    config.trainer.save_freq, config.trainer.max_actor_ckpt_to_keep = 20, 2
+    monkeypatch.setattr(preflight_memory, "free_disk", lambda folder: 40 * GIB)
+    with pytest.raises(ValueError) as refused:  # 12 bytes of 4.02 billion
+        check_memory(config)
+    assert str(refused.value) == (
+        "trainer.max_actor_ckpt_to_keep=2: a checkpoint takes 45.0 GiB and 40.0 GiB are free, while 2 are kept and the "
+        "next is written; free some, or set RUNS_DIR to a folder on another disk"
+    )
+    config.trainer.save_freq = -1
+    check_memory(config)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("actor_rollout_ref.actor.optim.optimizer", "AdamW8bit", "optim.optimizer=AdamW8bit: the estimate knows AdamW"),
+        ("actor_rollout_ref.actor.fsdp_config.model_dtype", "bf16", "model_dtype=bf16: the estimate knows fp32"),
+    ],
+)
+def test_what_the_estimate_does_not_know_is_not_refused(
+    on_gpus: Callable[..., DictConfig], capsys: pytest.CaptureFixture[str], key: str, value: str, message: str
+) -> None:
+    config = on_gpus(1, 15.0)
+    OmegaConf.update(config, key, value)
+    check_memory(config)
+    assert message in capsys.readouterr().out
+
+
+def test_a_family_that_the_estimate_does_not_know(
+    on_gpus: Callable[..., DictConfig], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    config = on_gpus(1, 15.0)
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "gpt2"}))
+    check_memory(config)
+    assert capsys.readouterr().out == (
+        "memory: not checked, model_type=gpt2: memory is estimated for llama, qwen2, qwen3 alone\n"
+    )
+
+
+def test_a_configuration_without_packing(config: DictConfig) -> None:
+    # micro-batches of 64 sequences of at most 128 + 64 tokens
+    setting = setting_of(config, 0.0)
+    assert (setting.tokens, setting.sequence, setting.on_cpu) == (64 * 192, 192, True)
+    assert (setting.offload, setting.is_teacher, setting.has_reference) == ("none", False, True)
+
+
+def test_this_machine(tmp_path: Path) -> None:
+    meminfo = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+    total = int(meminfo["MemTotal"].split()[0]) * 1024
+    assert 0 < memory_of_this_machine() <= total
+    assert free_disk(tmp_path / "not/there/yet") == pytest.approx(shutil.disk_usage(tmp_path).free, abs=GIB)
