@@ -115,9 +115,7 @@ def read_model(name: str | None) -> tuple[str, ModelShape]:
         return name, ModelShape.from_config(json.loads(Path(hf_hub_download(name, "config.json")).read_text()))
     except (OSError, httpx.HTTPError) as error:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ValueError(
-            f"{name}: its config.json cannot be had from the hub ({first}); give a file or folder"
-        ) from error
+        raise ValueError(f"{name}: no config.json from the hub ({first}); give a file or folder") from error
 
 
 def given(args: argparse.Namespace) -> dict[str, Any]:

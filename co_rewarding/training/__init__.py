@@ -6,9 +6,9 @@
     reward     algo/rewards.py → algo/voting.py → algo/equivalence/ → rollout_io.py writes it into `rm_scores`
 
 Then come verl's advantage, KL and update, and run_monitor.py looks for signs of collapse. Beside that path: launch.py
-starts a run after preflight.py has checked everything that can be checked without Ray; settings.py holds our blocks of
-the configuration, config/ what differs from verl's; engine.py adds token statistics to verl's log-probabilities;
-checkpoint.py says from which step a run resumes.
+starts a run after preflight.py has checked everything that can be checked without Ray, memory among it (estimate.py has
+the formulas); settings.py holds our blocks of the configuration, config/ what differs from verl's; engine.py adds token
+statistics to verl's log-probabilities; checkpoint.py says from which step a run resumes.
 
 No label-free reward reads a ground truth. The first of these is the guarantee, the other two make a mistake harmless:
 

@@ -5,6 +5,7 @@ Three runs of the shipped run script: one that is killed with SIGKILL in the mid
 on from the checkpoint, and a control with learning rate 0.
 """
 
+import json
 import re
 from collections import Counter, defaultdict
 from pathlib import Path
@@ -13,6 +14,9 @@ import pytest
 import torch
 from e2e_runs import QUESTIONS, ROLLOUTS, STEPS, finish, killed_after_step, metrics_of, rows_of, shards_of, start
 from safetensors.torch import load_file
+
+from co_rewarding.training.estimate import Setting, checkpoint
+from co_rewarding.training.model_shape import ModelShape
 
 pytestmark = pytest.mark.e2e
 
@@ -120,3 +124,11 @@ def test_training_moves_the_weights_and_learning_rate_0_does_not(toy: Path, resu
     # nothing moves, so neither may the difference between the rollout's probabilities and the trainer's
     metrics = metrics_of(toy / "runs/co-rewarding/control")
     assert max(metrics[step]["training/rollout_probs_diff_mean"] for step in range(1, STEPS + 1)) < 1e-5
+
+
+def test_a_checkpoint_takes_what_the_estimate_says(resumed: dict) -> None:
+    folder = resumed["run_dir"] / f"checkpoints/global_step_{STEPS}"
+    config = json.loads((folder / "actor/huggingface/config.json").read_text())
+    expected = checkpoint(ModelShape.from_config(config), Setting(gpus=1, is_teacher=False))
+    written = sum(file.stat().st_size for file in folder.rglob("*.pt"))
+    assert written == pytest.approx(expected, rel=0.02)  # names and random states are a share of so small a model

@@ -28,7 +28,7 @@ from co_rewarding.tools.report.runs import STEP_TIME
 
 @dataclass(frozen=True)
 class PaperValue:
-    """One setting of the paper (arXiv 2508.00410, Table 5 where nothing else is said)."""
+    """One setting of the paper (arXiv 2508.00410, Table 5 where nothing else is said); sizes of a machine are none."""
 
     words: str
     key: str
@@ -36,6 +36,8 @@ class PaperValue:
     methods: tuple[str, ...] = ()  # those that it is the setting of; () all
 
 
+OPTIMIZER_SETTINGS = "actor_rollout_ref.actor.optim.override_optimizer_config"
+HOW_ADAMW_IS_COMPUTED = ("fused", "foreach")  # the same formula, rounding aside
 _I, _II = ("co_rewarding_I",), ("co_rewarding_II", "co_rewarding_III")
 PAPER: tuple[PaperValue, ...] = (
     PaperValue("questions a batch", "data.train_batch_size", 128),
@@ -47,7 +49,7 @@ PAPER: tuple[PaperValue, ...] = (
     PaperValue("warm-up (share of the steps)", "actor_rollout_ref.actor.optim.lr_warmup_steps_ratio", 0.1),
     PaperValue("optimizer", "actor_rollout_ref.actor.optim.optimizer", "AdamW"),
     PaperValue("AdamW β", "actor_rollout_ref.actor.optim.betas", [0.9, 0.999]),
-    PaperValue("more optimizer settings", "actor_rollout_ref.actor.optim.override_optimizer_config", None),
+    PaperValue("more optimizer settings", OPTIMIZER_SETTINGS, None),
     PaperValue("rollouts a question", "actor_rollout_ref.rollout.n", 8),
     PaperValue("temperature of the rollouts", "actor_rollout_ref.rollout.temperature", 1.0),
     PaperValue("clip ratio, below", "actor_rollout_ref.actor.clip_ratio_low", 0.2),
@@ -68,8 +70,6 @@ PAPER: tuple[PaperValue, ...] = (
     PaperValue("α at the end", "actor_rollout_ref.teacher.decay_end", 0.9999, _II),
     PaperValue("steps between the teacher’s updates", "actor_rollout_ref.teacher.update_interval", 1, _II),
     PaperValue("share of the start in the last teacher", "actor_rollout_ref.teacher.start_share", None, _II),
-    PaperValue("vLLM’s share of GPU memory", "actor_rollout_ref.rollout.gpu_memory_utilization", 0.8, _I),
-    PaperValue("vLLM’s share of GPU memory", "actor_rollout_ref.rollout.gpu_memory_utilization", 0.6, _II),
 )
 
 
@@ -162,7 +162,10 @@ def _value(config: DictConfig, key: str) -> Any:
         value = OmegaConf.select(config, key)
     except OmegaConfBaseException:  # an interpolation that only verl's own start resolves
         return None
-    return OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
+    value = OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
+    if key == OPTIMIZER_SETTINGS and value:
+        return {name: own for name, own in value.items() if name not in HOW_ADAMW_IS_COMPUTED} or None
+    return value
 
 
 def _words(value: Any) -> str:
