@@ -73,12 +73,18 @@ def two_ranks() -> Iterator[Any]:
     ],
 )
 def test_a_micro_batchs_peak_is_what_transformers_and_fsdp_allocate(
-    two_ranks: Any, is_tied: bool, keeps_gradients: bool, vocabulary: int, tokens: int
+    two_ranks: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    is_tied: bool,
+    keeps_gradients: bool,
+    vocabulary: int,
+    tokens: int,
 ) -> None:
     from torch._subclasses.fake_tensor import FakeTensorMode
     from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
     from transformers import AutoModelForCausalLM, Qwen3Config
 
+    monkeypatch.setitem(CHUNK_NUMBERS, "cpu", CHUNK_NUMBERS["cuda"])
     shape = ModelShape("qwen3", 3, 1024, 4096, 16, 4, 128, vocabulary, is_tied)
     config = Qwen3Config(
         vocab_size=vocabulary, hidden_size=1024, intermediate_size=4096, num_hidden_layers=3, num_attention_heads=16,
@@ -100,7 +106,7 @@ def test_a_micro_batchs_peak_is_what_transformers_and_fsdp_allocate(
                 model.set_requires_gradient_sync(not keeps_gradients or is_last)
                 with torch.autocast("cpu", dtype=torch.bfloat16):
                     logits = model(input_ids=ids, position_ids=positions).logits.squeeze(0)
-                    columns = token_statistics(logits, torch.ones(tokens), ["log_probs"], labels_T=ids[0])
+                    columns = token_statistics(logits, names=["log_probs"], labels_T=ids[0])
                     loss = columns["log_probs"].sum()
                 del logits, columns
                 loss.backward()
@@ -113,7 +119,7 @@ def test_a_micro_batchs_peak_is_what_transformers_and_fsdp_allocate(
 
 
 def test_the_size_of_a_chunk() -> None:
-    assert module.LOGITS_AT_ONCE == CHUNK_NUMBERS
+    assert CHUNK_NUMBERS["cuda"] == module.LOGITS_AT_ONCE
 
 
 @pytest.mark.parametrize(("options", "bytes_a_weight"), [({"foreach": True}, 20), ({"fused": True}, 16)])
