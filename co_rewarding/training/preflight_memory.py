@@ -81,15 +81,17 @@ def setting_of(config: DictConfig, card: float) -> Setting:
         ValueError: something that the estimate does not know.
     """
     actor, rollout, model = (config.actor_rollout_ref[name] for name in ("actor", "rollout", "model"))
-    fsdp = actor.fsdp_config
+    fsdp, attention = actor.fsdp_config, str(model.override_config.get("attn_implementation"))
     for key, value, known in (
-        ("optim.optimizer", actor.optim.optimizer, ("AdamW",)),
-        ("fsdp_config.model_dtype", fsdp.model_dtype, ("fp32", "float32")),
+        ("actor.optim.optimizer", actor.optim.optimizer, ("AdamW",)),
+        ("actor.fsdp_config.model_dtype", fsdp.model_dtype, ("fp32", "float32")),
+        ("model.override_config.attn_implementation", attention, ("sdpa", "flex_attention", "flash_attention_2")),
     ):
         if value not in known:
-            raise ValueError(f"actor_rollout_ref.actor.{key}={value}: the estimate knows {known[0]} alone")
+            raise ValueError(f"actor_rollout_ref.{key}={value}: the estimate knows {', '.join(known)} alone")
     sequence = config.data.max_prompt_length + config.data.max_response_length
-    packed = actor.use_dynamic_bsz
+    by_tokens, sequences = actor.ppo_max_token_len_per_gpu, actor.ppo_micro_batch_size_per_gpu
+    tokens = by_tokens if actor.use_dynamic_bsz else sequences * sequence
     return Setting(
         gpus=config.trainer.n_gpus_per_node,
         nodes=config.trainer.nnodes,
@@ -102,14 +104,14 @@ def setting_of(config: DictConfig, card: float) -> Setting:
         offload_all=fsdp.offload_policy,
         keeps_gradients=fsdp.use_no_sync_for_gradient_accumulation,
         lora_rank=model.lora_rank,
-        tokens=actor.ppo_max_token_len_per_gpu if packed else actor.ppo_micro_batch_size_per_gpu * sequence,
+        tokens=tokens,
         sequence=sequence,
         utilization=rollout.gpu_memory_utilization,
         tensor_parallel=rollout.tensor_model_parallel_size,
         bucket=rollout.checkpoint_engine.update_weights_bucket_megabytes * 2**20,
         shards=max(0, fsdp.fsdp_size),
         has_graphs=not rollout.enforce_eager,
-        attention=str(OmegaConf.select(config, "actor_rollout_ref.model.override_config.attn_implementation")),
+        attention=attention,
         is_fused=bool((actor.optim.override_optimizer_config or {}).get("fused")),
         checkpointing=model.enable_gradient_checkpointing,
         saved=tuple(actor.checkpoint.save_contents),

@@ -141,6 +141,7 @@ def test_disk(on_gpus: Callable[..., DictConfig], monkeypatch: pytest.MonkeyPatc
     [
         ("actor_rollout_ref.actor.optim.optimizer", "AdamW8bit", "optim.optimizer=AdamW8bit: the estimate knows AdamW"),
         ("actor_rollout_ref.actor.fsdp_config.model_dtype", "bf16", "model_dtype=bf16: the estimate knows fp32"),
+        ("actor_rollout_ref.model.override_config.attn_implementation", "eager", "=eager: the estimate knows sdpa"),
     ],
 )
 def test_what_the_estimate_does_not_know_is_not_refused(
@@ -163,11 +164,14 @@ def test_a_family_that_the_estimate_does_not_know(
     )
 
 
-def test_a_configuration_without_packing(config: DictConfig) -> None:
-    # micro-batches of 64 sequences of at most 128 + 64 tokens
+def test_what_decides_about_memory(config: DictConfig) -> None:
     setting = setting_of(config, 0.0)
-    assert (setting.tokens, setting.sequence, setting.on_cpu) == (64 * 192, 192, True)
-    assert (setting.offload, setting.is_teacher, setting.has_reference) == ("none", False, True)
+    assert (setting.sequence, setting.on_cpu) == (128 + 64, True)
+    assert setting.tokens == config.actor_rollout_ref.actor.ppo_max_token_len_per_gpu
+    assert (setting.offload, setting.is_teacher, setting.has_reference, setting.is_fused) == ("none", False, True, True)
+    actor = config.actor_rollout_ref.actor
+    actor.use_dynamic_bsz, actor.ppo_micro_batch_size_per_gpu = False, 4  # sequences, all as long as can be
+    assert setting_of(config, 0.0).tokens == 4 * 192
 
 
 def test_this_machine(tmp_path: Path) -> None:
