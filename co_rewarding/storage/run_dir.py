@@ -10,15 +10,16 @@
       validation/<step>.jsonl                one validation response a line
       checkpoints/                           verl's; a setting can place them elsewhere
         latest_checkpointed_iteration.txt    N, written when global_step_N is complete
-        global_step_N/                       actor/, and what the method adds (teacher/, co_rewarding.json)
+        global_step_N/                       actor/, save_state.txt, what the method adds (teacher/, co_rewarding.json)
+      run.lock                               locked while a run is on
       wandb/                                 offline without WANDB_API_KEY
       train.log, curves.png, figures.png     of scripts/quickstart.sh, summarize_run.py, plot_runs.py
       evaluation/<name>/                     scripts/evaluate.py
       export/step_N_<weights>/               scripts/export_checkpoint.py
 
 A start is named by its time, %Y-%m-%d_%H-%M-%S, so names in order are starts in order. Older runs have folders in
-hydra/ of refused starts, too, and their times are a moment earlier. Paths only: nothing is created here, and what the
-files hold is for their readers.
+hydra/ of refused starts, too, and their times are a moment earlier. Nothing is created here, and what the files hold is
+for their readers.
 """
 
 from __future__ import annotations
@@ -29,6 +30,9 @@ TRACKER = "latest_checkpointed_iteration.txt"  # verl's; importing it from there
 STEP_PREFIX = "global_step_"  # verl's
 ACTOR, TEACHER = "actor", "teacher"  # in the folder of a checkpoint: verl's name, and ours
 STATE_FILE = "co_rewarding.json"  # beside them: what training.run_monitor has seen of the run
+SAVE_STATE = "save_state.txt"  # beside them: BEGUN or WHOLE; older runs have none (training.checkpoint)
+BEGUN, WHOLE = "begun", "whole"
+REMOVING = ".removing"  # after the name of a checkpoint that is being removed
 
 
 class RunDir:
@@ -45,6 +49,7 @@ class RunDir:
         self.checkpoints = self.path / "checkpoints"
         self.evaluation = self.path / "evaluation"
         self.export = self.path / "export"
+        self.lock = self.path / "run.lock"
 
     @classmethod
     def containing(cls, path: Path) -> RunDir | None:
@@ -108,6 +113,12 @@ def dumped_steps(folder: Path) -> list[int]:
 def checkpoint_folder(checkpoints: Path, step: int | str) -> Path:
     """The folder of one step in a folder of checkpoints, verl's trainer.default_local_dir."""
     return checkpoints / f"{STEP_PREFIX}{step}"
+
+
+def save_state(folder: Path) -> str | None:
+    """BEGUN or WHOLE, of the folder of a checkpoint; None in runs that did not say."""
+    file = folder / SAVE_STATE
+    return file.read_text(encoding="utf-8") if file.is_file() else None
 
 
 def shard_file(rank: int, world_size: int) -> str:

@@ -1,35 +1,198 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which checkpoint a run resumes from, in verl's trainer.default_local_dir (layout: co_rewarding.storage.run_dir)."""
+"""Checkpoints of a run: which it resumes from, how one is saved, which are kept (layout: co_rewarding.storage.run_dir).
 
+A kill at any moment, or the machine going down, leaves the last checkpoint that was saved whole, and the pointer at it:
+
+    1. global_step_N begins: SAVE_STATE in it says "begun". A pointer that names this very step (of a run that was set
+       back) moves to an older one first
+    2. verl and the method write what belongs to it
+    3. all of it is on the disk, then SAVE_STATE says "whole"
+    4. the pointer names N
+    5. older ones go: each is renamed, which is one operation, and then removed
+
+verl 0.9.1 by itself removes the old actor before 4, keeps the rest of the folder, and writes the pointer in place, so
+that a kill can leave it empty.
+
+Only checkpoints with a SAVE_STATE are ever removed: those of runs from before it are their owner's.
+"""
+
+import errno
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from omegaconf import DictConfig
 
 from co_rewarding.storage.files import atomic_write_text
-from co_rewarding.storage.run_dir import STEP_PREFIX, TRACKER, checkpoint_folder, saved_steps
+from co_rewarding.storage.run_dir import (
+    ACTOR,
+    BEGUN,
+    REMOVING,
+    SAVE_STATE,
+    STEP_PREFIX,
+    TRACKER,
+    WHOLE,
+    checkpoint_folder,
+    save_state,
+    saved_steps,
+)
+
+RESUME_MODES = ("auto", "disable", "resume_path")
 
 
 def resume_dir(config: DictConfig) -> Path | None:
-    """The `global_step_N` folder that a run with this configuration resumes from, None for a fresh start."""
+    """The `global_step_N` folder that a run with this configuration resumes from, None for a fresh start.
+
+    Raises:
+        ValueError: the pointer to it is broken, see `pointed_step`.
+    """
     if config.trainer.resume_mode == "resume_path":
         return Path(config.trainer.resume_from_path)
-    tracker = Path(config.trainer.default_local_dir) / TRACKER
-    if config.trainer.resume_mode != "auto" or not tracker.is_file():
+    if config.trainer.resume_mode != "auto":
         return None
-    folder = checkpoint_folder(tracker.parent, tracker.read_text().strip())
-    return folder if folder.is_dir() else None
+    checkpoints = Path(config.trainer.default_local_dir)
+    step = pointed_step(checkpoints)
+    return None if step is None else checkpoint_folder(checkpoints, step)
+
+
+def pointed_step(checkpoints: Path) -> int | None:
+    """The step that is resumed from by default, None where none was ever saved.
+
+    Raises:
+        ValueError: one line; the file that names it is empty or garbled, or the checkpoint that it names is gone. verl
+            would stop after its start, or train from the beginning.
+    """
+    pointer = checkpoints / TRACKER
+    if not pointer.is_file():
+        return None
+    text = pointer.read_text(errors="replace").strip()
+    if text.isdecimal() and checkpoint_folder(checkpoints, text).is_dir():
+        return int(text)
+    there = ", ".join(map(str, saved_steps(checkpoints))) or "none"
+    raise ValueError(
+        f"{pointer}: names no checkpoint ({text[:20]!r}; there are {there}, the last may be half-written); write the "
+        "step to resume from into it, or remove it to start afresh"
+    )
+
+
+def check_checkpoints(config: DictConfig) -> None:
+    """A run resumes from a whole checkpoint, or starts afresh because nothing was saved; and what it keeps is a number.
+
+    Raises:
+        ValueError: one line.
+    """
+    trainer = config.trainer
+    keep = trainer.max_actor_ckpt_to_keep
+    if keep is not None and (isinstance(keep, bool) or not isinstance(keep, int) or keep < 1):
+        raise ValueError(f"trainer.max_actor_ckpt_to_keep={keep}: must be a whole number from 1, or null to keep all")
+    for key in ("remove_previous_ckpt_in_save", "del_local_ckpt_after_load"):
+        if trainer.get(key):
+            raise ValueError(
+                f"trainer.{key}=True: removes what a run that is killed would resume from; use "
+                "trainer.max_actor_ckpt_to_keep=1"
+            )
+    if trainer.resume_mode not in RESUME_MODES:
+        raise ValueError(f"trainer.resume_mode={trainer.resume_mode}: must be one of {', '.join(RESUME_MODES)}")
+    if trainer.resume_mode == "resume_path":
+        path = trainer.resume_from_path
+        name = Path(str(path)).name
+        if not isinstance(path, str) or not (name.startswith(STEP_PREFIX) and name[len(STEP_PREFIX) :].isdecimal()):
+            raise ValueError(f"trainer.resume_from_path={path}: must be a folder {STEP_PREFIX}N of checkpoints")
+    folder = resume_dir(config)
+    if folder is None:
+        return
+    if not (folder / ACTOR).is_dir():
+        raise ValueError(f"{folder}: holds no {ACTOR}, nothing can be resumed from it; choose another checkpoint")
+    if save_state(folder) == BEGUN:
+        raise ValueError(f"{folder}: saving it was interrupted; choose another checkpoint")
 
 
 def latest_checkpoint_before(checkpoints: Path, step: int) -> Path | None:
-    """The latest complete `global_step_N` folder with N ≤ `step`, None without one."""
-    tracker = checkpoints / TRACKER
-    if not tracker.is_file():
+    """The latest whole `global_step_N` folder with N ≤ `step` and not after the one resumed from, None without one."""
+    last = pointed_step(checkpoints)
+    if last is None:
         return None
-    last_complete = int(tracker.read_text())
-    steps = [saved for saved in saved_steps(checkpoints) if saved <= min(step, last_complete)]
-    return checkpoint_folder(checkpoints, steps[-1]) if steps else None
+    folders = [checkpoint_folder(checkpoints, saved) for saved in saved_steps(checkpoints) if saved <= min(step, last)]
+    whole = [folder for folder in folders if save_state(folder) != BEGUN]
+    return whole[-1] if whole else None
 
 
 def set_resume_checkpoint(folder: Path) -> None:
-    """Name `folder` as the checkpoint that the next start resumes from."""
+    """Name `folder` as the checkpoint that the next start resumes from; on the disk when this returns."""
     atomic_write_text(folder.parent / TRACKER, folder.name.removeprefix(STEP_PREFIX))
+    _sync(folder.parent)
+
+
+@contextmanager
+def saving(folder: Path, keep: int | None, spare: Path | None = None) -> Iterator[None]:
+    """Around what writes a checkpoint into `folder`: steps 1, 3, 4 and 5 above. If the block fails, the pointer stays.
+
+    Args:
+        keep: how many checkpoints there are afterwards, this one included; None: all.
+        spare: another one that stays, whatever its age.
+    """
+    _begin(folder)
+    yield
+    _sync_all(folder)
+    _mark(folder, WHOLE)
+    set_resume_checkpoint(folder)
+    if keep is not None:
+        _prune(folder, keep, spare)
+
+
+def _begin(folder: Path) -> None:
+    checkpoints, step = folder.parent, int(folder.name.removeprefix(STEP_PREFIX))
+    pointer = checkpoints / TRACKER
+    if pointer.is_file() and pointer.read_text().strip() == str(step):
+        if (older := latest_checkpoint_before(checkpoints, step - 1)) is not None:
+            set_resume_checkpoint(older)
+        else:
+            pointer.unlink()
+    _remove_leftovers(checkpoints)
+    folder.mkdir(parents=True, exist_ok=True)
+    _mark(folder, BEGUN)
+
+
+def _prune(newest: Path, keep: int, spare: Path | None) -> None:
+    checkpoints, last = newest.parent, int(newest.name.removeprefix(STEP_PREFIX))
+    # what is after the pointer belongs to a run that was set back, which saves over it when it gets there
+    older = [checkpoint_folder(checkpoints, step) for step in saved_steps(checkpoints) if step < last]
+    whole = [folder for folder in older if save_state(folder) == WHOLE]
+    kept = whole[::-1][: keep - 1]
+    for folder in older:
+        ours = save_state(folder) is not None
+        if ours and folder not in kept and not (spare and spare.resolve() == folder.resolve()):
+            folder.rename(folder.with_name(folder.name + REMOVING))
+    _remove_leftovers(checkpoints)
+
+
+def _remove_leftovers(checkpoints: Path) -> None:
+    for leftover in checkpoints.glob(f"{STEP_PREFIX}*{REMOVING}"):
+        shutil.rmtree(leftover)
+
+
+def _mark(folder: Path, state: str) -> None:
+    atomic_write_text(folder / SAVE_STATE, state)
+    _sync(folder)
+
+
+def _sync_all(folder: Path) -> None:
+    for path, _, files in os.walk(folder):
+        for name in files:
+            _sync(Path(path, name))
+        _sync(Path(path))
+    _sync(folder.parent)
+
+
+def _sync(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if not path.is_dir() or error.errno not in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):
+            raise  # otherwise a file system, of a network or in user space, that syncs no folders
+    finally:
+        os.close(descriptor)

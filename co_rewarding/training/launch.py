@@ -5,12 +5,15 @@ Exit codes: 0 all planned steps done, 1 the run failed or did fewer steps than p
 (one line on stderr, before Ray starts).
 """
 
+import fcntl
 import os
+import socket
 import sys
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import IO, Any, NoReturn
+from uuid import uuid4
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
@@ -20,6 +23,7 @@ from omegaconf.errors import OmegaConfBaseException
 from co_rewarding.storage import provenance
 from co_rewarding.storage.run_dir import RunDir
 from co_rewarding.training.preflight import check_config
+from co_rewarding.training.preflight_machine import UnfitCluster, check_cluster, cores, reserved_cpus, starts_own_ray
 from co_rewarding.training.settings import ConfigBlock, Settings
 
 
@@ -57,6 +61,7 @@ def launch(config: DictConfig, trainer: str, checks: Sequence[Callable[[DictConf
         as_composed = config.copy()
         _prepare_loggers(config, start)
         _size_engine(config)
+        _prepare_ray(config)
         # imported after our own checks: it takes seconds, and a typing error should be reported at once
         from verl.trainer.main_ppo import run_ppo
         from verl.trainer.ppo.reward import resolve_reward_manager_cls
@@ -65,11 +70,17 @@ def launch(config: DictConfig, trainer: str, checks: Sequence[Callable[[DictConf
 
         resolve_reward_manager_cls(config).check(config.co_rewarding.method)
         validate_config(config, need_reference_policy(config), need_critic(config))
+        _prepare_weight_sync(config)
         OmegaConf.resolve(config.ray_kwargs)  # verl hands these to Ray with interpolations unresolved
+        lock = _lock(RunDir(config.co_rewarding_run_dir))
     except (AssertionError, ValueError) as error:
         _refuse(error)
-    _record(as_composed, start)
-    run_ppo(config, task_runner_class=_task_runner(trainer))
+    with lock:
+        _record(as_composed, start)
+        try:
+            run_ppo(config, task_runner_class=_task_runner(trainer))
+        except UnfitCluster as error:
+            _refuse(error.cause)  # Ray's own text has the traceback of the process that found it
 
 
 def _task_runner(trainer: str) -> Any:
@@ -79,9 +90,12 @@ def _task_runner(trainer: str) -> Any:
 
     class TaskRunner(TaskRunnerV1.__ray_metadata__.modified_class):
         def run(self, config: DictConfig) -> None:
+            import ray
             from verl.trainer.ppo.v1.trainer_base import TRAINER_REGISTRY
             from verl.utils.import_utils import load_class_from_fqn
 
+            if not starts_own_ray(config):
+                check_cluster(config, ray.cluster_resources())
             # verl compares the mode with the string "sync" in several places, so our class takes over that name
             TRAINER_REGISTRY["sync"] = load_class_from_fqn(trainer, "trainer")
             super().run(config)
@@ -108,6 +122,36 @@ def report_steps(trainer: Any) -> None:
         raise RuntimeError(f"the run ended after {done} of {planned} planned steps")
 
 
+def _lock(run: RunDir) -> IO[str]:
+    """The lock of a run's directory, until it is closed or this process ends: two runs would save over one another.
+
+    Raises:
+        ValueError: one line; another run has it, or the directory cannot be written.
+    """
+    try:
+        run.path.mkdir(parents=True, exist_ok=True)
+        lock = run.lock.open("a+")
+    except OSError as error:
+        raise ValueError(
+            f"co_rewarding_run_dir={run.path}: cannot be written ({error.strerror}); set RUNS_DIR to a folder that can"
+        ) from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.seek(0)
+        holder = lock.read().strip()
+        lock.close()
+        raise ValueError(
+            f"co_rewarding_run_dir={run.path}: another run writes there ({holder}); wait for its end, or choose another RUN_NAME"
+        ) from None
+    except OSError:
+        pass  # a file system without locks
+    lock.truncate(0)
+    lock.write(f"process {os.getpid()} on {socket.gethostname()}")
+    lock.flush()
+    return lock
+
+
 def _record(config: DictConfig, start: str) -> None:
     """Record the configuration of this start of the run, and what it is made with."""
     run = RunDir(config.co_rewarding_run_dir)
@@ -117,6 +161,44 @@ def _record(config: DictConfig, start: str) -> None:
         OmegaConf.save(HydraConfig.get().overrides.task, run.overrides_file(start))
     provenance.record(run.path, start)
     run.metrics.mkdir(parents=True, exist_ok=True)
+
+
+def _prepare_ray(config: DictConfig) -> None:
+    """CPUs of a Ray of our own, and threads of the processes in it, where they are not set.
+
+    CPUs: those that are reserved (preflight_machine) and this machine's cores, so that no process waits for a place and
+    as many start at a time as there are cores.
+
+    Threads: Ray sets OMP_NUM_THREADS to 1 in a process that reserves no CPU (ray._private.utils.
+    set_omp_num_threads_if_unset), as those that train are; AdamW, and what else is done in host memory, would have one
+    core. A rank gets its share of the cores. Every process of the run sees the number, vLLM too; but while the ranks
+    compute the others wait. On a cluster it is this machine's share, nodes being alike.
+    """
+    ray_init, has = config.ray_kwargs.ray_init, cores()
+    with open_dict(config):
+        if OmegaConf.select(ray_init, "runtime_env.env_vars.OMP_NUM_THREADS") is None:
+            threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, has // config.trainer.n_gpus_per_node))
+            OmegaConf.update(ray_init, "runtime_env.env_vars.OMP_NUM_THREADS", threads, force_add=True)
+    if starts_own_ray(config):
+        if ray_init.num_cpus is None:
+            ray_init.num_cpus = reserved_cpus(config) + has
+        return
+    sizes = [name for name in ("num_cpus", "num_gpus", "object_store_memory") if ray_init.get(name) is not None]
+    if sizes:  # Ray refuses them; platform/cpu.yaml has some, for a Ray of our own
+        print(f"RAY_ADDRESS={ray_init.address}: a cluster has its own sizes; not used: {', '.join(sizes)}")
+        ray_init.update(dict.fromkeys(sizes))
+
+
+def _prepare_weight_sync(config: DictConfig) -> None:
+    """Sockets of this run's own between trainer and vLLM (co_rewarding.training.weight_sync)."""
+    from co_rewarding.training.weight_sync import RECEIVER, TAG
+
+    key = "actor_rollout_ref.rollout.engine_kwargs.vllm.worker_extension_cls"
+    if OmegaConf.select(config, key) not in (None, RECEIVER):
+        raise ValueError(f"{key}={OmegaConf.select(config, key)}: must be {RECEIVER}, which names the run's socket")
+    with open_dict(config):
+        OmegaConf.update(config, key, RECEIVER, force_add=True)
+        OmegaConf.update(config, f"ray_kwargs.ray_init.runtime_env.env_vars.{TAG}", uuid4().hex[:12], force_add=True)
 
 
 def _prepare_loggers(config: DictConfig, start: str) -> None:

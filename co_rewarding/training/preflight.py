@@ -16,8 +16,10 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from co_rewarding.algo.methods import METHODS
 from co_rewarding.storage.provenance import PROJECT
 from co_rewarding.storage.rows import as_paths
+from co_rewarding.training.checkpoint import check_checkpoints
 from co_rewarding.training.preflight_batches import check_attention, check_batch_sizes
 from co_rewarding.training.preflight_data import check_data, check_steps, read_rows
+from co_rewarding.training.preflight_machine import check_platform, check_ray
 from co_rewarding.training.preflight_memory import check_memory
 from co_rewarding.training.settings import MAX_TEMPERATURE, Settings
 
@@ -47,12 +49,14 @@ def check_config(config: DictConfig) -> None:
         check_group_size,
         check_batch_sizes,
         check_attention,
+        check_checkpoints,
         check_early_stop,
         check_run_dir,
         check_data,
         check_steps,
         check_model,
         check_platform,
+        check_ray,
         check_memory,
     )
     for check in checks:
@@ -320,25 +324,6 @@ def check_chat_template(config: DictConfig, tokenizer: Any) -> None:
                 f"{message['role']} message {message['content'][:60]!r}; use a template that renders it "
                 "(actor_rollout_ref.model.custom_chat_template)"
             )
-
-
-def check_platform(config: DictConfig) -> None:
-    """The device asked for is there, and verl loaded our plugin (it hides a plugin's import error)."""
-    import torch
-    from verl.plugin.platform import get_platform
-
-    device = config.trainer.device
-    if device == "cpu":
-        if get_platform().device_name != "cpu":
-            raise ValueError(
-                "trainer.device='cpu': verl did not load this project's CPU platform; install the project (bash "
-                "scripts/install_env.sh) and set VERL_PLATFORM=cpu if this machine has a GPU"
-            )
-    elif not torch.cuda.is_available() and "RAY_ADDRESS" not in os.environ:
-        raise ValueError(
-            f"trainer.device={device!r}: no GPU here; use platform=cpu (PLATFORM=cpu in the run script) or connect to "
-            "a cluster with RAY_ADDRESS"
-        )
 
 
 def _leaves(node: Any, key: str) -> list[tuple[str, Any]]:

@@ -11,21 +11,24 @@ The vote sits in front of verl's advantage and not in its reward loop, because t
 time. Axes: N rows of a batch, P questions, V views, G rollouts of one question in one view, T response tokens.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, open_dict
 from tensordict import TensorDict
 from transfer_queue import KVBatchMeta
+from verl.trainer.ppo.checkpoint_callback import CheckpointCallback
 from verl.trainer.ppo.reward import resolve_reward_manager_cls
 from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 
 from co_rewarding.algo.methods import METHODS
 from co_rewarding.algo.rollouts import VIEWS
-from co_rewarding.storage.run_dir import dump_file
+from co_rewarding.storage.run_dir import checkpoint_folder, dump_file
 from co_rewarding.training import rollout_io
 from co_rewarding.training.agent_loop import AGENT_LOOP
-from co_rewarding.training.checkpoint import resume_dir
+from co_rewarding.training.checkpoint import resume_dir, saving
 from co_rewarding.training.engine import requesting_token_statistics
 from co_rewarding.training.rollout_io import (
     Response,
@@ -63,6 +66,9 @@ class GroupRewardTrainer(PPOTrainerSync):
         self.two_views = bool(config.data.get("train_aug_files"))  # whether questions are asked in both
         with open_dict(config):
             config.actor_rollout_ref.actor.ppo_mini_batch_size *= self.prompts_per_question
+        # verl removes none: it would before the new one is the one to resume from
+        self.checkpoints_to_keep = config.trainer.max_actor_ckpt_to_keep
+        config.trainer.max_actor_ckpt_to_keep = None
         super().__init__(config)
         checkpoints = Path(config.trainer.default_local_dir)
         self.monitor = RunMonitor(self.settings, config.data.max_response_length, checkpoints)
@@ -133,9 +139,30 @@ class GroupRewardTrainer(PPOTrainerSync):
             self.total_training_steps = self.global_steps  # verl's loop ends with this step
 
     def _save_checkpoint(self) -> None:
-        if self.monitor.may_save(self.global_steps):
+        if not self.monitor.may_save(self.global_steps):
+            return
+        folder = checkpoint_folder(Path(self.config.trainer.default_local_dir), self.global_steps)
+        started_from = self.config.trainer.resume_from_path  # its command may be given again
+        with saving(folder, self.checkpoints_to_keep, Path(started_from) if started_from else None):
             self.monitor.save(self.global_steps)
-            super()._save_checkpoint()  # last, because it ends by naming this checkpoint the one to resume from
+            with self._without_a_pointer():
+                super()._save_checkpoint()
+        self.checkpoint_callback.on_save(
+            trainer=self, global_step=self.global_steps, checkpoint_dir=str(folder), async_save=False
+        )
+
+    @contextmanager
+    def _without_a_pointer(self) -> Iterator[None]:
+        """verl neither writes its pointer nor calls back that a checkpoint is saved: `saving` does, in a safe order.
+
+        verl leaves the pointer out when saving goes on in the background (`async_save`), which FSDP's never does.
+        """
+        settings, callback = self.config.actor_rollout_ref.actor.checkpoint, self.checkpoint_callback
+        settings.async_save, self.checkpoint_callback = True, CheckpointCallback()
+        try:
+            yield
+        finally:
+            settings.async_save, self.checkpoint_callback = False, callback
 
     def _load_checkpoint(self) -> None:
         super()._load_checkpoint()

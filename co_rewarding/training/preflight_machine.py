@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a run needs of its machine: the device, GPUs, and the CPUs by which Ray places verl's processes.
+
+A run starts a Ray of its own (`ray_kwargs.ray_init.address: local`) unless RAY_ADDRESS names a cluster. Of a cluster
+nothing is known before it is joined: `check_cluster` is for that moment.
+
+Ray's CPUs are a count, not cores. verl 0.9.1 with TransferQueue 0.1.11 reserves for a whole run
+
+    units + 1 + 3 · GPUs    TransferQueue's storage units and its controller (`num_cpus=1` each), and the bundles of the
+                            workers ({CPU: 3, GPU: 1} each, verl's `max_colocate_count`)
+
+and all its other actors hold none but want one free when they are placed. So a Ray with fewer than one more than the
+reserved waits for ever, without a word. What is reserved mostly waits for others: it does not need cores.
+"""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+LOCAL = "local"  # Ray's word for a new Ray, which ends with the process that starts it
+WORKER_CPUS = 3  # of a GPU's bundle; pinned in tests/training/test_verl_seams.py
+CPU_LIMIT = Path("/sys/fs/cgroup/cpu.max")  # of a container (cgroup v2): "quota period" in µs, or "max period"
+
+
+class UnfitCluster(ValueError):
+    """A cluster has too little for a run, which would wait for ever."""
+
+
+def starts_own_ray(config: DictConfig) -> bool:
+    return config.ray_kwargs.ray_init.address == LOCAL
+
+
+def cores(limit: Path = CPU_LIMIT) -> int:
+    """Cores that this process may use, at least 1: its affinity (Slurm, taskset), or its container's share if less."""
+    count = len(os.sched_getaffinity(0))
+    quota, _, period = limit.read_text().partition(" ") if limit.is_file() else ("max", "", "")
+    return count if quota == "max" else max(1, min(count, int(quota) // int(period)))
+
+
+def reserved_cpus(config: DictConfig) -> int:
+    """Ray's CPUs that verl's processes hold for the whole run, see above; another one must be free."""
+    units = config.transfer_queue.backend.SimpleStorage.num_data_storage_units
+    return units + 1 + WORKER_CPUS * _gpus(config)
+
+
+def check_platform(config: DictConfig) -> None:
+    """The device asked for is there, as often as asked for, and verl loaded our plugin (it hides its import error)."""
+    import torch
+    from verl.plugin.platform import get_platform
+
+    trainer = config.trainer
+    if trainer.device == "cpu":
+        if get_platform().device_name != "cpu":
+            raise ValueError(
+                "trainer.device='cpu': verl did not load this project's CPU platform; install the project (bash "
+                "scripts/install_env.sh) and set VERL_PLATFORM=cpu if this machine has a GPU"
+            )
+    elif starts_own_ray(config):
+        if not torch.cuda.is_available():
+            raise ValueError(
+                f"trainer.device={trainer.device!r}: no GPU here; use platform=cpu (PLATFORM=cpu in the run script) or "
+                "connect to a cluster with RAY_ADDRESS"
+            )
+        visible = torch.cuda.device_count()  # of those that CUDA_VISIBLE_DEVICES leaves
+        if trainer.n_gpus_per_node > visible:
+            shown = os.environ.get("CUDA_VISIBLE_DEVICES")
+            which = "on this machine" if shown is None else f"with CUDA_VISIBLE_DEVICES={shown}"
+            raise ValueError(
+                f"trainer.n_gpus_per_node={trainer.n_gpus_per_node}: {visible} visible {which}; set "
+                f"GPUS_PER_NODE={visible} in the run script, or connect to a cluster with RAY_ADDRESS"
+            )
+
+
+def check_ray(config: DictConfig) -> None:
+    """A Ray of our own is one machine, with enough of its CPUs to place every process."""
+    ray_init = config.ray_kwargs.ray_init
+    if not ray_init.address:
+        raise ValueError("RAY_ADDRESS is empty: name a Ray cluster's address, or unset it for a Ray of the run's own")
+    if not starts_own_ray(config):
+        return
+    if config.trainer.nnodes > 1:
+        raise ValueError(
+            f"trainer.nnodes={config.trainer.nnodes}: without RAY_ADDRESS a run has this machine alone; set "
+            "NUM_NODES=1, or RAY_ADDRESS to a cluster's address (docs/CLUSTER.md)"
+        )
+    needed = reserved_cpus(config) + 1
+    if ray_init.num_cpus is not None and ray_init.num_cpus < needed:
+        raise ValueError(
+            f"ray_kwargs.ray_init.num_cpus={ray_init.num_cpus}: verl's processes need {needed} (of Ray's count, not "
+            "cores), or the run waits for ever; set it to null, which fits it to the run"
+        )
+
+
+def check_cluster(config: DictConfig, resources: dict[str, Any]) -> None:
+    """The same of a cluster that was joined.
+
+    Args:
+        resources: of the whole cluster, in use or not (`ray.cluster_resources()`).
+
+    Raises:
+        UnfitCluster: one line.
+    """
+    for name, needed in (("CPU", reserved_cpus(config) + 1), ("GPU", _gpus(config))):
+        if resources.get(name, 0) < needed:
+            raise UnfitCluster(
+                f"RAY_ADDRESS={config.ray_kwargs.ray_init.address}: the cluster has {resources.get(name, 0):g} {name}, "
+                f"and trainer.nnodes={config.trainer.nnodes} x trainer.n_gpus_per_node="
+                f"{config.trainer.n_gpus_per_node} need {needed}; join more nodes, or give the nodes more (ray start "
+                f"--num-{name.lower()}s{', which need not be cores' if name == 'CPU' else ''})"
+            )
+
+
+def _gpus(config: DictConfig) -> int:
+    return config.trainer.nnodes * config.trainer.n_gpus_per_node
