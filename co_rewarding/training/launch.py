@@ -142,7 +142,8 @@ def _lock(run: RunDir) -> IO[str]:
         holder = lock.read().strip()
         lock.close()
         raise ValueError(
-            f"co_rewarding_run_dir={run.path}: another run writes there ({holder}); wait for its end, or choose another RUN_NAME"
+            f"co_rewarding_run_dir={run.path}: another run writes there ({holder}); wait for its end, or choose "
+            "another RUN_NAME"
         ) from None
     except OSError:
         pass  # a file system without locks

@@ -66,9 +66,6 @@ class GroupRewardTrainer(PPOTrainerSync):
         self.two_views = bool(config.data.get("train_aug_files"))  # whether questions are asked in both
         with open_dict(config):
             config.actor_rollout_ref.actor.ppo_mini_batch_size *= self.prompts_per_question
-        # verl removes none: it would before the new one is the one to resume from
-        self.checkpoints_to_keep = config.trainer.max_actor_ckpt_to_keep
-        config.trainer.max_actor_ckpt_to_keep = None
         super().__init__(config)
         checkpoints = Path(config.trainer.default_local_dir)
         self.monitor = RunMonitor(self.settings, config.data.max_response_length, checkpoints)
@@ -141,28 +138,32 @@ class GroupRewardTrainer(PPOTrainerSync):
     def _save_checkpoint(self) -> None:
         if not self.monitor.may_save(self.global_steps):
             return
-        folder = checkpoint_folder(Path(self.config.trainer.default_local_dir), self.global_steps)
-        started_from = self.config.trainer.resume_from_path  # its command may be given again
-        with saving(folder, self.checkpoints_to_keep, Path(started_from) if started_from else None):
+        trainer = self.config.trainer
+        folder = checkpoint_folder(Path(trainer.default_local_dir), self.global_steps)
+        started_from = Path(trainer.resume_from_path) if trainer.resume_from_path else None  # may be asked for again
+        with saving(folder, trainer.max_actor_ckpt_to_keep, spare=started_from):
             self.monitor.save(self.global_steps)
-            with self._without_a_pointer():
+            with self._neither_pointer_nor_pruning():
                 super()._save_checkpoint()
         self.checkpoint_callback.on_save(
             trainer=self, global_step=self.global_steps, checkpoint_dir=str(folder), async_save=False
         )
 
     @contextmanager
-    def _without_a_pointer(self) -> Iterator[None]:
-        """verl neither writes its pointer nor calls back that a checkpoint is saved: `saving` does, in a safe order.
+    def _neither_pointer_nor_pruning(self) -> Iterator[None]:
+        """Both are left to `saving`, which has a safe order for them, and so is word to the callback that all is done.
 
-        verl leaves the pointer out when saving goes on in the background (`async_save`), which FSDP's never does.
+        verl leaves the pointer out if saving goes on in the background (`async_save`), which no FSDP engine can.
         """
-        settings, callback = self.config.actor_rollout_ref.actor.checkpoint, self.checkpoint_callback
-        settings.async_save, self.checkpoint_callback = True, CheckpointCallback()
+        keep, callback = self.config.trainer.max_actor_ckpt_to_keep, self.checkpoint_callback
+        how = self.config.actor_rollout_ref.actor.checkpoint
+        self.config.trainer.max_actor_ckpt_to_keep, how.async_save = None, True
+        self.checkpoint_callback = CheckpointCallback()
         try:
             yield
         finally:
-            settings.async_save, self.checkpoint_callback = False, callback
+            self.config.trainer.max_actor_ckpt_to_keep, how.async_save = keep, False
+            self.checkpoint_callback = callback
 
     def _load_checkpoint(self) -> None:
         super()._load_checkpoint()

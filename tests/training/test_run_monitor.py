@@ -5,7 +5,8 @@ import json
 from pathlib import Path
 
 import pytest
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
+from verl.trainer.ppo.checkpoint_callback import CheckpointCallback
 
 from co_rewarding.monitoring.alarms import CollapseMonitor
 from co_rewarding.storage.run_dir import STATE_FILE, TRACKER
@@ -15,8 +16,11 @@ from co_rewarding.training.settings import Settings
 from co_rewarding.training.trainer import GroupRewardTrainer
 
 
-def test_what_was_seen_goes_through_a_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_was_seen_goes_through_a_checkpoint(
+    config: DictConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """`_save_checkpoint` and `_load_checkpoint` around verl's own, which need workers."""
+    config.trainer.default_local_dir = str(tmp_path)
     base = GroupRewardTrainer.__mro__[1]
     order = []
     monkeypatch.setattr(base, "_save_checkpoint", lambda self: order.append((tmp_path / "global_step_3").is_dir()))
@@ -24,7 +28,7 @@ def test_what_was_seen_goes_through_a_checkpoint(tmp_path: Path, monkeypatch: py
 
     def trainer(window: int = 2) -> GroupRewardTrainer:
         made = object.__new__(GroupRewardTrainer)
-        made.config = OmegaConf.create({"trainer": {"default_local_dir": str(tmp_path), "resume_mode": "auto"}})
+        made.config, made.checkpoint_callback = config, CheckpointCallback()
         made.monitor, made.global_steps = RunMonitor(Settings(watch_window=window), 16, tmp_path), 3
         return made
 
@@ -32,8 +36,8 @@ def test_what_was_seen_goes_through_a_checkpoint(tmp_path: Path, monkeypatch: py
     first.monitor.label_history.flips({("5", "original"): "8"}, str.__eq__)
     first.monitor.observe(3, {"collapse/length": 12.0})
     first._save_checkpoint()
-    (tmp_path / TRACKER).write_text("3")  # by verl's
-    assert order == [True]  # verl's comes last: it ends by naming the checkpoint
+    assert order == [True]
+    assert resume_dir(config) == tmp_path / "global_step_3"
     again = trainer()
     again._load_checkpoint()
     assert again.monitor.collapse.state_dict() == first.monitor.collapse.state_dict()
