@@ -102,15 +102,30 @@ def metrics_of(run_dir: Path) -> dict[int, dict[str, float]]:
     return merged
 
 
-def killed_after_step(step: int, run: subprocess.Popen, run_dir: Path, log: Path) -> None:
-    """Wait until `step` (≥ 2) is dumped, kill the run in what comes next, and remove what it cannot remove any more."""
+def killed_after_step(step: int, run: subprocess.Popen, run_dir: Path, log: Path, while_saving: bool = False) -> None:
+    """Wait until `step` (≥ 2) is dumped, kill the run in what comes next, and remove what it cannot remove any more.
+
+    Args:
+        while_saving: not before the checkpoint of the step after it has been begun, and before it is whole.
+    """
     shared_memory = set(Path("/dev/shm").iterdir())
     deadline = time.monotonic() + TIMEOUT_S
-    while not (run_dir / f"rollouts/{step}.jsonl").exists():
-        assert run.poll() is None, log.read_text(errors="replace")[-4000:]
-        assert time.monotonic() < deadline, f"no step {step} in time"
-        time.sleep(0.2)
-    time.sleep(1)  # the dump is small; let it be written whole
+
+    def wait_for(path: Path, interval_s: float) -> None:
+        while not path.exists():
+            assert run.poll() is None, log.read_text(errors="replace")[-4000:]
+            assert time.monotonic() < deadline, f"no {path} in time"
+            time.sleep(interval_s)
+
+    wait_for(run_dir / f"rollouts/{step - 1}.jsonl", 0.2)
+    started = psutil.Process(run.pid).children(recursive=True)
+    (trainer,) = [process for process in started if "TaskRunner" in "".join(process.cmdline())]
+    wait_for(run_dir / f"rollouts/{step}.jsonl", 0.2)
+    if while_saving:
+        wait_for(run_dir / f"checkpoints/global_step_{step + 1}/save_state.txt", 0.001)
+        trainer.kill()  # it would say that the checkpoint is whole; the others take longer to be found
+    else:
+        time.sleep(1)  # the dump is small; let it be written whole
     kill(run)
     assert f"[co-rewarding] step {step - 1}/" in log.read_text(errors="replace")  # progress is told when it happens
     for segment in set(Path("/dev/shm").iterdir()) - shared_memory:

@@ -20,7 +20,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 LOCAL = "local"  # Ray's word for a new Ray, which ends with the process that starts it
-WORKER_CPUS = 3  # of a GPU's bundle; pinned in tests/training/test_verl_seams.py
+RESERVED_FOR_A_GPU = 3  # of a GPU's bundle; pinned in tests/training/test_verl_seams.py
 CPU_LIMIT = Path("/sys/fs/cgroup/cpu.max")  # of a container (cgroup v2): "quota period" in µs, or "max period"
 
 
@@ -42,7 +42,7 @@ def cores(limit: Path = CPU_LIMIT) -> int:
 def reserved_cpus(config: DictConfig) -> int:
     """Ray's CPUs that verl's processes hold for the whole run, see above; another one must be free."""
     units = config.transfer_queue.backend.SimpleStorage.num_data_storage_units
-    return units + 1 + WORKER_CPUS * _gpus(config)
+    return units + 1 + RESERVED_FOR_A_GPU * _gpus(config)
 
 
 def check_platform(config: DictConfig) -> None:

@@ -55,7 +55,7 @@ class Settings(ConfigBlock):
     equivalence: str = "math"  # when two answers are one vote: math (math-verify), string (normalised), exact
     verify_timeout_s: float = 5.0  # > 0, CPU time that one comparison of two answers may take
     verify_workers: int = 1  # >= 1, processes that compare answers
-    poll_interval_s: float = 2.0  # > 0, how often the replay buffer looks for finished rollouts
+    poll_interval_s: float = 0.2  # > 0, how often the replay buffer looks for finished rollouts
     seed: int = 0  # of the control `random`
     watch_window: int = 5  # >= 2, steps over which signs of collapse are looked for (co_rewarding.monitoring.alarms)
     early_stop_after: int = 0  # >= 0, steps in a row with such a sign after which a run ends; 0: only warn

@@ -23,24 +23,40 @@ pytestmark = pytest.mark.e2e
 
 @pytest.fixture(scope="module")
 def resumed(toy: Path) -> dict:
-    """A run killed in step 4 (after the checkpoint of step 2 and the dump of step 3), then run again to its end."""
+    """A run killed while it saves step 4, with the two checkpoints before kept, then run again to its end."""
     run_dir = toy / "runs/co-rewarding/resumed"
-    killed_after_step(3, start("I", toy, "resumed"), run_dir, toy / "resumed.log")
-    questions_of_step_3 = {row["question"] for row in rows_of(run_dir / "rollouts/3.jsonl")}
-    output = finish(start("I", toy, "resumed"), toy / "resumed.log")
-    return {"run_dir": run_dir, "output": output, "questions_of_step_3": questions_of_step_3}
+    killed_after_step(3, start("I", toy, "resumed", SAVE_FREQ="1"), run_dir, toy / "resumed.log", while_saving=True)
+    checkpoints = run_dir / "checkpoints"
+    left = {
+        "resumes from": (checkpoints / "latest_checkpointed_iteration.txt").read_text(),
+        "checkpoints": {
+            folder.name: (folder / "save_state.txt").read_text() for folder in checkpoints.glob("global_step_*")
+        },
+    }
+    output = finish(start("I", toy, "resumed", SAVE_FREQ="1"), toy / "resumed.log")
+    return {"run_dir": run_dir, "output": output, "left": left}
 
 
 def test_the_run_says_what_it_did(resumed: dict) -> None:
-    # steps 1 and 2 stand in the checkpoint of step 2, so the second start does 3 and 4
-    assert "Steps: 4 planned, 4 done, 2 of them in this run." in resumed["output"]
-    assert resumed["output"].count("Steps: ") == 1  # the killed start got no further than its third step
+    # steps 1 to 3 stand in the checkpoint of step 3, so the second start does the fourth
+    assert "Steps: 4 planned, 4 done, 1 of them in this run." in resumed["output"]
+    assert resumed["output"].count("Steps: ") == 1  # the killed start did not get to its end
 
 
-def test_a_resumed_run_goes_on_with_the_same_questions(resumed: dict) -> None:
-    again = {row["question"] for row in rows_of(resumed["run_dir"] / "rollouts/3.jsonl")}
-    assert again == resumed["questions_of_step_3"]
-    earlier = {row["question"] for step in (1, 2) for row in rows_of(resumed["run_dir"] / f"rollouts/{step}.jsonl")}
+def test_two_checkpoints_are_kept_and_a_half_saved_one_is_not_resumed_from(resumed: dict) -> None:
+    assert resumed["left"] == {
+        "resumes from": "3",
+        "checkpoints": {"global_step_2": "whole", "global_step_3": "whole", "global_step_4": "begun"},
+    }
+    checkpoints = resumed["run_dir"] / "checkpoints"
+    assert (checkpoints / "latest_checkpointed_iteration.txt").read_text() == "4"
+    names = {folder.name: (folder / "save_state.txt").read_text() for folder in checkpoints.glob("global_step_*")}
+    assert names == {"global_step_3": "whole", "global_step_4": "whole"}
+
+
+def test_a_resumed_run_asks_no_question_again(resumed: dict) -> None:
+    again = {row["question"] for row in rows_of(resumed["run_dir"] / "rollouts/4.jsonl")}
+    earlier = {row["question"] for step in (1, 2, 3) for row in rows_of(resumed["run_dir"] / f"rollouts/{step}.jsonl")}
     assert not again & earlier  # 4 steps of 16 questions are a quarter of one epoch of 256: no question twice
 
 

@@ -30,6 +30,7 @@ SETTINGS = (
     f"actor_rollout_ref.teacher.decay_end={DECAY_END}",
     "actor_rollout_ref.teacher.check_log_probs=True",
     "trainer.val_before_train=False",
+    "trainer.max_actor_ckpt_to_keep=null",
 )
 
 
@@ -189,7 +190,7 @@ def test_two_ranks_keep_the_same_teacher(toy: Path) -> None:
     run_dir = toy / "runs/co-rewarding/ranks"
     environment = {"GPUS_PER_NODE": "2"}
     finish(
-        begin(toy, "ranks", "trainer.max_actor_ckpt_to_keep=4", "trainer.test_freq=-1", **environment),
+        begin(toy, "ranks", "trainer.test_freq=-1", **environment),
         toy / "ranks.log",
     )
     errors = relative_errors(toy, run_dir, ranks=2)

@@ -354,8 +354,9 @@ def test_the_comparison_is_of_every_method() -> None:
 
 
 @pytest.mark.parametrize("config_yaml", TREE_YAMLS, ids=lambda path: path.stem)
-def test_a_run_without_a_gpu_starts_a_ray_of_its_own(config_yaml: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    overrides = ["platform=cpu", *second_wording(config_yaml)]
+@pytest.mark.parametrize("platform", ["cpu", "gpu"])
+def test_a_run_starts_a_ray_of_its_own(config_yaml: Path, platform: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    overrides = [f"platform={platform}", *second_wording(config_yaml)]
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     assert compose_tree(config_yaml, overrides).ray_kwargs.ray_init.address == "local"
     monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")

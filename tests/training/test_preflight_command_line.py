@@ -16,7 +16,7 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 
 from co_rewarding.storage.run_dir import RunDir
-from co_rewarding.training.launch import launch, run_main
+from co_rewarding.training.launch import _lock, launch, run_main
 from co_rewarding.training.preflight_batches import MICRO_BATCH_KEYS
 
 
@@ -52,6 +52,24 @@ def test_a_good_configuration_reaches_ray(config: DictConfig, launched: Callable
     assert Path(variables.VERL_FILE_LOGGER_PATH) == run.metrics_file(start)
     assert run.metrics.is_dir()  # verl's logger does not make it
     assert Path(variables.TENSORBOARD_DIR) == run.tensorboard
+
+
+def test_a_directory_has_one_run_at_a_time(config: DictConfig, launched: Callable[..., Any], tmp_path: Path) -> None:
+    run = RunDir(tmp_path / "runs/co-rewarding/co_rewarding_I")
+    run.path.mkdir(parents=True)
+    with _lock(run):
+        code, stderr = launched(config)
+        assert code == 2
+        assert f"co_rewarding_run_dir={run.path}: another run writes there (process {os.getpid()} on " in stderr
+        assert stderr.count("\n") == 1
+    assert launched(config) == (None, "")
+
+
+def test_a_directory_that_cannot_be_written(config: DictConfig, launched: Callable[..., Any], tmp_path: Path) -> None:
+    (tmp_path / "runs").write_text("a file in its place")
+    code, stderr = launched(config)
+    assert code == 2
+    assert "cannot be written (Not a directory); set RUNS_DIR" in stderr and stderr.count("\n") == 1
 
 
 def test_refused_with_exit_code_2_and_one_line(config: DictConfig, launched: Callable[..., Any]) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from co_rewarding.tools.quickstart.tiny_model import CHAT_TEMPLATE, build_tokenizer
 from co_rewarding.training.preflight import check_config
@@ -117,17 +117,6 @@ def test_attention(refused_after: Callable[..., str], config: DictConfig) -> Non
     refused_after(key, "flex_attention", "no backward pass on a CPU", "ATTENTION")
     refused_after(key, "xformers", "must be one of sdpa, flex_attention, flash_attention_2, eager", "ATTENTION")
     refused_after(key, None, "must be one of", "ATTENTION")
-
-
-def test_a_gpu_platform_without_a_gpu(
-    config: DictConfig, refusal: Callable[..., str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import torch
-
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    OmegaConf.update(config, "trainer.device", "cuda")
-    refusal("trainer.device='cuda'", "no GPU here", "platform=cpu")
 
 
 def test_fused_kernels(

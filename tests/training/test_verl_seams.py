@@ -13,28 +13,35 @@ from typing import Any
 
 import pytest
 import verl
+from transfer_queue.controller import TransferQueueController
+from transfer_queue.storage.simple_storage import SimpleStorageUnit
 from verl.experimental.agent_loop.agent_loop import AgentLoopWorker
 from verl.experimental.agent_loop.single_turn_agent_loop import SingleTurnAgentLoop
 from verl.experimental.reward_loop.reward_manager.base import RewardManagerBase
 from verl.plugin import platform as verl_platform
+from verl.single_controller.ray.base import ResourcePoolManager
 from verl.trainer import main_ppo
 from verl.trainer.ppo import core_algos
 from verl.trainer.ppo import reward as verl_reward
 from verl.trainer.ppo import utils as ppo_utils
+from verl.trainer.ppo.checkpoint_callback import CheckpointCallback
 from verl.trainer.ppo.v1 import agent_loop_tq, trainer_base
 from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer
 from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 from verl.utils import config as verl_config
 from verl.utils import device as verl_device
 from verl.utils import distributed, import_utils, tensordict_utils
-from verl.utils.checkpoint import checkpoint_manager
+from verl.utils.checkpoint import checkpoint_manager, fsdp_checkpoint_manager
 from verl.utils.dataset.rl_dataset import RLHFDataset
 from verl.workers.engine import EngineRegistry
 from verl.workers.engine.fsdp.transformer_impl import FSDPEngine, FSDPEngineWithLMHead
 from verl.workers.engine_workers import ActorRolloutRefWorker
+from verl.workers.rollout.vllm_rollout.utils import vLLMColocateWorkerExtension
+from verl.workers.rollout.vllm_rollout.vllm_rollout import ServerAdapter
 from verl.workers.utils import losses
 
 from co_rewarding.training import checkpoint
+from co_rewarding.training.preflight_machine import RESERVED_FOR_A_GPU
 
 # class of verl → method → (signature, file of ours that overrides it)
 OVERRIDDEN: dict[type, dict[str, tuple[str, str]]] = {
@@ -129,6 +136,17 @@ CALLED: list[tuple[Callable[..., Any], str, str]] = [
     ),
     (PPOTrainerSync._compute_ref_log_prob, "(self, batch, metrics)", "co_rewarding_ii/trainer.py"),
     (ReplayBuffer.sample, "(self, global_steps, partition_id, batch_size)", "co_rewarding_ii/trainer.py"),
+    (
+        ServerAdapter.__init__,
+        "(self, config, model_config, device_mesh, replica_rank=-1)",
+        "training/weight_sync_vllm.py",
+    ),
+    (vLLMColocateWorkerExtension._get_zmq_handle, "(self)", "co_rewarding/training/weight_sync_vllm.py"),
+    (
+        CheckpointCallback.on_save,
+        "(self, trainer, global_step, checkpoint_dir, async_save=False, **kwargs)",
+        "co_rewarding/training/trainer.py",
+    ),
     (losses.ppo_loss, "(config, model_output, data, dp_group=None)", "tests/trees/test_joint_loss.py"),
 ]
 
@@ -304,6 +322,20 @@ def test_where_the_teacher_comes_in() -> None:
 
 def test_the_file_that_names_the_last_checkpoint() -> None:
     assert Path(checkpoint_manager.get_checkpoint_tracker_filename("folder")).name == checkpoint.TRACKER
+
+
+def test_verl_leaves_the_pointer_out_when_asked() -> None:
+    # co_rewarding/training/trainer.py; FSDP has no saving in the background, which the key is for
+    source = inspect.getsource(trainer_base.PPOTrainer._save_checkpoint)
+    assert 'actor_ckpt_cfg.get("async_save", False)' in source
+    assert "async_save" not in inspect.getsource(fsdp_checkpoint_manager)
+
+
+def test_the_cpus_that_are_reserved() -> None:
+    # co_rewarding/training/preflight_machine.py
+    assert ResourcePoolManager.max_colocate_count == RESERVED_FOR_A_GPU
+    for actor in (TransferQueueController, SimpleStorageUnit):
+        assert actor._default_options["num_cpus"] == 1
 
 
 def test_the_replay_buffer_has_a_poll_interval() -> None:

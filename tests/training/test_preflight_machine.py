@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a run asks of its machine and of Ray, before Ray. (tests/e2e/test_own_ray.py asks Ray itself.)"""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from co_rewarding.training.launch import _prepare_ray
+from co_rewarding.training.preflight_machine import (
+    UnfitCluster,
+    check_cluster,
+    check_platform,
+    check_ray,
+    cores,
+    reserved_cpus,
+)
+
+
+@pytest.fixture
+def gpus(config: DictConfig, monkeypatch: pytest.MonkeyPatch) -> DictConfig:
+    """A run for 4 GPUs of this machine, on which torch sees 2."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    config.trainer.device, config.trainer.n_gpus_per_node = "cuda", 4
+    return config
+
+
+def joined(config: DictConfig) -> DictConfig:
+    """As RAY_ADDRESS makes it (tests/training/test_configs.py)."""
+    config.ray_kwargs.ray_init.address = "10.0.0.1:6379"
+    return config
+
+
+def test_a_gpu_platform_without_a_gpu(
+    config: DictConfig, refusal: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    config.trainer.device = "cuda"
+    refusal("trainer.device='cuda'", "no GPU here", "platform=cpu")
+    check_platform(joined(config))
+
+
+def test_more_gpus_than_are_visible(gpus: DictConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValueError, match=r"n_gpus_per_node=4: 2 visible on this machine; set GPUS_PER_NODE=2 "):
+        check_platform(gpus)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,3")
+    with pytest.raises(ValueError, match=r"2 visible with CUDA_VISIBLE_DEVICES=0,3; "):
+        check_platform(gpus)
+    check_platform(joined(gpus))  # the cluster's may be elsewhere
+    gpus.ray_kwargs.ray_init.address, gpus.trainer.n_gpus_per_node = "local", 2
+    check_platform(gpus)
+
+
+def test_a_ray_of_its_own_is_one_machine(config: DictConfig) -> None:
+    config.trainer.nnodes = 2
+    with pytest.raises(ValueError, match=r"trainer\.nnodes=2: without RAY_ADDRESS .*NUM_NODES=1"):
+        check_ray(config)
+    check_ray(joined(config))
+    config.ray_kwargs.ray_init.address = ""  # RAY_ADDRESS= in a shell
+    with pytest.raises(ValueError, match="RAY_ADDRESS is empty"):
+        check_ray(config)
+
+
+def test_the_cpus_of_a_ray_are_counted(config: DictConfig) -> None:
+    # verl's own 8 units and one GPU: 8 + 1 + 3; with ours, 4 GPUs on each of 2 nodes: 1 + 1 + 3 x 8
+    config.transfer_queue.backend.SimpleStorage.num_data_storage_units = 8
+    assert reserved_cpus(config) == 12
+    config.ray_kwargs.ray_init.num_cpus = 12
+    with pytest.raises(ValueError, match=r"num_cpus=12: verl's processes need 13 .*set it to null"):
+        check_ray(config)
+    config.ray_kwargs.ray_init.num_cpus = 13
+    check_ray(config)
+    config.transfer_queue.backend.SimpleStorage.num_data_storage_units = 1
+    config.trainer.n_gpus_per_node, config.trainer.nnodes = 4, 2
+    assert reserved_cpus(config) == 26
+
+
+def test_a_cluster_that_is_too_small(config: DictConfig) -> None:
+    config.trainer.n_gpus_per_node, config.trainer.nnodes = 1, 2
+    check_cluster(joined(config), {"CPU": 9.0, "GPU": 2.0})  # 1 + 1 + 3 x 2, and one to place the others
+    with pytest.raises(UnfitCluster, match=r"^RAY_ADDRESS=10\.0\.0\.1:6379: the cluster has 8 CPU, .* need 9; "):
+        check_cluster(config, {"CPU": 8.0, "GPU": 2.0})
+    with pytest.raises(UnfitCluster, match=r"has 0 GPU, .* need 2"):
+        check_cluster(config, {"CPU": 9.0})
+
+
+def test_cores_are_those_this_process_may_use(tmp_path: Path) -> None:
+    here = len(os.sched_getaffinity(0))
+    limit = tmp_path / "cpu.max"
+    assert cores(limit) == here  # no container
+    for text, expected in (("max 100000\n", here), ("50000 100000\n", 1), ("9900000 100000\n", min(here, 99))):
+        limit.write_text(text)
+        assert cores(limit) == expected
+
+
+def test_a_ray_of_its_own_is_fitted_to_the_run(config: DictConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("co_rewarding.training.launch.cores", lambda: 9)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    ray_init = config.ray_kwargs.ray_init
+    assert ray_init.num_cpus is None
+    del ray_init.runtime_env.env_vars.OMP_NUM_THREADS  # of platform=cpu
+    config.trainer.n_gpus_per_node = 2
+    _prepare_ray(config)
+    # 1 + 1 + 3 x 2 reserved, and the cores; 9 cores are 4 for each of 2 ranks
+    assert (ray_init.num_cpus, ray_init.runtime_env.env_vars.OMP_NUM_THREADS) == (17, "4")
+    check_ray(config)
+
+
+def test_sizes_that_are_set_stay(config: DictConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    ray_init = config.ray_kwargs.ray_init
+    monkeypatch.setenv("OMP_NUM_THREADS", "5")
+    ray_init.num_cpus, ray_init.runtime_env.env_vars.OMP_NUM_THREADS = 30, "3"
+    _prepare_ray(config)
+    assert (ray_init.num_cpus, ray_init.runtime_env.env_vars.OMP_NUM_THREADS) == (30, "3")
+    del ray_init.runtime_env.env_vars.OMP_NUM_THREADS
+    _prepare_ray(config)
+    assert ray_init.runtime_env.env_vars.OMP_NUM_THREADS == "5"  # the environment's, which a cluster would not have
+
+
+def test_a_cluster_keeps_its_own_sizes(config: DictConfig, capsys: pytest.CaptureFixture[str]) -> None:
+    ray_init = joined(config).ray_kwargs.ray_init
+    assert ray_init.num_gpus == 1 and ray_init.object_store_memory  # of platform=cpu; Ray would refuse them
+    _prepare_ray(config)
+    assert (ray_init.num_cpus, ray_init.num_gpus, ray_init.object_store_memory) == (None, None, None)
+    assert "not used: num_gpus, object_store_memory" in capsys.readouterr().out
+    assert OmegaConf.select(config, "ray_kwargs.ray_init.runtime_env.env_vars.OMP_NUM_THREADS") is not None
