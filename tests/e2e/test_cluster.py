@@ -52,11 +52,9 @@ def cluster(toy: Path):
 
 
 def test_two_nodes_train_and_save_together(toy: Path, cluster: dict[str, str]) -> None:
-    # sizes of a cluster that is there already cannot be set again
-    sizes = [f"ray_kwargs.ray_init.{name}=null" for name in ("num_cpus", "num_gpus", "object_store_memory")]
     run_dir = toy / "runs/co-rewarding/nodes"
     run = start(
-        "II", toy, "nodes", "trainer.total_training_steps=2", "trainer.val_before_train=False", *sizes,
+        "II", toy, "nodes", "trainer.total_training_steps=2", "trainer.val_before_train=False",
         f"co_rewarding_run_dir={run_dir}", SAVE_FREQ="2", TEST_FREQ="2", TEACHER_NUM_ROLLOUTS="4",
         **cluster,
     )  # fmt: skip
@@ -67,3 +65,10 @@ def test_two_nodes_train_and_save_together(toy: Path, cluster: dict[str, str]) -
     for folder in ("actor", "teacher"):  # a shard from each node
         shards = {path.name for path in (run_dir / f"checkpoints/global_step_2/{folder}").glob("model_world_size_*")}
         assert shards == {f"model_world_size_2_rank_{rank}.pt" for rank in (0, 1)}
+
+
+def test_a_cluster_that_is_too_small_is_told_in_one_line(toy: Path, cluster: dict[str, str]) -> None:
+    settings = cluster | {"GPUS_PER_NODE": "2", "MICRO_BATCH_SIZE": "4"}  # the nodes have one each
+    assert start("I", toy, "small", **settings).wait(TIMEOUT_S) == 2
+    lines = (toy / "small.log").read_text(errors="replace").strip().splitlines()
+    assert lines[-1].startswith(f"error: RAY_ADDRESS={cluster['RAY_ADDRESS']}: the cluster has 2 GPU, ")

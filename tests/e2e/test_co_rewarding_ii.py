@@ -189,10 +189,7 @@ def test_on_request_the_teacher_starts_anew_from_the_actor(toy: Path, resumed: d
 def test_two_ranks_keep_the_same_teacher(toy: Path) -> None:
     run_dir = toy / "runs/co-rewarding/ranks"
     environment = {"GPUS_PER_NODE": "2"}
-    finish(
-        begin(toy, "ranks", "trainer.test_freq=-1", **environment),
-        toy / "ranks.log",
-    )
+    finish(begin(toy, "ranks", "trainer.test_freq=-1", **environment), toy / "ranks.log")
     errors = relative_errors(toy, run_dir, ranks=2)
     print("relative error of the teacher of two ranks after each step:", [f"{error:.1e}" for error in errors])
     assert max(errors) < 1e-6

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from co_rewarding.tools.quickstart.tiny_model import CHAT_TEMPLATE, build_tokenizer
 from co_rewarding.training.preflight import check_config
