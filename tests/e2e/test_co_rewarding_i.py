@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Co-rewarding-I for real: Ray, FSDP2 and vLLM on the CPU, a tiny model, a few steps.
 
-Three runs of the shipped run script: one that is killed with SIGKILL while it saves a checkpoint, the same command again,
-which resumes from the one before, and a control with learning rate 0.
+Three runs of the shipped run script: one that is killed with SIGKILL while it saves a checkpoint, the same command
+again, which resumes from the one before, and a control with learning rate 0.
 """
 
 import json
