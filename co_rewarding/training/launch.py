@@ -95,7 +95,7 @@ def _task_runner(trainer: str) -> Any:
             from verl.utils.import_utils import load_class_from_fqn
 
             if not starts_own_ray(config):
-                check_cluster(config, ray.cluster_resources())
+                check_cluster(config, [node["Resources"] for node in ray.nodes() if node["Alive"]])
             # verl compares the mode with the string "sync" in several places, so our class takes over that name
             TRAINER_REGISTRY["sync"] = load_class_from_fqn(trainer, "trainer")
             super().run(config)

@@ -14,8 +14,8 @@ reserved waits for ever, without a word. What is reserved mostly waits for other
 """
 
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from omegaconf import DictConfig
 
@@ -93,23 +93,30 @@ def check_ray(config: DictConfig) -> None:
         )
 
 
-def check_cluster(config: DictConfig, resources: dict[str, Any]) -> None:
-    """The same of a cluster that was joined.
+def check_cluster(config: DictConfig, nodes: Sequence[Mapping[str, float]]) -> None:
+    """The same of a cluster that was joined. The bundles of a `trainer.nnodes` stay on one machine (STRICT_PACK).
 
     Args:
-        resources: of the whole cluster, in use or not (`ray.cluster_resources()`).
+        nodes: Ray's resources of each machine, in use or not (`ray.nodes()`).
 
     Raises:
         UnfitCluster: one line.
     """
-    for name, needed in (("CPU", reserved_cpus(config) + 1), ("GPU", _gpus(config))):
-        if resources.get(name, 0) < needed:
-            raise UnfitCluster(
-                f"RAY_ADDRESS={config.ray_kwargs.ray_init.address}: the cluster has {resources.get(name, 0):g} {name}, "
-                f"and trainer.nnodes={config.trainer.nnodes} x trainer.n_gpus_per_node="
-                f"{config.trainer.n_gpus_per_node} need {needed}; join more nodes, or give the nodes more (ray start "
-                f"--num-{name.lower()}s{', which need not be cores' if name == 'CPU' else ''})"
-            )
+    wanted, gpus, needed = config.trainer.nnodes, config.trainer.n_gpus_per_node, reserved_cpus(config) + 1
+    has = f"RAY_ADDRESS={config.ray_kwargs.ray_init.address}: the cluster has"
+    room = sum(int(min(node.get("GPU", 0), node.get("CPU", 0) / RESERVED_FOR_A_GPU) // gpus) for node in nodes)
+    if room < wanted:
+        raise UnfitCluster(
+            f"{has} room for {room} of trainer.nnodes={wanted} (each trainer.n_gpus_per_node={gpus} GPUs and "
+            f"{RESERVED_FOR_A_GPU * gpus} CPUs of a machine); join more nodes, or start them with more of Ray's CPUs "
+            "(ray start --num-cpus, a count and not cores)"
+        )
+    cpus = sum(node.get("CPU", 0) for node in nodes)
+    if cpus < needed:
+        raise UnfitCluster(
+            f"{has} {cpus:g} CPUs, and verl's processes need {needed}; start a node with more (ray start --num-cpus, a "
+            "count and not cores)"
+        )
 
 
 def _gpus(config: DictConfig) -> int:

@@ -71,4 +71,4 @@ def test_a_cluster_that_is_too_small_is_told_in_one_line(toy: Path, cluster: dic
     settings = cluster | {"GPUS_PER_NODE": "2", "MICRO_BATCH_SIZE": "4"}  # the nodes have one each
     assert start("I", toy, "small", **settings).wait(TIMEOUT_S) == 2
     lines = (toy / "small.log").read_text(errors="replace").strip().splitlines()
-    assert lines[-1].startswith(f"error: RAY_ADDRESS={cluster['RAY_ADDRESS']}: the cluster has 2 GPU, ")
+    assert lines[-1].startswith(f"error: RAY_ADDRESS={cluster['RAY_ADDRESS']}: the cluster has room for 0 of ")

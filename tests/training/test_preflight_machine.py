@@ -81,12 +81,20 @@ def test_the_cpus_of_a_ray_are_counted(config: DictConfig) -> None:
 
 
 def test_a_cluster_that_is_too_small(config: DictConfig) -> None:
-    config.trainer.n_gpus_per_node, config.trainer.nnodes = 1, 2
-    check_cluster(joined(config), {"CPU": 9.0, "GPU": 2.0})  # 1 + 1 + 3 x 2, and one to place the others
-    with pytest.raises(UnfitCluster, match=r"^RAY_ADDRESS=10\.0\.0\.1:6379: the cluster has 8 CPU, .* need 9; "):
-        check_cluster(config, {"CPU": 8.0, "GPU": 2.0})
-    with pytest.raises(UnfitCluster, match=r"has 0 GPU, .* need 2"):
-        check_cluster(config, {"CPU": 9.0})
+    config.trainer.n_gpus_per_node, config.trainer.nnodes = 2, 2
+    # 1 + 1 + 3 x 4, and one to place the others: 15
+    enough = ([{"CPU": 9, "GPU": 2}, {"CPU": 6, "GPU": 3}], [{"CPU": 15.0, "GPU": 4.0}, {"CPU": 0.0}])
+    for nodes in enough:
+        check_cluster(joined(config), nodes)
+    for nodes in (
+        [{"CPU": 90, "GPU": 2}, {"CPU": 90, "GPU": 1}, {"CPU": 90, "GPU": 1}],
+        [{"CPU": 90, "GPU": 2}, {"CPU": 5, "GPU": 2}],
+        [{"CPU": 90, "GPU": 3}],
+    ):
+        with pytest.raises(UnfitCluster, match=r"^RAY_ADDRESS=10\.0\.0\.1:6379: .* room for 1 of trainer\.nnodes=2 "):
+            check_cluster(config, nodes)
+    with pytest.raises(UnfitCluster, match="has 14 CPUs, and verl's processes need 15; "):
+        check_cluster(config, [{"CPU": 8, "GPU": 2}, {"CPU": 6, "GPU": 2}])
 
 
 def test_cores_are_those_this_process_may_use(tmp_path: Path) -> None:
