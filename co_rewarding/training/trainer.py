@@ -56,7 +56,7 @@ class GroupRewardTrainer(PPOTrainerSync):
     | `_compute_advantage` | rewards of whole groups are written before the advantage is computed |
     | `_log_rollout_data` | the dump says what was rewarded and why |
     | `_validate`, `_compute_metrics` | a readable line of progress a step, beside what the loggers write |
-    | `_save_checkpoint`, `_load_checkpoint` | what the monitor has seen of the run belongs to it |
+    | `_save_checkpoint`, `_load_checkpoint` | what the monitor saw belongs to it; no kill loses the one before |
     | `on_step_end` | a run may end early |
     """
 
