@@ -167,8 +167,8 @@ def _record(config: DictConfig, start: str) -> None:
 def _prepare_ray(config: DictConfig) -> None:
     """CPUs of a Ray of our own, and threads of the processes in it, where they are not set.
 
-    CPUs: those that are reserved (preflight_machine) and this machine's cores, so that no process waits for a place and
-    as many start at a time as there are cores.
+    CPUs: those that are reserved (preflight_machine) and this machine's cores: nothing waits for a place, and Ray keeps
+    as many processes ready as there are cores.
 
     Threads: Ray sets OMP_NUM_THREADS to 1 in a process that reserves no CPU (ray._private.utils.
     set_omp_num_threads_if_unset), as those that train are; AdamW, and what else is done in host memory, would have one

@@ -9,8 +9,8 @@ Ray's CPUs are a count, not cores. verl 0.9.1 with TransferQueue 0.1.11 reserves
     units + 1 + 3 · GPUs    TransferQueue's storage units and its controller (`num_cpus=1` each), and the bundles of the
                             workers ({CPU: 3, GPU: 1} each, verl's `max_colocate_count`)
 
-and all its other actors hold none but want one free when they are placed. So a Ray with fewer than one more than the
-reserved waits for ever, without a word. What is reserved mostly waits for others: it does not need cores.
+and waits for ever, without a word, in a Ray that has fewer. All its other actors reserve none and need none to be free
+(tests/e2e/test_own_ray.py asks Ray). What is reserved mostly waits for others: it does not need cores.
 """
 
 import os
@@ -40,7 +40,7 @@ def cores(limit: Path = CPU_LIMIT) -> int:
 
 
 def reserved_cpus(config: DictConfig) -> int:
-    """Ray's CPUs that verl's processes hold for the whole run, see above; another one must be free."""
+    """Ray's CPUs that verl's processes hold for the whole run, see above."""
     units = config.transfer_queue.backend.SimpleStorage.num_data_storage_units
     return units + 1 + RESERVED_FOR_A_GPU * _gpus(config)
 
@@ -85,7 +85,7 @@ def check_ray(config: DictConfig) -> None:
             f"trainer.nnodes={config.trainer.nnodes}: without RAY_ADDRESS a run has this machine alone; set "
             "NUM_NODES=1, or RAY_ADDRESS to a cluster's address (docs/CLUSTER.md)"
         )
-    needed = reserved_cpus(config) + 1
+    needed = reserved_cpus(config)
     if ray_init.num_cpus is not None and ray_init.num_cpus < needed:
         raise ValueError(
             f"ray_kwargs.ray_init.num_cpus={ray_init.num_cpus}: verl's processes need {needed} (of Ray's count, not "
@@ -102,7 +102,7 @@ def check_cluster(config: DictConfig, nodes: Sequence[Mapping[str, float]]) -> N
     Raises:
         UnfitCluster: one line.
     """
-    wanted, gpus, needed = config.trainer.nnodes, config.trainer.n_gpus_per_node, reserved_cpus(config) + 1
+    wanted, gpus, needed = config.trainer.nnodes, config.trainer.n_gpus_per_node, reserved_cpus(config)
     has = f"RAY_ADDRESS={config.ray_kwargs.ray_init.address}: the cluster has"
     room = sum(int(min(node.get("GPU", 0), node.get("CPU", 0) / RESERVED_FOR_A_GPU) // gpus) for node in nodes)
     if room < wanted:

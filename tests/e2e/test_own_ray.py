@@ -14,28 +14,36 @@ from co_rewarding.training.weight_sync import TAG
 
 pytestmark = [pytest.mark.e2e, pytest.mark.long]
 
-# verl's own pool and TransferQueue's own start; then an actor like all the others, which reserve nothing
+# verl's own pool and TransferQueue's own start; then actors like all the others, which reserve nothing
 PLACE = """
-import sys, ray, transfer_queue
+import signal, sys, ray, transfer_queue
 from omegaconf import OmegaConf
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from verl.single_controller.ray.base import ResourcePoolManager
-
-cpus, gpus, units = map(int, sys.argv[1:])
-ray.init(address="local", num_cpus=cpus, num_gpus=gpus, include_dashboard=False, object_store_memory=100_000_000)
-transfer_queue.init(OmegaConf.create({"backend": {"SimpleStorage": {"num_data_storage_units": units}}}))
-manager = ResourcePoolManager({"pool": [gpus]}, {})
-manager.create_resource_pool()
-manager.resource_pool_dict["pool"].get_placement_groups(device_name="cpu")
 
 @ray.remote
 class Other:
     def where(self):
         return "placed"
 
+cpus, gpus, units = map(int, sys.argv[1:])
+ray.init(address="local", num_cpus=cpus, num_gpus=gpus, include_dashboard=False, object_store_memory=100_000_000)
+
+def late(*_):
+    raise TimeoutError
+
+signal.signal(signal.SIGALRM, late)
+transfer_queue.init(OmegaConf.create({"backend": {"SimpleStorage": {"num_data_storage_units": units}}}))
+signal.alarm(60)
+manager = ResourcePoolManager({"pool": [gpus]}, {})
+manager.create_resource_pool()
 try:
-    print(ray.get(Other.remote().where.remote(), timeout=20))
-except ray.exceptions.GetTimeoutError:
-    print("waits")
+    manager.resource_pool_dict["pool"].get_placement_groups(device_name="cpu")
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    others = [Other.options(scheduling_strategy=strategy).remote() for strategy in ("DEFAULT", "SPREAD", here)]
+    print(*ray.get([other.where.remote() for other in others]))
+except TimeoutError:
+    print("waits, free:", ray.available_resources().get("CPU", 0))
 """
 
 # the trainer's end of the socket, in a worker of a private Ray's first job
@@ -73,8 +81,9 @@ def test_every_process_is_placed_with_the_cpus_we_count_and_not_with_one_less(
 ) -> None:
     config.trainer.n_gpus_per_node = gpus
     config.transfer_queue.backend.SimpleStorage.num_data_storage_units = units
-    needed = reserved_cpus(config) + 1
-    for cpus, said in ((needed, "placed"), (needed - 1, "waits")):
+    needed = reserved_cpus(config)
+    # with one less the units and the controller have theirs, and the workers' bundles wait with all but one of theirs
+    for cpus, said in ((needed, "placed placed placed"), (needed - 1, f"waits, free: {3 * gpus - 1}.0")):
         out, _ = python(PLACE, cpus, gpus, units).communicate(timeout=300)
         assert out.splitlines()[-1] == said, f"{cpus} CPUs"
 

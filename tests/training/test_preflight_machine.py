@@ -70,10 +70,10 @@ def test_the_cpus_of_a_ray_are_counted(config: DictConfig) -> None:
     # verl's own 8 units and one GPU: 8 + 1 + 3; with ours, 4 GPUs on each of 2 nodes: 1 + 1 + 3 x 8
     config.transfer_queue.backend.SimpleStorage.num_data_storage_units = 8
     assert reserved_cpus(config) == 12
-    config.ray_kwargs.ray_init.num_cpus = 12
-    with pytest.raises(ValueError, match=r"num_cpus=12: verl's processes need 13 .*set it to null"):
+    config.ray_kwargs.ray_init.num_cpus = 11
+    with pytest.raises(ValueError, match=r"num_cpus=11: verl's processes need 12 .*set it to null"):
         check_ray(config)
-    config.ray_kwargs.ray_init.num_cpus = 13
+    config.ray_kwargs.ray_init.num_cpus = 12
     check_ray(config)
     config.transfer_queue.backend.SimpleStorage.num_data_storage_units = 1
     config.trainer.n_gpus_per_node, config.trainer.nnodes = 4, 2
@@ -82,8 +82,8 @@ def test_the_cpus_of_a_ray_are_counted(config: DictConfig) -> None:
 
 def test_a_cluster_that_is_too_small(config: DictConfig) -> None:
     config.trainer.n_gpus_per_node, config.trainer.nnodes = 2, 2
-    # 1 + 1 + 3 x 4, and one to place the others: 15
-    enough = ([{"CPU": 9, "GPU": 2}, {"CPU": 6, "GPU": 3}], [{"CPU": 15.0, "GPU": 4.0}, {"CPU": 0.0}])
+    # 1 + 1 + 3 x 4
+    enough = ([{"CPU": 8, "GPU": 2}, {"CPU": 6, "GPU": 3}], [{"CPU": 14.0, "GPU": 4.0}, {"CPU": 0.0}])
     for nodes in enough:
         check_cluster(joined(config), nodes)
     for nodes in (
@@ -93,8 +93,8 @@ def test_a_cluster_that_is_too_small(config: DictConfig) -> None:
     ):
         with pytest.raises(UnfitCluster, match=r"^RAY_ADDRESS=10\.0\.0\.1:6379: .* room for 1 of trainer\.nnodes=2 "):
             check_cluster(config, nodes)
-    with pytest.raises(UnfitCluster, match="has 14 CPUs, and verl's processes need 15; "):
-        check_cluster(config, [{"CPU": 8, "GPU": 2}, {"CPU": 6, "GPU": 2}])
+    with pytest.raises(UnfitCluster, match="has 13 CPUs, and verl's processes need 14; "):
+        check_cluster(config, [{"CPU": 7, "GPU": 2}, {"CPU": 6, "GPU": 2}])
 
 
 def test_cores_are_those_this_process_may_use(tmp_path: Path) -> None:
