@@ -170,10 +170,10 @@ def _prepare_ray(config: DictConfig) -> None:
     CPUs: those that are reserved (preflight_machine) and this machine's cores: nothing waits for a place, and Ray keeps
     as many processes ready as there are cores.
 
-    Threads: Ray sets OMP_NUM_THREADS to 1 in a process that reserves no CPU (ray._private.utils.
-    set_omp_num_threads_if_unset), as those that train are; AdamW, and what else is done in host memory, would have one
-    core. A rank gets its share of the cores. Every process of the run sees the number, vLLM too; but while the ranks
-    compute the others wait. On a cluster it is this machine's share, nodes being alike.
+    Threads: Ray sets OMP_NUM_THREADS to the CPUs that a process reserves, which for those that train is 1
+    (ray._private.utils.set_omp_num_threads_if_unset); AdamW, and what else is done in host memory, would have one core.
+    A rank gets its share of the cores. Every process of the run sees the number, vLLM too; but while the ranks compute
+    the others wait. On a cluster it is this machine's share, nodes being alike.
     """
     ray_init, has = config.ray_kwargs.ray_init, cores()
     with open_dict(config):
