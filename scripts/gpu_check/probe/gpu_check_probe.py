@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The shipped trainers, watched: their own steps, with notes of what the check wants to know (gpu_check_notes).
+
+Environment:
+
+    GPU_CHECK_PLAN      "METHOD:STEPS METHOD:STEPS": methods that need the same models take turns in one start, because
+                        a start takes minutes and a step seconds
+    GPU_CHECK_RESTORED  "1": after the last step, validate with the student, the teacher and the student again
+
+A method is set in the two places that look at the configured one; without a teacher, the teacher's turn is left out.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import ray
+from gpu_check_notes import card_mib, methods_of_plan, note
+from omegaconf import DictConfig
+
+from co_rewarding.algo.methods import METHODS
+from co_rewarding.training.rollout_io import Response
+from co_rewarding.training.trainer import GroupRewardTrainer
+from co_rewarding_i.trainer import CoRewardingITrainer
+from co_rewarding_ii.trainer import CoRewardingIITrainer
+
+
+class Watched(GroupRewardTrainer):
+    """Stands before one of our trainers in the order of classes, and calls it in every method."""
+
+    def __init__(self, config: DictConfig):
+        note("trainer's process is up")
+        self.plan = methods_of_plan(os.environ["GPU_CHECK_PLAN"])
+        super().__init__(config)
+        self.answered: list[str] = []  # the responses of the last validation, in the order of the questions' texts
+
+    def on_init_end(self) -> None:
+        note("workers and vLLM are up")
+        super().on_init_end()
+        note("vLLM has the weights")
+
+    def on_step_begin(self) -> None:
+        super().on_step_begin()
+        self.take_turn(self.plan[self.global_steps - 1])
+
+    def take_turn(self, method: str) -> None:
+        self.method = self.reward_manager.method = METHODS[method]
+
+    def on_sample_end(self) -> None:
+        awake = card_mib()
+        self.finish_sampling()
+        note("memory", step=self.global_steps, awake_mib=awake, asleep_mib=card_mib())
+
+    def finish_sampling(self) -> None:
+        super().on_sample_end()
+
+    def on_step_end(self) -> None:
+        super().on_step_end()
+        note(f"step {self.global_steps} is done")
+
+    def _dump_generations(self, inputs: list[str], outputs: list[str], *others: Any, **more: Any) -> None:
+        self.answered = [output for _, output in sorted(zip(inputs, outputs, strict=True))]
+        super()._dump_generations(inputs, outputs, *others, **more)
+
+
+class WatchedI(Watched, CoRewardingITrainer):
+    """Co-rewarding-I, and what is rewarded otherwise on the same two views."""
+
+
+class WatchedII(Watched, CoRewardingIITrainer):
+    """Co-rewarding-II, and methods that take turns with it: for those the teacher stays as it is and is not asked."""
+
+    def take_turn(self, method: str) -> None:
+        super().take_turn(method)
+        if not self.method.needs_teacher:
+            self.timed, self._teacher_metrics = (), {}
+
+    def finish_sampling(self) -> None:
+        if self.method.needs_teacher:
+            super().finish_sampling()
+        else:
+            GroupRewardTrainer.on_sample_end(self)
+
+    def _teacher_responses(self) -> list[Response]:
+        return super()._teacher_responses() if self.method.needs_teacher else []
+
+    def on_step_end(self) -> None:
+        super().on_step_end()
+        if self.global_steps == self.total_training_steps and os.environ.get("GPU_CHECK_RESTORED") == "1":
+            self._validate_as("student")
+            self.checkpoint_manager.sleep_replicas()
+            ray.get(self.actor_rollout_wg.send_teacher_weights(global_steps=self.global_steps))
+            self._validate_as("teacher")
+            self.checkpoint_manager.sleep_replicas()
+            self.checkpoint_manager.update_weights(self.global_steps)
+            self._validate_as("student again")
+
+    def _validate_as(self, who: str) -> None:
+        metrics = self._validate()
+        accuracy = next(value for name, value in metrics.items() if "/acc/mean@" in name)
+        note("validation", who=who, accuracy=accuracy, responses=self.answered)

@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A Qwen3 with random weights and the toy's tokenizer: for time and memory, not for answers.
+
+    python scripts/gpu_check/random_model.py TOY_MODEL FOLDER gpu|cpu
+
+On a GPU it has the shape of Qwen3-0.6B, 0.6 billion parameters; in a rehearsal a handful.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import torch
+from transformers import AutoTokenizer, Qwen3Config, Qwen3ForCausalLM
+
+SHAPES = {
+    "gpu": {
+        "vocab_size": 151_936, "hidden_size": 1024, "intermediate_size": 3072, "num_hidden_layers": 28,
+        "num_attention_heads": 16, "num_key_value_heads": 8, "head_dim": 128,
+    },
+    "cpu": {
+        "vocab_size": 1000, "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2,
+        "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 32,
+    },
+}  # fmt: skip
+
+
+def main() -> None:
+    toy_model, folder, platform = sys.argv[1:]
+    tokenizer = AutoTokenizer.from_pretrained(toy_model)
+    config = Qwen3Config(
+        **SHAPES[platform],
+        max_position_embeddings=4096,
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    torch.manual_seed(0)
+    with torch.device("cuda" if platform == "gpu" else "cpu"):
+        model = Qwen3ForCausalLM(config).bfloat16()
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    print(f"{folder}: {model.num_parameters():,} random parameters")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,17 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The weights that a run of one process saved."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from co_rewarding.storage.run_dir import shard_file
+
+
+def shard_of(folder: Path) -> dict[str, torch.Tensor]:
+    """The tensors of a folder of a checkpoint, actor's or teacher's, on the CPU."""
+    # DTensors, hence weights_only=False for a file that this check's own run wrote
+    state = torch.load(folder / shard_file(0, 1), weights_only=False, map_location="cpu")
+    return {name: getattr(value, "_local_tensor", value).cpu() for name, value in state.items()}
