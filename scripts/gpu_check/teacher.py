@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The teacher of a run of Co-rewarding-II: the average of its students, and in vLLM when it is its turn and only then."""
+"""The teacher of a run of Co-rewarding-II: the average of its students, in vLLM when it is its turn and only then."""
 
 from __future__ import annotations
 

@@ -1,0 +1,214 @@
+# SPDX-License-Identifier: Apache-2.0
+"""scripts/gpu_check.sh as far as it goes without training: two stages of a rehearsal, exit codes, and that its checks
+of a run can fail. The stages that train are in tests/e2e/test_gpu_check.py."""
+
+import importlib
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import psutil
+import pytest
+import torch
+
+from co_rewarding.storage.run_dir import RunDir
+from co_rewarding.tools.report.runs import Run
+
+REPO = Path(__file__).resolve().parents[1]
+SCRIPT = REPO / "scripts/gpu_check.sh"
+
+
+def gpu_check(*arguments: object, **environment: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        ["bash", SCRIPT, *map(str, arguments)],
+        env=os.environ | environment, capture_output=True, text=True, check=False, timeout=300,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def module(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], ModuleType]:
+    """module(name): one of scripts/gpu_check, imported as its scripts import it and forgotten after the test."""
+    folder = REPO / "scripts/gpu_check"
+    for place in (folder / "probe", folder):
+        monkeypatch.syspath_prepend(place)
+    known = set(sys.modules)
+    yield importlib.import_module
+    for name in set(sys.modules) - known:
+        if Path(getattr(sys.modules[name], "__file__", None) or "/").is_relative_to(folder):
+            del sys.modules[name]
+
+
+@pytest.fixture
+def rows(module: Callable[[str], ModuleType], tmp_path: Path):
+    """rows(check, *arguments): the results of the rows that a check adds, by name."""
+
+    def run(check: Callable[..., None], *arguments: object) -> dict[str, str]:
+        found = module("rows").Rows(tmp_path)
+        check(found, *arguments)
+        return {row.check: row.result for row in module("rows").read_rows(tmp_path)}
+
+    return run
+
+
+def test_a_rehearsal_of_the_stages_that_do_not_train(tmp_path: Path) -> None:
+    done = gpu_check("--rehearse", "--out", tmp_path, "versions", "micro")
+    assert done.returncode == 0, done.stdout + done.stderr
+    table = (tmp_path / "table.md").read_text()
+    assert "FAILED" not in table
+    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines() if line.startswith("| ")]
+    stages = {name: result for name, check, result, *_ in cells if check == "**the stage**"}
+    assert stages == {
+        "versions": "**ok**", "micro": "**ok**",
+        "II": "**not selected**", "timed": "**not selected**", "I": "**not selected**",
+    }  # fmt: skip
+    results = {check: result for _, check, result, *_ in cells}
+    assert results["engine that verl chooses for the actor"] == "ok"
+    assert results["packed = padded, sdpa"] == "ok"
+    assert results["teacher's average against float64, both on the host"] == "ok"
+    assert results["log-probs: verl's, token by token"] == "measured"
+    # what has passed is not run again
+    started = time.monotonic()
+    again = gpu_check("--rehearse", "--out", tmp_path, "versions", "micro")
+    assert again.returncode == 0
+    assert again.stdout.count("passed before, kept") == 2
+    assert time.monotonic() - started < 10
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["three"], "three is no stage"),
+        (["--minutes", "soon", "micro"], "--minutes soon: must be a whole number"),
+        (["--out"], "--out: give a value"),
+        (["micro"], "no GPU: nvidia-smi finds no card 99"),
+    ],
+)
+def test_wrong_usage_and_no_gpu_are_one_line_and_exit_code_2(
+    arguments: list[str], message: str, tmp_path: Path
+) -> None:
+    done = gpu_check(*arguments, CUDA_VISIBLE_DEVICES="99", PLATFORM="gpu")
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: {message}")
+    assert done.stderr.count("\n") == 1
+
+
+def test_the_exit_code_says_whether_a_stage_failed_or_was_not_reached(module, tmp_path: Path) -> None:
+    table = module("table")
+
+    def code_of(*statuses: str | None) -> int:
+        stages = []
+        for name, status in zip("abc", statuses, strict=False):
+            folder = tmp_path / name
+            folder.mkdir(exist_ok=True)
+            (folder / "status").unlink(missing_ok=True)
+            if status:
+                (folder / "status").write_text(f"{status}\t12\twhy\n")
+            stages.append(table.Stage.read(folder, selected=True))
+        return table.exit_code(stages)
+
+    assert code_of("ok", "ok") == 0
+    assert code_of("ok", "not reached") == 3
+    assert code_of("ok", None) == 3
+    assert code_of("not reached", "FAILED") == 1
+
+
+def test_a_stage_out_of_time_leaves_no_process_not_even_an_orphan(tmp_path: Path) -> None:
+    # the command's child goes into a session of its own and outlives it, as Ray's and vLLM's processes may
+    orphan = tmp_path / "orphan"
+    command = f"setsid sleep 1000 & echo $! > {orphan}; sleep 1000"
+    code = "import sys, run_stage; run_stage.GRACE_SECONDS = 0.5; sys.exit(run_stage.main())"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "1", str(tmp_path / "log"), "bash", "-c", command],
+        cwd=REPO / "scripts/gpu_check", check=False, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 124
+    assert not psutil.pid_exists(int(orphan.read_text()))
+
+
+@pytest.mark.parametrize(("spoil", "result"), [(False, "ok"), (True, "FAILED")])
+def test_a_reward_that_its_dump_does_not_imply_fails(module, rows, tmp_path: Path, spoil: bool, result: str) -> None:
+    # two of three answer 7, so those two are right
+    dumped = [
+        {
+            "step": 1, "question": "q", "view": "original", "voter": "student", "response": rf"\boxed{{{answer}}}",
+            "answer": answer, "label": "7", "reward": float(answer == "7"), "ground_truth": "8",
+        }
+        for answer in ("7", "7", "8")
+    ]  # fmt: skip
+    if spoil:
+        dumped[2]["reward"] = 1.0
+    run_dir = RunDir(tmp_path)
+    run_dir.rollouts.mkdir()
+    run_dir.rollouts_file(1).write_text("".join(json.dumps(row) + "\n" for row in dumped))
+    mean = sum(row["reward"] for row in dumped) / 3
+    run = Run("run", {1: {"critic/score/mean": mean}}, 1, None)
+    found = rows(module("rewards").check, run, run_dir, "majority_voting", [1], tmp_path, "cpu")
+    assert found == {
+        "majority_voting: rewards computed again by co_rewarding.score": result,
+        "majority_voting: verl trains on these rewards": "ok",
+    }
+    wrong = Run("run", {1: {"critic/score/mean": mean + 0.1}}, 1, None)
+    found = rows(module("rewards").check, wrong, run_dir, "majority_voting", [1], tmp_path, "cpu")
+    assert found["majority_voting: verl trains on these rewards"] == "FAILED"
+
+
+@pytest.mark.parametrize(
+    ("teacher", "again", "result"),
+    [
+        (["1", "2", "9", "9"], ["1", "2", "3", "4"], "ok"),
+        (["1", "2", "9", "9"], ["1", "2", "9", "9"], "FAILED"),  # the teacher is still there
+        (["1", "2", "3", "4"], ["1", "2", "3", "4"], "FAILED"),  # nobody can tell
+    ],
+)
+def test_a_student_that_is_not_back_fails(module, rows, teacher: list[str], again: list[str], result: str) -> None:
+    validations = [
+        {"who": who, "accuracy": 0.5, "responses": responses}
+        for who, responses in (("student", ["1", "2", "3", "4"]), ("teacher", teacher), ("student again", again))
+    ]
+    found = rows(module("teacher").check_restored, validations)
+    assert list(found.values()) == [result]
+
+
+def test_a_teacher_that_is_not_the_average_fails(module, rows, tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    start = {"w": torch.tensor([1.0, 2.0])}
+    save_file(start, tmp_path / "model.safetensors")
+    students = {1: torch.tensor([3.0, 2.0]), 2: torch.tensor([5.0, 2.0])}
+    run_dir = RunDir(tmp_path / "run")
+
+    def save(step: int, who: str, value: torch.Tensor) -> None:
+        folder = run_dir.checkpoints / f"global_step_{step}/{who}"
+        folder.mkdir(parents=True, exist_ok=True)
+        torch.save({"w": value}, folder / "model_world_size_1_rank_0.pt")
+
+    for step, value in students.items():
+        save(step, "actor", value)
+    run = Run("run", {step: {"timing_s/step": 1.0, "teacher/decay": 0.5} for step in (1, 2)}, 1, None)
+    # step 1 averages the start with itself, step 2 with the student that step 1 left: (1 + 3) / 2
+    for value, result in (([2.0, 2.0], "ok"), ([1.0, 2.0], "FAILED"), ([3.0, 2.0], "FAILED")):
+        save(2, "teacher", torch.tensor(value))
+        assert list(rows(module("teacher").check_average, run, run_dir, tmp_path).values()) == [result]
+
+
+@pytest.mark.parametrize(
+    ("asleep", "left", "results"),
+    [
+        ([2000, 3000, 3100], 600, ["ok", "ok", "ok"]),  # the first step allocates the optimizer
+        ([2000, 3000, 3200], 600, ["ok", "FAILED", "ok"]),  # a leak of 6.7 % from step 2 to step 3
+        ([19000, 19000, 19000], 600, ["FAILED", "ok", "ok"]),  # vLLM did not sleep
+        ([2000, 3000, 3000], 3000, ["ok", "ok", "FAILED"]),  # something is still on the card
+    ],
+)
+def test_memory_that_is_not_given_back_fails(
+    module, rows, monkeypatch: pytest.MonkeyPatch, asleep: list[int], left: int, results: list[str]
+) -> None:
+    memory = module("start_and_steps")
+    monkeypatch.setattr(memory, "card_mib", lambda what="used": {"used": left, "total": 80_000}[what])
+    notes = [{"awake_mib": 26_000, "asleep_mib": mib} for mib in asleep]
+    assert list(rows(memory.check_memory, notes, 500, 0.3).values()) == results
