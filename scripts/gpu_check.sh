@@ -26,7 +26,7 @@ ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 STAGES=(versions micro II timed I)
 
 wrong() { printf 'error: %s\n' "$1" >&2; exit 2; }
-selected=() minutes="" OUT="" again=0 PLATFORM=${PLATFORM:-gpu}
+command="bash scripts/gpu_check.sh $*" selected=() minutes="" out="" again=0 PLATFORM=${PLATFORM:-gpu}
 while (($#)); do
   case $1 in
     -h | --help) sed -n '3,26s/^# \{0,1\}//p' "$0"; exit 0 ;;
@@ -34,7 +34,7 @@ while (($#)); do
     --again) again=1 ;;
     --minutes | --out)
       (($# > 1)) || wrong "$1: give a value"
-      if [[ $1 == --out ]]; then OUT=$2; else minutes=$2; fi
+      if [[ $1 == --out ]]; then out=$2; else minutes=$2; fi
       shift ;;
     *)
       [[ " ${STAGES[*]} " == *" $1 "* ]] || wrong "$1 is no stage and no option; stages are ${STAGES[*]}, see --help"
@@ -44,10 +44,16 @@ while (($#)); do
 done
 [[ $PLATFORM == gpu || $PLATFORM == cpu ]] || wrong "PLATFORM=$PLATFORM: must be gpu or cpu"
 ((${#selected[@]})) || selected=("${STAGES[@]}")
-if [[ $PLATFORM == gpu ]]; then minutes=${minutes:-10} OUT=${OUT:-$ROOT/runs/gpu_check}; else minutes=${minutes:-60} OUT=${OUT:-$ROOT/runs/gpu_check_rehearsal}; fi
+if [[ $PLATFORM == gpu ]]; then
+  minutes=${minutes:-10} out=${out:-$ROOT/runs/gpu_check}
+else
+  minutes=${minutes:-60} out=${out:-$ROOT/runs/gpu_check_rehearsal}
+fi
 [[ $minutes =~ ^[1-9][0-9]*$ ]] || wrong "--minutes $minutes: must be a whole number from 1"
-mkdir -p "$OUT"
-OUT=$(cd "$OUT" && pwd)
+out=$(realpath -m "$out")
+# what has passed is kept, and a rehearsal's pass is none of a GPU's
+[[ $(cat "$out/platform" 2>/dev/null || echo "$PLATFORM") == "$PLATFORM" ]] ||
+  wrong "--out $out: holds results of PLATFORM=$(cat "$out/platform"); give another folder for $PLATFORM"
 TOY_DATA=$(realpath -m "${TOY_DATA:-$ROOT/data/toy}") TOY_MODEL=$(realpath -m "${TOY_MODEL:-$ROOT/models/tiny}")
 cd "$ROOT"
 
@@ -59,6 +65,8 @@ if [[ $PLATFORM == gpu ]]; then
     wrong "no GPU: nvidia-smi finds no card $GPU_CHECK_CARD; --rehearse runs the same in small without one"
   export CUDA_VISIBLE_DEVICES=$GPU_CHECK_CARD
 fi
+mkdir -p "$out"
+echo "$PLATFORM" >"$out/platform"
 if [[ -z ${VIRTUAL_ENV:-} && -f .venv/bin/activate ]]; then
   # shellcheck source=/dev/null
   source .venv/bin/activate
@@ -93,7 +101,7 @@ limited() {
 train() {
   local steps=3 code=0 plan script variables overrides
   if [[ -n $toy ]]; then
-    wait "$toy" || { why="no toy model, see $OUT/toy.log"; return 1; }
+    wait "$toy" || { why="no toy model, see $out/toy.log"; return 1; }
     toy=""
   fi
   variables=("PLATFORM=$PLATFORM" GPUS_PER_NODE=1 NUM_NODES=1 "LOGGER=[console,file]" "RUNS_DIR=$folder" "RUN_NAME=$stage"
@@ -147,17 +155,23 @@ train() {
 # Seconds that a stage may take, and that it must have to be begun; a rehearsal's machine is slow.
 # Data and model for the stages that train are made while the others run.
 if [[ " ${selected[*]} " =~ \ (II|timed|I)\  && ! (-f $TOY_DATA/test.parquet && -f $TOY_MODEL/config.json) ]]; then
-  python "$CHECK/run_stage.py" 900 "$OUT/toy.log" bash "$CHECK/make_toy.sh" "$TOY_DATA" "$TOY_MODEL" &
+  python "$CHECK/run_stage.py" 900 "$out/toy.log" bash "$CHECK/make_toy.sh" "$TOY_DATA" "$TOY_MODEL" &
   toy=$!
 fi
 
 declare -A limit=([versions]=120 [micro]=240 [II]=450 [timed]=500 [I]=450) need=([versions]=15 [micro]=40 [II]=100 [timed]=120 [I]=100)
 
-passed() { [[ -f $OUT/stages/$1/status && $(cut -f1 "$OUT/stages/$1/status") == ok ]]; }
+# The last line of the stage's logs with which Python, or a run's checks before it starts, say what went wrong.
+last_error() {
+  grep -h -E '^(\([^)]*\) )?(error:|[A-Za-z_.]*(Error|Exception):)' "$folder"/*.txt "$folder"/*.log 2>/dev/null |
+    tail -n 1 | tr '\t' ' ' | cut -c1-200 || true
+}
+
+passed() { [[ -f $out/stages/$1/status && $(cut -f1 "$out/stages/$1/status") == ok ]]; }
 
 for stage in "${STAGES[@]}"; do
   [[ " ${selected[*]} " == *" $stage "* ]] || continue
-  folder=$OUT/stages/$stage why="" code=0
+  folder=$out/stages/$stage why="" code=0
   if ((!again)) && passed "$stage"; then
     echo "== $stage: passed before, kept (--again repeats it)"
     continue
@@ -184,8 +198,7 @@ for stage in "${STAGES[@]}"; do
   elif ((code == 124)); then
     result=FAILED why="not done within $seconds s, its limit"
   elif ((code)); then
-    [[ -n $why ]] || why=$(grep -h -m1 -E '^error:|Error|out of memory' "$folder"/*.txt "$folder"/*.log 2>/dev/null | head -n 1 | tr '\t' ' ' | cut -c1-200) || true
-    result=FAILED why=${why:-exit code $code}
+    result=FAILED why=${why:-exit code $code; $(last_error)}
   elif grep -q '"result": "FAILED"' "$folder/rows.jsonl"; then
     result=FAILED why="see below"
   fi
@@ -195,6 +208,6 @@ for stage in "${STAGES[@]}"; do
   case $stage in II | timed) need[timed]=$took need[I]=$took ;; esac
 done
 code=0
-python "$CHECK/table.py" "$OUT" "${STAGES[*]}" "${selected[*]}" || code=$?
-echo "table: $OUT/table.md; total $SECONDS s"
+python "$CHECK/table.py" "$out" "${STAGES[*]}" "${selected[*]}" "$command" || code=$?
+echo "table: $out/table.md; total $SECONDS s"
 exit "$code"

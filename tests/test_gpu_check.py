@@ -77,6 +77,9 @@ def test_a_rehearsal_of_the_stages_that_do_not_train(tmp_path: Path) -> None:
     assert again.returncode == 0
     assert again.stdout.count("passed before, kept") == 2
     assert time.monotonic() - started < 10
+    mixed = gpu_check("--out", tmp_path, PLATFORM="gpu")
+    assert mixed.returncode == 2
+    assert "holds results of PLATFORM=cpu" in mixed.stderr
 
 
 @pytest.mark.parametrize(
@@ -128,6 +131,19 @@ def test_a_stage_out_of_time_leaves_no_process_not_even_an_orphan(tmp_path: Path
     )  # fmt: skip
     assert done.returncode == 124
     assert not psutil.pid_exists(int(orphan.read_text()))
+
+
+def test_a_check_that_is_stopped_leaves_no_process(tmp_path: Path) -> None:
+    run = subprocess.Popen(["bash", SCRIPT, "--rehearse", "--out", tmp_path, "micro"], stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "stages/micro/log.txt").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    processes = psutil.Process(run.pid).children(recursive=True)
+    assert processes
+    run.terminate()
+    assert run.wait(60) == 143
+    assert not [process for process in processes if process.is_running()]
 
 
 @pytest.mark.parametrize(("spoil", "result"), [(False, "ok"), (True, "FAILED")])

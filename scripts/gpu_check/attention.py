@@ -37,8 +37,9 @@ class Model:
             self.dtype = torch.float32
         config = Qwen3Config(vocab_size=1024, max_position_embeddings=8192, **size, **heads)
         torch.manual_seed(0)
-        model = AutoModelForCausalLM.from_config(config, attn_implementation=attention)
-        self.model = model.to(DEVICE, self.dtype)
+        with torch.device(DEVICE):
+            model = AutoModelForCausalLM.from_config(config, attn_implementation=attention)
+        self.model = model.to(self.dtype)
         self.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         self.model.train()
 

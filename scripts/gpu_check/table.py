@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """What all stages found, as one table: OUT/table.md, and on the terminal.
 
-    python scripts/gpu_check/table.py OUT STAGES SELECTED      two lists of names, with a space between
+    python scripts/gpu_check/table.py OUT STAGES SELECTED COMMAND      two lists of names, with a space between
 
 Exit code: 0 all selected stages passed, 1 one failed, 3 what ran of them passed, but not all was reached.
 """
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -53,7 +54,8 @@ def exit_code(stages: list[Stage]) -> int:
 
 def machine() -> str:
     """Card and driver, versions, commit."""
-    query = ["nvidia-smi", "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader"]
+    card = os.environ.get("GPU_CHECK_CARD") or "0"
+    query = ["nvidia-smi", "-i", card, "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader"]
     try:
         card = subprocess.run(query, capture_output=True, text=True, check=True, timeout=60).stdout.splitlines()[0]
     except (OSError, subprocess.SubprocessError, IndexError):
@@ -62,10 +64,10 @@ def machine() -> str:
 
 
 def main() -> int:
-    out, names, selected = Path(sys.argv[1]), sys.argv[2].split(), sys.argv[3].split()
+    out, names, selected, command = Path(sys.argv[1]), sys.argv[2].split(), sys.argv[3].split(), sys.argv[4]
     stages = [Stage.read(out / "stages" / name, name in selected) for name in names]
     lines = [line for stage in stages for line in stage.lines()]
-    text = f"{machine()}; {datetime.now():%Y-%m-%d %H:%M}\n\n{HEAD}\n" + "\n".join(lines) + "\n"
+    text = f"{datetime.now():%Y-%m-%d %H:%M}, `{command.strip()}`: {machine()}\n\n{HEAD}\n" + "\n".join(lines) + "\n"
     (out / "table.md").write_text(text, encoding="utf-8")
     print(text)
     return exit_code([stage for stage in stages if stage.name in selected])
