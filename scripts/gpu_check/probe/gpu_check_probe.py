@@ -85,8 +85,8 @@ class WatchedII(Watched, CoRewardingIITrainer):
     def _teacher_responses(self) -> list[Response]:
         return super()._teacher_responses() if self.method.needs_teacher else []
 
-    def on_step_end(self) -> None:
-        super().on_step_end()
+    def _compute_metrics(self, *arguments: Any, **position: int) -> None:
+        super()._compute_metrics(*arguments, **position)  # the step is over and timed
         if self.global_steps == self.total_training_steps and os.environ.get("GPU_CHECK_RESTORED") == "1":
             self._validate_as("student")
             self.checkpoint_manager.sleep_replicas()
