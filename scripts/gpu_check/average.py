@@ -1,95 +1,92 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The teacher's average, for each place where teacher and student may lie, against what copying the same bytes takes.
+"""The teacher's average, for each place where student and teacher may lie.
 
-An update reads the student, and reads and writes both halves of the teacher, in float32: 20 bytes a weight. Checked is
-the teacher that serves, against float64.
+Checked is the teacher that serves, against float64; measured, by benchmarks/teacher_average.py, is the time of an update
+against that of the copies that it cannot do without.
 """
 
 from __future__ import annotations
 
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
 import torch
-from card import DEVICE, peak_of, seconds_of
+from card import DEVICE
 from rows import Rows
 
-from co_rewarding.algo.ema import TeacherAverage
+from co_rewarding.algo import ema
 
-BYTES_A_WEIGHT = 20
+BENCHMARK = Path(__file__).resolve().parents[2] / "benchmarks/teacher_average.py"
+WEIGHTS = 2**29 if DEVICE == "cuda" else 2**20
+TURNS = 3
 DECAY = 0.999
 LIMIT = 2.0**-23  # of a weight: float32's spacing is at most that, and a rounded number is off by half of it
 
 
-def shapes() -> list[tuple[int, int]]:
-    """Of the weights of Qwen3-0.6B: 0.6 billion, the embedding being a quarter of them; of a rehearsal, few."""
-    width, intermediate, layers, vocabulary = (1024, 3072, 28, 151_936) if DEVICE == "cuda" else (64, 128, 2, 1000)
-    layer = [(2 * width, width), (width, width), (width, width), (width, 2 * width)]
-    return [(vocabulary, width)] + layers * [*layer, *2 * [(intermediate, width)], (width, intermediate)]
-
-
 def measure(rows: Rows) -> None:
-    sizes = shapes()
-    if DEVICE == "cpu":
-        _measure(rows, "both on the host", sizes, "cpu", "cpu")
-        return
-    _measure(rows, "both on the card", sizes, "cuda", "cuda")
-    _measure(rows, "student on the card, teacher in pinned host memory", sizes, "cuda", "pinned")
-    _measure(rows, "both in pinned host memory", sizes, "pinned", "pinned")
+    card, host = torch.device(DEVICE, 0) if DEVICE == "cuda" else torch.device("cpu"), torch.device("cpu")
+    places = {"both on the host": (host, host)}
+    if DEVICE == "cuda":
+        places = {
+            "both on the card": (card, card),
+            "student on the card, teacher on the host": (card, host),
+            "both on the host": (host, host),
+        }
+    benchmark = _benchmark()
+    for name, (student, teacher) in places.items():
+        with rows.section(f"teacher's average, {name}"):
+            _check(rows, name, student, teacher)
+            _measure(rows, name, benchmark, student, teacher, card)
 
 
-def _measure(rows: Rows, name: str, sizes: list[tuple[int, int]], student_at: str, teacher_at: str) -> None:
-    generator = torch.Generator(device="cpu").manual_seed(0)
-    start = [0.02 * torch.randn(min(a * b, 4096), generator=generator) for a, b in sizes]
-
-    def model(place: str, change: float) -> dict[str, torch.Tensor]:
-        """Weights of which the first few thousand of each parameter are different numbers."""
-        parameters = {}
-        for i, (size, values) in enumerate(zip(sizes, start, strict=True)):
-            parameter = torch.zeros(size, device="cuda" if place == "cuda" else "cpu", pin_memory=place == "pinned")
-            parameter.view(-1)[: len(values)] = (values + change).to(parameter.device)
-            parameters[f"{i}"] = parameter
-        return parameters
-
-    student, teacher = model(student_at, change=1e-4), model(teacher_at, change=0.0)
-    num_weights = sum(a * b for a, b in sizes)
-    average = TeacherAverage(teacher)
-    average.update(student, DECAY)
-    error = 0.0
-    for served, values in zip(teacher.values(), start, strict=True):
-        exact = DECAY * values.double() + (1 - DECAY) * (values + 1e-4).double()
-        error = max(error, float(((served.view(-1)[: len(values)].cpu() - exact) / exact).abs().max()))
+def _check(rows: Rows, name: str, student_at: torch.device, teacher_at: torch.device) -> None:
+    """Parameters larger than a slice, as large, and smaller; the second update starts from a teacher with a remainder."""
+    torch.manual_seed(0)
+    sizes = [3 * ema.SLICE_ON_ACCELERATOR // 2, ema.SLICE_ON_ACCELERATOR, 1000]
+    start = [0.02 * torch.randn(size) for size in sizes]
+    students = [[values + change for values in start] for change in (1e-4, 2e-4)]
+    exact = [values.double() for values in start]
+    served = {f"{i}": _at(values.clone(), teacher_at) for i, values in enumerate(start)}
+    average = ema.TeacherAverage(served)
+    for values in students:
+        average.update({f"{i}": _at(value, student_at) for i, value in enumerate(values)}, DECAY)
+        exact = [DECAY * old + (1 - DECAY) * new.double() for old, new in zip(exact, values, strict=True)]
+    error = max(
+        float(((found.cpu() - expected) / expected).abs().max())
+        for found, expected in zip(served.values(), exact, strict=True)
+    )
     rows.check(
         f"teacher's average against float64, {name}",
         error <= LIMIT,
         f"serving weights are off by at most {error:.1e} of themselves (limit {LIMIT:.1e})",
     )
-    seconds = seconds_of(lambda: average.update(student, DECAY), repeats=2)
-    rate = BYTES_A_WEIGHT * num_weights / seconds / 1e9
-    times = seconds / _least_seconds(student_at, teacher_at, num_weights)
-    memory = peak_of(lambda: average.update(student, DECAY))
+
+
+def _measure(
+    rows: Rows, name: str, benchmark: ModuleType, student: torch.device, teacher: torch.device, work: torch.device
+) -> None:
+    case, copies = benchmark.Case(name, WEIGHTS, student, teacher, work, ema), benchmark.Copies(work, WEIGHTS // 4)
+    for _ in range(TURNS + 1):
+        copies.turn()
+        case.turn()
+    a_weight, least = sorted(case.times[1:])[TURNS // 2], copies.least(case)
     rows.measured(
         f"teacher's average, {name}",
-        f"{seconds:.3f} s for {num_weights / 1e9:.2g} billion weights: {rate:.3g} GB/s of {BYTES_A_WEIGHT} bytes a "
-        f"weight, {times:.1f} times what copying them takes; {memory} beside the models",
+        f"{a_weight * 1e9:.2f} s a billion weights, {benchmark.BYTES / a_weight / 1e9:.3g} GB/s of {benchmark.BYTES} "
+        f"bytes a weight, {a_weight / least:.1f} times what the copies alone take ({copies})",
     )
 
 
-def _least_seconds(student_at: str, teacher_at: str, num_weights: int) -> float:
-    """Of moving the bytes of one update at the measured speed of copies.
-
-    In one memory: 20 bytes a weight. Over the bus: 4 bytes up for the student, if it lies on the host, and 8 up and 8
-    down for the teacher, one way after the other.
-    """
-    if student_at == teacher_at and student_at in ("cuda", "cpu"):
-        return BYTES_A_WEIGHT * num_weights / (2 * _copy_bytes_a_second(student_at, student_at))
-    up, down = _copy_bytes_a_second("pinned", "cuda"), _copy_bytes_a_second("cuda", "pinned")
-    return num_weights * ((8 + (4 if student_at == "pinned" else 0)) / up + 8 / down)
+def _at(values: torch.Tensor, place: torch.device) -> torch.Tensor:
+    """On the card, or in host memory as verl keeps it: pinned, where there is a card."""
+    if place.type == "cpu":
+        return values.pin_memory() if DEVICE == "cuda" else values
+    return values.to(place)
 
 
-def _copy_bytes_a_second(source_at: str, target_at: str) -> float:
-    """Bytes copied, each of which is read and written."""
-    size = 2**28 if DEVICE == "cuda" else 2**22
-
-    def memory(place: str) -> torch.Tensor:
-        return torch.zeros(size, device="cuda" if place == "cuda" else "cpu", pin_memory=place == "pinned")
-
-    source, target = memory(source_at), memory(target_at)
-    return 4 * size / seconds_of(lambda: target.copy_(source, non_blocking=True))
+def _benchmark() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("teacher_average", BENCHMARK)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

@@ -31,8 +31,7 @@ def measure(rows: Rows) -> None:
     from verl.utils.torch_functional import logprobs_from_logits_v2
 
     def ours(x: torch.Tensor, names: tuple[str, ...]) -> torch.Tensor:
-        ones_T = torch.ones(len(x), device=DEVICE)
-        return sum(token_statistics(x, ones_T, names, labels_T=labels[: len(x)]).values())
+        return sum(token_statistics(x, names=names, labels_T=labels[: len(x)]).values())
 
     _cost(rows, "log-probs: ours", logits, lambda x: ours(x, ("log_probs",)))
     _cost(rows, "log-probs and entropy: ours", logits, lambda x: ours(x, ("log_probs", "entropy")))
@@ -62,7 +61,7 @@ def _check_against_float64(rows: Rows, logits: torch.Tensor, labels: torch.Tenso
     }
     (weights[0] * expected["log_probs"] + weights[1] * expected["entropy"]).sum().backward()
     leaf = logits.clone().requires_grad_()
-    found = token_statistics(leaf, torch.ones(len(leaf), device=leaf.device), STATISTICS, labels_T=labels)
+    found = token_statistics(leaf, names=STATISTICS, labels_T=labels)
     (weights[0] * found["log_probs"] + weights[1] * found["entropy"]).sum().backward()
     errors = {name: float((found[name] - value).detach().abs().max()) for name, value in expected.items()}
     gradient_error = float((leaf.grad.double() - exact.grad).norm() / exact.grad.norm())

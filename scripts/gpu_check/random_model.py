@@ -28,6 +28,7 @@ SHAPES = {
 def main() -> None:
     toy_model, folder, platform = sys.argv[1:]
     tokenizer = AutoTokenizer.from_pretrained(toy_model)
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_end|>"]})  # verl demands it of every Qwen
     config = Qwen3Config(
         **SHAPES[platform],
         max_position_embeddings=4096,
