@@ -118,8 +118,8 @@ train() {
     I) script=Co-rewarding-I/run_corewarding-I.sh plan="co_rewarding_I:$steps self_certainty:$steps" ;;
   esac
   if [[ $stage == timed ]]; then
-    vllm_share=0.5
-    variables+=("MODEL_PATH=$folder/model" SAVE_FREQ=-1 LEARNING_RATE=1e-6 MICRO_BATCH_SIZE=8)
+    vllm_share=0.4
+    variables+=("MODEL_PATH=$folder/model" SAVE_FREQ=-1 LEARNING_RATE=1e-6)
     overrides+=(actor_rollout_ref.rollout.ignore_eos=True)
     if [[ $PLATFORM == gpu ]]; then
       variables+=(TRAIN_BATCH_SIZE=32 MAX_RESPONSE_LENGTH=512)
@@ -133,7 +133,7 @@ train() {
     vllm_share=0.3
     # so large a learning rate and so fast a teacher that after three steps student and teacher answer differently
     variables+=("MODEL_PATH=$TOY_MODEL" SAVE_FREQ=1 LEARNING_RATE=2e-3 TEACHER_DECAY_START=0.8 TEACHER_DECAY_END=0.8
-      TRAIN_BATCH_SIZE=16 MAX_RESPONSE_LENGTH=32 MICRO_BATCH_SIZE=128)
+      TRAIN_BATCH_SIZE=16 MAX_RESPONSE_LENGTH=32)
     overrides+=(trainer.max_actor_ckpt_to_keep=null actor_rollout_ref.rollout.enforce_eager=True
       actor_rollout_ref.actor.use_torch_compile=False actor_rollout_ref.actor.fsdp_config.use_torch_compile=False
       actor_rollout_ref.ref.use_torch_compile=False actor_rollout_ref.ref.fsdp_config.use_torch_compile=False)

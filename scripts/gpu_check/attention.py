@@ -20,6 +20,7 @@ from transformers import AutoModelForCausalLM, Qwen3Config
 UNEVEN = [3584, 500, 700, 900]  # a micro-batch of 4 with one response at the limit of the recipes
 SEQUENCE = [700, 1300, 900, 1100]  # tokens, 1,000 on average
 PACKED_TOKENS = [4096, 8192, 16384]
+NUM_OTHERS = 6
 LIMIT = {torch.bfloat16: 0.05, torch.float32: 1e-4}  # of the logits' size; without a mask it is about 0.5
 
 
@@ -91,6 +92,7 @@ def measure(rows: Rows) -> None:
                 even = _sequences(lengths)
                 name = f"{sum(lengths)} tokens packed, {attention}"
                 _cost(rows, name, lambda model=model, even=even: model.packed(even), sum(lengths))
+            _other_lengths(rows, f"{NUM_OTHERS} batches of other lengths, {attention}", model, scale)
 
 
 def _cannot_run(attention: str) -> str | None:
@@ -99,6 +101,20 @@ def _cannot_run(attention: str) -> str | None:
     if attention == "flex_attention" and DEVICE == "cpu":
         return "has no backward pass on a CPU"
     return None
+
+
+def _other_lengths(rows: Rows, name: str, model: Model, scale: int) -> None:
+    """Each once, without a warm-up: in training no two micro-batches are alike, and what compiles may compile again."""
+    seconds, num_tokens = [], 0
+    for extra in range(1, NUM_OTHERS + 1):
+        sequences = _sequences([(length + 37 * extra) // scale for length in SEQUENCE * 2])
+        num_tokens += sum(map(len, sequences))
+        synchronise()
+        started = time.perf_counter()
+        model.packed(sequences)
+        synchronise()
+        seconds.append(time.perf_counter() - started)
+    rows.measured(name, f"{1e6 * sum(seconds) / num_tokens:.2f} µs a token, the slowest {1e3 * max(seconds):.0f} ms")
 
 
 def _sequences(lengths: list[int]) -> list[torch.Tensor]:
