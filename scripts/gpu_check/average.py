@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The teacher's average, for each place where student and teacher may lie.
 
-Checked is the teacher that serves, against float64; measured, by benchmarks/teacher_average.py, is the time of an update
-against that of the copies that it cannot do without.
+Checked is the teacher that serves, against float64; measured, by benchmarks/teacher_average.py, is the time of an
+update against that of the copies that it cannot do without.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def measure(rows: Rows) -> None:
 
 
 def _check(rows: Rows, name: str, student_at: torch.device, teacher_at: torch.device) -> None:
-    """Parameters larger than a slice, as large, and smaller; the second update starts from a teacher with a remainder."""
+    """Parameters larger than a slice, as large and smaller; two updates, of which the second finds a remainder."""
     torch.manual_seed(0)
     sizes = [3 * ema.SLICE_ON_ACCELERATOR // 2, ema.SLICE_ON_ACCELERATOR, 1000]
     start = [0.02 * torch.randn(size) for size in sizes]
