@@ -124,4 +124,4 @@ def _sequences(lengths: list[int]) -> list[torch.Tensor]:
 
 def _cost(rows: Rows, name: str, call: Callable[[], object], num_tokens: int) -> None:
     seconds, memory = seconds_of(call), peak_of(call)
-    rows.measured(name, f"{1e6 * seconds / num_tokens:.2f} µs a token, {1e3 * seconds:.0f} ms, {memory}")
+    rows.measured(name, f"{1e6 * seconds / num_tokens:.2f} µs a token, {1e3 * seconds:.0f} ms{memory}")

@@ -43,7 +43,8 @@ def measure(rows: Rows) -> None:
 def _check(rows: Rows, name: str, student_at: torch.device, teacher_at: torch.device) -> None:
     """Parameters larger than a slice, as large and smaller; two updates, of which the second finds a remainder."""
     torch.manual_seed(0)
-    sizes = [3 * ema.SLICE_ON_ACCELERATOR // 2, ema.SLICE_ON_ACCELERATOR, 1000]
+    in_a_slice = ema.SLICE_ON_ACCELERATOR if DEVICE == "cuda" else ema.SLICE_ON_CPU * torch.get_num_threads()
+    sizes = [3 * in_a_slice // 2, in_a_slice, 1000]
     start = [0.02 * torch.randn(size) for size in sizes]
     students = [[values + change for values in start] for change in (1e-4, 2e-4)]
     exact = [values.double() for values in start]

@@ -31,12 +31,12 @@ def seconds_of(call: Callable[[], object], repeats: int = 3) -> float:
 
 
 def peak_of(call: Callable[[], object]) -> str:
-    """What a call needs of the card at its peak beside what is allocated before it, in words."""
+    """ ", N GiB more at its peak": what a call needs of the card beside what is allocated before it; "" on a CPU."""
     if DEVICE == "cpu":
-        return "memory not counted"
+        return ""
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated()
     call()
     synchronise()
-    return f"{(torch.cuda.max_memory_allocated() - before) / GIB:.2f} GiB"
+    return f", {(torch.cuda.max_memory_allocated() - before) / GIB:.2f} GiB more at its peak"
