@@ -40,6 +40,9 @@ def test_tight_is_within_seven_percent() -> None:
     (tight,) = problems(QWEN3_4B, machine(4, 80, utilization=0.8))
     assert not tight.is_refused and tight.text == "while vLLM works a GPU needs 76.7 GiB and has 79.1"
     assert not problems(QWEN3_4B, machine(4, 80, utilization=0.75))  # 72.8: 92 %
+    # 0.88 · 79.1 + 13.4 = 83.0 and 0.92 · 79.1 + 13.4 = 86.2: 105 % may fit after all, 109 % does not
+    assert [problem.is_refused for problem in problems(QWEN3_4B, machine(4, 80, utilization=0.88))] == [False]
+    assert [problem.is_refused for problem in problems(QWEN3_4B, machine(4, 80, utilization=0.92))] == [True]
 
 
 def test_vllm_without_room_for_one_sequence_does_not_start() -> None:
