@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Does a run fit, and which sizes would? Judged by estimate.py.
 
-Of a GPU a run is refused when the estimate is above what there is by more than it may be wrong by (TIGHT), and tight when
-it comes as near to it from below; or when vLLM has room for fewer than ENOUGH sequences of full length at a time.
+Of a GPU a run is refused when the estimate is above what there is by more than it may be wrong by (TIGHT), and tight
+when it comes as near to it from below; or when vLLM has room for fewer than ENOUGH sequences of full length at a time.
 
 `propose` looks for sizes in an order of what they cost: everything on the GPU, then weights and moments in host memory
 while vLLM works (two copies over PCIe a step), and only then all of it always (AdamW on the CPU). Before it moves
@@ -66,7 +66,9 @@ def problems(model: ModelShape, setting: Setting, machine: Machine = UNKNOWN) ->
 def _gpu(needs: Estimate, setting: Setting) -> Iterator[Problem]:
     for stage, field in zip(needs.gpu, ("utilization", "bucket", "tokens", "offload"), strict=bool(needs.gpu)):
         if stage.total > (1 - TIGHT) * setting.card:
-            yield Problem(stage.total > (1 + TIGHT) * setting.card, field, *_of(f"{stage.name} a GPU", stage, setting.card))
+            yield Problem(
+                stage.total > (1 + TIGHT) * setting.card, field, *_of(f"{stage.name} a GPU", stage, setting.card)
+            )
 
 
 def _cache(needs: Estimate, setting: Setting) -> Iterator[Problem]:
