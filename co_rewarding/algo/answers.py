@@ -1,12 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 r"""ans(y): the answer that a response states (arXiv 2508.00410, section 2).
 
-    ans(y) = the content of the last \boxed{...} or \fbox{...} of y that closes, or None
+    ans(y) = the content of the last \boxed{...} or \fbox{...} of y that closes and states something, or None
 
 "Last" is the box that opens last, so of nested boxes the inner one counts: \boxed{\boxed{5}} states 5. Braces are
 counted; \{ and \} are characters. Decisions for degenerate text:
 - a box that never closes (a response cut off at its length limit) states nothing: the last box that did close counts;
-- an empty last box, \boxed{} or \boxed{ }, states nothing, and no earlier box is taken in its place;
+- an empty box, or one with a placeholder (\boxed{}, \boxed{...}, \boxed{?}, \boxed{\text{your answer}}), neither votes
+  nor takes the place of an earlier answer: a model that repeats the instruction has not changed its mind;
+- what stands before the last </think> is thinking and not the answer (the opening tag may be in the prompt). Thinking
+  that never closes is all there is, and its boxes count;
+- a model that goes on after its answer and plays the next turn has answered: of the text after an answer, nothing
+  counts from a turn's mark on (NEXT_TURN: a chat template's token, "User:", or a new line "Question:");
 - the brace-less TeX spelling \boxed 5 states nothing; \boxed {5} and a doubled backslash, \\boxed{5}, are read;
 - an answer longer than MAX_ANSWER_CHARS is still an answer, but the equivalence compares it as a string only.
 
@@ -22,28 +27,55 @@ import re
 MAX_ANSWER_CHARS = 512
 """Longest answer, in characters, that is read as mathematics; a longer one equals only its own string."""
 
+THINKING_ENDS = "</think>"
+NEXT_TURN = re.compile(
+    r"<\|(?:im_start|im_end|endoftext|eot_id|start_header_id|begin_of_text|user|assistant|system)\|>"
+    r"|(?<!\w)(?:User|Human|Assistant)\s?:"
+    r"|\n\s{0,8}(?:#{1,6} )?(?:Question|Problem|Instruction|Exercise)\s?(?:\d{1,4}\s?)?:"
+)
+"""Where a response that has answered begins the next turn."""
+MAX_PLACEHOLDER_CHARS = 64
+_PLACEHOLDER = re.compile(
+    r"(?:[.…?_□\s{}]|\\[ ,;!_]|\\(?:[lc]?dots[bcimo]?|quad|square|Box|underline)|\\hspace\{[^{}]*\})*"
+    r"|(?:\\(?:text|textbf|mathrm|mathbf)\s*)?[{(<\[]*\s*"
+    r"(?:answer|(?:(?:your|the|final|my|correct|numerical|insert)[\s_~]+)+(?:answer|result|solution|number|value))"
+    r"(?:[\s_~]+here)?\s*[})>\]]*",
+    re.IGNORECASE,
+)
+
 # A box command with its brace, an escaped character (skipped, so that \{ and \} do not count), or a brace.
 _TOKEN = re.compile(r"\\{1,2}(?:boxed|fbox)\s{0,8}\{|\\.|[{}]", re.DOTALL)
 
 
 def extract_answer(text: str) -> str | None:
-    r"""Content of the last closed \boxed{...} or \fbox{...}, stripped; None where there is none or it is empty."""
+    r"""Content of the box that counts, stripped; None where there is none."""
+    text = text[text.rfind(THINKING_ENDS) + len(THINKING_ENDS) :] if THINKING_ENDS in text else text
     open_braces: list[int] = []  # per open brace: where its content starts if it is a box's, else -1
-    last_start, last_end = -1, -1
+    last_start, answer, end = -1, None, len(text)
     for token in _TOKEN.finditer(text):
+        if token.start() >= end:
+            break
         spelling = token.group()
         if spelling == "}":
             # A closing brace that nothing opened is a stray character.
             start = open_braces.pop() if open_braces else -1
             if start > last_start:
-                last_start, last_end = start, token.start()
+                last_start = start
+                content = text[start : token.start()].strip()
+                if not _is_placeholder(content):
+                    if answer is None and (turn := NEXT_TURN.search(text, token.end())):
+                        end = turn.start()
+                    answer = content
         elif spelling == "{":
             open_braces.append(-1)
         elif spelling.endswith("{") and "box" in spelling:
             open_braces.append(token.end())
-    if last_start < 0:
-        return None
-    return text[last_start:last_end].strip() or None
+    return answer
+
+
+def _is_placeholder(content: str) -> bool:
+    """Stands where an answer should: nothing, dots, a question mark, "your answer"."""
+    return len(content) <= MAX_PLACEHOLDER_CHARS and _PLACEHOLDER.fullmatch(content) is not None
 
 
 def ground_truth_answer(text: str | None) -> str | None:
