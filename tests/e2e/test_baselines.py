@@ -48,8 +48,8 @@ def log_distributions(
 
 def box(row: dict) -> str | None:
     """What the last box of a response holds, by a rule that is enough for this model's answers."""
-    boxes = re.findall(r"\\boxed\{([^{}]*)\}", row["response"])
-    return boxes[-1].strip() or None if boxes else None
+    boxes = re.findall(r"\\boxed\{\s*([^{}]*\S)\s*\}", row["response"])  # an empty one takes nothing back
+    return boxes[-1] if boxes else None
 
 
 def readable(rows: list[dict]) -> list[dict]:
