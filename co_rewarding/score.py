@@ -129,6 +129,11 @@ def _run(options: argparse.Namespace) -> None:
         print(f"{options.method.name}: {len(rollouts):,} rows -> {options.output}")
         for name, value in metrics.items():
             print(f"  {name:<{width}}  {value:.4f}")
+    if options.method.is_consensus and not any(scores.row_labels):
+        print(
+            f"co_rewarding.score: no group has a label, every reward is 0: {_why_no_label(options, rollouts)}",
+            file=sys.stderr,
+        )
     if counts.failures or counts.parse_failures or counts.screened:
         print(
             f"co_rewarding.score: compared as strings only: {counts.parse_failures} answers that are no mathematics, "
@@ -208,6 +213,14 @@ def _check_needs(method: Method, rollouts: list[Rollout], path: Path) -> None:
         raise UserError(
             f"{path} has only the view {views.pop()!r}: method {method.name} labels each view by the other one"
         )
+
+
+def _why_no_label(options: argparse.Namespace, rollouts: list[Rollout]) -> str:
+    voter = "teacher" if options.method.needs_teacher else "student"
+    answers = [row.answer for row in rollouts if row.voter == voter]
+    if any(answers):
+        return f"no answer has --min-agreement {options.min_agreement} of its group's votes"
+    return rf"none of the {voter}'s {len(answers):,} responses states an answer in \boxed{{...}}"
 
 
 def _write(source: Path, target: Path, rollouts: list[Rollout], scores: Scores, progress: _Progress) -> None:

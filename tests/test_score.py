@@ -68,6 +68,23 @@ def test_a_dump_scored_twice_is_the_same_dump(tmp_path):
     assert list(once[0]) == list(twice[0])
 
 
+def test_no_label_at_all_is_said(tmp_path, capsys):
+    def said(rows, *options, method="co_rewarding_I"):
+        code, scored = score(tmp_path, rows, *options, method=method)
+        assert code == 0 and not any(row["label"] or row["reward"] for row in scored)
+        (line,) = capsys.readouterr().err.splitlines()
+        return line.removeprefix("co_rewarding.score: no group has a label, every reward is 0: ")
+
+    unboxed = [row | {"response": "it is 3"} for row in rows()]
+    assert said(unboxed) == r"none of the student's 8 responses states an answer in \boxed{...}"
+    # 2 of 4 votes are the most that an answer has
+    assert said(rows(), "--min-agreement", "0.6") == "no answer has --min-agreement 0.6 of its group's votes"
+    teacher = rows() + [row | {"voter": "teacher"} for row in unboxed]
+    assert (
+        said(teacher, method="co_rewarding_II") == r"none of the teacher's 8 responses states an answer in \boxed{...}"
+    )
+
+
 def test_steps_are_groups_of_their_own(tmp_path):
     # one question in two steps: each step votes by itself
     given = [
