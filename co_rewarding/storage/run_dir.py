@@ -118,7 +118,7 @@ def checkpoint_folder(checkpoints: Path, step: int | str) -> Path:
 def save_state(folder: Path) -> str | None:
     """BEGUN or WHOLE, of the folder of a checkpoint; None in runs that did not say."""
     file = folder / SAVE_STATE
-    return file.read_text(encoding="utf-8") if file.is_file() else None
+    return file.read_text(encoding="utf-8", errors="replace").strip() if file.is_file() else None
 
 
 def shard_file(rank: int, world_size: int) -> str:

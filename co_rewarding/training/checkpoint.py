@@ -93,6 +93,9 @@ def check_checkpoints(config: DictConfig) -> None:
                 f"trainer.{key}=True: removes what a run that is killed would resume from; use "
                 "trainer.max_actor_ckpt_to_keep=1"
             )
+    place = trainer.default_local_dir
+    if not isinstance(place, str) or (os.path.lexists(place) and not os.path.isdir(place)):
+        raise ValueError(f"trainer.default_local_dir={place}: must be a folder for checkpoints, or a link to one")
     if trainer.resume_mode not in RESUME_MODES:
         raise ValueError(f"trainer.resume_mode={trainer.resume_mode}: must be one of {', '.join(RESUME_MODES)}")
     if trainer.resume_mode == "resume_path":
@@ -145,8 +148,8 @@ def saving(folder: Path, keep: int | None, spare: Path | None = None) -> Iterato
 def _begin(folder: Path) -> None:
     checkpoints, step = folder.parent, int(folder.name.removeprefix(STEP_PREFIX))
     pointer = checkpoints / TRACKER
-    if pointer.is_file() and pointer.read_text().strip() == str(step):
-        if (older := latest_checkpoint_before(checkpoints, step - 1)) is not None:
+    if pointer.is_file() and pointer.read_text(errors="replace").strip() == str(step):
+        if folder.is_dir() and (older := latest_checkpoint_before(checkpoints, step - 1)) is not None:
             set_resume_checkpoint(older)
         else:
             pointer.unlink()
@@ -162,7 +165,9 @@ def _prune(newest: Path, keep: int, spare: Path | None) -> None:
     whole = [folder for folder in older if save_state(folder) == WHOLE]
     kept = whole[::-1][: keep - 1]
     for folder in older:
-        ours = save_state(folder) is not None
+        ours = (
+            save_state(folder) in (BEGUN, WHOLE) and not folder.is_symlink()
+        )  # a link is its owner's way to another disk
         if ours and folder not in kept and not (spare and spare.resolve() == folder.resolve()):
             folder.rename(folder.with_name(folder.name + REMOVING))
     _remove_leftovers(checkpoints)
@@ -170,7 +175,10 @@ def _prune(newest: Path, keep: int, spare: Path | None) -> None:
 
 def _remove_leftovers(checkpoints: Path) -> None:
     for leftover in checkpoints.glob(f"{STEP_PREFIX}*{REMOVING}"):
-        shutil.rmtree(leftover)
+        try:
+            shutil.rmtree(leftover)
+        except OSError as error:  # on a shared disk a file may be open elsewhere; the next save tries again
+            print(f"{leftover}: cannot be removed now ({error.strerror}); training goes on", flush=True)
 
 
 def _mark(folder: Path, state: str) -> None:

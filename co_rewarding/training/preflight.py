@@ -46,6 +46,7 @@ def check_config(config: DictConfig) -> None:
         check_views,
         check_fixed_choices,
         check_numbers,
+        check_optimizer,
         check_group_size,
         check_batch_sizes,
         check_attention,
@@ -164,6 +165,20 @@ def check_external_lib(config: DictConfig) -> None:
         )
 
 
+def check_optimizer(config: DictConfig) -> None:
+    """`fused` is an argument of torch's AdamW; verl hands it to whatever optimizer is asked for."""
+    optim = config.actor_rollout_ref.actor.optim
+    key = "actor_rollout_ref.actor.optim.override_optimizer_config"
+    options = optim.override_optimizer_config
+    if options is not None and not isinstance(options, DictConfig):
+        raise ValueError(f"{key}={options}: must be a mapping of the optimizer's arguments, or null")
+    if optim.optimizer_impl != "torch.optim" and options and "fused" in options:
+        raise ValueError(
+            f"actor_rollout_ref.actor.optim.optimizer_impl={optim.optimizer_impl}: takes no argument fused, which is "
+            f"set for torch's AdamW; append {key}=null"
+        )
+
+
 WHOLE_NUMBERS_FROM_1 = (
     "data.train_batch_size",
     "data.max_prompt_length",
@@ -171,11 +186,23 @@ WHOLE_NUMBERS_FROM_1 = (
     "actor_rollout_ref.actor.ppo_mini_batch_size",
     "actor_rollout_ref.rollout.tensor_model_parallel_size",
     "actor_rollout_ref.rollout.val_kwargs.n",
+    "actor_rollout_ref.rollout.checkpoint_engine.update_weights_bucket_megabytes",
+    "transfer_queue.backend.SimpleStorage.num_data_storage_units",
     "trainer.nnodes",
     "trainer.n_gpus_per_node",
     "trainer.total_epochs",
 )
 WHOLE_NUMBERS = ("trainer.test_freq", "trainer.save_freq")  # -1: never
+WHOLE_NUMBERS_FROM_0 = ("actor_rollout_ref.model.lora_rank",)  # 0: no adapter
+SHARD_SIZES = ("actor_rollout_ref.actor.fsdp_config.fsdp_size", "actor_rollout_ref.ref.fsdp_config.fsdp_size")
+SWITCHES = (
+    "actor_rollout_ref.actor.use_dynamic_bsz",
+    "actor_rollout_ref.model.use_remove_padding",
+    "actor_rollout_ref.model.use_fused_kernels",
+    "actor_rollout_ref.actor.fsdp_config.param_offload",
+    "actor_rollout_ref.actor.fsdp_config.optimizer_offload",
+    "actor_rollout_ref.actor.fsdp_config.offload_policy",
+)
 NUMBERS = {  # smallest and largest value allowed
     "actor_rollout_ref.actor.optim.lr": (0.0, float("inf")),
     "actor_rollout_ref.actor.optim.lr_warmup_steps_ratio": (0.0, 1.0),
@@ -202,12 +229,18 @@ def check_numbers(config: DictConfig) -> None:
     """Values that the run scripts pass on and that verl would trip over only once Ray is running."""
     for keys, smallest, allowed in (
         (WHOLE_NUMBERS_FROM_1, 1, "a whole number from 1"),
+        (WHOLE_NUMBERS_FROM_0, 0, "a whole number from 0"),
         (WHOLE_NUMBERS, -1, "a whole number of steps, -1 for never"),
+        (SHARD_SIZES, -1, "a number of GPUs, -1 for all"),
     ):
         for key in keys:
             value = OmegaConf.select(config, key)
             if isinstance(value, bool) or not isinstance(value, int) or value < smallest:
                 raise ValueError(f"{key}={value}: must be {allowed}")
+    for key in SWITCHES:
+        value = OmegaConf.select(config, key)
+        if not isinstance(value, bool):
+            raise ValueError(f"{key}={value}: must be True or False")
     for key, (low, high) in NUMBERS.items():
         value = OmegaConf.select(config, key)
         if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
@@ -256,6 +289,8 @@ def check_run_dir(config: DictConfig) -> None:
     """A run that was begun in the folder where this is started, as runs once were, does not silently start anew."""
     if os.environ.get("RUNS_DIR") == "":
         raise ValueError("RUNS_DIR is empty: name a folder for runs, or unset it")
+    if not isinstance(config.co_rewarding_run_dir, str):
+        raise ValueError(f"co_rewarding_run_dir={config.co_rewarding_run_dir}: must be a folder")
     name = Path("runs", config.trainer.project_name, config.trainer.experiment_name)
     run_dir, here = Path(config.co_rewarding_run_dir).absolute(), name.absolute()
     if run_dir == PROJECT / name and here != run_dir and here.is_dir() and not run_dir.exists():

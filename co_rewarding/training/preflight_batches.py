@@ -45,6 +45,11 @@ def check_batch_sizes(config: DictConfig) -> None:
             f"actor_rollout_ref.actor.ppo_mini_batch_size={mini}: {mini} questions x {views} views x {rollout.n} "
             f"rollouts = {sequences} sequences do not divide over {devices} devices"
         )
+    for key in ("actor_rollout_ref.rollout.log_prob_use_dynamic_bsz", "actor_rollout_ref.ref.log_prob_use_dynamic_bsz"):
+        if (value := OmegaConf.select(config, key)) != actor.use_dynamic_bsz:
+            raise ValueError(
+                f"{key}={value}: must be actor_rollout_ref.actor.use_dynamic_bsz={actor.use_dynamic_bsz}; leave it out"
+            )
     if actor.use_dynamic_bsz:
         check_token_budget(config)
         return
@@ -90,5 +95,14 @@ def check_attention(config: DictConfig) -> None:
         raise ValueError(
             f"{key}={attention}: the package flash-attn is not installed; use sdpa (ATTENTION in the run script)"
         )
+    for block in ("actor", "ref"):
+        parallel_key = f"actor_rollout_ref.{block}.ulysses_sequence_parallel_size"
+        for found in (parallel_key, f"actor_rollout_ref.{block}.fsdp_config.ulysses_sequence_parallel_size"):
+            parallel = OmegaConf.select(config, found)
+            if attention != "flash_attention_2" and (parallel or 1) > 1:
+                raise ValueError(
+                    f"{found}={parallel}: verl 0.9.1 splits a sequence over GPUs with flash_attention_2 alone; with "
+                    f"{attention} each part would attend to itself only; set it to 1, or ATTENTION=flash_attention_2"
+                )
     if attention == "flex_attention" and config.trainer.device == "cpu":
         raise ValueError(f"{key}={attention}: has no backward pass on a CPU; use sdpa (ATTENTION in the run script)")

@@ -27,6 +27,7 @@ from co_rewarding.storage.run_dir import (
 from co_rewarding.training.checkpoint import (
     check_checkpoints,
     latest_checkpoint_before,
+    pointed_step,
     resume_dir,
     saving,
     set_resume_checkpoint,
@@ -274,3 +275,42 @@ def test_verl_saves_and_leaves_pointer_and_pruning_to_us(config: DictConfig, tmp
     assert saved_steps(tmp_path) == [4, 6]
     assert torch.load(tmp_path / "global_step_6/data.pt") == {"position": 7}
     assert config.actor_rollout_ref.actor.checkpoint.async_save is False
+
+
+def test_what_cannot_be_removed_does_not_end_training(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    elsewhere = tmp_path / "other_disk"
+    elsewhere.mkdir()
+    (elsewhere / SAVE_STATE).write_text(WHOLE)
+    (tmp_path / "global_step_1").symlink_to(elsewhere)
+    (tmp_path / "global_step_0.removing").write_text("a file, which rmtree refuses")
+    with saving(tmp_path / "global_step_2", keep=1):
+        pass
+    assert pointed_step(tmp_path) == 2
+    assert (tmp_path / "global_step_1").is_symlink() and (elsewhere / SAVE_STATE).is_file()
+    assert "cannot be removed now" in capsys.readouterr().out
+
+
+def test_a_state_written_by_hand(tmp_path: Path) -> None:
+    for step, state in ((1, "whole\n"), (2, "begun\n"), (3, "?")):
+        (tmp_path / f"global_step_{step}").mkdir()
+        (tmp_path / f"global_step_{step}" / SAVE_STATE).write_text(state)
+    with saving(tmp_path / "global_step_4", keep=2):
+        pass
+    # the two newest whole ones; the interrupted one goes, and what says something else is not ours
+    assert saved_steps(tmp_path) == [1, 3, 4]
+
+
+def test_a_pointer_at_a_step_that_is_gone_is_no_hindrance_to_saving_it(tmp_path: Path) -> None:
+    set_resume_checkpoint(tmp_path / "global_step_2")
+    with saving(tmp_path / "global_step_2", keep=1):
+        pass
+    assert pointed_step(tmp_path) == 2
+
+
+def test_a_place_for_checkpoints_that_is_none(config: DictConfig, tmp_path: Path) -> None:
+    (tmp_path / "checkpoints").symlink_to(tmp_path / "gone")
+    config.trainer.default_local_dir = str(tmp_path / "checkpoints")
+    with pytest.raises(ValueError, match="must be a folder for checkpoints, or a link to one"):
+        check_checkpoints(config)
+    (tmp_path / "gone").mkdir()
+    check_checkpoints(config)

@@ -165,3 +165,35 @@ def test_a_last_good_checkpoint_that_would_not_be_kept(config: DictConfig) -> No
         check_early_stop(config)
     config.trainer.max_actor_ckpt_to_keep, config.trainer.save_freq = 2, 4  # at most one of four steps is saved
     check_early_stop(config)
+
+
+def test_arguments_of_another_optimizer(config: DictConfig, refused_after: Callable[..., str]) -> None:
+    optim = "actor_rollout_ref.actor.optim"
+    refused_after(
+        f"{optim}.optimizer_impl", "bitsandbytes.optim", "takes no argument fused", "override_optimizer_config=null"
+    )
+    config.actor_rollout_ref.actor.optim.override_optimizer_config = None
+    config.actor_rollout_ref.actor.optim.optimizer_impl = "bitsandbytes.optim"
+    check_config(config)
+    refused_after(f"{optim}.override_optimizer_config", "fused", "must be a mapping")
+
+
+@pytest.mark.parametrize(
+    ("key", "values"),
+    [
+        ("actor_rollout_ref.actor.fsdp_config.fsdp_size", ("many", None, -2)),
+        ("actor_rollout_ref.model.lora_rank", ("many", -4)),
+        ("actor_rollout_ref.rollout.checkpoint_engine.update_weights_bucket_megabytes", ("many", 0)),
+        ("transfer_queue.backend.SimpleStorage.num_data_storage_units", ("many", 0)),
+        ("actor_rollout_ref.actor.use_dynamic_bsz", ("maybe", None)),
+        ("actor_rollout_ref.actor.fsdp_config.offload_policy", ("maybe",)),
+        ("actor_rollout_ref.ref.log_prob_use_dynamic_bsz", (False,)),
+        ("trainer.default_local_dir", (None, 7)),
+        ("co_rewarding_run_dir", (7,)),
+    ],
+)
+def test_values_that_the_checks_themselves_read(
+    refused_after: Callable[..., str], key: str, values: tuple[Any, ...]
+) -> None:
+    for value in values:
+        refused_after(key, value)

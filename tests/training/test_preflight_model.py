@@ -119,6 +119,17 @@ def test_attention(refused_after: Callable[..., str], config: DictConfig) -> Non
     refused_after(key, None, "must be one of", "ATTENTION")
 
 
+@pytest.mark.parametrize("block", ["actor", "ref"])
+@pytest.mark.parametrize("place", ["", "fsdp_config."])
+def test_a_sequence_split_over_gpus_needs_flash_attention(
+    refused_after: Callable[..., str], block: str, place: str
+) -> None:
+    # verl gives each GPU its part of a sequence, and only flash attention the way to see the others' parts
+    refused_after(
+        f"actor_rollout_ref.{block}.{place}ulysses_sequence_parallel_size", 2, "flash_attention_2 alone", "sdpa"
+    )
+
+
 def test_fused_kernels(
     config: DictConfig, refused_after: Callable[..., str], sample_folder: Path, tmp_path: Path
 ) -> None:

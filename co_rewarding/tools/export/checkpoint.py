@@ -16,7 +16,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from co_rewarding.storage.run_dir import ACTOR, TEACHER, TRACKER, checkpoint_folder, saved_steps, shard_file
+from co_rewarding.storage.run_dir import (
+    ACTOR,
+    BEGUN,
+    TEACHER,
+    TRACKER,
+    checkpoint_folder,
+    save_state,
+    saved_steps,
+    shard_file,
+)
 
 Weights = Literal["student", "teacher"]
 FOLDERS: dict[Weights, str] = {"student": ACTOR, "teacher": TEACHER}
@@ -56,6 +65,8 @@ def find_checkpoint(checkpoints: Path, step: int | None, weights: Weights, saves
         step = int(text)
     elif step not in steps:
         raise ValueError(f"--step {step}: not saved in {checkpoints}; {there}")
+    if save_state(checkpoint_folder(checkpoints, step)) == BEGUN:
+        raise ValueError(f"--step {step}: saving it was interrupted; choose another: {there}")
     folder = checkpoint_folder(checkpoints, step) / FOLDERS[weights]
     if not folder.is_dir():
         why = "; was saving it interrupted?"
