@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.long]
 
 # verl's own pool and TransferQueue's own start; then actors like all the others, which reserve nothing
 PLACE = """
-import signal, sys, ray, transfer_queue
+import os, sys, threading, ray, transfer_queue
 from omegaconf import OmegaConf
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from verl.single_controller.ray.base import ResourcePoolManager
@@ -29,21 +29,21 @@ class Other:
 cpus, gpus, units = map(int, sys.argv[1:])
 ray.init(address="local", num_cpus=cpus, num_gpus=gpus, include_dashboard=False, object_store_memory=100_000_000)
 
-def late(*_):
-    raise TimeoutError
-
-signal.signal(signal.SIGALRM, late)
 transfer_queue.init(OmegaConf.create({"backend": {"SimpleStorage": {"num_data_storage_units": units}}}))
-signal.alarm(60)
 manager = ResourcePoolManager({"pool": [gpus]}, {})
 manager.create_resource_pool()
-try:
-    manager.resource_pool_dict["pool"].get_placement_groups(device_name="cpu")
+pool = manager.resource_pool_dict["pool"]
+thread = threading.Thread(target=pool.get_placement_groups, kwargs={"device_name": "cpu"}, daemon=True)
+thread.start()  # it would wait for ever
+thread.join(30)
+if thread.is_alive():
+    print("waits, free:", ray.available_resources().get("CPU", 0), flush=True)
+else:
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     others = [Other.options(scheduling_strategy=strategy).remote() for strategy in ("DEFAULT", "SPREAD", here)]
-    print(*ray.get([other.where.remote() for other in others]))
-except TimeoutError:
-    print("waits, free:", ray.available_resources().get("CPU", 0))
+    print(*ray.get([other.where.remote() for other in others]), flush=True)
+ray.shutdown()
+os._exit(0)
 """
 
 # the trainer's end of the socket, in a worker of a private Ray's first job
