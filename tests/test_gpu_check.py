@@ -100,6 +100,18 @@ def test_wrong_usage_and_no_gpu_are_one_line_and_exit_code_2(
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize("hidden", ["", ",1"])
+def test_a_user_who_hides_all_cards_has_no_gpu(hidden: str, tmp_path: Path) -> None:
+    # a machine with cards, as far as the script asks
+    (tmp_path / "nvidia-smi").write_text("#!/bin/sh\nexit 0\n")
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    done = gpu_check("--out", tmp_path / "out", "micro", CUDA_VISIBLE_DEVICES=hidden, PLATFORM="gpu", PATH=path)
+    assert done.returncode == 2
+    assert done.stderr == f"error: no GPU: CUDA_VISIBLE_DEVICES='{hidden}' hides all cards; unset it or name one\n"
+    assert not (tmp_path / "out").exists()
+
+
 def test_the_exit_code_says_whether_a_stage_failed_or_was_not_reached(module, tmp_path: Path) -> None:
     table = module("table")
 
