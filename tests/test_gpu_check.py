@@ -5,6 +5,7 @@ of a run can fail. The stages that train are in tests/e2e/test_gpu_check.py."""
 import importlib
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -28,6 +29,16 @@ def gpu_check(*arguments: object, **environment: str) -> subprocess.CompletedPro
         ["bash", SCRIPT, *map(str, arguments)],
         env=os.environ | environment, capture_output=True, text=True, check=False, timeout=300,
     )  # fmt: skip
+
+
+@pytest.fixture
+def path_with_cards(tmp_path: Path) -> str:
+    """A PATH on which nvidia-smi knows every card, as far as the script asks."""
+    tool = tmp_path / "bin/nvidia-smi"
+    tool.parent.mkdir()
+    tool.write_text("#!/bin/sh\nexit 0\n")
+    tool.chmod(0o755)
+    return f"{tool.parent}:{os.environ['PATH']}"
 
 
 @pytest.fixture
@@ -101,15 +112,37 @@ def test_wrong_usage_and_no_gpu_are_one_line_and_exit_code_2(
 
 
 @pytest.mark.parametrize("hidden", ["", ",1"])
-def test_a_user_who_hides_all_cards_has_no_gpu(hidden: str, tmp_path: Path) -> None:
-    # a machine with cards, as far as the script asks
-    (tmp_path / "nvidia-smi").write_text("#!/bin/sh\nexit 0\n")
-    (tmp_path / "nvidia-smi").chmod(0o755)
-    path = f"{tmp_path}:{os.environ['PATH']}"
-    done = gpu_check("--out", tmp_path / "out", "micro", CUDA_VISIBLE_DEVICES=hidden, PLATFORM="gpu", PATH=path)
+def test_a_user_who_hides_all_cards_has_no_gpu(hidden: str, path_with_cards: str, tmp_path: Path) -> None:
+    done = gpu_check(
+        "--out", tmp_path / "out", "micro", CUDA_VISIBLE_DEVICES=hidden, PLATFORM="gpu", PATH=path_with_cards
+    )
     assert done.returncode == 2
     assert done.stderr == f"error: no GPU: CUDA_VISIBLE_DEVICES='{hidden}' hides all cards; unset it or name one\n"
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("platform", ["gpu", "cpu"])
+def test_what_a_user_has_exported_for_other_runs_stays_out(platform: str, path_with_cards: str, tmp_path: Path) -> None:
+    scripts = [*REPO.glob("Co-rewarding-I*/run_*.sh")]
+    known = {name for script in scripts for name in re.findall(r"\$\{([A-Z_]+):-", script.read_text())}
+    known -= {"PLATFORM", "VIRTUAL_ENV"}  # gpu_check's own, and no setting
+    assert known > {"VAL_TEMPERATURE", "ATTENTION", "LOSS_AGG_MODE", "TEACHER_DECAY_START", "RUNS_DIR", "LOGGER"}
+    known |= {"RAY_ADDRESS", "MICRO_BATCH_SIZE", "VERL_FILE_LOGGER_PATH", "OMP_NUM_THREADS"}
+    # a stage that has passed is kept, so that the table is all that runs; it says what its environment was
+    stage = tmp_path / "stages/versions"
+    stage.mkdir(parents=True)
+    (stage / "status").write_text("ok\t1\t\n")
+    (tmp_path / "sitecustomize.py").write_text(
+        f"import os, pathlib\npathlib.Path({str(tmp_path / 'seen')!r}).write_text(' '.join(os.environ))\n"
+    )
+    environment = dict.fromkeys(known, "7") | {
+        "PATH": path_with_cards, "PYTHONPATH": f"{tmp_path}:{REPO}", "TOY_DATA": "kept",
+    }  # fmt: skip
+    done = gpu_check("--out", tmp_path, "versions", CUDA_VISIBLE_DEVICES="0", PLATFORM=platform, **environment)
+    assert "Traceback" not in done.stderr, done.stderr
+    seen = set((tmp_path / "seen").read_text().split())
+    assert "TOY_DATA" in seen
+    assert seen & known == ({"OMP_NUM_THREADS"} if platform == "cpu" else set())
 
 
 def test_the_exit_code_says_whether_a_stage_failed_or_was_not_reached(module, tmp_path: Path) -> None:
