@@ -4,7 +4,7 @@
 #
 #   bash scripts/gpu_check.sh                all stages, in this order
 #   bash scripts/gpu_check.sh II timed       some of them
-#   bash scripts/gpu_check.sh --rehearse     the same in small on a machine without a GPU
+#   bash scripts/gpu_check.sh --rehearse     the same in small on a machine without a GPU; PLATFORM=cpu is the same
 #
 # Stages:
 #   versions   what verl and vLLM take this machine for; that the CPU plugin is inactive
@@ -20,20 +20,21 @@
 #
 # Exit code: 0 all passed, 1 a check failed, 2 wrong usage or no GPU, 3 what ran passed, but not all was reached.
 # Variables: TOY_DATA, TOY_MODEL (the quickstart's, data/toy and models/tiny, made if they are not there);
-# CUDA_VISIBLE_DEVICES (its first card is used). docs/GPU.md explains the table.
+# CUDA_VISIBLE_DEVICES (its first card is used); PLATFORM (gpu; an exported cpu makes every call a rehearsal). Those of
+# the run scripts, such as MODEL_PATH, are the check's own. docs/GPU.md explains the table.
 set -euo pipefail
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 STAGES=(versions micro II timed I)
 
 wrong() { printf 'error: %s\n' "$1" >&2; exit 2; }
-command="bash scripts/gpu_check.sh $*" selected=() minutes="" out="" again=0 PLATFORM=${PLATFORM:-gpu}
+command="${PLATFORM:+PLATFORM=$PLATFORM }bash scripts/gpu_check.sh $*" selected=() minutes="" out="" again=0 PLATFORM=${PLATFORM:-gpu}
 while (($#)); do
   case $1 in
-    -h | --help) sed -n '3,26s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    -h | --help) sed -n '3,27s/^# \{0,1\}//p' "$0"; exit 0 ;;
     --rehearse) PLATFORM=cpu ;;
     --again) again=1 ;;
     --minutes | --out)
-      (($# > 1)) || wrong "$1: give a value"
+      [[ -n ${2:-} ]] || wrong "$1: give a value"
       if [[ $1 == --out ]]; then out=$2; else minutes=$2; fi
       shift ;;
     *)
@@ -49,7 +50,7 @@ if [[ $PLATFORM == gpu ]]; then
 else
   minutes=${minutes:-60} out=${out:-$ROOT/runs/gpu_check_rehearsal}
 fi
-[[ $minutes =~ ^[1-9][0-9]*$ ]] || wrong "--minutes $minutes: must be a whole number from 1"
+[[ $minutes =~ ^[1-9][0-9]{0,3}$ ]] || wrong "--minutes $minutes: must be a whole number from 1 to 9999"
 out=$(realpath -m "$out")
 # what has passed is kept, and a rehearsal's pass is none of a GPU's
 [[ $(cat "$out/platform" 2>/dev/null || echo "$PLATFORM") == "$PLATFORM" ]] ||
@@ -67,8 +68,9 @@ if [[ $PLATFORM == gpu ]]; then
     wrong "no GPU: nvidia-smi finds no card $GPU_CHECK_CARD; --rehearse runs the same in small without one"
   export CUDA_VISIBLE_DEVICES=$GPU_CHECK_CARD
 fi
-mkdir -p "$out"
-echo "$PLATFORM" >"$out/platform"
+{ mkdir -p "$out" && echo "$PLATFORM" >"$out/platform"; } 2>/dev/null ||
+  wrong "--out $out: is no folder that can be written; give another"
+if [[ $PLATFORM == cpu ]]; then echo "rehearsal (--rehearse or PLATFORM=cpu): in small, and nothing here is of a GPU"; fi
 if [[ -z ${VIRTUAL_ENV:-} && -f .venv/bin/activate ]]; then
   # shellcheck source=/dev/null
   source .venv/bin/activate

@@ -98,7 +98,15 @@ def test_a_rehearsal_of_the_stages_that_do_not_train(tmp_path: Path) -> None:
     [
         (["three"], "three is no stage"),
         (["--minutes", "soon", "micro"], "--minutes soon: must be a whole number"),
+        (
+            ["--minutes", "99999999999999999999"],
+            "--minutes 99999999999999999999: must be a whole number from 1 to 9999",
+        ),
+        (["--minutes", ""], "--minutes: give a value"),
         (["--out"], "--out: give a value"),
+        (["--out", ""], "--out: give a value"),
+        (["--rehearse", "--out", __file__], f"--out {__file__}: is no folder that can be written"),
+        (["--rehearse", "--out", f"{__file__}/below"], f"--out {__file__}/below: is no folder that can be written"),
         (["micro"], "no GPU: nvidia-smi finds no card 99"),
     ],
 )
@@ -140,6 +148,8 @@ def test_what_a_user_has_exported_for_other_runs_stays_out(platform: str, path_w
     }  # fmt: skip
     done = gpu_check("--out", tmp_path, "versions", CUDA_VISIBLE_DEVICES="0", PLATFORM=platform, **environment)
     assert "Traceback" not in done.stderr, done.stderr
+    assert done.stdout.startswith("rehearsal (--rehearse or PLATFORM=cpu)") == (platform == "cpu")
+    assert f"`PLATFORM={platform} bash scripts/gpu_check.sh --out" in (tmp_path / "table.md").read_text()
     seen = set((tmp_path / "seen").read_text().split())
     assert "TOY_DATA" in seen
     assert seen & known == ({"OMP_NUM_THREADS"} if platform == "cpu" else set())
