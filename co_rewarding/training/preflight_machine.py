@@ -21,7 +21,8 @@ from omegaconf import DictConfig
 
 LOCAL = "local"  # Ray's word for a new Ray, which ends with the process that starts it
 RESERVED_FOR_A_GPU = 3  # of a GPU's bundle; pinned in tests/training/test_verl_seams.py
-CPU_LIMIT = Path("/sys/fs/cgroup/cpu.max")  # of a container (cgroup v2): "quota period" in µs, or "max period"
+CGROUPS = Path("/sys/fs/cgroup")
+OWN_CGROUPS = Path("/proc/self/cgroup")
 
 
 class UnfitCluster(ValueError):
@@ -32,11 +33,35 @@ def starts_own_ray(config: DictConfig) -> bool:
     return config.ray_kwargs.ray_init.address == LOCAL
 
 
-def cores(limit: Path = CPU_LIMIT) -> int:
+def cgroup_limits(controller: str, *names: str) -> list[str]:
+    """What the files `names` say in each control group of this process, its own up to the root: all of them bind.
+
+    /proc/self/cgroup has a line `0::/path` in version 2, `N:CONTROLLERS:/path` in version 1. In a container the path
+    may be the host's, of which only the container's part is mounted, as the root: folders that are not there are
+    passed over.
+    """
+    found = []
+    for line in OWN_CGROUPS.read_text().splitlines() if OWN_CGROUPS.is_file() else []:
+        _, controllers, path = line.split(":", 2)
+        if controllers and controller not in controllers.split(","):
+            continue
+        root = CGROUPS / controller if controllers else CGROUPS
+        folder = root / path.strip("/")
+        for group in (folder, *folder.parents):
+            found += [file.read_text().strip() for name in names if (file := group / name).is_file()]
+            if group == root:
+                break
+    return found
+
+
+def cores() -> int:
     """Cores that this process may use, at least 1: its affinity (Slurm, taskset), or its container's share if less."""
     count = len(os.sched_getaffinity(0))
-    quota, _, period = limit.read_text().partition(" ") if limit.is_file() else ("max", "", "")
-    return count if quota == "max" else max(1, min(count, int(quota) // int(period)))
+    for text in cgroup_limits("cpu", "cpu.max"):  # "quota period" in µs, or "max period"; version 2 alone
+        quota, _, period = text.partition(" ")
+        if quota.isdigit() and period.isdigit():
+            count = min(count, int(quota) // int(period))
+    return max(1, count)
 
 
 def reserved_cpus(config: DictConfig) -> int:

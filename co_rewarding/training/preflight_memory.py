@@ -8,15 +8,13 @@ taken to be like this one.
 import os
 import shutil
 from pathlib import Path
-from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from co_rewarding.training.estimate import Setting
 from co_rewarding.training.fitting import KEYS, Machine, Problem, changes, problems, propose
 from co_rewarding.training.model_shape import ModelShape
-
-CGROUPS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")  # version 2, version 1
+from co_rewarding.training.preflight_machine import cgroup_limits
 
 
 def check_memory(config: DictConfig) -> None:
@@ -130,10 +128,8 @@ def memory_of_a_gpu() -> float:
 def memory_of_this_machine() -> float:
     """Bytes of host memory that this process may use: the machine's, or less by the limit of its container or job."""
     sizes = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
-    for file in map(Path, CGROUPS):
-        text: Any = file.read_text().strip() if file.is_file() else ""
-        if text.isdigit():  # "max": no limit
-            sizes.append(int(text))
+    limits = cgroup_limits("memory", "memory.max", "memory.limit_in_bytes")  # version 2, version 1
+    sizes += [int(text) for text in limits if text.isdigit()]  # "max": no limit
     return float(min(sizes))
 
 

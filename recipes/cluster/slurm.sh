@@ -15,6 +15,8 @@
 #SBATCH --cpus-per-task=32
 #SBATCH --time=24:00:00
 #SBATCH --output=%x-%j.log
+# all memory of a machine: the usual share for each core may be less than reference and moments take
+#SBATCH --mem=0
 set -euo pipefail
 ROOT=${SLURM_SUBMIT_DIR:?run it with sbatch}  # Slurm runs a copy of this file from elsewhere
 cd "$ROOT"

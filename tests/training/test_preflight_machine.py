@@ -9,9 +9,11 @@ import pytest
 import torch
 from omegaconf import DictConfig, OmegaConf
 
+from co_rewarding.training import preflight_machine
 from co_rewarding.training.launch import _prepare_ray
 from co_rewarding.training.preflight_machine import (
     UnfitCluster,
+    cgroup_limits,
     check_cluster,
     check_platform,
     check_ray,
@@ -28,6 +30,18 @@ def gpus(config: DictConfig, monkeypatch: pytest.MonkeyPatch) -> DictConfig:
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     config.trainer.device, config.trainer.n_gpus_per_node = "cuda", 4
     return config
+
+
+@pytest.fixture
+def cgroups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
+    """(root, this process' own) of control groups of version 2, without files in them."""
+    root, own = tmp_path / "root", tmp_path / "own"
+    job = root / "slurm/job_1"
+    job.mkdir(parents=True)
+    own.write_text("0::/slurm/job_1\n")
+    monkeypatch.setattr(preflight_machine, "CGROUPS", root)
+    monkeypatch.setattr(preflight_machine, "OWN_CGROUPS", own)
+    return root, job
 
 
 def joined(config: DictConfig) -> DictConfig:
@@ -97,13 +111,33 @@ def test_a_cluster_that_is_too_small(config: DictConfig) -> None:
         check_cluster(config, [{"CPU": 7, "GPU": 2}, {"CPU": 6, "GPU": 2}])
 
 
-def test_cores_are_those_this_process_may_use(tmp_path: Path) -> None:
+def test_cores_are_those_this_process_may_use(cgroups: tuple[Path, Path]) -> None:
     here = len(os.sched_getaffinity(0))
-    limit = tmp_path / "cpu.max"
-    assert cores(limit) == here  # no container
-    for text, expected in (("max 100000\n", here), ("50000 100000\n", 1), ("9900000 100000\n", min(here, 99))):
-        limit.write_text(text)
-        assert cores(limit) == expected
+    root, job = cgroups
+    assert cores() == here  # no container
+    for text, expected in (
+        ("max 100000\n", here), ("50000 100000\n", 1), ("9900000 100000\n", min(here, 99)), ("", here),
+    ):  # fmt: skip
+        for folder in (root, job, job.parent):  # a limit binds all below it
+            (folder / "cpu.max").write_text(text)
+            assert cores() == expected
+            (folder / "cpu.max").unlink()
+
+
+def test_limits_of_a_job(cgroups: tuple[Path, Path]) -> None:
+    root, job = cgroups
+    (root / "memory.max").write_text("max\n")
+    (job.parent / "memory.max").write_text("4096\n")
+    (job / "memory.max").write_text("8192\n")
+    (root.parent / "memory.max").write_text("1\n")  # beyond the root
+    assert cgroup_limits("memory", "memory.max") == ["8192", "4096", "max"]
+    own = root.parent / "own"
+    own.write_text("9:name=systemd:/job\n4:memory:/docker/id\n1:cpu,cpuacct:/job\n")  # version 1, the host's path
+    (root / "memory").mkdir()
+    (root / "memory/memory.limit_in_bytes").write_text("2048\n")
+    assert cgroup_limits("memory", "memory.max", "memory.limit_in_bytes") == ["2048"]
+    own.unlink()
+    assert cgroup_limits("memory", "memory.max") == []
 
 
 def test_a_ray_of_its_own_is_fitted_to_the_run(config: DictConfig, monkeypatch: pytest.MonkeyPatch) -> None:

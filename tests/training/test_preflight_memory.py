@@ -12,7 +12,7 @@ import pytest
 from hydra import compose, initialize_config_module
 from omegaconf import DictConfig, OmegaConf
 
-from co_rewarding.training import preflight_memory
+from co_rewarding.training import preflight_machine, preflight_memory
 from co_rewarding.training.estimate import GIB
 from co_rewarding.training.preflight_memory import check_memory, free_disk, memory_of_this_machine, setting_of
 
@@ -179,3 +179,13 @@ def test_this_machine(tmp_path: Path) -> None:
     total = int(meminfo["MemTotal"].split()[0]) * 1024
     assert 0 < memory_of_this_machine() <= total
     assert free_disk(tmp_path / "not/there/yet") == pytest.approx(shutil.disk_usage(tmp_path).free, abs=GIB)
+
+
+def test_memory_of_a_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(preflight_machine, "CGROUPS", tmp_path)
+    monkeypatch.setattr(preflight_machine, "OWN_CGROUPS", tmp_path / "own")
+    (tmp_path / "own").write_text("0::/job\n")
+    (tmp_path / "job").mkdir()
+    (tmp_path / "memory.max").write_text("max\n")
+    (tmp_path / "job/memory.max").write_text("1048576\n")
+    assert memory_of_this_machine() == 2**20
