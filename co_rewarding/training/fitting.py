@@ -50,6 +50,7 @@ UNKNOWN = Machine()
 
 @dataclass(frozen=True)
 class Problem:
+    of: str  # "GPU", "host" or "disk"
     is_refused: bool  # else tight
     field: str  # of KEYS: what to change first
     text: str
@@ -66,14 +67,14 @@ def problems(model: ModelShape, setting: Setting, machine: Machine = UNKNOWN) ->
 def _gpu(needs: Estimate, setting: Setting) -> Iterator[Problem]:
     for stage, field in zip(needs.gpu, ("utilization", "bucket", "tokens", "offload"), strict=bool(needs.gpu)):
         if stage.total > (1 - TIGHT) * setting.card:
-            yield Problem(
-                stage.total > (1 + TIGHT) * setting.card, field, *_of(f"{stage.name} a GPU", stage, setting.card)
-            )
+            is_refused = stage.total > (1 + TIGHT) * setting.card
+            yield Problem("GPU", is_refused, field, *_of(f"{stage.name} a GPU", stage, setting.card))
 
 
 def _cache(needs: Estimate, setting: Setting) -> Iterator[Problem]:
     if setting.card and needs.cache_sequences < ENOUGH:
         yield Problem(
+            "GPU",
             needs.cache_sequences < 1,  # then vLLM does not start
             "utilization",
             f"vLLM's share of {setting.utilization * setting.card / GIB:.1f} GiB has room for {needs.cache_tokens:,} "
@@ -85,7 +86,7 @@ def _host(needs: Estimate, machine: Machine) -> Iterator[Problem]:
     if machine.host is not None and needs.host.total + needs.host_processes > machine.host:
         beside = f" and about {needs.host_processes / GIB:.0f} for processes"
         words = _of("this machine", needs.host, machine.host, beside)
-        yield Problem(needs.host.total > machine.host, "offload", *words)
+        yield Problem("host", needs.host.total > machine.host, "offload", *words)
 
 
 def _disk(needs: Estimate, setting: Setting, machine: Machine) -> Iterator[Problem]:
@@ -96,6 +97,7 @@ def _disk(needs: Estimate, setting: Setting, machine: Machine) -> Iterator[Probl
     at_once = 10 if kept is None else kept + 1
     if at_once * needs.checkpoint - machine.checkpoints > machine.disk:
         yield Problem(
+            "disk",
             needs.checkpoint > machine.disk,
             "kept_checkpoints",
             f"a checkpoint takes {needs.checkpoint / GIB:.1f} GiB and {machine.disk / GIB:.1f} GiB are free, while "

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whether a run fits this machine's GPUs, memory and disk, by the estimate, before Ray starts.
 
-What cannot fit is refused in one line with sizes that would; what is tight is printed. Other machines of a cluster are
-taken to be like this one.
+What cannot fit is refused in one line with sizes that would; what is tight is printed. Other machines of a cluster may
+be unlike this one: what does not fit here is only printed then, but for the disk, which they share.
 """
 
 import os
@@ -11,16 +11,18 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from co_rewarding.training.estimate import Setting
+from co_rewarding.training.estimate import GIB, Setting
 from co_rewarding.training.fitting import KEYS, Machine, Problem, changes, problems, propose
 from co_rewarding.training.model_shape import ModelShape
-from co_rewarding.training.preflight_machine import cgroup_limits
+from co_rewarding.training.preflight_machine import cgroup_limits, starts_own_ray
 
 
 def check_memory(config: DictConfig) -> None:
     """Raises: ValueError, one line with the key, its value, what is needed and what there is, and sizes that fit."""
     on_cpu = config.trainer.device == "cpu"
-    card = 0.0 if on_cpu else memory_of_a_gpu()
+    is_here = starts_own_ray(config)
+    visible = [] if on_cpu else memory_of_gpus()
+    card = min(visible, default=0.0)
     try:
         model = shape_of(config)
         setting = setting_of(config, card)
@@ -29,6 +31,11 @@ def check_memory(config: DictConfig) -> None:
         return
     if not on_cpu and not card:
         print("memory: GPUs and host memory not checked, no GPU is visible to this process (RAY_ADDRESS is set)")
+    if max(visible, default=0.0) - card > 0.1 * GIB:
+        print(
+            f"memory: visible GPUs have {card / GIB:.1f} to {max(visible) / GIB:.1f} GiB, the smallest of them counts "
+            "(CUDA_VISIBLE_DEVICES chooses)"
+        )
     folder = Path(config.trainer.default_local_dir).absolute()
     machine = Machine(
         host=memory_of_this_machine() if on_cpu or card else None,
@@ -36,20 +43,27 @@ def check_memory(config: DictConfig) -> None:
         checkpoints=sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()),
     )
     for problem in problems(model, setting, machine):
-        text = f"{key_and_value(config, problem)}: {problem.text}" + (f" ({problem.parts})" if problem.parts else "")
-        if problem.is_refused:
+        text = described(config, problem)
+        if not problem.is_refused:
+            print(f"memory: tight, {text}")
+        elif is_here or problem.of == "disk":
             raise ValueError(f"{text}; {remedy(model, setting, machine, problem)}")
-        print(f"memory: tight, {text}")
+        else:
+            where = "this machine's GPU" if problem.of == "GPU" else "this machine"
+            print(f"memory: on {where} does not fit, {text}; RAY_ADDRESS is set, the cluster's may be larger")
 
 
-def key_and_value(config: DictConfig, problem: Problem) -> str:
+def described(config: DictConfig, problem: Problem) -> str:
+    text = problem.text + (f" ({problem.parts})" if problem.parts else "")
+    if config.trainer.device == "cpu" and problem.of == "host":
+        return text  # no key moves anything elsewhere
     key = KEYS[problem.field][0]
-    return f"{key}={OmegaConf.select(config, key)}"
+    return f"{key}={OmegaConf.select(config, key)}: {text}"
 
 
 def remedy(model: ModelShape, setting: Setting, machine: Machine, problem: Problem) -> str:
     """What to do about what does not fit."""
-    if problem.field == "kept_checkpoints":
+    if problem.of == "disk":
         return "free some, or set RUNS_DIR to a folder on another disk"
     if setting.on_cpu:
         return "use a smaller model"
@@ -117,12 +131,12 @@ def setting_of(config: DictConfig, card: float) -> Setting:
     )
 
 
-def memory_of_a_gpu() -> float:
-    """Bytes of the smallest visible GPU, as torch (and vLLM, for its share) counts them; 0: none is visible."""
+def memory_of_gpus() -> list[float]:
+    """Bytes of each visible GPU, as torch (and vLLM, for its share) counts them."""
     import torch
 
-    sizes = [torch.cuda.get_device_properties(index).total_memory for index in range(torch.cuda.device_count())]
-    return float(min(sizes, default=0))
+    count = torch.cuda.device_count()
+    return [float(torch.cuda.get_device_properties(index).total_memory) for index in range(count)]
 
 
 def memory_of_this_machine() -> float:

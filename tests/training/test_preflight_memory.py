@@ -41,10 +41,10 @@ def composed_for_gpus(sample_overrides: list[str]) -> bytes:
 
 @pytest.fixture
 def on_gpus(composed_for_gpus: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., DictConfig]:
-    """on_gpus(gpus, GiB of each, GiB of host memory): the configuration, on a machine that reports these."""
+    """on_gpus(gpus, GiB of each visible one, host=GiB): the configuration, on a machine that reports these."""
 
-    def run(gpus: int, gib: float, host: float = 1000) -> DictConfig:
-        monkeypatch.setattr(preflight_memory, "memory_of_a_gpu", lambda: gib * GIB)
+    def run(gpus: int, *gib: float, host: float = 1000) -> DictConfig:
+        monkeypatch.setattr(preflight_memory, "memory_of_gpus", lambda: [size * GIB for size in gib])
         monkeypatch.setattr(preflight_memory, "memory_of_this_machine", lambda: host * GIB)
         monkeypatch.setattr(preflight_memory, "free_disk", lambda folder: 1000 * GIB)
         config = enlarge(pickle.loads(composed_for_gpus), tmp_path)
@@ -116,10 +116,47 @@ def test_host_memory_of_a_gpu_machine(on_gpus: Callable[..., DictConfig]) -> Non
 
 
 def test_a_driver_that_sees_no_gpu(on_gpus: Callable[..., DictConfig], capsys: pytest.CaptureFixture[str]) -> None:
-    check_memory(on_gpus(1, 0, host=1))
+    check_memory(on_gpus(1, host=1))
     assert capsys.readouterr().out == (
         "memory: GPUs and host memory not checked, no GPU is visible to this process (RAY_ADDRESS is set)\n"
     )
+
+
+def test_another_clusters_gpus_are_not_refused_for_those_of_this_machine(
+    on_gpus: Callable[..., DictConfig], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = on_gpus(1, 79.1, host=16)
+    config.ray_kwargs.ray_init.address = "10.0.0.1:6379"  # as RAY_ADDRESS makes it
+    check_memory(config)
+    gpu, host = capsys.readouterr().out.splitlines()
+    assert gpu.startswith(
+        "memory: on this machine's GPU does not fit, actor_rollout_ref.rollout.gpu_memory_utilization=0.6: while vLLM "
+        "works a GPU needs 94.6 GiB and has 79.1 "
+    )
+    assert host.startswith("memory: on this machine does not fit, ") and "and has 16.0 " in host
+    assert all(line.endswith("; RAY_ADDRESS is set, the cluster's may be larger") for line in (gpu, host))
+    config.trainer.save_freq = 20
+    monkeypatch.setattr(preflight_memory, "free_disk", lambda folder: GIB)  # the disk is the same
+    with pytest.raises(ValueError, match="a checkpoint takes"):
+        check_memory(config)
+
+
+def test_gpus_that_differ(on_gpus: Callable[..., DictConfig], capsys: pytest.CaptureFixture[str]) -> None:
+    check_memory(on_gpus(2, 139.7, 79.1))
+    assert capsys.readouterr().out == (
+        "memory: visible GPUs have 79.1 to 139.7 GiB, the smallest of them counts (CUDA_VISIBLE_DEVICES chooses)\n"
+    )
+
+
+def test_on_a_cpu_no_key_is_named(
+    config: DictConfig, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setattr(preflight_memory, "memory_of_this_machine", lambda: 91 * GIB)  # 89.9, and 6 for processes
+    check_memory(enlarge(config, tmp_path))
+    assert capsys.readouterr().out.startswith("memory: tight, this machine needs 89.9 GiB and about 6 for processes ")
+    monkeypatch.setattr(preflight_memory, "memory_of_this_machine", lambda: 89 * GIB)
+    with pytest.raises(ValueError, match=r"^this machine needs 89.9 GiB .*; use a smaller model$"):
+        check_memory(config)
 
 
 def test_disk(on_gpus: Callable[..., DictConfig], monkeypatch: pytest.MonkeyPatch) -> None:
