@@ -51,7 +51,7 @@ def test_what_is_given_does_not_fit_but_something_would(command: Run) -> None:
 
 def test_host_memory_is_judged_if_it_is_said(command: Run) -> None:
     assert command("qwen3-8b-base", "--gpus", "2x80", "--host_memory", "512")[0] == 0
-    code, out, _ = command("qwen3-8b-base", "--gpus", "2x80", "--host_memory", "128")
+    code, out, _ = command("qwen3-8b-base", "--gpus", "2x80", "--host_memory", "64")
     assert code == 1 and "this machine needs " in out
 
 

@@ -6,7 +6,8 @@ when it comes as near to it from below; or when vLLM has room for fewer than ENO
 
 `propose` looks for sizes in an order of what they cost: everything on the GPU, then weights and moments in host memory
 while vLLM works (two copies over PCIe a step), and only then all of it always (AdamW on the CPU). Before it moves
-anything it makes micro-batches smaller, and gives vLLM less or more than its share of 0.6.
+anything it makes micro-batches smaller, and gives vLLM less or more than its share of 0.6. Where all sizes come near to
+what there is, or go above it by less than TIGHT, it takes those that ask least of a GPU: a start does not refuse them.
 """
 
 from __future__ import annotations
@@ -112,25 +113,29 @@ def _of(who: str, stage: Stage, there: float, beside: str = "") -> tuple[str, st
 def propose(
     model: ModelShape, setting: Setting, fixed: Collection[str] = (), machine: Machine = UNKNOWN
 ) -> Setting | None:
-    """Sizes that fit, the cheapest first; None: none do.
+    """Sizes that fit, the cheapest first, or else that are not refused; None: none are.
 
     Args:
         fixed: fields of KEYS that stay as they are.
     """
     tight: dict[str, Setting] = {}
-    for candidate in _candidates(setting, fixed):
+    last: list[Setting] = []  # resort
+    for candidate in _candidates(model, setting, fixed):
         found = problems(model, candidate, machine)
         if not found:
             # a step's copies cost seconds, AdamW on the CPU minutes: then rather tight
             return tight.get("none") or tight.get("step") or candidate if candidate.offload == "all" else candidate
-        if not found[0].is_refused and fullest(model, candidate) < 1 - TIGHT / 2:
-            tight.setdefault(candidate.offload, candidate)
-    return next((tight[word] for word in OFFLOAD if word in tight), None)
+        if not found[0].is_refused:
+            last.append(candidate)
+            if fullest(model, candidate) < 1 - TIGHT / 2:
+                tight.setdefault(candidate.offload, candidate)
+    least = min(last, key=lambda candidate: fullest(model, candidate), default=None)
+    return next((tight[word] for word in OFFLOAD if word in tight), least)
 
 
 def closest(model: ModelShape, setting: Setting, fixed: Collection[str] = ()) -> Setting:
     """Of the sizes that `propose` tries, those that ask least of a GPU."""
-    return min(_candidates(setting, fixed), key=lambda candidate: fullest(model, candidate))
+    return min(_candidates(model, setting, fixed), key=lambda candidate: fullest(model, candidate))
 
 
 def fullest(model: ModelShape, setting: Setting) -> float:
@@ -138,12 +143,19 @@ def fullest(model: ModelShape, setting: Setting) -> float:
     return max((stage.total / setting.card for stage in estimate(model, setting).gpu), default=0.0)
 
 
-def _candidates(setting: Setting, fixed: Collection[str]) -> Iterator[Setting]:
+def can_share(model: ModelShape, gpus: int, tensor_parallel: int) -> bool:
+    """Whether an engine of vLLM can be split over so many of a machine's GPUs; it repeats heads of keys if it must."""
+    heads, keys = model.heads, model.key_heads
+    splits_keys = keys % tensor_parallel == 0 or tensor_parallel % keys == 0
+    return gpus % tensor_parallel == 0 and heads % tensor_parallel == 0 and splits_keys
+
+
+def _candidates(model: ModelShape, setting: Setting, fixed: Collection[str]) -> Iterator[Setting]:
     smallest = max(4096, -(-setting.sequence // 1024) * 1024)
     choices = {
         "offload": OFFLOAD,
         "tokens": dict.fromkeys((max(8192, smallest), smallest)),
-        "tensor_parallel": [n for n in (1, 2, 4, 8) if setting.gpus % n == 0],
+        "tensor_parallel": [n for n in (1, 2, 4, 8) if can_share(model, setting.gpus, n)],
         "utilization": UTILIZATIONS,
     }
     for field in fixed:
