@@ -13,6 +13,10 @@
 set -euo pipefail
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 refuse() { echo "error: $*" >&2; exit 2; }
+if [[ ${1:-} == --help || ${1:-} == -h ]]; then
+  awk 'NR > 2 { if (!/^#/) exit; sub(/^# ?/, ""); print }' "${BASH_SOURCE[0]}"
+  exit 0
+fi
 [[ $# -ge 3 ]] || refuse "usage: train.sh METHOD MODEL MACHINE [KEY=VALUE …], e.g. train.sh I qwen3-4b-base 4x80gb"
 METHOD=$1 MODEL=$2 MACHINE=$3
 shift 3
@@ -22,7 +26,9 @@ case $METHOD in
   *) refuse "METHOD=$METHOD: must be I, II or III" ;;
 esac
 [[ $MACHINE =~ ^([1-8])x(24|40|48|80|141)gb$ ]] || refuse "MACHINE=$MACHINE: must be 1x to 8x of 24gb, 40gb, 48gb, 80gb or 141gb"
+CARD=${BASH_REMATCH[2]}
 export GPUS_PER_NODE=${GPUS_PER_NODE:-${BASH_REMATCH[1]}}
+[[ $GPUS_PER_NODE =~ ^[1-9][0-9]*$ ]] || refuse "GPUS_PER_NODE=$GPUS_PER_NODE: must be a whole number from 1"
 if [[ ! -f $ROOT/recipes/models/$MODEL.json ]]; then
   names=("$ROOT"/recipes/models/*.json)
   names=("${names[@]##*/}")
@@ -38,9 +44,9 @@ for pair in OFFLOAD=offload ROLLOUT_MEMORY_UTILIZATION=memory_utilization MAX_TO
   ROLLOUT_TENSOR_PARALLEL=tensor_parallel MAX_PROMPT_LENGTH=max_prompt_length MAX_RESPONSE_LENGTH=max_response_length \
   NUM_NODES=nodes LORA_RANK=lora_rank; do
   name=${pair%=*}
-  [[ -z ${!name:-} ]] || given+=("--${pair#*=}" "${!name}")
+  [[ -z ${!name:-} ]] || given+=("--${pair#*=}=${!name}")
 done
-sizes=$(python "$ROOT/scripts/estimate.py" "$MODEL" --method "$METHOD" --gpus "${GPUS_PER_NODE}x${BASH_REMATCH[2]}" \
+sizes=$(python "$ROOT/scripts/estimate.py" "$MODEL" --method "$METHOD" --gpus "${GPUS_PER_NODE}x$CARD" \
   --variables "${given[@]}") || exit 2 # it has said why
 while IFS='=' read -r name value; do
   [[ -n ${!name:-} ]] || export "$name=$value"

@@ -13,14 +13,17 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import math
 import re
+import shlex
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from co_rewarding.training.estimate import CARDS, GIB, OFFLOAD, Estimate, Setting, estimate, in_words
-from co_rewarding.training.fitting import Machine, changes, closest, problems, propose
+from co_rewarding.training.fitting import Machine, can_share, changes, closest, fullest, problems, propose
 from co_rewarding.training.model_shape import ModelShape
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -28,21 +31,39 @@ RECIPES = ROOT / "recipes/models"
 LORA_RANK = 32  # of the advice
 VARIABLES = {"utilization": "ROLLOUT_MEMORY_UTILIZATION", "tokens": "MAX_TOKENS_PER_GPU"}
 VARIABLES |= {"tensor_parallel": "ROLLOUT_TENSOR_PARALLEL", "offload": "OFFLOAD"}
+OPTIONS = {"memory_utilization": "ROLLOUT_MEMORY_UTILIZATION", "tensor_parallel": "ROLLOUT_TENSOR_PARALLEL"}
+OPTIONS |= {"nodes": "NUM_NODES"}  # of recipes/train.sh by another name than their own in capitals
+QUESTIONS, ROLLOUTS = 128, 8  # the paper's, of a step and of a question
+
+
+class Parser(argparse.ArgumentParser):
+    """Says in one line what is wrong; with --variables in words of recipes/train.sh, whose user typed no option."""
+
+    is_for_recipe = False
+
+    def error(self, message: str) -> NoReturn:
+        text = " ".join(message.split())
+        if self.is_for_recipe:
+            text = re.sub(
+                r"^(?:argument )?--(\w+): ", lambda match: f"{OPTIONS.get(match[1], match[1].upper())}=", text
+            )
+        self.exit(2, f"error: {text}\n")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.is_for_recipe = "--variables" in (sys.argv[1:] if arguments is None else arguments)
     parser.add_argument("model", nargs="?", help="folder, config.json, hub name, or a name from recipes/models/")
     parser.add_argument("--method", choices=("I", "II", "III", "baseline"), default="II", help="default II")
     parser.add_argument("--gpus", metavar="NxGB", help="of a machine, e.g. 2x48; GB: " + ", ".join(map(str, CARDS)))
     parser.add_argument("--nodes", type=count, default=1, metavar="N", help="such machines (default 1)")
-    parser.add_argument("--host_memory", type=float, metavar="GIB", help="of a machine, to be judged too")
+    parser.add_argument("--host_memory", type=size, metavar="GIB", help="of a machine, to be judged too")
     parser.add_argument(
-        "--lora_rank", type=int, default=0, metavar="R", help="train an adapter (default 0: all weights)"
+        "--lora_rank", type=rank, default=0, metavar="R", help="train an adapter (default 0: all weights)"
     )
-    parser.add_argument("--offload", choices=OFFLOAD, help="to host memory: nothing, weights and moments while vLLM "
-                        "works, or both always")  # fmt: skip
-    parser.add_argument("--memory_utilization", type=float, metavar="SHARE", help="vLLM's share of a GPU's memory")
+    parser.add_argument("--offload", type=word, metavar="|".join(OFFLOAD), help="to host memory: nothing, weights and "
+                        "moments while vLLM works, or both always")  # fmt: skip
+    parser.add_argument("--memory_utilization", type=share, metavar="SHARE", help="vLLM's share of a GPU's memory")
     parser.add_argument("--max_tokens_per_gpu", type=count, metavar="N", help="of a micro-batch")
     parser.add_argument("--tensor_parallel", type=count, metavar="N", help="GPUs that share a vLLM engine")
     parser.add_argument("--max_prompt_length", type=count, default=512, metavar="N", help="default 512")
@@ -55,9 +76,9 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     try:
         path, model = read_model(args.model)
-        asked = setting_of(args)
+        asked = setting_of(args, model)
     except (OSError, ValueError) as error:
-        parser.exit(2, f"error: {' '.join(str(error).split())}\n")
+        parser.error(str(error))
     machine = Machine(host=args.host_memory and args.host_memory * GIB)
     fixed = [field for field, value in given(args).items() if value is not None]
     found = propose(model, asked, fixed, machine)
@@ -76,14 +97,62 @@ def main(arguments: list[str] | None = None) -> int:
     if found is None:
         print(advice(model, asked, fixed, machine))
         return 1
-    print(f"{'fits, tightly' if remarks else 'fits'}\n\n{command(path, setting, args)}")
+    print(verdict(bool(remarks), fullest(model, setting)))
+    if line := batch_that_divides(setting.gpus * setting.nodes):
+        print(line)
+    print(f"\n{command(path, setting, args)}")
     return 0
 
 
 def count(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
+    if (number := rank(text, 1)) < 1:
         raise argparse.ArgumentTypeError(f"{text}: must be a whole number from 1")
+    return number
+
+
+def word(text: str) -> str:
+    if text not in OFFLOAD:
+        raise argparse.ArgumentTypeError(f"{text}: must be one of {', '.join(OFFLOAD)}")
+    return text
+
+
+def rank(text: str, least: int = 0) -> int:
+    if not (text.isascii() and text.isdigit()):
+        raise argparse.ArgumentTypeError(f"{text}: must be a whole number from {least}")
     return int(text)
+
+
+def size(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0 < number < math.inf:
+        raise argparse.ArgumentTypeError(f"{text}: must be a number above 0")
+    return number
+
+
+def share(text: str) -> float:
+    if (number := size(text)) >= 1:
+        raise argparse.ArgumentTypeError(f"{text}: must be a share between 0 and 1")
+    return number
+
+
+def verdict(is_tight: bool, fullest: float) -> str:
+    if fullest > 1:
+        return "may fit: it is more than there is, by no more than the estimate may be wrong by"
+    return "fits, tightly" if is_tight else "fits"
+
+
+def batch_that_divides(devices: int) -> str:
+    """What to do where a step's sequences do not divide over the GPUs; "" where they do."""
+    if QUESTIONS * ROLLOUTS % devices == 0:
+        return ""
+    whole = devices // math.gcd(devices, ROLLOUTS)
+    return (
+        f"TRAIN_BATCH_SIZE={QUESTIONS} must be changed: {QUESTIONS} questions x {ROLLOUTS} rollouts do not divide over "
+        f"{devices} GPUs; a multiple of {whole} does, {max(1, round(QUESTIONS / whole)) * whole} is the nearest"
+    )
 
 
 def read_model(name: str | None) -> tuple[str, ModelShape]:
@@ -99,8 +168,7 @@ def read_model(name: str | None) -> tuple[str, ModelShape]:
     path = Path(name).expanduser()
     if path.is_dir() or path.suffix == ".json":
         file = path / "config.json" if path.is_dir() else path
-        config: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        return str(path if path.is_dir() else path.parent), ModelShape.from_config(config)
+        return str(path if path.is_dir() else path.parent), shape_in(file)
     if known:
         return known["_name_or_path"], ModelShape.from_config(known)
     if name.count("/") != 1 or name.startswith((".", "/", "~")):
@@ -112,10 +180,19 @@ def read_model(name: str | None) -> tuple[str, ModelShape]:
 
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # no line for each try
     try:
-        return name, ModelShape.from_config(json.loads(Path(hf_hub_download(name, "config.json")).read_text()))
+        file = Path(hf_hub_download(name, "config.json"))
     except (OSError, httpx.HTTPError) as error:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ValueError(f"{name}: no config.json from the hub ({first}); give a file or folder") from error
+    return name, shape_in(file)
+
+
+def shape_in(file: Path) -> ModelShape:
+    """Raises: OSError, ValueError: one line, which names the file."""
+    try:
+        return ModelShape.from_config(json.loads(file.read_text(encoding="utf-8")))
+    except ValueError as error:  # of json and of Unicode too
+        raise ValueError(f"{file}: {error}") from error
 
 
 def given(args: argparse.Namespace) -> dict[str, Any]:
@@ -128,22 +205,23 @@ def given(args: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def setting_of(args: argparse.Namespace) -> Setting:
-    match = re.fullmatch(r"([1-9]\d*)x(\d+)(gb)?", args.gpus or "")
+def setting_of(args: argparse.Namespace, model: ModelShape) -> Setting:
+    match = re.fullmatch(r"([1-9][0-9]*)x([1-9][0-9]*)(gb)?", args.gpus or "")
     if match is None or int(match[2]) not in CARDS:
         raise ValueError(f"--gpus {args.gpus}: must be like 2x48, with cards of {', '.join(map(str, CARDS))} GB")
-    if args.lora_rank < 0:
-        raise ValueError(f"--lora_rank {args.lora_rank}: must be a whole number, 0 to train all weights")
     if args.lora_rank and args.method in ("II", "III"):
         raise ValueError(
-            f"--lora_rank {args.lora_rank}: LORA_RANK is only for Co-rewarding-I; a teacher needs a model of its own, "
-            "not an adapter"
+            f"--lora_rank: {args.lora_rank}: an adapter is only for Co-rewarding-I; a teacher needs a model of its "
+            "own, not an adapter"
         )
     sequence = args.max_prompt_length + args.max_response_length
     if args.max_tokens_per_gpu is not None and args.max_tokens_per_gpu < sequence:
-        raise ValueError(f"--max_tokens_per_gpu {args.max_tokens_per_gpu}: must hold a sequence of {sequence} tokens")
-    if args.memory_utilization is not None and not 0 < args.memory_utilization < 1:
-        raise ValueError(f"--memory_utilization {args.memory_utilization}: must be a share between 0 and 1")
+        raise ValueError(f"--max_tokens_per_gpu: {args.max_tokens_per_gpu}: must hold a sequence of {sequence} tokens")
+    if not can_share(model, int(match[1]), args.tensor_parallel or 1):
+        raise ValueError(
+            f"--tensor_parallel: {args.tensor_parallel}: must divide the {match[1]} GPUs of a machine and the model's "
+            f"{model.heads} heads, and split or repeat its {model.key_heads} heads of keys evenly"
+        )
     sizes = {field: value for field, value in given(args).items() if value is not None}
     offload = sizes.pop("offload", "none")
     setting = Setting(
@@ -200,11 +278,10 @@ def command(path: str, setting: Setting, args: argparse.Namespace) -> str:
         if getattr(args, name) != usual:
             sizes[name.upper()] = getattr(args, name)
     for file in RECIPES.glob("*.json"):
-        if json.loads(file.read_text())["_name_or_path"] == path and args.method != "baseline":
-            words = [f"{name}={value}" for name, value in sizes.items()]
-            return " ".join(
-                [*words, f"bash recipes/train.sh {args.method} {file.stem} {args.gpus.removesuffix('gb')}gb"]
-            )
+        is_its = json.loads(file.read_text())["_name_or_path"] == path
+        if is_its and args.method != "baseline" and setting.gpus <= 8:
+            machine = args.gpus.removesuffix("gb") + "gb"
+            return " ".join([*assigned(sizes), f"bash recipes/train.sh {args.method} {file.stem} {machine}"])
     lora = sizes.pop("LORA_RANK", 0)
     sizes.pop("OFFLOAD", None)
     sizes |= {"MODEL_PATH": path, "GPUS_PER_NODE": setting.gpus}
@@ -217,8 +294,12 @@ def command(path: str, setting: Setting, args: argparse.Namespace) -> str:
         keys |= {"actor_rollout_ref.model.lora_rank": lora, "actor_rollout_ref.model.lora_alpha": lora}
         keys |= {"actor_rollout_ref.rollout.load_format": "safetensors"}
         sizes["LEARNING_RATE"] = "3e-5"
-    words = [f"{name}={value}" for name, value in sizes.items()] + ["bash", script]
-    return " ".join([*words, *(f"{key}={value}" for key, value in keys.items())])
+    return " ".join([*assigned(sizes), "bash", script, *assigned(keys)])
+
+
+def assigned(values: Mapping[str, object]) -> list[str]:
+    """Words of a shell."""
+    return [f"{name}={shlex.quote(str(value))}" for name, value in values.items()]
 
 
 def table(method: str, lora_rank: int) -> str:

@@ -3,6 +3,7 @@
 
 import json
 import re
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -85,16 +86,61 @@ def test_lora_in_the_command(command: Run, tmp_path: Path) -> None:
         ),
         (("/no/such/config.json", "--gpus", "2x48"), "No such file or directory: '/no/such/config.json'"),
         ((), "name a model"),
-        (("qwen3-4b-base", "--gpus", "2x48", "--lora_rank", "8"), "LORA_RANK is only for Co-rewarding-I"),
+        (("qwen3-4b-base", "--gpus", "2x48", "--lora_rank", "8"), "an adapter is only for Co-rewarding-I"),
         (("qwen3-4b-base", "--gpus", "2x48", "--max_tokens_per_gpu", "2048"), "must hold a sequence of 3584 tokens"),
         (("qwen3-4b-base", "--gpus", "2x48", "--memory_utilization", "60"), "must be a share between 0 and 1"),
         (("qwen3-4b-base", "--gpus", "2x48", "--nodes", "0"), "must be a whole number from 1"),
+        (("qwen3-4b-base", "--gpus", "2x48", "--lora_rank", "-1"), "must be a whole number from 0"),
+        (("qwen3-4b-base", "--gpus", "2x48", "--host_memory", "0"), "--host_memory: 0: must be a number above 0"),
+        (("qwen3-4b-base", "--gpus", "2x48", "--host_memory", "nan"), "must be a number above 0"),
+        (("qwen3-4b-base", "--gpus", "2x48", "--host_memory", "inf"), "must be a number above 0"),
+        (("qwen3-4b-base", "--gpus", "2x48", "--tensor_parallel", "4"), "must divide the 2 GPUs of a machine"),
+        (("qwen2.5-7b", "--gpus", "8x48", "--tensor_parallel", "8"), "the model's 28 heads"),
     ],
 )
 def test_what_is_wrong_is_told(command: Run, arguments: tuple[Any, ...], message: str) -> None:
     code, out, err = command(*arguments)
     assert (code, out) == (2, "")
-    assert message in err
+    assert message in err and err.startswith("error: ") and len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("{", "config.json: Expecting"), ("[]", "config.json: a model's"), ("\xff", "config.json: 'utf-8' codec can't")],
+)
+def test_a_file_that_cannot_be_read_is_named(command: Run, tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "config.json").write_bytes(text.encode("latin-1"))
+    code, out, err = command(tmp_path, "--gpus", "1x24")
+    assert (code, out, len(err.splitlines())) == (2, "", 1)
+    assert f"{tmp_path}/{message}" in err
+
+
+def test_gpus_over_which_the_papers_batch_does_not_divide(command: Run) -> None:
+    # 1,024 sequences; over 6 GPUs 3 questions x 8 do, 43 x 3 = 129
+    out = command("qwen3-1.7b-base", "--gpus", "3x80", "--nodes", "2")[1]
+    assert (
+        "TRAIN_BATCH_SIZE=128 must be changed: 128 questions x 8 rollouts do not divide over 6 GPUs; a multiple of 3 "
+        "does, 129 is the nearest\n"
+    ) in out
+    assert "TRAIN_BATCH_SIZE" not in command("qwen3-1.7b-base", "--gpus", "4x80", "--nodes", "2")[1]
+
+
+def test_recipes_are_for_up_to_eight_gpus(command: Run) -> None:
+    assert "recipes/train.sh" not in command("qwen3-1.7b-base", "--gpus", "16x80")[1]
+
+
+def test_sizes_that_a_start_does_not_refuse(command: Run) -> None:
+    code, out, _ = command("qwen3-4b-base", "--gpus", "1x24")
+    assert code == 0
+    assert "tight: in the update a GPU needs 22.5 GiB and has 22.0\n" in out and "\nmay fit: it is more than " in out
+
+
+def test_a_folder_with_a_space(command: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "my model; $HOME"
+    folder.mkdir()
+    (folder / "config.json").write_text((REPO / "recipes/models/qwen3-1.7b-base.json").read_text())
+    line = command(folder, "--gpus", "1x80", "--method", "I")[1].splitlines()[-1]
+    assert f"MODEL_PATH={folder}" in shlex.split(line)
 
 
 def test_the_hubs_silence_is_one_line(command: Run, monkeypatch: pytest.MonkeyPatch) -> None:

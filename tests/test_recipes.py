@@ -226,10 +226,41 @@ def test_what_is_wrong_is_told(tools: Path, arguments: tuple[str, ...], message:
     assert f"error: {message}" in done.stderr and len(done.stderr.splitlines()) == 1
 
 
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"OFFLOAD": "most"}, "OFFLOAD=most: must be one of none, step, all"),
+        ({"LORA_RANK": "-1"}, "LORA_RANK=-1: must be a whole number from 0"),
+        ({"NUM_NODES": "two"}, "NUM_NODES=two: must be a whole number from 1"),
+        ({"GPUS_PER_NODE": "0"}, "GPUS_PER_NODE=0: must be a whole number from 1"),
+        ({"MAX_PROMPT_LENGTH": "1.5"}, "MAX_PROMPT_LENGTH=1.5: must be a whole number from 1"),
+        ({"MAX_RESPONSE_LENGTH": "0"}, "MAX_RESPONSE_LENGTH=0: must be a whole number from 1"),
+        ({"MAX_TOKENS_PER_GPU": "2048"}, "MAX_TOKENS_PER_GPU=2048: must hold a sequence of 3584 tokens"),
+        ({"ROLLOUT_MEMORY_UTILIZATION": "60"}, "ROLLOUT_MEMORY_UTILIZATION=60: must be a share between 0 and 1"),
+        (
+            {"ROLLOUT_TENSOR_PARALLEL": "8", "NUM_NODES": "2"},  # 8 GPUs, but of two machines
+            "ROLLOUT_TENSOR_PARALLEL=8: must divide the 4 GPUs of a machine and the model's 32 heads, and split or "
+            "repeat its 8 heads of keys evenly",
+        ),
+    ],
+)
+def test_a_variable_that_is_wrong_is_named(tools: Path, given: dict[str, str], message: str) -> None:
+    done = train(tools, "I", "qwen3-4b-base", "4x80gb", **given)
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", f"error: {message}\n")
+
+
+@pytest.mark.parametrize("word", ["--help", "-h"])
+def test_the_recipes_help(tools: Path, word: str) -> None:
+    done = train(tools, word)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("Train one of the paper's base models ") and "set -e" not in done.stdout
+    assert done.stdout.endswith("NUM_NODES of such machines make a cluster.\n")
+
+
 def test_lora_needs_tree_i(tools: Path) -> None:
     done = train(tools, "II", "qwen3-4b-base", "1x80gb", LORA_RANK="8")
     assert done.returncode == 2
-    assert "LORA_RANK is only for Co-rewarding-I" in done.stderr
+    assert done.stderr.startswith("error: LORA_RANK=8: an adapter is only for Co-rewarding-I; ")
 
 
 # --- the cluster ------------------------------------------------------------------------------------------------------

@@ -43,27 +43,31 @@ class ModelShape:
         """Read a model's config.json.
 
         Raises:
-            ValueError: another family, or a size is missing.
+            ValueError: no mapping, another family, a size that is missing or no whole number from 1, or weights that
+                are quantized.
         """
+        if not isinstance(config, Mapping):
+            raise ValueError("a model's config.json must be a JSON object")
         family = config.get("model_type")
         if family not in FAMILIES:
             raise ValueError(f"model_type={family}: memory is estimated for {', '.join(FAMILIES)} alone")
-        try:
-            return cls(
-                family=family,
-                layers=config["num_hidden_layers"],
-                hidden=config["hidden_size"],
-                intermediate=config["intermediate_size"],
-                heads=config["num_attention_heads"],
-                key_heads=config.get("num_key_value_heads") or config["num_attention_heads"],
-                head_size=config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"],
-                vocabulary=config["vocab_size"],
-                is_tied=config.get("tie_word_embeddings", False),
-                attention_bias=config.get("attention_bias", False),
-                mlp_bias=config.get("mlp_bias", False),
-            )
-        except KeyError as missing:
-            raise ValueError(f"{missing.args[0]} is missing in the model's config.json") from missing
+        if (quantized := config.get("quantization_config")) is not None:
+            method = quantized.get("quant_method") if isinstance(quantized, Mapping) else quantized
+            raise ValueError(f"quantization_config={method}: training needs a model in full precision")
+        heads, hidden = _size(config, "num_attention_heads"), _size(config, "hidden_size")
+        return cls(
+            family=family,
+            layers=_size(config, "num_hidden_layers"),
+            hidden=hidden,
+            intermediate=_size(config, "intermediate_size"),
+            heads=heads,
+            key_heads=_size(config, "num_key_value_heads", heads),
+            head_size=_size(config, "head_dim", hidden // heads),
+            vocabulary=_size(config, "vocab_size"),
+            is_tied=config.get("tie_word_embeddings", False),
+            attention_bias=config.get("attention_bias", False),
+            mlp_bias=config.get("mlp_bias", False),
+        )
 
     @property
     def query_size(self) -> int:
@@ -120,3 +124,14 @@ class ModelShape:
     def adapter_parameters(self, rank: int) -> int:
         """Of LoRA with this rank on every linear map of the layers: rank · (inputs + outputs) each."""
         return self.layers * sum(rank * (outputs + inputs) for outputs, inputs, _ in self.linear())
+
+
+def _size(config: Mapping[str, Any], key: str, usual: int | None = None) -> int:
+    value = config.get(key)
+    if value is None:
+        value = usual
+    if value is None:
+        raise ValueError(f"{key} is missing in the model's config.json")
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f"{key}={value!r} in the model's config.json: must be a whole number from 1")
+    return value

@@ -31,11 +31,11 @@ def check_batch_sizes(config: DictConfig) -> None:
     if gen is not None and (not isinstance(gen, int) or gen < 1 or questions % gen):
         raise ValueError(f"data.gen_batch_size={gen}: must divide data.train_batch_size={questions}")
     devices = config.trainer.nnodes * config.trainer.n_gpus_per_node
-    parallel = rollout.tensor_model_parallel_size
-    if devices % parallel:
+    parallel, gpus = rollout.tensor_model_parallel_size, config.trainer.n_gpus_per_node
+    if gpus % parallel:
         raise ValueError(
-            f"actor_rollout_ref.rollout.tensor_model_parallel_size={parallel}: must divide the {devices} devices of "
-            f"trainer.nnodes={config.trainer.nnodes} x trainer.n_gpus_per_node={config.trainer.n_gpus_per_node}"
+            f"actor_rollout_ref.rollout.tensor_model_parallel_size={parallel}: must divide "
+            f"trainer.n_gpus_per_node={gpus}: an engine stays inside a machine (ROLLOUT_TENSOR_PARALLEL)"
         )
     one_direction = OmegaConf.select(config, "actor_rollout_ref.teacher.one_direction")
     views = 2 if OmegaConf.select(config, "data.train_aug_files") and not one_direction else 1

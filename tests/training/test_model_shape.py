@@ -2,6 +2,7 @@
 """A model's shapes from its config.json, against the model that transformers builds of it (without its numbers)."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -71,4 +72,20 @@ def test_other_models_are_not_guessed_at() -> None:
     with pytest.raises(ValueError, match=r"model_type=mixtral: memory is estimated for llama, qwen2, qwen3 alone"):
         ModelShape.from_config({"model_type": "mixtral"})
     with pytest.raises(ValueError, match="hidden_size is missing"):
-        ModelShape.from_config({"model_type": "llama", "num_hidden_layers": 1})
+        ModelShape.from_config({"model_type": "llama", "num_attention_heads": 1})
+    quantized = MODELS["qwen3-4b-base"][0] | {"quantization_config": {"quant_method": "fp8"}}
+    with pytest.raises(ValueError, match=r"quantization_config=.*fp8.*: training needs a model in full precision"):
+        ModelShape.from_config(quantized)
+
+
+@pytest.mark.parametrize("value", [0, -1, 2.0, "2", True, [2]])
+@pytest.mark.parametrize("key", ["hidden_size", "num_key_value_heads", "head_dim", "vocab_size", "num_hidden_layers"])
+def test_a_size_is_a_whole_number(key: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=rf"^{key}={re.escape(repr(value))} in the model's config.json: must be"):
+        ModelShape.from_config(MODELS["qwen3-4b-base"][0] | {key: value})
+
+
+@pytest.mark.parametrize("config", [[], "qwen3", None, 3])
+def test_a_config_is_an_object(config: Any) -> None:
+    with pytest.raises(ValueError, match="must be a JSON object"):
+        ModelShape.from_config(config)

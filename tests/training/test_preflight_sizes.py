@@ -8,7 +8,7 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 
 from co_rewarding.training.preflight import check_config
-from co_rewarding.training.preflight_batches import MICRO_BATCH_KEYS, TOKEN_KEYS
+from co_rewarding.training.preflight_batches import MICRO_BATCH_KEYS, TOKEN_KEYS, check_batch_sizes
 
 BATCH = 8  # questions a step of the sample run in conftest.py
 
@@ -101,8 +101,12 @@ def test_no_number_of_devices(refused_after: Callable[..., str], key: str, value
     refused_after(key, value)
 
 
-def test_a_tensor_parallel_size_that_does_not_divide(refused_after: Callable[..., str]) -> None:
-    refused_after("actor_rollout_ref.rollout.tensor_model_parallel_size", 2, "1 devices")
+@pytest.mark.parametrize("nodes", [1, 2])  # two devices of two machines are not one engine's
+def test_a_tensor_parallel_size_that_does_not_divide(config: DictConfig, nodes: int) -> None:
+    config.trainer.nnodes = nodes
+    config.actor_rollout_ref.rollout.tensor_model_parallel_size = 2
+    with pytest.raises(ValueError, match=r"tensor_model_parallel_size=2: must divide trainer\.n_gpus_per_node=1: "):
+        check_batch_sizes(config)
 
 
 @pytest.mark.parametrize("value", [0, "many"])
