@@ -36,7 +36,7 @@ def report_phases(rows: Rows, run: Run, method: str, steps: Sequence[int]) -> No
     rows.measured(
         f"{method}: a step",
         f"{whole:.2f} s: " + ", ".join(f"{name} {value:.2f}" for name, value in parts.items() if value)
-        + f"; {tokens:,.0f} tokens trained on, {1e6 * parts['update_actor'] / tokens:.1f} µs a token in update_actor",
+        + f"; {tokens:,.0f} tokens with prompts, {1e6 * parts['update_actor'] / tokens:.1f} µs a token in update_actor",
     )  # fmt: skip
 
 
