@@ -93,8 +93,9 @@ def test_two_runs_at_once_have_the_same_job_and_not_the_same_socket(config: Dict
     for _ in range(2):
         _prepare_weight_sync(config)
         runs.append(python(NAME, TAG=config.ray_kwargs.ray_init.runtime_env.env_vars[TAG]))
-    try:
-        (job, socket), (other_job, other_socket) = (run.stdout.readline().split() for run in runs)  # both are alive
+    try:  # between the lines that Ray passes on; both are alive
+        lines = [next(line for line in run.stdout if ".sock" in line) for run in runs]
+        (job, socket), (other_job, other_socket) = (line.split() for line in lines)
     finally:
         for run in runs:
             run.communicate("\n", timeout=120)
