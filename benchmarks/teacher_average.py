@@ -8,8 +8,8 @@ accelerator does the arithmetic (high and low there and back, and the student th
 
 With --before another version of co_rewarding/algo/ema.py runs in the same turns:
 
-    git show COMMIT:co_rewarding/algo/ema.py > /tmp/before.py
-    python benchmarks/teacher_average.py --before /tmp/before.py
+    git show COMMIT:co_rewarding/algo/ema.py > ../before.py
+    python benchmarks/teacher_average.py --before ../before.py
 """
 
 from __future__ import annotations

@@ -48,19 +48,16 @@ for pair in OFFLOAD=offload ROLLOUT_MEMORY_UTILIZATION=memory_utilization MAX_TO
 done
 sizes=$(python "$ROOT/scripts/estimate.py" "$MODEL" --method "$METHOD" --gpus "${GPUS_PER_NODE}x$CARD" \
   --variables "${given[@]}") || exit 2 # it has said why
-while IFS='=' read -r name value; do
-  [[ -n ${!name:-} ]] || export "$name=$value"
-done <<<"$sizes"
-
 OVERRIDES=()
+while IFS='=' read -r name value; do
+  if [[ $name == OVERRIDE ]]; then
+    OVERRIDES+=("$value")
+  elif [[ -z ${!name:-} ]]; then
+    export "$name=$value"
+  fi
+done <<<"$sizes"
 # shellcheck source=/dev/null
 if [[ -f $ROOT/recipes/models/$MODEL.sh ]]; then source "$ROOT/recipes/models/$MODEL.sh"; fi
-fsdp=actor_rollout_ref.actor.fsdp_config
-case $OFFLOAD in
-  step) OVERRIDES+=("$fsdp.param_offload=True" "$fsdp.optimizer_offload=True") ;; # in host memory while vLLM works
-  # always there, but for the gradients, which would be added on the CPU for every micro-batch; AdamW runs on the CPU
-  all) OVERRIDES+=("$fsdp.offload_policy=True" "$fsdp.use_no_sync_for_gradient_accumulation=True") ;;
-esac
 if [[ ${LORA_RANK:-0} != 0 ]]; then
   export LEARNING_RATE=${LEARNING_RATE:-3e-5} # ten times that of all weights, as is usual for LoRA; not the paper's
   OVERRIDES+=(

@@ -68,7 +68,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--tensor_parallel", type=count, metavar="N", help="GPUs that share a vLLM engine")
     parser.add_argument("--max_prompt_length", type=count, default=512, metavar="N", help="default 512")
     parser.add_argument("--max_response_length", type=count, default=3072, metavar="N", help="default 3072")
-    parser.add_argument("--variables", action="store_true", help="print the sizes as variables, for recipes/train.sh")
+    parser.add_argument("--variables", action="store_true", help="print the sizes for recipes/train.sh")
     parser.add_argument("--table", action="store_true", help="print docs/CLUSTER.md's table of all recipes, and stop")
     args = parser.parse_args(arguments)
     if args.table:
@@ -89,7 +89,10 @@ def main(arguments: list[str] | None = None) -> int:
             advised = advice(model, asked, fixed, machine)
             parser.exit(1, f"error: {args.model} on {args.gpus}: {remarks[0].text} ({remarks[0].parts}); {advised}\n")
         print(f"MODEL_PATH={path}")
-        print("\n".join(f"{variable}={getattr(setting, field)}" for field, variable in VARIABLES.items()))
+        for field, variable in VARIABLES.items():
+            print(f"{variable}={getattr(setting, field)}")
+        for key, value in changes(setting.with_offload("none"), setting).items():  # what OFFLOAD is to a configuration
+            print(f"OVERRIDE={key}={value}")
         return 0
     print(report(path, model, setting, args))
     for problem in remarks:
@@ -163,8 +166,7 @@ def read_model(name: str | None) -> tuple[str, ModelShape]:
     """
     if not name:
         raise ValueError("name a model: a folder, a config.json, a hub name, or one of recipes/models/; see --help")
-    recipes = {file.stem: json.loads(file.read_text()) for file in RECIPES.glob("*.json")}
-    known = next((config for stem, config in recipes.items() if name in (stem, config["_name_or_path"])), None)
+    known = next((config for stem, config in recipes().items() if name in (stem, config["_name_or_path"])), None)
     path = Path(name).expanduser()
     if path.is_dir() or path.suffix == ".json":
         file = path / "config.json" if path.is_dir() else path
@@ -172,9 +174,7 @@ def read_model(name: str | None) -> tuple[str, ModelShape]:
     if known:
         return known["_name_or_path"], ModelShape.from_config(known)
     if name.count("/") != 1 or name.startswith((".", "/", "~")):
-        raise ValueError(
-            f"{name}: no such folder, not a hub name (owner/name), and not one of {', '.join(sorted(recipes))}"
-        )
+        raise ValueError(f"{name}: no such folder, not a hub name (owner/name), and not one of {', '.join(recipes())}")
     import httpx
     from huggingface_hub import hf_hub_download
 
@@ -185,6 +185,11 @@ def read_model(name: str | None) -> tuple[str, ModelShape]:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ValueError(f"{name}: no config.json from the hub ({first}); give a file or folder") from error
     return name, shape_in(file)
+
+
+def recipes() -> dict[str, dict[str, Any]]:
+    """config.json of the models in recipes/models/, by name, in order."""
+    return {file.stem: json.loads(file.read_text()) for file in sorted(RECIPES.glob("*.json"))}
 
 
 def shape_in(file: Path) -> ModelShape:
@@ -277,11 +282,10 @@ def command(path: str, setting: Setting, args: argparse.Namespace) -> str:
     for name, usual in (("max_prompt_length", 512), ("max_response_length", 3072), ("lora_rank", 0)):
         if getattr(args, name) != usual:
             sizes[name.upper()] = getattr(args, name)
-    for file in RECIPES.glob("*.json"):
-        is_its = json.loads(file.read_text())["_name_or_path"] == path
-        if is_its and args.method != "baseline" and setting.gpus <= 8:
+    for name, config in recipes().items():
+        if config["_name_or_path"] == path and args.method != "baseline" and setting.gpus <= 8:
             machine = args.gpus.removesuffix("gb") + "gb"
-            return " ".join([*assigned(sizes), f"bash recipes/train.sh {args.method} {file.stem} {machine}"])
+            return " ".join([*assigned(sizes), f"bash recipes/train.sh {args.method} {name} {machine}"])
     lora = sizes.pop("LORA_RANK", 0)
     sizes.pop("OFFLOAD", None)
     sizes |= {"MODEL_PATH": path, "GPUS_PER_NODE": setting.gpus}
@@ -309,17 +313,17 @@ def table(method: str, lora_rank: int) -> str:
         "| model | GPUs | " + " | ".join(f"{size} GB" for size in CARDS) + " |",
         "|---|---|" + "---|" * len(CARDS),
     ]
-    for file in sorted(RECIPES.glob("*.json")):
+    for name, config in recipes().items():
+        model = ModelShape.from_config(config)
         for gpus in (1, 2, 4, 8):
             cells = []
             for card in CARDS.values():
-                model = ModelShape.from_config(json.loads(file.read_text()))
                 asked = replace(
                     usual, gpus=gpus, card=card * GIB, is_teacher=method in ("II", "III"), lora_rank=lora_rank
                 )
                 found = propose(model, asked)
                 cells.append("–" if found is None else cell(model, found))
-            lines.append(f"| {file.stem} | {gpus} | " + " | ".join(cells) + " |")
+            lines.append(f"| {name} | {gpus} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 

@@ -11,7 +11,11 @@ from collections import defaultdict
 from pathlib import Path
 
 import psutil
+import pytest
 import torch
+
+from co_rewarding.training.estimate import Setting, checkpoint
+from co_rewarding.training.model_shape import ModelShape
 
 REPO = Path(__file__).resolve().parents[1]
 SCRIPTS = {
@@ -130,6 +134,14 @@ def killed_after_step(step: int, run: subprocess.Popen, run_dir: Path, log: Path
     assert f"[co-rewarding] step {step - 1}/" in log.read_text(errors="replace")  # progress is told when it happens
     for segment in set(Path("/dev/shm").iterdir()) - shared_memory:
         segment.unlink(missing_ok=True)
+
+
+def check_checkpoint_size(folder: Path, is_teacher: bool) -> None:
+    """A run's checkpoint takes on disk what the estimate says."""
+    config = json.loads((folder / "actor/huggingface/config.json").read_text())
+    expected = checkpoint(ModelShape.from_config(config), Setting(gpus=1, is_teacher=is_teacher))
+    written = sum(file.stat().st_size for file in folder.rglob("*.pt"))
+    assert written == pytest.approx(expected, rel=0.02)  # names and random states are a share of so small a model
 
 
 def shards_of(folder: Path, stem: str, ranks: int = 1) -> dict[str, torch.Tensor]:

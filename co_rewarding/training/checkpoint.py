@@ -165,9 +165,8 @@ def _prune(newest: Path, keep: int, spare: Path | None) -> None:
     whole = [folder for folder in older if save_state(folder) == WHOLE]
     kept = whole[::-1][: keep - 1]
     for folder in older:
-        ours = (
-            save_state(folder) in (BEGUN, WHOLE) and not folder.is_symlink()
-        )  # a link is its owner's way to another disk
+        # a link is its owner's way to another disk
+        ours = save_state(folder) in (BEGUN, WHOLE) and not folder.is_symlink()
         if ours and folder not in kept and not (spare and spare.resolve() == folder.resolve()):
             folder.rename(folder.with_name(folder.name + REMOVING))
     _remove_leftovers(checkpoints)

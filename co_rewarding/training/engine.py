@@ -75,9 +75,10 @@ class TokenStatisticsEngine(FSDPEngineWithLMHead):
             batch, use_dynamic_bsz=False, micro_batch_size_per_gpu=rows_at_once(len(data), int(longest), max_tokens)
         )
         output = super().forward_backward_batch(batch, loss_function, forward_only)
+        place_N = by_length_N.argsort().tolist()  # of each row among those by length
         for name, column in output["model_output"].items():
             rows = column.unbind()
-            in_order = [rows[row] for row in by_length_N.argsort()]
+            in_order = [rows[place] for place in place_N]
             output["model_output"][name] = torch.nested.as_nested_tensor(in_order, layout=torch.jagged)
         return output
 

@@ -16,6 +16,10 @@ TOKEN_KEYS = (
     "actor_rollout_ref.rollout.log_prob_max_token_len_per_gpu",
     "actor_rollout_ref.ref.log_prob_max_token_len_per_gpu",
 )
+SPLIT_KEYS = tuple(
+    f"actor_rollout_ref.{block}.ulysses_sequence_parallel_size"
+    for block in ("actor", "actor.fsdp_config", "ref", "ref.fsdp_config")
+)
 ATTENTIONS = ("sdpa", "flex_attention", "flash_attention_2", "eager")  # each keeps packed sequences apart
 
 
@@ -30,8 +34,8 @@ def check_batch_sizes(config: DictConfig) -> None:
     gen = config.data.gen_batch_size
     if gen is not None and (not isinstance(gen, int) or gen < 1 or questions % gen):
         raise ValueError(f"data.gen_batch_size={gen}: must divide data.train_batch_size={questions}")
-    devices = config.trainer.nnodes * config.trainer.n_gpus_per_node
     parallel, gpus = rollout.tensor_model_parallel_size, config.trainer.n_gpus_per_node
+    devices = config.trainer.nnodes * gpus
     if gpus % parallel:
         raise ValueError(
             f"actor_rollout_ref.rollout.tensor_model_parallel_size={parallel}: must divide "
@@ -95,14 +99,12 @@ def check_attention(config: DictConfig) -> None:
         raise ValueError(
             f"{key}={attention}: the package flash-attn is not installed; use sdpa (ATTENTION in the run script)"
         )
-    for block in ("actor", "ref"):
-        parallel_key = f"actor_rollout_ref.{block}.ulysses_sequence_parallel_size"
-        for found in (parallel_key, f"actor_rollout_ref.{block}.fsdp_config.ulysses_sequence_parallel_size"):
-            parallel = OmegaConf.select(config, found)
-            if attention != "flash_attention_2" and (parallel or 1) > 1:
-                raise ValueError(
-                    f"{found}={parallel}: verl 0.9.1 splits a sequence over GPUs with flash_attention_2 alone; with "
-                    f"{attention} each part would attend to itself only; set it to 1, or ATTENTION=flash_attention_2"
-                )
+    for split_key in SPLIT_KEYS:
+        parts = OmegaConf.select(config, split_key) or 1
+        if parts > 1 and attention != "flash_attention_2":
+            raise ValueError(
+                f"{split_key}={parts}: verl 0.9.1 splits a sequence over GPUs with flash_attention_2 alone; with "
+                f"{attention} each part would attend to itself only; set it to 1, or ATTENTION=flash_attention_2"
+            )
     if attention == "flex_attention" and config.trainer.device == "cpu":
         raise ValueError(f"{key}={attention}: has no backward pass on a CPU; use sdpa (ATTENTION in the run script)")

@@ -5,19 +5,17 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from rows import Rows
-from transformers import AutoModelForCausalLM, AutoTokenizer
 from weights import shard_of
 
 from co_rewarding import score
 from co_rewarding.algo.methods import METHODS
 from co_rewarding.storage.run_dir import ACTOR, RunDir, checkpoint_folder
-from co_rewarding.tools.quickstart.arithmetic import SYSTEM_PROMPT
+from co_rewarding.tools.quickstart.policy import log_distributions
 from co_rewarding.tools.report.runs import Run
 
 CERTAINTY_LIMIT = {"cpu": 1e-4, "gpu": 0.05}  # relative; the policy computes in fp32 there and in bf16 here
@@ -86,7 +84,7 @@ def _check_certainty(
     readable = [row for row in _rows_of(run_dir.rollouts_file(step)) if "\ufffd" not in row["response"]]
     chosen = readable[:: max(1, len(readable) // MAX_RESPONSES)]
     worst = 0.0
-    for row, log_pi_T_V in _log_distributions(toy_model, policy, chosen):
+    for row, log_pi_T_V in log_distributions(toy_model, policy, chosen, MAX_RESPONSE_LENGTH):
         match method:
             case "self_certainty":  # KL(U ‖ π), mean over the response's tokens
                 expected = -float((log_pi_T_V + math.log(log_pi_T_V.shape[-1])).mean())
@@ -98,25 +96,6 @@ def _check_certainty(
         bool(chosen) and worst < limit,
         f"{len(chosen)} responses of step {step}, off by at most {worst:.1e} of the reward (limit {limit:.0e})",
     )
-
-
-def _log_distributions(
-    toy_model: Path, policy: dict[str, torch.Tensor], dumped: list[dict[str, Any]]
-) -> Iterator[tuple[dict[str, Any], torch.Tensor]]:
-    """Each row with log π (T, V) over the tokens of its response, in float64."""
-    tokenizer = AutoTokenizer.from_pretrained(toy_model)
-    model = AutoModelForCausalLM.from_pretrained(toy_model, dtype=torch.float64)
-    model.load_state_dict(policy)
-    for row in dumped:
-        messages = [{"role": "system", "content": SYSTEM_PROMPT}, {"role": "user", "content": row["prompt"]}]
-        prompt = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
-        prompt_ids = tokenizer(prompt, add_special_tokens=False)["input_ids"]
-        response_ids = tokenizer(row["response"], add_special_tokens=False)["input_ids"]
-        if len(response_ids) < MAX_RESPONSE_LENGTH:  # not cut off: the end of text was sampled, too
-            response_ids = [*response_ids, tokenizer.eos_token_id]
-        with torch.no_grad():
-            logits = model(torch.tensor([prompt_ids + response_ids])).logits[0, len(prompt_ids) - 1 : -1]
-        yield row, torch.log_softmax(logits, dim=-1)
 
 
 def _rows_of(path: Path) -> list[dict[str, Any]]:

@@ -4,7 +4,6 @@
 import math
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -13,7 +12,7 @@ import torch
 from e2e_runs import QUESTIONS, ROLLOUTS, finish, metrics_of, rows_of, shards_of, start
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from co_rewarding.tools.quickstart.arithmetic import SYSTEM_PROMPT
+from co_rewarding.tools.quickstart.policy import log_distributions
 
 pytestmark = [pytest.mark.e2e, pytest.mark.long]
 
@@ -25,25 +24,6 @@ def run_baseline(toy: Path, method: str, **environment: str) -> Path:
     run = start("baseline", toy, method, *SHORT, METHOD=method, **{"SAVE_FREQ": "-1"} | environment)
     finish(run, toy / f"{method}.log")
     return toy / "runs/co-rewarding" / method
-
-
-def log_distributions(
-    toy: Path, rows: list[dict], weights: dict[str, torch.Tensor]
-) -> Iterator[tuple[dict, torch.Tensor]]:
-    """Each row with log π (T, V) of the model with these weights over the response's tokens, in float64."""
-    tokenizer = AutoTokenizer.from_pretrained(toy / "model")
-    model = AutoModelForCausalLM.from_pretrained(toy / "model", dtype=torch.float64)
-    model.load_state_dict(weights)
-    for row in rows:
-        messages = [{"role": "system", "content": SYSTEM_PROMPT}, {"role": "user", "content": row["prompt"]}]
-        prompt = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
-        prompt_ids = tokenizer(prompt, add_special_tokens=False)["input_ids"]
-        response_ids = tokenizer(row["response"], add_special_tokens=False)["input_ids"]
-        if len(response_ids) < 32:  # not cut off: the end of text was sampled, too
-            response_ids = [*response_ids, tokenizer.eos_token_id]
-        with torch.no_grad():
-            logits = model(torch.tensor([prompt_ids + response_ids])).logits[0, len(prompt_ids) - 1 : -1]
-        yield row, torch.log_softmax(logits, dim=-1)
 
 
 def box(row: dict) -> str | None:
@@ -71,7 +51,7 @@ def test_a_reward_from_logits_is_what_the_policy_computes_in_float64(toy: Path, 
     policy = shards_of(run_dir / "checkpoints/global_step_1/actor", "model", ranks)
     reference = AutoModelForCausalLM.from_pretrained(toy / "model").state_dict()
     assert not all(torch.equal(policy[name], value) for name, value in reference.items())
-    for row, log_pi in log_distributions(toy, chosen, policy):
+    for row, log_pi in log_distributions(toy / "model", policy, chosen, 32):
         match method:
             case "self_certainty":  # KL(U ‖ π) = −(1/|V|) Σ_v log(|V| π_v), mean over the response's tokens
                 expected = -(log_pi + math.log(log_pi.shape[-1])).mean(dim=-1).mean()
