@@ -64,7 +64,7 @@ if [[ $PLATFORM == gpu ]]; then
   GPU_CHECK_CARD=${GPU_CHECK_CARD%%,*}
   [[ -n $GPU_CHECK_CARD ]] || # set, but empty: torch sees no card
     wrong "no GPU: CUDA_VISIBLE_DEVICES='$CUDA_VISIBLE_DEVICES' hides all cards; unset it or name one"
-  nvidia-smi -i "$GPU_CHECK_CARD" -L >/dev/null 2>&1 ||
+  nvidia-smi -i "$GPU_CHECK_CARD" --query-gpu=name --format=csv,noheader >/dev/null 2>&1 ||
     wrong "no GPU: nvidia-smi finds no card $GPU_CHECK_CARD; --rehearse runs the same in small without one"
   export CUDA_VISIBLE_DEVICES=$GPU_CHECK_CARD
 fi

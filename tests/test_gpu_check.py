@@ -36,7 +36,7 @@ def path_with_cards(tmp_path: Path) -> str:
     """A PATH on which nvidia-smi knows every card, as far as the script asks."""
     tool = tmp_path / "bin/nvidia-smi"
     tool.parent.mkdir()
-    tool.write_text("#!/bin/sh\nexit 0\n")
+    tool.write_text('#!/bin/sh\ncase " $* " in *" -i "*" -L "*) exit 2 ;; esac\n')  # the real one takes no -i with -L
     tool.chmod(0o755)
     return f"{tool.parent}:{os.environ['PATH']}"
 
@@ -206,7 +206,7 @@ def test_a_reward_that_its_dump_does_not_imply_fails(module, rows, tmp_path: Pat
     # two of three answer 7, so those two are right
     dumped = [
         {
-            "step": 1, "question": "q", "view": "original", "voter": "student", "response": rf"\boxed{{{answer}}}",
+            "step": 1, "question": "q", "view": "original", "voter": "student", "response": f"\u2028\x85\\boxed{{{answer}}}",
             "answer": answer, "label": "7", "reward": float(answer == "7"), "ground_truth": "8",
         }
         for answer in ("7", "7", "8")
@@ -215,7 +215,7 @@ def test_a_reward_that_its_dump_does_not_imply_fails(module, rows, tmp_path: Pat
         dumped[2]["reward"] = 1.0
     run_dir = RunDir(tmp_path)
     run_dir.rollouts.mkdir()
-    run_dir.rollouts_file(1).write_text("".join(json.dumps(row) + "\n" for row in dumped))
+    run_dir.rollouts_file(1).write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in dumped))
     mean = sum(row["reward"] for row in dumped) / 3
     run = Run("run", {1: {"critic/score/mean": mean}}, 1, None)
     found = rows(module("rewards").check, run, run_dir, "majority_voting", [1], tmp_path, "cpu")

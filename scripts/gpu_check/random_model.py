@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A Qwen3 with random weights and the toy's tokenizer: for time and memory, not for answers.
+"""A Qwen3 of random weights with the toy's tokenizer, filled up to its vocabulary: for time and memory alone.
 
     python scripts/gpu_check/random_model.py TOY_MODEL FOLDER gpu|cpu
 
@@ -8,7 +8,9 @@ On a GPU it has the shape of Qwen3-0.6B, 0.6 billion parameters; in a rehearsal 
 
 from __future__ import annotations
 
+import json
 import sys
+from pathlib import Path
 
 import torch
 from transformers import AutoTokenizer, Qwen3Config, Qwen3ForCausalLM
@@ -28,7 +30,6 @@ SHAPES = {
 def main() -> None:
     toy_model, folder, platform = sys.argv[1:]
     tokenizer = AutoTokenizer.from_pretrained(toy_model)
-    tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_end|>"]})  # verl demands it of every Qwen
     config = Qwen3Config(
         **SHAPES[platform],
         max_position_embeddings=4096,
@@ -42,7 +43,20 @@ def main() -> None:
         model = Qwen3ForCausalLM(config).bfloat16()
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    fill_up(Path(folder) / "tokenizer.json", config.vocab_size - 1)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_end|>"]})  # verl demands it of every Qwen
+    tokenizer.save_pretrained(folder)
     print(f"{folder}: {model.num_parameters():,} random parameters")
+
+
+def fill_up(tokenizer_file: Path, vocab_size: int) -> None:
+    """As many tokens as the model has: verl lets vLLM sample none that the tokenizer lacks, while the trainer, which
+    computes the probabilities again, counts them all."""
+    state = json.loads(tokenizer_file.read_text(encoding="utf-8"))
+    vocabulary = state["model"]["vocab"]  # of a unigram model: pieces with their scores
+    vocabulary += [[f"<{number}>", -100.0] for number in range(len(vocabulary), vocab_size)]
+    tokenizer_file.write_text(json.dumps(state), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from weights import shard_of
 
 from co_rewarding import score
 from co_rewarding.algo.methods import METHODS
+from co_rewarding.storage.files import parse_jsonl
 from co_rewarding.storage.run_dir import ACTOR, RunDir, checkpoint_folder
 from co_rewarding.tools.quickstart.policy import log_distributions
 from co_rewarding.tools.report.runs import Run
@@ -99,7 +100,7 @@ def _check_certainty(
 
 
 def _rows_of(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return parse_jsonl(path.read_bytes(), path.name)[0]
 
 
 def _mean(numbers: Sequence[float]) -> float:

@@ -19,6 +19,8 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from co_rewarding.storage.files import parse_jsonl
+
 ROWS = "rows.jsonl"
 
 
@@ -68,4 +70,4 @@ def read_rows(stage_folder: Path) -> list[Row]:
     path = stage_folder / ROWS
     if not path.is_file():
         return []
-    return [Row(**json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
+    return [Row(**row) for row in parse_jsonl(path.read_bytes(), path.name)[0]]

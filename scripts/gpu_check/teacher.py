@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from co_rewarding.tools.report.runs import Run
 
 AVERAGE_LIMIT = 1e-6  # of the teacher's size: fp32's spacing is 1.2e-7 of a weight
 GAP_LIMIT = 0.03  # mean difference of a token's probability; bf16 gives some 1e-3 to 1e-2
+PERPLEXITY_LIMIT = 0.03  # of a response's mean log-probability, in nats: seen where all probabilities are small
 SAME_LIMIT = 0.95  # share of greedy responses; bf16 batches of another order may break a tie
 
 
@@ -42,12 +44,13 @@ def check_engines(rows: Rows, run: Run) -> None:
     """The probabilities that vLLM sampled with are those of the weights that should be there."""
     metrics = {"student": "training/rollout_probs_diff_mean", "teacher": "teacher/rollout_probs_diff_mean"}
     worst = {who: max(run.series(name)[1]) for who, name in metrics.items() if run.series(name)[1]}
+    nats = max(run.series("rollout_corr/log_ppl_abs_diff")[1], default=math.inf)
     rows.check(
         "vLLM samples with the trainer's probabilities",
-        bool(worst) and max(worst.values()) < GAP_LIMIT,
+        bool(worst) and max(worst.values()) < GAP_LIMIT and nats < PERPLEXITY_LIMIT,
         "mean difference of a token's probability at most "
         + ", ".join(f"{gap:.1e} ({who})" for who, gap in worst.items())
-        + f" (limit {GAP_LIMIT})",
+        + f" (limit {GAP_LIMIT}), of a response's mean log-probability {nats:.1e} nats (student, {PERPLEXITY_LIMIT})",
     )
 
 

@@ -14,6 +14,8 @@ import time
 from pathlib import Path
 from typing import Any, Literal
 
+from co_rewarding.storage.files import parse_jsonl
+
 
 def note(name: str, **values: Any) -> None:
     """Append to the file GPU_CHECK_NOTES."""
@@ -24,7 +26,7 @@ def note(name: str, **values: Any) -> None:
 
 def read_notes(path: Path) -> list[dict[str, Any]]:
     """All notes, in order; none if the run did not get as far as the first."""
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
+    return parse_jsonl(path.read_bytes(), path.name)[0] if path.is_file() else []
 
 
 def methods_of_plan(plan: str) -> list[str]:
