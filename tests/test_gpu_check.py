@@ -206,7 +206,8 @@ def test_a_reward_that_its_dump_does_not_imply_fails(module, rows, tmp_path: Pat
     # two of three answer 7, so those two are right
     dumped = [
         {
-            "step": 1, "question": "q", "view": "original", "voter": "student", "response": f"\u2028\x85\\boxed{{{answer}}}",
+            "step": 1, "question": "q", "view": "original", "voter": "student",
+            "response": f"\u2028\x85\\boxed{{{answer}}}",  # separators that str.splitlines would split at
             "answer": answer, "label": "7", "reward": float(answer == "7"), "ground_truth": "8",
         }
         for answer in ("7", "7", "8")
