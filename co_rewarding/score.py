@@ -33,7 +33,7 @@ from typing import Any
 from co_rewarding.algo.answers import extract_answer, ground_truth_answer
 from co_rewarding.algo.equivalence.relation import MODES, Equivalence, WorkerError
 from co_rewarding.algo.methods import METHODS, Method, method, score_rollouts
-from co_rewarding.algo.rollouts import VIEWS, VOTERS, RewardInputs, Rollout, Scores
+from co_rewarding.algo.rollouts import VIEWS, VOTERS, RewardInputs, Rollout, Scores, answers_by_question
 from co_rewarding.monitoring.metrics import group_metrics
 from co_rewarding.storage.files import atomic_write, json_line, short_json
 from co_rewarding.tools.cli import Parser, UserError
@@ -110,6 +110,7 @@ def _run(options: argparse.Namespace) -> None:
             progress.show(f"{equivalence.counts.calls:,} pairs of answers compared")
             return equivalence.same(a, b)
 
+        equivalence.prepare(answers_by_question(rollouts, truths))
         inputs = RewardInputs(
             rollouts,
             same,
@@ -134,11 +135,11 @@ def _run(options: argparse.Namespace) -> None:
             f"co_rewarding.score: no group has a label, every reward is 0: {_why_no_label(options, rollouts)}",
             file=sys.stderr,
         )
-    if counts.failures or counts.parse_failures or counts.screened:
+    if counts.failures or counts.parse_failures:
         print(
-            f"co_rewarding.score: compared as strings only: {counts.parse_failures} answers that are no mathematics, "
-            f"{counts.screened} that would explode; given up: {counts.timeouts} pairs out of time, "
-            f"{counts.memory_kills} out of memory, {counts.crashes} by a crash",
+            f"co_rewarding.score: compared by their spelling only: {counts.parse_failures} answers that are no "
+            f"mathematics; given up: {counts.timeouts + counts.over_budget} out of time, {counts.memory_kills} out of "
+            f"memory, {counts.crashes} by a crash",
             file=sys.stderr,
         )
 

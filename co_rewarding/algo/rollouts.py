@@ -47,6 +47,16 @@ class Rollout:
                 raise ValueError(f"{name} of question {self.question!r} is {value!r}: use {' or '.join(allowed)}")
 
 
+def answers_by_question(
+    rollouts: Sequence[Rollout], ground_truths: Sequence[str | None] | None = None
+) -> list[list[str]]:
+    """The answers that may be compared with one another: of a question in all views, by all voters, and its truth."""
+    answers: dict[Hashable, list[str]] = {}
+    for row, truth in zip(rollouts, ground_truths or [None] * len(rollouts), strict=True):
+        answers.setdefault(row.question, []).extend(answer for answer in (row.answer, truth) if answer)
+    return list(answers.values())
+
+
 @dataclass(frozen=True)
 class RewardInputs:
     """What a reward function may look at. Within a group the order of rows decides ties.

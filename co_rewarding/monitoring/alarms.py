@@ -116,6 +116,13 @@ SIGNALS: tuple[Signal, ...] = (
         stops=True,
     ),
     Signal(
+        "not_worked_out",
+        "many answers only pose what is to be computed (58+23): copying the question may have won the votes",
+        LOWER_THE_STEP,
+        (Condition("answer/unevaluated", at_least=0.2, rise=0.1),),
+        stops=True,
+    ),
+    Signal(
         "entropy_gone",
         "the policy's entropy is all but gone: rollouts are alike and there is little left to learn from",
         "a smaller learning rate, a larger KL coefficient, a higher sampling temperature",

@@ -32,7 +32,8 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Mapping, Sequence
 
-from co_rewarding.algo.equivalence.normal_form import normal_form, number
+from co_rewarding.algo.equivalence.reader import read
+from co_rewarding.algo.equivalence.values import number
 from co_rewarding.algo.rollouts import VIEWS, Rollout, Same, Scores, View
 from co_rewarding.algo.voting import Vote, majority_vote
 
@@ -153,9 +154,9 @@ def _one_per_question(labels: Mapping[Group, str | None]) -> list[str]:
 
 
 def _spelling(answer: str) -> Hashable:
-    key = normal_form(answer)
-    value = number(key)
-    return key if value is None else value
+    value = read(answer)
+    exact = number(value)
+    return value.text if exact is None else exact
 
 
 def _put_mean(metrics: dict[str, float], name: str, values: Sequence[float]) -> None:

@@ -13,6 +13,7 @@ then there is no reward/accuracy. Groups are (question, view) with at least one 
     label/accuracy      labels that are the ground truth / labels of groups with a ground truth
     vote/accuracy/…     the same for the student's own votes and the teacher's, where there are both
     answer/share        responses with an answer / responses
+    answer/unevaluated  answers that are computations, such as 58+23 / answers
     answer/accuracy     responses whose answer is the ground truth / responses with a ground truth
     reward/mean         mean reward
     reward/accuracy     responses rewarded as the ground truth would have / responses with a ground truth
@@ -30,6 +31,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable, Sequence
 
 from co_rewarding.algo.answers import ground_truth_answer
+from co_rewarding.algo.equivalence.reader import is_computation
 from co_rewarding.algo.rewards import is_match
 from co_rewarding.algo.rollouts import VIEWS, VOTERS, Rollout, Same, Scores, View, Voter, other_view
 
@@ -116,6 +118,7 @@ def _metrics_of(
     student = [(row, reward, truth) for row, reward, truth in rows if row.voter == "student"]
     with_truth = [(row, reward, truth) for row, reward, truth in student if truth is not None]
     _put(metrics, "answer/share", [row.answer is not None for row, _, _ in student])
+    _put(metrics, "answer/unevaluated", [is_computation(row.answer) for row, _, _ in student if row.answer is not None])
     _put(metrics, "answer/accuracy", [is_match(truth, row.answer, same) for row, _, truth in with_truth])
     _put(metrics, "reward/mean", [reward for _, reward, _ in student if reward is not None])
     if all(reward in (0.0, 1.0, None) for _, reward, _ in student):  # not the nats of self_certainty and entropy

@@ -15,7 +15,7 @@ from verl.experimental.reward_loop.reward_manager.base import RewardManagerBase
 from co_rewarding.algo.answers import extract_answer
 from co_rewarding.algo.equivalence.relation import Equivalence
 from co_rewarding.algo.methods import METHODS, Method, score_rollouts
-from co_rewarding.algo.rollouts import RewardInputs, Scores
+from co_rewarding.algo.rollouts import RewardInputs, Scores, answers_by_question
 from co_rewarding.training.rollout_io import Response
 from co_rewarding.training.settings import Settings
 
@@ -67,9 +67,11 @@ class GroupRewardManager(RewardManagerBase):
             step: number of the step.
             statistics: N, for a method that needs logits.
         """
+        rollouts = [response.rollout for response in responses]
+        self.equivalence.prepare(answers_by_question(rollouts))
         return self.rewards(
             RewardInputs(
-                [response.rollout for response in responses],
+                rollouts,
                 self.equivalence.same,
                 min_agreement=self.settings.min_agreement,
                 ground_truths=[row.ground_truth for row in responses] if self.method.needs_labels else None,
@@ -81,9 +83,9 @@ class GroupRewardManager(RewardManagerBase):
         )
 
     def failures(self) -> dict[str, int]:
-        """Comparisons that ended without a verdict, by kind, since this process started (metrics verify/…)."""
+        """Answers that could not be read, by kind, since this process started (metrics verify/…)."""
         counts = self.equivalence.counts
-        kinds = ("timeouts", "memory_kills", "crashes", "parse_failures")
+        kinds = ("timeouts", "memory_kills", "crashes", "parse_failures", "over_budget")
         return {f"verify/{kind}": getattr(counts, kind) for kind in kinds}
 
     async def run_single(self, data: DataProto) -> dict[str, Any]:

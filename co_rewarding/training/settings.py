@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, TypeVar
 
-from co_rewarding.algo.equivalence.relation import MODES
+from co_rewarding.algo.equivalence.relation import MODES, TIMEOUT_S
 from co_rewarding.algo.methods import METHODS
 
 C = TypeVar("C", bound="ConfigBlock")
@@ -52,9 +52,9 @@ class Settings(ConfigBlock):
 
     method: str = "co_rewarding_I"  # one of co_rewarding.algo.methods
     min_agreement: float = 0.0  # 0–1, share of a group's rollouts that a label needs; 0 = any plurality (paper)
-    equivalence: str = "math"  # when two answers are one vote: math (math-verify), string (normalised), exact
-    verify_timeout_s: float = 5.0  # > 0, CPU time that one comparison of two answers may take
-    verify_workers: int = 1  # >= 1, processes that compare answers
+    equivalence: str = "math"  # when two answers are one vote: math (their values), string (their spelling), exact
+    verify_timeout_s: float = TIMEOUT_S  # > 0, CPU time that reading one answer with math-verify may take
+    verify_workers: int = 1  # >= 1, processes that do, as many answers at a time
     poll_interval_s: float = 0.2  # > 0, how often the replay buffer looks for finished rollouts
     seed: int = 0  # of the control `random`
     watch_window: int = 5  # >= 2, steps over which signs of collapse are looked for (co_rewarding.monitoring.alarms)

@@ -86,6 +86,7 @@ class GroupRewardTrainer(PPOTrainerSync):
     def _init_tokenizer(self) -> None:
         super()._init_tokenizer()
         self.reward_manager = resolve_reward_manager_cls(self.config)(self.config, self.tokenizer)
+        self.reward_manager.equivalence.start()  # imports for some seconds, while models load
 
     def _fetch_one_gen_batch(self) -> TensorDict:
         batch = rollout_io.hide_ground_truth(super()._fetch_one_gen_batch())

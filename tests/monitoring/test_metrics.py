@@ -30,6 +30,7 @@ def test_every_metric_of_co_rewarding_I():
         "label/accuracy": 1.0,  # the two of p; q's label has no truth to be compared with
         "label/views_agree": 1.0,  # p alone has a vote in both views
         "answer/share": 6 / 12,
+        "answer/unevaluated": 0.0,
         "answer/accuracy": 3 / 6,
         "reward/mean": 3 / 12,
         "reward/accuracy": 1.0,  # of p's six rows
@@ -37,6 +38,7 @@ def test_every_metric_of_co_rewarding_I():
         "label/agreement/original": (2 / 3 + 1 / 3) / 2,
         "label/accuracy/original": 1.0,
         "answer/share/original": 4 / 6,
+        "answer/unevaluated/original": 0.0,
         "answer/accuracy/original": 2 / 3,
         "reward/mean/original": 2 / 6,
         "reward/accuracy/original": 1.0,
@@ -44,6 +46,7 @@ def test_every_metric_of_co_rewarding_I():
         "label/agreement/rephrased": (1 / 3 + 0) / 2,
         "label/accuracy/rephrased": 1.0,
         "answer/share/rephrased": 2 / 6,
+        "answer/unevaluated/rephrased": 0.0,
         "answer/accuracy/rephrased": 1 / 3,
         "reward/mean/rephrased": 1 / 6,
         "reward/accuracy/rephrased": 1.0,
@@ -69,7 +72,15 @@ def test_without_ground_truth_nothing_claims_accuracy():
 def test_one_view_has_no_view_metrics():
     rollouts = ROLLOUTS[:3]
     metrics = group_metrics(rollouts, consensus_rewards(rollouts, "student", "same", eq), None, eq)
-    assert sorted(metrics) == ["answer/share", "label/agreement", "label/missing", "label/share", "reward/mean"]
+    names = {"answer/share", "answer/unevaluated", "label/agreement", "label/missing", "label/share", "reward/mean"}
+    assert set(metrics) == names
+
+
+def test_computations_are_counted_among_the_answers():
+    # of three answers, two only pose what is to be computed; a response without one does not count
+    rollouts = [Rollout("q", "original", "student", answer) for answer in ("58+23", "81", r"\gcd(2, 4)", None)]
+    metrics = group_metrics(rollouts, consensus_rewards(rollouts, "student", "same", eq), None, eq)
+    assert metrics["answer/unevaluated"] == 2 / 3
 
 
 def test_no_labels_no_label_metrics():

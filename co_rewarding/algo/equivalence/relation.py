@@ -1,25 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
 r"""When two answers are the same: the relation behind is_match(a, y) and the vote (arXiv 2508.00410, Eq. 8).
 
-    same(a, b) = one normal form, or equal exact numbers, or equal part by part, or verify(a, b) and verify(b, a)
+    same(a, b) = same_value(read(a), read(b))
 
-The normal form, numbers and parts are algo.equivalence.normal_form's, where the policies stand (units, percent, bases,
-sets and pairs); verify is math-verify's, run in worker processes (algo.equivalence.worker) that are killed when
-they exceed their time or memory. Both directions must hold: math-verify lets the kind of its first argument decide,
-so one direction alone is a reading of the answer (6 fits 2x+3y=6), not an equality.
+Each answer is read into a value of its own (reader.py), and two values are compared (values.py): an equality of
+something that belongs to one answer, so it is symmetric and transitive, and what is asked first does not matter. Which
+answers are one is decided on one page, docs/ANSWERS.md.
 
-The relation is symmetric by construction, and what it has once answered it answers again (a cache, the least
-recently used pairs go first). It is transitive except at the edges of math-verify's rounding (six decimals where one
-side is a decimal, fifteen digits elsewhere); a vote compares with the first member of each class.
+Expressions that the reader has no values for are read by math-verify, in worker processes that are killed when they
+exceed their time or memory (worker.py). Failure is never an exception and never silent: an answer whose reading ran out
+of time or memory, crashed the worker, or is no mathematics equals its own spelling alone, is remembered as such, and is
+counted by kind in `counts`. What is wrong with the installation (math-verify missing, no process can be started) is
+raised instead.
 
-Failure is never an exception and never silent: a pair whose comparison ran out of time or memory, crashed the worker,
-or could not be read is "not the same", is remembered as such, and is counted by kind in `counts`. What is wrong with
-the installation (math-verify missing, no process can be started) is raised instead.
+Modes, from wide to narrow: "math", all of the above; "string", the spelling of the values (names and units gone);
+"exact", the characters alone.
 
-Modes, from wide to narrow: "math", all of the above; "string", the normal form alone; "exact", the characters alone.
-
-Deliberately absent: math-verify's own extraction from running text (it makes a set of two boxes and reads formulas
-outside boxes) and its timeouts (SIGALRM: they raise in every thread but the main one).
+Deliberately absent: math-verify's own comparison, for which the kind of its first argument decides (6 fits 2x+3y=6 and
+not the other way round).
 """
 
 from __future__ import annotations
@@ -35,15 +33,24 @@ import sys
 import threading
 import time
 from collections import Counter, OrderedDict
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal, get_args
 
-from co_rewarding.algo.equivalence.normal_form import is_explosive, normal_form, relate
+import mpmath
+
+from co_rewarding.algo.equivalence.algebra import PRECISION
+from co_rewarding.algo.equivalence.reader import read
+from co_rewarding.algo.equivalence.values import Expression, Unread, Value, Words, replaced, same_value, unread
 
 Mode = Literal["math", "string", "exact"]
 MODES: tuple[str, ...] = get_args(Mode)
 
+TIMEOUT_S = 2.0
+"""CPU seconds that reading one answer may take, wherever answers are compared."""
+STEP_BUDGET_S = 60.0
 START_TIMEOUT_S = 120.0
 _WORKER_FILE = Path(__file__).with_name("worker.py")
 
@@ -57,18 +64,17 @@ class Counts:
     """What an Equivalence has done since it was made; every field is a number of events."""
 
     calls: int = 0  # same() was asked
-    cache_hits: int = 0  # ... and the pair had been settled by algebra before
-    verified: int = 0  # ... and a worker was asked
+    asked: int = 0  # a worker was asked to read an answer
     timeouts: int = 0  # a worker exceeded its CPU time, or the wall-clock deadline
     memory_kills: int = 0  # a worker exceeded its memory
     crashes: int = 0  # a worker died otherwise
-    parse_failures: int = 0  # answers that math-verify cannot read
-    screened: int = 0  # answers refused unread, as their value obviously explodes
+    parse_failures: int = 0  # answers that math-verify cannot read either
+    over_budget: int = 0  # answers that were not asked about, as the step's time was spent
 
     @property
     def failures(self) -> int:
-        """Comparisons that were given up: timeouts, memory kills and crashes."""
-        return self.timeouts + self.memory_kills + self.crashes
+        """Readings that were given up: timeouts, memory kills, crashes and what came too late."""
+        return self.timeouts + self.memory_kills + self.crashes + self.over_budget
 
     def __sub__(self, earlier: Counts) -> Counts:
         """What happened since `earlier`, for logging one step."""
@@ -76,18 +82,20 @@ class Counts:
 
 
 class Equivalence:
-    """The relation, with its cache, its worker processes and its counts. Safe to use from many threads.
+    """The relation, with its worker processes and its counts. Safe to use from many threads.
 
-    same() blocks while a worker computes: in a coroutine, call it through an executor. No process is started before
-    the first pair that needs algebra. A process forked from this one starts workers of its own.
+    same() blocks while a worker reads: in a coroutine, call it through an executor. No process is started before it is
+    needed, or start() is called. A process forked from this one starts workers of its own.
 
     Args:
         mode: which relation; see the module's docstring.
-        timeout_s: CPU seconds that one pair may take, > 0. The wall-clock deadline is five times that plus 1 s, so
-            that a verdict does not depend on how busy the machine is.
-        workers: largest number of worker processes, >= 1; as many pairs can be compared at the same time.
+        timeout_s: CPU seconds that reading one answer may take, > 0. The wall-clock deadline is five times that plus
+            1 s, so that a verdict does not depend on how busy the machine is.
+        workers: largest number of worker processes, >= 1; as many answers can be read at the same time.
         memory_mb: address space of a worker in MiB, >= 256.
-        cache_size: pairs remembered, >= 1.
+        cache_size: answers of which a worker's reading is remembered, >= 1.
+        step_budget_s: seconds by the clock that workers may take from one prepare() to the next, > 0; what is left then
+            equals its own spelling alone, and is counted.
 
     Raises:
         ValueError: an argument out of its range.
@@ -96,10 +104,11 @@ class Equivalence:
     def __init__(
         self,
         mode: Mode = "math",
-        timeout_s: float = 2.0,
+        timeout_s: float = TIMEOUT_S,
         workers: int = 1,
         memory_mb: int = 1024,
         cache_size: int = 32_768,
+        step_budget_s: float = STEP_BUDGET_S,
     ) -> None:
         if mode not in MODES:
             raise ValueError(f"equivalence mode {mode!r} is unknown: use one of {', '.join(MODES)}")
@@ -110,15 +119,16 @@ class Equivalence:
         ):
             if value < least:
                 raise ValueError(f"equivalence {name} is {value}: use {least} or more")
-        if not timeout_s > 0:
-            raise ValueError(f"equivalence timeout_s is {timeout_s}: use a number of seconds above 0")
+        for name, seconds in (("timeout_s", timeout_s), ("step_budget_s", step_budget_s)):
+            if not seconds > 0:
+                raise ValueError(f"equivalence {name} is {seconds}: use a number of seconds above 0")
         self.mode = mode
         self._timeout_s = timeout_s
         self._memory_mb = memory_mb
         self._cache_size = cache_size
-        self._lock = threading.Lock()  # guards the next three
-        self._verdicts: OrderedDict[tuple[str, str], bool] = OrderedDict()
-        self._unreadable: OrderedDict[str, None] = OrderedDict()
+        self._step_budget_s = self._seconds_left = step_budget_s
+        self._lock = threading.Lock()  # guards the next two, and the seconds that are left
+        self._readings: OrderedDict[str, Value] = OrderedDict()
         self._counts: Counter[str] = Counter()  # by the names of Counts' fields
         self._slots: queue.LifoQueue[_Worker | None] = queue.LifoQueue()
         for _ in range(workers):
@@ -142,25 +152,35 @@ class Equivalence:
         self._count("calls")
         if self.mode == "exact":
             return a.strip() == b.strip()
-        first, second = sorted((normal_form(a), normal_form(b)))
-        if first == second or self.mode == "string":
-            return first == second
-        skip: set[str] = set()
-        verdict = relate(first, second, lambda x, y: self._settled_leaf(x, y, skip))
-        if verdict is not None:
-            return verdict
+        values = read(a), read(b)
+        if self.mode == "string" or values[0].text == values[1].text:
+            return values[0].text == values[1].text
+        if _need_a_worker(*values):
+            values = tuple(replaced(value, self._read) for value in values)
+        return same_value(*values)
+
+    def prepare(self, groups: Iterable[Sequence[str]]) -> None:
+        """Read what comparing the answers within each group will need, as many at a time as there are workers, and give
+        the workers the time of a new step."""
         with self._lock:
-            verdict = self._verdicts.get((first, second))
-            if verdict is not None:
-                self._verdicts.move_to_end((first, second))
-                self._counts["cache_hits"] += 1
-                return verdict
-        verdict = self._verify(first, second, skip)
-        with self._lock:
-            self._verdicts[first, second] = verdict
-            if len(self._verdicts) > self._cache_size:
-                self._verdicts.popitem(last=False)
-        return verdict
+            self._seconds_left = self._step_budget_s
+        if self.mode != "math":
+            return
+        needed: dict[str, Unread] = {}
+        for group in groups:
+            values = {value.text: value for value in map(read, group)}
+            leaves = {text: unread(value) for text, value in values.items()}
+            if len(values) > 1:
+                needed |= {leaf.text: leaf for found in leaves.values() for leaf in found}
+        if needed:
+            with ThreadPoolExecutor(self._workers) as pool:
+                list(pool.map(self._read, needed.values()))
+
+    def start(self) -> None:
+        """Start the worker processes now, in the background, rather than when the first is needed."""
+        if self.mode == "math":
+            for _ in range(self._workers):
+                threading.Thread(target=self._start_one, daemon=True).start()
 
     def close(self) -> None:
         """End the worker processes, once they are free. Needs no call at exit: they end with this process."""
@@ -178,30 +198,36 @@ class Equivalence:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _count(self, what: str, times: int = 1) -> None:
+    def _count(self, what: str) -> None:
         with self._lock:
-            self._counts[what] += times
+            self._counts[what] += 1
 
-    def _settled_leaf(self, x: str, y: str, skip: set[str]) -> bool | None:
-        """False where one of two answers is known to be unreadable (collected in skip), None where algebra decides."""
-        for answer in (x, y):
-            with self._lock:
-                unreadable = answer in self._unreadable
-            if not unreadable and is_explosive(answer):
-                self._give_up_on(answer)
-                self._count("screened")
-                unreadable = True
-            if unreadable:
-                skip.add(answer)
-        return False if skip & {x, y} else None
-
-    def _give_up_on(self, answer: str) -> None:
+    def _read(self, leaf: Unread) -> Value:
+        """math-verify's reading of an expression, or its spelling."""
         with self._lock:
-            self._unreadable[answer] = None
-            if len(self._unreadable) > self._cache_size:
-                self._unreadable.popitem(last=False)
+            if leaf.text in self._readings:
+                self._readings.move_to_end(leaf.text)
+                return self._readings[leaf.text]
+            if self._seconds_left <= 0:
+                self._counts["over_budget"] += 1
+                return Words(leaf.text)
+        started = time.monotonic()
+        answer = self._ask(leaf.text)
+        reading: Value = Words(leaf.text)
+        if "failure" in answer:
+            self._count(answer["failure"])
+        elif answer["values"] is None:
+            self._count("parse_failures")
+        else:
+            reading = Expression(leaf.text, tuple(map(_number, answer["values"])))
+        with self._lock:
+            self._seconds_left -= time.monotonic() - started
+            self._readings[leaf.text] = reading
+            if len(self._readings) > self._cache_size:
+                self._readings.popitem(last=False)
+        return reading
 
-    def _verify(self, a: str, b: str, skip: set[str]) -> bool:
+    def _ask(self, answer: str) -> dict:
         if self._closed:
             raise RuntimeError("this Equivalence is closed: make a new one")
         worker = self._slots.get()
@@ -209,19 +235,34 @@ class Equivalence:
             if worker is None or not worker.can_be_asked():
                 worker = None
                 worker = _Worker(self._timeout_s, self._memory_mb)
-            answer = worker.ask({"a": a, "b": b, "skip": sorted(skip)})
+            self._count("asked")
+            return worker.ask({"answer": answer})
         finally:
             self._slots.put(worker if worker is not None and worker.is_usable else None)
-        self._count("verified")
-        if "failure" in answer:
-            self._count({"timeout": "timeouts", "memory": "memory_kills", "crash": "crashes"}[answer["failure"]])
-            if answer["culprit"] is not None:
-                self._give_up_on(answer["culprit"])
-            return False
-        for unparsed in answer["unparsed"]:
-            self._give_up_on(unparsed)
-        self._count("parse_failures", len(answer["unparsed"]))
-        return answer["same"]
+
+    def _start_one(self) -> None:
+        worker = self._slots.get()
+        try:
+            if worker is None and not self._closed:
+                worker = _Worker(self._timeout_s, self._memory_mb)
+        except WorkerError:
+            pass  # whoever needs it is told
+        finally:
+            self._slots.put(worker)
+
+
+def _need_a_worker(a: Value, b: Value) -> bool:
+    """Whether something is unread that could make the two the same."""
+    kinds = {type(a), type(b)}
+    return bool(unread(a) or unread(b)) and (len(kinds) == 1 or kinds == {Unread, Expression})
+
+
+def _number(parts: list[str] | None) -> mpmath.mpf | mpmath.mpc | None:
+    if parts is None:
+        return None
+    with mpmath.workdps(PRECISION):
+        real, imaginary = map(mpmath.mpf, parts)
+        return mpmath.mpc(real, imaginary) if imaginary else real
 
 
 class _Worker:
@@ -272,15 +313,15 @@ class _Worker:
                 left_s = end - time.monotonic()
                 if not replies.poll(max(0.0, left_s * 1000)):
                     self.kill()
-                    return {"failure": "timeout", "culprit": None}
+                    return {"failure": "timeouts"}
                 chunk = os.read(self._process.stdout.fileno(), 65536)
                 if not chunk:
                     self.kill()
-                    return {"failure": "crash", "culprit": None}
+                    return {"failure": "crashes"}
                 line += chunk
         except BrokenPipeError:
             self.kill()
-            return {"failure": "crash", "culprit": None}
+            return {"failure": "crashes"}
         except BaseException:  # interrupted between question and answer: the next answer would be the wrong one
             self.kill()
             raise

@@ -33,7 +33,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from co_rewarding.algo.equivalence.relation import Equivalence, WorkerError
+from co_rewarding.algo.equivalence.relation import TIMEOUT_S, Equivalence, WorkerError
 from co_rewarding.cpu.build import is_cpu
 from co_rewarding.storage.files import atomic_write_text
 from co_rewarding.storage.provenance import commit, versions
@@ -51,7 +51,6 @@ from co_rewarding.tools.evaluation.generate import (
     weights_dtype,
 )
 from co_rewarding.tools.evaluation.grade import (
-    VERIFY_TIMEOUT_S,
     Graded,
     agreement,
     as_row,
@@ -190,7 +189,7 @@ def _evaluate_maths(
 
 def _score(generations: Sequence[Generation], mode: str) -> tuple[list[Graded], dict[str, Any]]:
     """Verdicts in the order of `generations`, and the scores with the grader that they are by."""
-    with Equivalence(mode=mode, timeout_s=VERIFY_TIMEOUT_S) as equivalence:
+    with Equivalence(mode=mode) as equivalence:
         graded = [grade(generation, equivalence.same) for generation in generations]
         found = scores(group(graded), equivalence.same)
         counts = equivalence.counts
@@ -202,7 +201,7 @@ def _grader(mode: str) -> dict[str, Any]:
     return {
         "extraction": "content of the last closed \\boxed{} (co_rewarding.algo.answers)",
         "equivalence": mode,
-        "timeout_s": VERIFY_TIMEOUT_S,
+        "timeout_s": TIMEOUT_S,
         "co-rewarding": found["co-rewarding"],
         "commit": commit(),
         "math-verify": found.get("math-verify"),

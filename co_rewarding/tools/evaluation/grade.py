@@ -38,7 +38,6 @@ from co_rewarding.tools.evaluation.estimates import (
 from co_rewarding.tools.evaluation.generate import Generation
 
 EQUIVALENCE = "math"  # as training's settings have it, and so the next one
-VERIFY_TIMEOUT_S = 5.0  # CPU time that one comparison of two answers may take
 Same = Callable[[str, str], bool]
 
 

@@ -119,7 +119,7 @@ def _special(seeds: Seeds, special: Callable[[str], bool]) -> list[str]:
 def _special_labels(seeds: Seeds, special: Callable[[str], bool]) -> str:
     """Right labels / labels that the original wordings of such questions were given in training, of all seeds."""
     right = total = 0
-    same = Equivalence("string").same
+    same = Equivalence().same
     for run_dir in seeds.run_dirs:
         layout = RunDir(run_dir)
         for path in map(layout.rollouts_file, layout.dumped_steps()):

@@ -125,7 +125,8 @@ class TestSample:
             ([rollout("q", "4.0", 1.0), rollout("q", None, 0.0)], {"all", "right", "mixed"}),
             ([rollout("q", "5", 1.0, label="5")], {"all", "wrong"}),
             ([rollout("q", "5", 0.0, label=None)], {"all", "none"}),
-            ([rollout("q", "x", 1.0, label=r"\sqrt{8}", ground_truth=r"2\sqrt{2}")], {"all", "unclear"}),
+            ([rollout("q", "x", 1.0, label=r"\sqrt{8}", ground_truth=r"2\sqrt{2}")], {"all", "right"}),
+            ([rollout("q", "x", 1.0, label=r"\ell+\ell", ground_truth=r"2\ell")], {"all", "unclear"}),
             ([rollout("q", "4", 1.0), rollout("q", "5", 1.0, view="rephrased", label="5")], {"all", "wrong"}),
             # the teacher's rollouts vote and are not rewarded
             ([rollout("q", "4", 1.0), rollout("q", "5", None, voter="teacher", label=None)], {"all", "right"}),

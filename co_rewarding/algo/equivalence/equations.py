@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: Apache-2.0
+r"""Answers with a relation in them: names in front, equations, inequalities.
+
+    x = 5, \text{Area} = 5, f^{-1}(x) = 5 and 5 = x are 5; x < 3 is (-∞, 3); y = 2x + 1 and 2x - y + 1 = 0 are 2x + 1
+
+An equation is what left − right is, up to a factor; one of x and y that is linear in y is what y is, so that the forms
+of a line are one answer.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import mpmath
+
+from co_rewarding.algo.equivalence import algebra
+from co_rewarding.algo.equivalence.brackets import Tokens, outside, split
+from co_rewarding.algo.equivalence.spelling import GREEK, spaced
+from co_rewarding.algo.equivalence.values import (
+    INFINITY,
+    Equation,
+    Expression,
+    Ordered,
+    Union,
+    Value,
+    Words,
+    same_number,
+)
+
+ReadPart = Callable[[Tokens], Value]
+EQUALS = ("=", r"\approx")
+RELATIONS = (*EQUALS, "<", ">", r"\le", r"\ge", r"\ne", r"\in", r"\equiv")
+_MIRRORED = {"<": ">", ">": "<", r"\le": r"\ge", r"\ge": r"\le"}
+_WRAPPER = r"(?:\\(?:angle|triangle|overline|vec|bar|hat|widehat|tilde|overrightarrow|measuredangle)|m(?=\\angle))"
+_NAME = re.compile(
+    rf"\|?{_WRAPPER}*\{{?(?:[A-Za-z]|[A-Z]{{2,4}}|\\text\{{[^{{}}]*\}}|\\(?:{'|'.join(sorted(GREEK))}))\}}?"
+    r"(?:_\{[^{}]*\}|'|\^\{-1\}|°)*"
+    r"(?:[(\[](?:[A-Za-z0-9+,|' -]|\\cup|\\cap|\\theta){1,12}[)\]])?\|?(?:\\text\{[^{}]*\})?"
+)
+
+
+def is_name(side: Tokens) -> bool:
+    r"""x, AB, |AB|, a_n, \theta, \angle ABC, f^{-1}(x), P(A \cup B), \text{Area}, and nothing at all."""
+    return not side or _NAME.fullmatch(spaced(side).replace(" ", "")) is not None
+
+
+def name_of(piece: Tokens) -> str | None:
+    """The name that stands before an equals sign, if that is all that stands there."""
+    sides = split(piece, EQUALS)
+    return spaced(sides[0]) if len(sides) == 2 and sides[0] and is_name(sides[0]) else None
+
+
+def is_domain(piece: Tokens) -> bool:
+    r"""k \in \mathbb{Z} beside an answer."""
+    return r"\in" in piece and piece[piece.index(r"\in") + 1 :][:1] == (r"\mathbb",)
+
+
+def relation(found: Tokens, read: ReadPart) -> Value | None:
+    """None where there is no relation, or none of a kind that is known here."""
+    sides = split(found, RELATIONS)
+    signs = [token for token in outside(found) if token in RELATIONS]
+    if len(sides) == 1:
+        return None
+    if signs == [r"\in"]:
+        return read(sides[1]) if is_name(sides[0]) else None
+    if set(signs) <= set(EQUALS):
+        return _equality(found, sides, read)
+    if len(sides) == 2:
+        return _inequality(found, sides[0], signs[0], sides[1], read)
+    if len(sides) == 3 and is_name(sides[1]):
+        return _between(found, sides, signs, read)
+    return None
+
+
+def _equality(found: Tokens, sides: list[Tokens], read: ReadPart) -> Value | None:
+    *left, last = sides
+    letters = {letter for side in sides for token in side if token.isalpha() for letter in token}
+    if ("x",) in sides and "y" in letters and (line := _equation(found, sides[0], "=", last)):
+        return line  # x = 2y, which is y = x/2
+    names_itself = len(sides[0]) == 1 and sides[0][0] in last  # a = a^2
+    if last and all(is_name(side) and side != last for side in left) and not names_itself:
+        return read(last)
+    if len(sides) == 2:
+        if is_name(last) and last and not is_name(sides[0]):
+            return read(sides[0])
+        if names := _names_in_order(sides[0]):
+            values = read(last)
+            if isinstance(values, Ordered) and len(values.parts) == len(names):
+                return in_order_of_names(dict(zip(names, values.parts, strict=True)))
+        if equation := _equation(found, sides[0], "=", last):
+            return equation
+    # what is left are chains of values: 1/2 = 0.5 states the last, 2/3 ≈ 0.67 the first
+    if last and (is_name(sides[0]) or not letters):
+        return read(sides[0] if r"\approx" in found and sides[0] else last)
+    return None
+
+
+def _names_in_order(side: Tokens) -> list[str]:
+    """x and y of (x, y) = (1, 2)."""
+    names = split(side[1:-1], (",", ", ", ";")) if side[:1] == ("(",) and side[-1:] == (")",) else []
+    return [spaced(name) for name in names] if len(names) > 1 and all(name and is_name(name) for name in names) else []
+
+
+def in_order_of_names(values: dict[str, Value]) -> Ordered:
+    """x = 1, y = 2 is the point (1, 2), whichever comes first."""
+    parts = tuple(value for _, value in sorted(values.items()))
+    return Ordered("(" + ", ".join(part.text for part in parts) + ")", "()", parts)
+
+
+def _between(found: Tokens, sides: list[Tokens], signs: list[str], read: ReadPart) -> Value | None:
+    """-1 < x <= 3"""
+    if not set(signs) <= {"<", r"\le"}:
+        if not set(signs) <= {">", r"\ge"}:
+            return None
+        sides, signs = sides[::-1], [_MIRRORED[sign] for sign in reversed(signs)]
+    brackets = ("(" if signs[0] == "<" else "[") + (")" if signs[1] == "<" else "]")
+    return Ordered(spaced(found), brackets, (read(sides[0]), read(sides[2])))
+
+
+def _inequality(found: Tokens, left: Tokens, sign: str, right: Tokens, read: ReadPart) -> Value | None:
+    if is_name(right) and not is_name(left):
+        left, sign, right = right, _MIRRORED.get(sign, sign), left
+    bound = read(right)
+    if left and is_name(left) and _is_real(bound):
+        text = sign + bound.text
+        low, high = Words("-" + INFINITY), Words(INFINITY)
+        match sign:
+            case "<" | r"\le":
+                return Ordered(text, "()" if sign == "<" else "(]", (low, bound))
+            case ">" | r"\ge":
+                return Ordered(text, "()" if sign == ">" else "[)", (bound, high))
+            case r"\ne":
+                return Union(text, (Ordered("", "()", (low, high)),), (bound,))
+    if sign in (">", r"\ge"):
+        left, sign, right = right, _MIRRORED[sign], left
+    return _equation(found, left, sign, right) if sign in _MIRRORED else None
+
+
+def _is_real(bound: Value) -> bool:
+    """Whether it is one real number."""
+    return isinstance(bound, Expression) and all(
+        v is None or (not isinstance(v, mpmath.mpc) and same_number(v, bound.values[0])) for v in bound.values
+    )
+
+
+def _equation(found: Tokens, left: Tokens, operator: str, right: Tokens) -> Value | None:
+    try:
+        difference = ("+", algebra.tree(left), ("-", algebra.tree(right)))
+        names = algebra.symbols(difference)
+        if operator == "=" and names == {"x", "y"} and (solved := _solved_for_y(difference)):
+            return Expression(spaced(found), solved)
+        values = algebra.values(difference, names)
+    except algebra.Unreadable:
+        return None
+    scale = next((value for value in values if value), None)
+    if not names or scale is None or (operator != "=" and isinstance(scale, mpmath.mpc)):
+        return None
+    scale = scale if operator == "=" else abs(scale)
+    ratios = tuple(None if value is None else algebra.quotient(value, scale) for value in values)
+    return Equation(spaced(found), operator, ratios)
+
+
+def _solved_for_y(difference: algebra.Tree) -> tuple[algebra.Value, ...] | None:
+    """y at each point of x, where left − right is a y + b: its values at y = 0, 1 and 2 are on a line."""
+    solved = []
+    for i in range(algebra.POINTS):
+        x = algebra.point(frozenset("x"), i)["x"]
+        at = [algebra.value(difference, {"x": x, "y": algebra.Exact(y)}) for y in range(3)]
+        if not all(isinstance(v, algebra.Exact) for v in at) or at[2] - at[1] != at[1] - at[0] or at[1] == at[0]:
+            return None
+        solved.append(-at[0] / (at[1] - at[0]))
+    return tuple(solved)

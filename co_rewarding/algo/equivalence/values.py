@@ -1,0 +1,230 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an answer is, once read, and when two of them are the same.
+
+    same_value(a, b) = one text, or of one kind and
+        Expression  equal values at all points (algebra.py); numbers are expressions without variables
+        Equation    left − right of one is a constant multiple of the other's (a positive one for an inequality)
+        Ordered     equal brackets and equal parts, one by one: tuples, intervals, matrices, ratios, residues
+        Collection  equal parts in some order, each as often: lists and sets
+        Union       equal intervals once they are merged
+        Words       equal words, whatever their case; Computation: equal spelling
+
+Each of these is an equality of something that belongs to one answer alone, so the relation is symmetric and transitive
+(to 50 digits where numbers are not rational).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import mpmath
+
+from co_rewarding.algo.equivalence.algebra import DIGITS, PRECISION
+
+MAX_PARTS = 32
+"""Longest list or set whose parts are compared one by one."""
+INFINITY = "∞"
+INTERVALS = ("()", "[)", "(]", "[]")
+
+
+@dataclass(frozen=True)
+class Value:
+    text: str  # its spelling, without what vanishes (names, units, typography)
+
+
+@dataclass(frozen=True)
+class Words(Value):
+    """Compared by its text: words, and what cannot be read."""
+
+
+@dataclass(frozen=True)
+class Computation(Value):
+    """Numbers that are still to be combined: a question and no answer, so it equals its own spelling alone."""
+
+
+@dataclass(frozen=True)
+class Unread(Value):
+    """An expression that this room has no value for: the worker's parser may have one."""
+
+
+@dataclass(frozen=True)
+class Expression(Value):
+    values: tuple[Any, ...]  # at each point: Fraction, mpmath number, or None where it says nothing
+
+
+@dataclass(frozen=True)
+class Equation(Value):
+    operator: str  # "=", "<" (left < right) or r"\le"
+    ratios: tuple[Any, ...]  # left − right at each point, over the first of them that is not 0
+
+
+@dataclass(frozen=True)
+class Ordered(Value):
+    brackets: str  # "()", "[)", …, "matrix 2", ":", "mod"
+    parts: tuple[Value, ...]
+
+
+@dataclass(frozen=True)
+class Collection(Value):
+    parts: tuple[Value, ...]
+
+
+@dataclass(frozen=True)
+class Union(Value):
+    parts: tuple[Value, ...]  # intervals and collections of points
+    without: tuple[Value, ...] = ()  # points that are left out
+
+
+def number(value: Value) -> Fraction | None:
+    """The exact number that an answer is, if it is one."""
+    first = value.values[0] if isinstance(value, Expression) else None
+    return first if isinstance(first, Fraction) and all(other == first for other in value.values) else None
+
+
+def same_value(a: Value, b: Value) -> bool:
+    if a.text == b.text:
+        return True
+    if isinstance(a, Ordered | Union) and isinstance(b, Ordered | Union):
+        intervals = [_intervals(value) for value in (a, b)]
+        if None not in intervals:
+            return _same_intervals(*intervals)
+    if type(a) is not type(b):
+        return False
+    match a, b:
+        case Expression(), Expression():
+            return _same_numbers(a.values, b.values)
+        case Equation(), Equation():
+            return a.operator == b.operator and _same_numbers(a.ratios, b.ratios)
+        case Ordered(), Ordered():
+            return a.brackets == b.brackets and len(a.parts) == len(b.parts) and all(map(same_value, a.parts, b.parts))
+        case Collection(), Collection():
+            return _same_in_some_order(a.parts, b.parts)
+    return False
+
+
+def _same_in_some_order(a: Sequence[Value], b: Sequence[Value]) -> bool:
+    if len(a) != len(b) or len(a) > MAX_PARTS:
+        return False
+    left = list(b)
+    for part in a:
+        found = next((i for i, other in enumerate(left) if same_value(part, other)), None)
+        if found is None:
+            return False
+        del left[found]
+    return True
+
+
+def _same_numbers(a: Sequence[Any], b: Sequence[Any]) -> bool:
+    return all(x is None or y is None or same_number(x, y) for x, y in zip(a, b, strict=True))
+
+
+def same_number(x: Any, y: Any) -> bool:
+    """Exact where both are rational, else to DIGITS digits."""
+    if isinstance(x, Fraction) and isinstance(y, Fraction):
+        return x == y
+    with mpmath.workdps(PRECISION):
+        x, y = (mpmath.mpf(z.numerator) / z.denominator if isinstance(z, Fraction) else z for z in (x, y))
+        size = max(abs(x), abs(y))
+        # what should be 0 is as small as the precision leaves it
+        return abs(x - y) <= size * mpmath.mpf(10) ** -DIGITS or size < mpmath.mpf(10) ** -(PRECISION - 10)
+
+
+Interval = tuple[Any, bool, Any, bool]  # from, whether it belongs to it, to, whether that belongs to it
+
+
+def _intervals(value: Ordered | Union) -> list[Interval] | None:
+    """The merged intervals of a union or an interval; None where it is none, or has ends that are no real numbers."""
+    pieces: list[Value] = [value] if isinstance(value, Ordered) else list(value.parts)
+    found = []
+    for piece in pieces:
+        if isinstance(piece, Ordered):
+            if piece.brackets not in INTERVALS or len(piece.parts) != 2:
+                return None
+            low, high = (_end(part) for part in piece.parts)
+            found.append((low, piece.brackets[0] == "[", high, piece.brackets[1] == "]"))
+        else:
+            points = piece.parts if isinstance(piece, Collection) else (piece,)
+            found += [(_end(point), True, _end(point), True) for point in points]
+    if any(end is None for low, _, high, _ in found for end in (low, high)):
+        return None
+    if any(low > high for low, _, high, _ in found):
+        return None  # a point with coordinates
+    merged = _merged(found)
+    for point in value.without if isinstance(value, Union) else ():
+        if (place := _end(point)) is None:
+            return None
+        merged = _without(merged, place)
+    return merged
+
+
+def _end(part: Value) -> Any:
+    if part.text in (INFINITY, "-" + INFINITY):
+        return mpmath.inf if part.text == INFINITY else -mpmath.inf
+    first = part.values[0] if isinstance(part, Expression) else None
+    if (
+        first is None
+        or isinstance(first, mpmath.mpc)
+        or not all(same_number(first, v) for v in part.values if v is not None)
+    ):
+        return None
+    with mpmath.workdps(PRECISION):
+        return mpmath.mpf(first.numerator) / first.denominator if isinstance(first, Fraction) else first
+
+
+def _merged(intervals: list[Interval]) -> list[Interval]:
+    merged: list[Interval] = []
+    for low, low_in, high, high_in in sorted(intervals, key=lambda interval: (interval[0], not interval[1])):
+        if merged:
+            first, first_in, last, last_in = merged[-1]
+            if low < last or (same_number(low, last) and (low_in or last_in)):
+                if high > last or (high == last and high_in):
+                    last, last_in = high, high_in
+                merged[-1] = (first, first_in, last, last_in)
+                continue
+        merged.append((low, low_in, high, high_in))
+    return merged
+
+
+def _without(intervals: list[Interval], place: Any) -> list[Interval]:
+    left: list[Interval] = []
+    for low, low_in, high, high_in in intervals:
+        if low <= place <= high:
+            left += [(low, low_in, place, False), (place, False, high, high_in)]
+        else:
+            left.append((low, low_in, high, high_in))
+    return [interval for interval in left if interval[0] < interval[2] or (interval[1] and interval[3])]
+
+
+def _same_intervals(a: list[Interval], b: list[Interval]) -> bool:
+    return len(a) == len(b) and all(
+        x[1] == y[1] and x[3] == y[3] and _same_end(x[0], y[0]) and _same_end(x[2], y[2])
+        for x, y in zip(a, b, strict=True)
+    )
+
+
+def _same_end(x: Any, y: Any) -> bool:
+    return x == y or (mpmath.isfinite(x) and mpmath.isfinite(y) and same_number(x, y))
+
+
+def replaced(value: Value, reading: Callable[[Unread], Value]) -> Value:
+    """The value with what is unread in it read."""
+    if isinstance(value, Unread):
+        return reading(value)
+    if isinstance(value, Ordered):
+        return Ordered(value.text, value.brackets, tuple(replaced(part, reading) for part in value.parts))
+    if isinstance(value, Collection):
+        return Collection(value.text, tuple(replaced(part, reading) for part in value.parts))
+    if isinstance(value, Union):
+        return Union(value.text, tuple(replaced(part, reading) for part in value.parts), value.without)
+    return value
+
+
+def unread(value: Value) -> list[Unread]:
+    """What is left to read in it."""
+    if isinstance(value, Unread):
+        return [value]
+    parts = value.parts if isinstance(value, Ordered | Collection | Union) else ()
+    return [leaf for part in parts for leaf in unread(part)]
