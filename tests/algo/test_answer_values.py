@@ -13,7 +13,7 @@ from pathlib import Path
 import mpmath
 import pytest
 
-from co_rewarding.algo.equivalence import algebra
+from co_rewarding.algo.equivalence import algebra, expressions
 from co_rewarding.algo.equivalence.reader import is_computation, read
 from co_rewarding.algo.equivalence.spelling import tokens
 from co_rewarding.algo.equivalence.values import (
@@ -29,16 +29,20 @@ from co_rewarding.algo.equivalence.values import (
     same_value,
 )
 
-PAIRS = Path(__file__).with_name("pairs.tsv")
+PAIRS, MORE_PAIRS = (Path(__file__).with_name(name) for name in ("pairs.tsv", "more_pairs.tsv"))
 
 
 def same(a: str, b: str) -> bool:
     return same_value(read(a), read(b))
 
 
+def table(path: Path) -> list[list[str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE))[1:]
+
+
 def pairs() -> list[tuple[str, str, str]]:
-    with PAIRS.open(encoding="utf-8", newline="") as file:
-        return [(row[0], row[1], row[2]) for row in list(csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE))[1:]]
+    return [(verdict, a, b) for verdict, a, b, _ in table(PAIRS)]
 
 
 def test_pairs_that_were_judged_by_hand():
@@ -46,6 +50,16 @@ def test_pairs_that_were_judged_by_hand():
     assert len(pairs()) == 502
     wrong = [(verdict, a, b) for verdict, a, b in pairs() if same(a, b) != (verdict == "same")]
     assert wrong == []
+
+
+def test_more_pairs_and_the_ones_that_are_open():
+    """1,977 pairs written to break the relation; the last column says why one is open, and no other is wrong."""
+    rows = table(MORE_PAIRS)
+    wrong = {(verdict, a, b) for verdict, a, b, _, _ in rows if same(a, b) != (verdict == "same")}
+    assert wrong == {(verdict, a, b) for verdict, a, b, _, reason in rows if reason}
+    verdicts = [verdict for verdict, *_ in rows]
+    assert (len(rows), verdicts.count("different"), verdicts.count("same")) == (1977, 959, 1018)
+    assert sum(verdict == "different" for verdict, _, _ in wrong) <= 16  # 1.7 % joined, 5 % split, of what was hard
 
 
 def test_symmetric_and_transitive_on_all_answers_of_the_pairs():
@@ -114,15 +128,15 @@ def test_values_of_expressions_against_another_reference():
         r"x\tan 45^\circ": lambda x, y: mpmath.tan(mpmath.pi / 4) * x,
         r"3+2ix": lambda x, y: 3 + 2j * x,
     }
-    with mpmath.workdps(60):
+    with mpmath.workdps(400):
         for latex, reference in cases.items():
-            tree = algebra.tree(tokens(latex))
+            tree = expressions.tree(tokens(latex))
             for i in range(3):
                 at = algebra.point(frozenset("xy"), i)
                 x, y = (mpmath.mpf(at[name].numerator) / at[name].denominator for name in "xy")
                 found = algebra.value(tree, at)
                 found = mpmath.mpf(found.numerator) / found.denominator if isinstance(found, Fraction) else found
-                assert abs(found - reference(x, y)) < mpmath.mpf(10) ** -50, latex
+                assert abs(found - reference(x, y)) < mpmath.mpf(10) ** -300, latex
 
 
 def test_close_numbers_are_told_apart():
@@ -138,7 +152,11 @@ def test_close_numbers_are_told_apart():
 
 
 def test_domains():
-    assert not same(r"\sqrt{x^2}", "x")  # not at -4.5
+    assert not same(r"\sqrt{x^2}", "x")  # not at negative x
+    assert not same(r"\ln|x|", r"\ln x") and not same("|ab|", "ab") and not same("|x-10|", "10-x")
+    assert same(r"\lceil n/2\rceil", r"\lfloor (n+1)/2\rfloor")  # n is whole
+    assert not same(r"\lfloor x\rfloor+1", r"\lceil x\rceil")  # but x need not be
+    assert same(r"\frac{n!}{(n-2)!}", "n(n-1)")  # where there is a factorial
     assert not same("|x|", "x")
     assert same(r"\sqrt{4x^2y}", r"2x\sqrt{y}")  # of several variables, as usual, positive ones
     assert same(r"\sqrt{\frac1n}", r"\frac{1}{\sqrt n}")  # neither is real at a negative n
@@ -187,6 +205,9 @@ def test_what_is_a_computation():
 def test_sets_and_order():
     assert same("1,1,2", "2,1,1") and not same("1,1,2", "1,2,2") and not same("1,1,2", "1,2")
     assert same("x=1, y=2", "y=2, x=1") and same("x=1, y=2", "(1,2)") and not same("x=1, y=2", "x=2, y=1")
+    assert same("x>1, x<3", "1<x<3") and not same(r"x>1\text{ or }x<3", "1<x<3")
+    assert same("x=1, y=2 or x=2, y=1", "(1,2), (2,1)") and not same("x=1 or y=2", "(1,2)")
+    assert same("x>1, y<2", "y<2, x>1") and not same("x>1, y<2", "x>1")
     assert same("[0,1]", r"[0,\frac12]\cup[\frac12,1]") and not same("[0,1]", r"[0,\frac12)\cup(\frac12,1]")
     assert same(r"\mathbb{R}\setminus\{1,2\}", r"(-\infty,1)\cup(1,2)\cup(2,\infty)")
     assert same("x<1 or x>2", r"(-\infty,1)\cup(2,\infty)") and same("0<x<1", "(0,1)") and same("3>x>-1", "-1<x<3")

@@ -14,11 +14,12 @@ from collections.abc import Callable
 
 import mpmath
 
-from co_rewarding.algo.equivalence import algebra
+from co_rewarding.algo.equivalence import algebra, expressions
 from co_rewarding.algo.equivalence.brackets import Tokens, outside, split
 from co_rewarding.algo.equivalence.spelling import GREEK, spaced
 from co_rewarding.algo.equivalence.values import (
     INFINITY,
+    Collection,
     Equation,
     Expression,
     Ordered,
@@ -34,9 +35,12 @@ RELATIONS = (*EQUALS, "<", ">", r"\le", r"\ge", r"\ne", r"\in", r"\equiv")
 _MIRRORED = {"<": ">", ">": "<", r"\le": r"\ge", r"\ge": r"\le"}
 _WRAPPER = r"(?:\\(?:angle|triangle|overline|vec|bar|hat|widehat|tilde|overrightarrow|measuredangle)|m(?=\\angle))"
 _NAME = re.compile(
-    rf"\|?{_WRAPPER}*\{{?(?:[A-Za-z]|[A-Z]{{2,4}}|\\text\{{[^{{}}]*\}}|\\(?:{'|'.join(sorted(GREEK))}))\}}?"
+    rf"(?:\\(?:sin|cos|tan|cot|sec|csc)(?:\^\{{2\}})?)?{_WRAPPER}*"
+    rf"\{{?(?:[A-Za-z]|[A-Z]{{2,4}}|\\text\{{[^{{}}]*\}}|\\(?:{'|'.join(sorted(GREEK))}))\}}?"
     r"(?:_\{[^{}]*\}|'|\^\{-1\}|°)*"
-    r"(?:[(\[](?:[A-Za-z0-9+,|' -]|\\cup|\\cap|\\theta){1,12}[)\]])?\|?(?:\\text\{[^{}]*\})?"
+    r"(?:[(\[](?:[A-Za-z0-9+,|'=<> -]|\\cup|\\cap|\\theta|\\[lg]e){1,12}[)\]])?(?:\\text\{[^{}]*\})?"
+    rf"|\|(?:[A-Z]{{2}}|{_WRAPPER}\{{?[A-Za-z]{{1,2}}\}}?)\||\[[A-Z]{{3,}}\]|\\frac\{{[A-Z]{{2}}\}}\{{[A-Z]{{2}}\}}"
+    r"|\\frac\{d[A-Za-z]?\}\{d[A-Za-z]\}|[A-Za-z]{1,2}(?::[A-Za-z]{1,2})+"
 )
 
 
@@ -46,9 +50,14 @@ def is_name(side: Tokens) -> bool:
 
 
 def name_of(piece: Tokens) -> str | None:
-    """The name that stands before an equals sign, if that is all that stands there."""
-    sides = split(piece, EQUALS)
-    return spaced(sides[0]) if len(sides) == 2 and sides[0] and is_name(sides[0]) else None
+    """The name that an equality or inequality says something about, if nothing else stands on its side."""
+    sides = split(piece, RELATIONS)
+    named = [side for side in (sides if len(sides) < 3 else sides[1:2]) if side and is_name(side)]
+    return spaced(named[0]) if len(sides) > 1 and named else None
+
+
+def is_inequality(piece: Tokens) -> bool:
+    return any(token in RELATIONS and token not in EQUALS for token in outside(piece))
 
 
 def is_domain(piece: Tokens) -> bool:
@@ -76,7 +85,7 @@ def relation(found: Tokens, read: ReadPart) -> Value | None:
 def _equality(found: Tokens, sides: list[Tokens], read: ReadPart) -> Value | None:
     *left, last = sides
     letters = {letter for side in sides for token in side if token.isalpha() for letter in token}
-    if ("x",) in sides and "y" in letters and (line := _equation(found, sides[0], "=", last)):
+    if len(sides) == 2 and ("x",) in sides and "y" in letters and (line := _equation(found, sides[0], "=", last)):
         return line  # x = 2y, which is y = x/2
     names_itself = len(sides[0]) == 1 and sides[0][0] in last  # a = a^2
     if last and all(is_name(side) and side != last for side in left) and not names_itself:
@@ -90,8 +99,8 @@ def _equality(found: Tokens, sides: list[Tokens], read: ReadPart) -> Value | Non
                 return in_order_of_names(dict(zip(names, values.parts, strict=True)))
         if equation := _equation(found, sides[0], "=", last):
             return equation
-    # what is left are chains of values: 1/2 = 0.5 states the last, 2/3 ≈ 0.67 the first
-    if last and (is_name(sides[0]) or not letters):
+    # what is left are chains of values: x = 1/2 = 0.5 states the last, 2/3 ≈ 0.67 the first
+    if last and not any(token.isalpha() for side in sides[is_name(sides[0]) :] for token in side):
         return read(sides[0] if r"\approx" in found and sides[0] else last)
     return None
 
@@ -122,7 +131,7 @@ def _inequality(found: Tokens, left: Tokens, sign: str, right: Tokens, read: Rea
     if is_name(right) and not is_name(left):
         left, sign, right = right, _MIRRORED.get(sign, sign), left
     bound = read(right)
-    if left and is_name(left) and _is_real(bound):
+    if is_name(left) and _is_real(bound):
         text = sign + bound.text
         low, high = Words("-" + INFINITY), Words(INFINITY)
         match sign:
@@ -132,6 +141,9 @@ def _inequality(found: Tokens, left: Tokens, sign: str, right: Tokens, read: Rea
                 return Ordered(text, "()" if sign == ">" else "[)", (bound, high))
             case r"\ne":
                 return Union(text, (Ordered("", "()", (low, high)),), (bound,))
+    if sign == r"\ne" and is_name(left) and isinstance(bound, Collection):  # x \ne \pm 1
+        everything = Ordered("", "()", (Words("-" + INFINITY), Words(INFINITY)))
+        return Union(sign + bound.text, (everything,), bound.parts)
     if sign in (">", r"\ge"):
         left, sign, right = right, _MIRRORED[sign], left
     return _equation(found, left, sign, right) if sign in _MIRRORED else None
@@ -146,14 +158,16 @@ def _is_real(bound: Value) -> bool:
 
 def _equation(found: Tokens, left: Tokens, operator: str, right: Tokens) -> Value | None:
     try:
-        difference = ("+", algebra.tree(left), ("-", algebra.tree(right)))
-        names = algebra.symbols(difference)
+        difference = ("+", expressions.tree(left), ("-", expressions.tree(right)))
+        names = expressions.symbols(difference)
         if operator == "=" and names == {"x", "y"} and (solved := _solved_for_y(difference)):
             return Expression(spaced(found), solved)
         values = algebra.values(difference, names)
-    except algebra.Unreadable:
+        if operator != "=" and len(names) == 1 and (solved := _solved_inequality(found, operator, names, values)):
+            return solved
+    except expressions.Unreadable:
         return None
-    scale = next((value for value in values if value), None)
+    scale = next((value for value in values if value and value != algebra.UNDEFINED), None)
     if not names or scale is None or (operator != "=" and isinstance(scale, mpmath.mpc)):
         return None
     scale = scale if operator == "=" else abs(scale)
@@ -161,7 +175,25 @@ def _equation(found: Tokens, left: Tokens, operator: str, right: Tokens) -> Valu
     return Equation(spaced(found), operator, ratios)
 
 
-def _solved_for_y(difference: algebra.Tree) -> tuple[algebra.Value, ...] | None:
+def _solved_inequality(
+    found: Tokens, operator: str, names: frozenset[str], values: tuple[algebra.Value, ...]
+) -> Value | None:
+    """The interval that a x + b < 0 is, where the values are on a line."""
+    if not all(isinstance(value, algebra.Exact) for value in values):
+        return None
+    xs = [next(iter(algebra.point(names, i).values())) for i in range(algebra.POINTS)]
+    slopes = {(values[i] - values[0]) / (xs[i] - xs[0]) for i in range(1, algebra.POINTS)}
+    if len(slopes) != 1 or 0 in slopes:
+        return None
+    slope = slopes.pop()
+    bound = xs[0] - values[0] / slope
+    end, closed = Expression(str(bound), (bound,) * algebra.POINTS), operator != "<"
+    if slope > 0:
+        return Ordered(spaced(found), "(]" if closed else "()", (Words("-" + INFINITY), end))
+    return Ordered(spaced(found), "[)" if closed else "()", (end, Words(INFINITY)))
+
+
+def _solved_for_y(difference: expressions.Tree) -> tuple[algebra.Value, ...] | None:
     """y at each point of x, where left − right is a y + b: its values at y = 0, 1 and 2 are on a line."""
     solved = []
     for i in range(algebra.POINTS):

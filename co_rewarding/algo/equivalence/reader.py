@@ -14,35 +14,50 @@ from contextlib import suppress
 from functools import lru_cache
 
 from co_rewarding.algo.answers import MAX_ANSWER_CHARS
-from co_rewarding.algo.equivalence import algebra
+from co_rewarding.algo.equivalence import algebra, expressions
 from co_rewarding.algo.equivalence.brackets import Tokens, closing, split
-from co_rewarding.algo.equivalence.equations import RELATIONS, in_order_of_names, is_domain, is_name, name_of, relation
-from co_rewarding.algo.equivalence.spelling import MAX_NESTING, OPENING, nesting, spaced, tokens
+from co_rewarding.algo.equivalence.equations import (
+    RELATIONS,
+    in_order_of_names,
+    is_domain,
+    is_inequality,
+    is_name,
+    name_of,
+    relation,
+)
+from co_rewarding.algo.equivalence.spelling import DOTS, MAX_NESTING, nesting, spaced, tokens, turn
 from co_rewarding.algo.equivalence.units import BASES, factor_of
 from co_rewarding.algo.equivalence.values import (
     INFINITY,
+    INTERVALS,
     Collection,
     Computation,
     Expression,
+    Intersection,
     Ordered,
     Union,
     Unread,
     Value,
     Words,
     number,
+    same_value,
 )
 
-_SEPARATORS = (",", ", ", "&", ";", "or")
+_SEPARATORS = (",", ", ", "&", ";", "or", r"\\")
 _OUTER_SEPARATORS = (";", "or")  # x=1, y=2 or x=2, y=1 are two points
-_OPERATORS = ("+", "-", r"\cdot", "/", "^", r"\cup", r"\cap", r"\pm", "!", *RELATIONS)
+_OPERATORS = ("+", "-", r"\cdot", "/", "^", r"\cup", r"\cap", r"\pm", *RELATIONS)
 _TO_BE_CARRIED_OUT = {r"\sum", r"\prod", r"\int", r"\lim", r"\gcd", r"\lcm", r"\max", r"\min", r"\det"}
 _MODULI = (r"\pmod", r"\bmod", r"\mod")
-_MATRICES = ("pmatrix", "bmatrix", "matrix", "Bmatrix", "smallmatrix", "array")
+_MATRIX = re.compile(r"\\begin\{([pbB]?matrix|smallmatrix|array)\}")
+_ROWS = re.compile(r"\\begin\{(?:cases|array|aligned|align|gathered|gather|split|equation)\}")
 # of up to three letters, which would be products of variables otherwise
-_SHORT_WORDS = frozenset(("yes", "no", "odd", "all", "dne", "one", "two", "six", "ten", "red"))
-_ROMAN = re.compile(r"(?=[IVX]{2})X{0,3}(?:IX|IV|V?I{0,3})")
+_SHORT_WORDS = frozenset(
+    ("yes", "no", "odd", "all", "dne", "one", "two", "six", "ten", "red", "is", "are", "of", "if", "for")
+)
+_ROMAN = re.compile(r"(?=[IVX]{2})X{0,3}(?:IX|IV|V?I{0,3})|(?=[iv]{2})(?:iv|v?i{0,3})")
 _LETTERS = re.compile(r"[A-Za-z]+")
-_NO_EXPRESSION = frozenset("'?=:;.\"#@")  # an apostrophe that names no variable may be minutes of arc
+_NO_EXPRESSION = frozenset((*"'?=:;.\"#@", DOTS, r"\infty", r"\partial", r"\mathbb"))
+_DERIVATIVE = re.compile(r"\\frac \{d[^{}]*\}\{d[A-Za-z][^{}]*\}")
 
 
 @lru_cache(maxsize=16_384)
@@ -64,9 +79,13 @@ def is_computation(answer: str) -> bool:
 
 def _value(found: Tokens) -> Value:
     found = _trimmed(found)
+    if choice := _choice(found):
+        return choice
+    found = _without_preface(_without_domain(found))
     if len(found) == 1 and found[0].startswith(r"\text{") and len(found[0]) > 8:
-        return _value(tokens(found[0][6:-1]))
-    for kind in (_choice, _named_set, _matrix, _residue, _list, _relation, _union, _bracketed, _either_sign, _numeral):
+        content = found[0][6:-1]
+        return _words(found) if re.fullmatch("[a-z]{3}", content) else _value(tokens(content))
+    for kind in (_named_set, _rows, _list, _residue, _relation, _union, _either_sign, _bracketed, _numeral):
         if (value := kind(found)) is not None:
             return value
     return _ratio(found) or _quantity(found) or _expression(found)
@@ -79,13 +98,34 @@ def _trimmed(found: Tokens) -> Tokens:
             found = found[:-1]
         elif found[0] in (".", r"\\", *_SEPARATORS):
             found = found[1:]
-        elif found[0] in ("{", "(") and closing(found, 0) == len(found) - 1 and found[-1] in ("}", ")"):
+        elif (found[0], found[-1]) in (("{", "}"), ("(", ")"), ("[", "]")) and closing(found, 0) == len(found) - 1:
             inner = found[1:-1]
-            if found[0] == "(" and (len(split(inner, _SEPARATORS)) > 1 or not inner):
+            if found[0] != "{" and (len(split(inner, _SEPARATORS)) > 1 or not inner):
+                break
+            if found[0] == "[" and not inner[0].startswith(r"\begin"):
                 break
             found = inner
         else:
             break
+    return found
+
+
+def _without_domain(found: Tokens) -> Tokens:
+    r"""k\pi of k\pi (k \in \mathbb{Z}) and of k\pi \text{ for } k \in \mathbb{Z}."""
+    for i, token in enumerate(found[1:], start=1):
+        if token == "(" and closing(found, i) == len(found) - 1 and is_domain(found[i + 1 : -1]):
+            return found[:i]
+        if token.startswith((r"\text{for", r"\text{where")) or token in ("for", "where"):
+            return found[:i]
+    return found
+
+
+def _without_preface(found: Tokens) -> Tokens:
+    r"""5 of \text{Answer: } 5."""
+    if len(found) > 1 and found[0].startswith(r"\text{") and found[0].endswith(":}"):
+        return found[1:]
+    if len(found) > 2 and found[1] == ":" and (len(found[0]) > 3 or not found[0].isascii()) and found[0].isalpha():
+        return found[2:]
     return found
 
 
@@ -97,50 +137,52 @@ def _bare(token: str) -> str:
 # --- choices, sets with a name, matrices, residues ---
 
 
+_CHOICE = re.compile(
+    r"(?:(?:option|choice|answer|选项|选|答案)(?: is)? ?[:：]? ?)+\(?([A-J])\)?(?:[ .:)].*)?"
+    r"|\(([A-J])\)(?: ?[^ (+*/^_=<>,;'!\-\\].*| ?\\(?:frac|sqrt|pi|text|\{).*)?|([A-J])[).](?: .*)?|([A-J]): ?[^A-Z=]+",
+    re.IGNORECASE,
+)
+
+
 def _choice(found: Tokens) -> Value | None:
     r"""B), Option C, (E) 12: the letter alone counts."""
-    words = [word for token in found for word in _bare(token).split()]
-    match found:
-        case (letter, ")" | "."):
-            pass
-        case (letter, ":" | ")", first, *rest) if "=" not in rest and not re.fullmatch("[A-Z]", first):
-            pass
-        case ("(", letter, ")", first, *_) if first not in (*_OPERATORS, *_SEPARATORS, *OPENING, "'", "_"):
-            pass
-        case _ if len(words) == 2 and words[0].lower() in ("option", "choice", "answer"):
-            letter = words[1]
-        case _:
-            return None
-    letter = _bare(letter)
-    return _expression((letter,)) if len(letter) == 1 and "A" <= letter <= "J" else None
+    plain = " ".join(token[6:-1] if token.startswith(r"\text{") else token for token in found)
+    match = _CHOICE.fullmatch(re.sub(r"(?<=\() | (?=[).:])|[{}] ?", "", plain).strip())
+    letter = next((group for group in match.groups() if group), "") if match else ""
+    return _expression((letter,)) if letter.isupper() else None
 
 
 def _named_set(found: Tokens) -> Value | None:
     match found:
-        case (r"\emptyset",) | (r"\{", r"\}"):
+        case (r"\emptyset",) | (r"\{", r"\}") | ("empty", "set"):
             return Words("∅")
         case (r"\infty",) | ("+", r"\infty"):
             return Words(INFINITY)
         case ("-", r"\infty"):
             return Words("-" + INFINITY)
-        case (r"\mathbb", "{", "R", "}") | (r"\mathbb", "R"):
+        case (r"\mathbb", "{", "R", "}") | (r"\mathbb", "R") | ("all" | "All", "real", "numbers"):
             return Ordered("ℝ", "()", (Words("-" + INFINITY), Words(INFINITY)))
     return None
 
 
-def _matrix(found: Tokens) -> Value | None:
-    if found[:2] != (r"\begin", "{") or found[-4:-2] != (r"\end", "{") or found[2] != found[-2]:
+def _rows(found: Tokens) -> Value | None:
+    r"""A matrix; equations and cases below each other, as a list of them."""
+    if not found or not found[0].startswith(r"\begin") or closing(found, 0) != len(found) - 1:
         return None
-    inner = found[4:-4]
-    if found[2] == "array" and inner[:1] == ("{",):
+    inner = found[1:-1]
+    if found[0] == r"\begin{array}" and inner[:1] == ("{",):
         inner = inner[closing(inner, 0) + 1 :]
-    rows = [row for row in split(inner, (r"\\",)) if row]
-    if found[2] == "cases":
-        return _value(tuple(token for row in rows for token in (*row, ", ")))
-    cells = [split(row, ("&",)) for row in rows]
-    if found[2] not in _MATRICES or len({len(row) for row in cells}) != 1:
+    cells = [split(row, ("&",)) for row in split(inner, (r"\\",)) if row]
+    holds_relations = any(token in RELATIONS for row in cells for cell in row for token in cell)
+    if _MATRIX.fullmatch(found[0]) and not holds_relations:
+        if len({len(row) for row in cells}) != 1:
+            return None
+        return Ordered(spaced(found), f"matrix {len(cells)}", tuple(_value(cell) for row in cells for cell in row))
+    if not _ROWS.fullmatch(found[0]):
         return None
-    return Ordered(spaced(found), f"matrix {len(rows)}", tuple(_value(cell) for row in cells for cell in row))
+    if any(len(row) == 2 and not set(row[1][:1]) & set(RELATIONS) for row in cells):  # a value and when it holds
+        return _set_of([Ordered(spaced(sum(row, ())), "case", tuple(map(_value, row))) for row in cells])
+    return _value(tuple(token for row in cells for token in (*sum(row, ()), ", ")))
 
 
 def _residue(found: Tokens) -> Value | None:
@@ -156,32 +198,44 @@ def _residue(found: Tokens) -> Value | None:
 
 
 def _list(found: Tokens) -> Value | None:
-    """x=1, y=2 is the point (1,2); other lists are sets, and lists of intervals their union."""
-    pieces = split(found, _OUTER_SEPARATORS)
+    """x=1, y=2 is the point (1,2); x>1, x<3 is (1,3); other lists are sets, and lists of intervals their union."""
+    pieces, is_either = split(found, _OUTER_SEPARATORS), "or" in found
     if len(pieces) < 2:
         pieces = split(_with_thousands(found), _SEPARATORS)
     pieces = [piece for piece in pieces if piece and not is_domain(piece)]
     if len(pieces) < 2:
         return _value(pieces[0]) if pieces and pieces[0] != found else None
     parts, names = [_value(piece) for piece in pieces], [name_of(piece) for piece in pieces]
-    if len(set(names)) == len(names) and not any(name is None or "_" in name for name in names):
-        return in_order_of_names(dict(zip(names, parts, strict=True)))
-    return _set_of(parts)
+    if None not in names and not any("_" in name for name in names):
+        if len(set(names)) == len(names):
+            named = in_order_of_names(dict(zip(names, parts, strict=True)))
+            return Ordered("or " + named.text, "or", named.parts) if is_either else named
+        if len(set(names)) == 1 and not is_either and all(map(is_inequality, pieces)):
+            return Intersection(" and ".join(part.text for part in parts), tuple(parts))
+    return _set_of(parts, certainly=is_either and any(map(is_inequality, pieces)))
 
 
-def _set_of(parts: Sequence[Value]) -> Value:
+def _set_of(parts: Sequence[Value], certainly: bool = False) -> Value:
+    """Args: certainly: a pair among them is an interval and no point."""
     flat: list[Value] = []
     for part in parts:
         flat += part.parts if isinstance(part, Collection) else [part]
     text = ", ".join(part.text for part in flat)
-    return Union(text, tuple(flat)) if all(map(_is_interval, flat)) else Collection(text, tuple(flat))
+    kinds = {_kind_of_part(part) for part in flat}
+    if kinds == {"interval"} or (
+        kinds <= {"interval", "pair", "point"} and (certainly or kinds == {"interval", "pair"})
+    ):
+        return Union(text, tuple(flat))
+    return Collection(text, tuple(flat))
 
 
-def _is_interval(part: Value) -> bool:
-    """Certainly one, and not a pair of numbers, which may be a point."""
-    if not isinstance(part, Ordered) or len(part.parts) != 2:
-        return isinstance(part, Union)
-    return part.brackets in ("[)", "(]") or any(INFINITY in end.text for end in part.parts)
+def _kind_of_part(part: Value) -> str:
+    if isinstance(part, Expression):
+        return "point"
+    if not isinstance(part, Ordered) or len(part.parts) != 2 or part.brackets not in INTERVALS:
+        return "interval" if isinstance(part, Union | Intersection) else "other"
+    is_certain = part.brackets in ("[)", "(]") or any(INFINITY in end.text for end in part.parts)
+    return "interval" if is_certain else "pair"
 
 
 def _with_thousands(found: Tokens, in_brackets: bool = False) -> Tokens:
@@ -189,7 +243,7 @@ def _with_thousands(found: Tokens, in_brackets: bool = False) -> Tokens:
     merged: list[str] = []
     depth = i = 0
     while i < len(found):
-        depth += (found[i] in OPENING) - (found[i] in (")", "]", "}", r"\}"))
+        depth += turn(found[i])
         end = i + 1
         if depth == 0 and re.fullmatch(r"[1-9]\d{0,2}", found[i]) and found[max(0, i - 1) : i] != (",",):
             end = _end_of_thousands(found, i, in_brackets)
@@ -216,17 +270,25 @@ def _relation(found: Tokens) -> Value | None:
 
 
 def _union(found: Tokens) -> Value | None:
-    base, *removed = split(found, (r"\setminus", r"\backslash", r"\\"))
+    base, *removed = split(found, (r"\setminus", r"\backslash"))
     pieces = split(base, (r"\cup",))
     if len(pieces) == 1 and not removed:
         return None
+    parts = list(map(_value, pieces))
     without = [_value(piece) for piece in removed]
     points = [point for part in without for point in (part.parts if isinstance(part, Collection) else (part,))]
-    return Union(spaced(found), tuple(map(_value, pieces)), tuple(points))
+    if any(isinstance(part, Collection) for part in parts) and all(
+        isinstance(p, Collection | Expression) for p in parts
+    ):
+        members = [member for part in parts for member in (part.parts if isinstance(part, Collection) else (part,))]
+        return _set_of([member for member in members if not any(same_value(member, point) for point in points)])
+    return Union(spaced(found), tuple(parts), tuple(points))
 
 
 def _bracketed(found: Tokens) -> Value | None:
-    if not found or found[0] not in ("(", "[", r"\{") or closing(found, 0) != len(found) - 1 or len(found) < 3:
+    if len(found) > 2 and re.fullmatch("[A-Z]'?", found[0]) and found[1] == "(" and r"\cup" not in found:
+        found = found[1:] if len(split(found[2:-1], (",", ", "))) > 1 else found  # the point P(3,4)
+    if len(found) < 3 or found[0] not in ("(", "[", r"\{") or closing(found, 0) != len(found) - 1:
         return None
     condition = split(found[1:-1], ("|", ":"))
     if found[0] == r"\{" and len(condition) == 2 and (is_name(condition[0]) or is_domain(condition[0])):
@@ -236,13 +298,16 @@ def _bracketed(found: Tokens) -> Value | None:
         return None
     parts = [_value(piece) for piece in pieces]
     if found[0] == r"\{":
+        is_nested = any(piece[0] in (r"\{", r"\emptyset") for piece in pieces)
+        if is_nested:
+            parts = [Ordered(f"{{{part.text}}}", "{}", (part,)) for part in parts]
         return _set_of(parts) if len(parts) > 1 else parts[0]
     return Ordered(spaced(found), found[0] + found[-1], tuple(parts))
 
 
 def _either_sign(found: Tokens) -> Value | None:
     r"""\pm 2 is 2, -2."""
-    if r"\pm" not in found and r"\mp" not in found:
+    if found[:1] == (r"\{",) or (r"\pm" not in found and r"\mp" not in found):
         return None
     signs = [{r"\pm": "+", r"\mp": "-"}, {r"\pm": "-", r"\mp": "+"}]
     return Collection(spaced(found), tuple(_value(tuple(of.get(token, token) for token in found)) for of in signs))
@@ -256,7 +321,7 @@ def _numeral(found: Tokens) -> Value | None:
     if len(found) < 4 or "_" not in found or found[-1] != "}":
         return None
     place = found.index("_")
-    digits, base = "".join(found[:place]), _bare("".join(found[place + 2 : -1]).strip("()."))
+    digits, base = "".join(found[:place]).strip("()"), _bare("".join(found[place + 2 : -1]).strip("()."))
     base = str(BASES.get(base.lower(), base))
     if not re.fullmatch(r"-?(?=.*\d)[0-9A-F]+(?:\.[0-9A-F]+)?", digits) or not base.isdigit():
         return None
@@ -265,12 +330,12 @@ def _numeral(found: Tokens) -> Value | None:
 
 def _ratio(found: Tokens) -> Value | None:
     """3:5 and 8:30 are neither quotients nor each other's multiples: a time of day is written so too."""
-    parts = tuple(_expression(piece) for piece in split(found, (":",)))
-    return (
-        Ordered(spaced(found), ":", parts)
-        if len(parts) > 1 and all(number(part) is not None for part in parts)
-        else None
-    )
+    pieces = split(found, (":",))
+    if len(pieces) < 2 or not all(pieces) or any(_LETTERS.fullmatch(token) for token in found):
+        return None
+    parts = tuple(_expression(piece) for piece in pieces)
+    clock = "clock" if any(re.fullmatch(r"0\d", piece[0]) for piece in pieces[1:]) else ""
+    return Ordered(spaced(found), ":" + clock, parts) if all(isinstance(part, Expression) for part in parts) else None
 
 
 def _quantity(found: Tokens) -> Value | None:
@@ -281,9 +346,10 @@ def _quantity(found: Tokens) -> Value | None:
         starts = found[i].startswith(r"\text{") or _LETTERS.fullmatch(found[i]) or not found[i].isascii()
         if not starts or found[i - 1] in _OPERATORS or (found[i] == "°" and i == len(found) - 1):
             continue
-        tail = " ".join(_bare(token) for token in found[i:]).lstrip("° ")
-        tail = tail.replace("^ { ", "^{").replace(" }", "}")
-        factor = factor_of(tail, one_letter=found[i][:1] in ("\\", "°") or "/" in tail)
+        tail = " ".join(_bare(token) for token in found[i:]).strip("°()[] ")
+        tail = re.sub(r"\^ \{ (-? ?\d) \}", lambda power: f"^{{{power[1].replace(' ', '')}}}", tail)
+        no_bare_letter = not any(len(token) == 1 and token.isalpha() for token in found[i:])
+        factor = factor_of(tail, one_letter=no_bare_letter or "/" in tail or found[i] == "°")
         if factor is None or any(token.startswith(r"\text{") for token in found[:i]):
             continue
         value = _value(found[:i])
@@ -296,27 +362,28 @@ def _quantity(found: Tokens) -> Value | None:
 
 def _expression(found: Tokens) -> Value:
     text = spaced(found)
-    if _TO_BE_CARRIED_OUT & set(found):
+    if _TO_BE_CARRIED_OUT & set(found) or _DERIVATIVE.search(text):
         return Computation(text)
     if not found or _is_words(found):
         return _words(found)
     try:
-        tree = algebra.tree(found)
-    except algebra.Unreadable:
+        tree = expressions.tree(found)
+    except expressions.Unreadable:
         return Unread(text) if _is_mathematics(found) else _words(found)
-    if algebra.is_computation(tree):
+    if expressions.is_computation(tree):
         return Computation(text)
     try:
-        return Expression(text, algebra.values(tree, algebra.symbols(tree)))
-    except algebra.Unreadable:
+        return Expression(text, algebra.values(tree, expressions.symbols(tree)))
+    except expressions.Unreadable:
         return Words(text)  # 1/0, or too large for any reader
 
 
 def _is_words(found: Tokens) -> bool:
-    if len(found) == 1 and (found[0].lower() in _SHORT_WORDS or _ROMAN.fullmatch(found[0])):
+    if len(found) == 1 and _ROMAN.fullmatch(found[0]):
         return True
     return any(
-        (token.startswith(r"\text{") and len(_bare(token)) > 1)
+        token.lower() in _SHORT_WORDS
+        or (token.startswith(r"\text{") and len(_bare(token)) > 1)
         or (len(token) > 3 and _LETTERS.fullmatch(token))
         or (not token.isascii() and token != "°")
         for token in found
@@ -325,7 +392,8 @@ def _is_words(found: Tokens) -> bool:
 
 def _is_mathematics(found: Tokens) -> bool:
     """Worth another parser's time: commands or operators, and no sign that no expression has."""
-    return any(token[0] == "\\" or token in "+-/^" for token in found) and not _NO_EXPRESSION & set(found)
+    known = any(token[0] == "\\" or token in "+-/^" for token in found)
+    return known and not any(token in _NO_EXPRESSION or token.startswith(r"\text{") for token in found)
 
 
 def _words(found: Tokens) -> Words:

@@ -20,7 +20,7 @@ from collections.abc import Sequence
 
 MAX_NESTING = 24
 """Deepest nesting of brackets that is read as mathematics."""
-OPENING, CLOSING = ("(", "[", "{", r"\{"), (")", "]", "}", r"\}")
+OPENING, CLOSING = frozenset(("(", "[", "{", r"\{")), frozenset((")", "]", "}", r"\}"))
 
 _GREEK = """
 alpha beta gamma delta epsilon varepsilon zeta eta theta iota kappa lambda mu nu xi rho sigma tau upsilon phi varphi chi
@@ -39,7 +39,8 @@ _SUPERSCRIPT, _SUBSCRIPT = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ]+")
 _FRACTION_SIGN = re.compile("[¼½¾⅐-⅞]")
 _COMMAND_OF_SIGN = (
     r"∞\infty ≤\le ≥\ge ⩽\le ⩾\ge ≠\ne ≈\approx ≡\equiv ∪\cup ∩\cap ∈\in ∅\emptyset ∖\setminus ±\pm ∓\mp π\pi ∠\angle "
-    r"△\triangle ⟨\langle ⟩\rangle α\alpha β\beta γ\gamma δ\delta ε\epsilon ζ\zeta η\eta θ\theta λ\lambda μ\mu ν\nu "
+    r"△\triangle ∆\triangle ⌊\lfloor ⌋\rfloor ⌈\lceil ⌉\rceil ∑\sum ∫\int →\to ℓ\ell "
+    r"⟨\langle ⟩\rangle α\alpha β\beta γ\gamma δ\delta ε\epsilon ζ\zeta η\eta θ\theta λ\lambda μ\mu ν\nu "
     r"ξ\xi ρ\rho σ\sigma τ\tau φ\phi χ\chi ψ\psi ω\omega Δ\Delta Σ\Sigma Ω\Omega"
 )
 _SIGNS = str.maketrans(
@@ -49,19 +50,45 @@ _SIGNS = str.maketrans(
     | dict.fromkeys("′’", "'")
     | dict.fromkeys("£€¥", "")
     | {entry[0]: entry[1:] + " " for entry in _COMMAND_OF_SIGN.split()}
-    | {"°": r"^\circ ", "ℝ": r"\mathbb{R}", "ℤ": r"\mathbb{Z}", "。": ".", "、": ", ", "或": " or ", "和": " and "}
+    | dict.fromkeys("°º˚", r"^\circ ")
+    | dict.fromkeys('¢₹₩“”"', "")
+    | {
+        "ℝ": r"\mathbb{R}",
+        "ℤ": r"\mathbb{Z}",
+        "∛": r"\sqrt[3]",
+        "∣": "|",
+        "。": ".",
+        "、": ", ",
+        "或": " or ",
+        "和": " and ",
+    }
+    | {chr(0x2460 + n): f"({n + 1}), " for n in range(20)}  # ① to ⑳
 )
 _ROOT_SIGN = re.compile(r"√\s*(\d+(?:\.\d+)?|[A-Za-z])?")
 
 _END = r"(?![a-zA-Z])"  # of a command
 _REWRITES = [  # (pattern, replacement), in this order
+    (r"(?<!\A)\s*\.{3,}", r"\\ldots "),
+    (r"\\(begin|end)\s*\{(\w+)\*\}", r"\\\1{\2}"),
+    (r"\\left\s*\\\{\s*(?=\\begin)", ""),
+    (rf"^\s*\\(?:therefore|implies|Rightarrow){_END}", ""),
+    (r"^([^{}]*)\\over(?![a-zA-Z])([^{}]*)$", r"\\frac{\1}{\2}"),
+    (r":=", "="),
+    (r"\\\\\s*\[\s*-?[\d.]+\s*(?:pt|em|ex|mm|cm)\s*\]", r"\\\\"),
+    (
+        rf"\\(?:tiny|small|normalsize|large|Large|LARGE|huge|Huge|ensuremath|mathop|mathopen|mathclose){_END}",
+        "",
+    ),
+    (r"\\tag\*?\s*\{[^{}]*\}", ""),
     (rf"\\(?:left|right)\s*\.|\\(?:left|right|middle|[bB]igg?[lr]?){_END}", ""),
     (rf"\\(?:display|text|script)style{_END}|\\(?:no)?limits{_END}", ""),
     (r"\\[hv]?phantom\s*\{[^{}]*\}|\\(?:text)?color\s*\{[^{}]*\}", ""),
     (rf"\\(?:boldsymbol|bm|math(?:bf|it|sf|tt|cal)|underline|[bf]box|boxed|bf|rm|it){_END}", ""),
     (r"\\(?:text(?:rm|bf|it|sf|tt|normal)?|mbox|hbox|mathrm|operatorname\*?)\s*\{", r"\\text{"),
+    (r"\\text\{([^{}]*)\^\{(-?\d)\}\s*\}", r"\\text{\1}^{\2}"),  # \text{cm²}
     (r"\\text\{(?![^{}]*\})", "{"),  # \textbf{\frac{1}{2}}
     (rf"\\text\{{\s*({_WRITTEN_OUT})\s*\}}", r"\\\1 "),
+    (r"\\text\{\s*(\d[\d.]*)\s*\}", r"{\1}"),
     (r"(?<=\d)\s*(?:,\s*\\!|\{\s*,\s*\})\s*(?=\d{3})", ""),
     (r"(?<!\\)\\!", ""),
     (rf"\\[hv]space\*?\s*\{{[^{{}}]*\}}|(?<!\\)\\[,;:> \n]|~|\\(?:q?quad|enspace|thinspace|n){_END}", " "),
@@ -76,7 +103,22 @@ _REWRITES = [  # (pattern, replacement), in this order
     (rf"\{{([^{{}}]*)\\over{_END}([^{{}}]*)\}}", r"\\frac{\1}{\2}"),
     (rf"\{{([^{{}}]*)\\choose{_END}([^{{}}]*)\}}", r"\\binom{\1}{\2}"),
     (rf"\\(le|ge)(?:q|slant|qslant){_END}", r"\\\1 "),
-    (rf"\\neq{_END}", r"\\ne "),
+    (rf"\\neq{_END}|!=(?!=)", r"\\ne "),
+    (r"<=(?!=|>)", r"\\le "),
+    (r">=(?!=)", r"\\ge "),
+    (r"(?<=[)\]])\s*U\s*(?=[(\[])", r"\\cup "),
+    (r"(?<![\\A-Za-z])(?:oo|inf)(?![A-Za-z])", r"\\infty "),
+    (r"(?<![\\A-Za-z])cbrt(?![A-Za-z])", r"\\sqrt[3]"),
+    (r"(?<![\\A-Za-z])a(sin|cos|tan)(?![A-Za-z])", r"arc\1"),
+    (r"(?<![\\A-Za-z])abs\s*\(([^()]*)\)", r"|\1|"),
+    (r"(?<![\\A-Za-z])(floor|ceil)\s*\(([^()]*)\)", r"\\l\1 \2\\r\1 "),
+    (r"(?<=\d)\s*x\s*(?=10\s*\^)", r"\\cdot "),
+    (r"\(\s*(?:\\[pb]?mod(?![a-zA-Z])|(?:\\text\{)?\s*mod\s*\}?)\s*([^(){}]*)\}?\s*\)", r"\\pmod{\1}"),
+    (r"\\text\{\s*mod\s*\}|(?<![\\A-Za-z])mod(?![A-Za-z])", r"\\bmod "),
+    (rf"\\arctg{_END}", r"\\arctan "),
+    (rf"\\tg{_END}", r"\\tan "),
+    (rf"\\colon{_END}", ":"),
+    (rf"\\root\s*(\d)\s*\\of{_END}", r"\\sqrt[\1]"),
     (rf"\\lt{_END}", "<"),
     (rf"\\gt{_END}", ">"),
     (rf"\\varnothing{_END}", r"\\emptyset "),
@@ -85,29 +127,31 @@ _REWRITES = [  # (pattern, replacement), in this order
     (rf"\\(?:times|ast|cdotp){_END}", r"\\cdot "),
     (rf"\^\s*(?:\{{\s*\\circ\s*\}}|\\circ{_END})|\\(?:text)?degree{_END}", "°"),
     (rf"\^\s*(?:\{{(?:\s*\\prime{_END})+\s*\}}|\\prime{_END})", lambda match: "'" * match[0].count("prime")),
-    (r"^\s*\*\*(.*)\*\*\s*$", r"\1"),
+    (r"^\s*\*\*(.*?)\*\*[\s.]*$", r"\1"),
     (r"\*\*", "^"),
     (r"\*", r"\\cdot "),
     (rf"(?<![\\A-Za-z])({_WRITTEN_OUT}){_END}", r"\\\1 "),
-    (r"[\s.,;]*(?:\\\\[\s.,;]*)*$", ""),
+    (r"[\s,;]*(?<!\.)\.?[\s,;]*(?:\\\\?[\s.,;]*)*$", ""),
 ]
 _REWRITES = [(re.compile(pattern, re.DOTALL), replacement) for pattern, replacement in _REWRITES]
 
 _NUMBER = r"(?:\d+\.?\d*|\.\d+)"
 _TOKEN = re.compile(
     r"\\text\{[^{}]*\}"
-    r"|\d*\.\d*(?:\\overline\s*\{\d+\}|\\dot\s*\{?\d\}?|\(\d+\))"  # 0.1\overline{6}, 0.\dot3, 0.(3)
+    r"|\d*\.\d*(?:\{?\\(?:overline|bar)\s*\{?\s*\d+\s*\}*|(?:\\dot\s*\{?\d\}?\s*)+|\(\d+\))"  # 0.1\overline{6}, 0.\dot3
+    r"|\\(?:begin|end)\s*\{[a-zA-Z*]+\}"
     rf"|{_NUMBER}[eE][+-]?\d+(?![\d.A-Za-z])|{_NUMBER}"
-    r"|\\[A-Za-z]+|\\.|[A-Za-z]+|[\u4e00-\u9fff]+|[,;]\s+|\S",
+    r"|\.{3,}|\\[A-Za-z]+|\\.|[A-Za-z]+|[\u4e00-\u9fff]+|[,;]\s+|\S",
     re.DOTALL,
 )
+DOTS, _DOTS = r"\ldots", re.compile(r"\.{3,}|\\(?:ldots|dots[bcm]?|cdots)")
 _JOINED = re.compile(r"\\text\{[\s,.]*(and|or)?[\s,.]*\}")  # \text{ and }, \text{.}
 _NUM_ARGUMENTS = {r"\frac": 2, r"\binom": 2, r"\sqrt": 1, "^": 1, "_": 1}
 
 
 def tokens(answer: str) -> tuple[str, ...]:
     r"""Numbers, runs of letters, commands, \text{…} in one, single signs; ", " and "," differ: 1, 200 is not 1,200."""
-    text = _INVISIBLE.sub("", answer)
+    text = _INVISIBLE.sub("", answer).translate(_SIGNS)
     text = _SUPERSCRIPT.sub(lambda run: f"^{{{unicodedata.normalize('NFKC', run[0])}}}", text)
     text = _SUBSCRIPT.sub(lambda run: f"_{{{unicodedata.normalize('NFKC', run[0])}}}", text)
     text = _FRACTION_SIGN.sub(
@@ -118,6 +162,8 @@ def tokens(answer: str) -> tuple[str, ...]:
     for pattern, replacement in _REWRITES:
         text = pattern.sub(replacement, text)
     found = [_token(match[0]) for match in _TOKEN.finditer(text)]
+    if len(found) > 1:
+        found = [DOTS if _DOTS.fullmatch(token) else token for token in found]
     if nesting(found) > MAX_NESTING:
         return tuple(found)
     rest, spelled = deque(found), []
@@ -128,16 +174,23 @@ def tokens(answer: str) -> tuple[str, ...]:
 
 def spaced(found: Sequence[str]) -> str:
     """Tokens as one string; a space stays where it separates: after a command's letters, and between numbers."""
-    text = "".join(token + (" " if token[0] == "\\" and token[-1].isalpha() else "\0") for token in found)
+    text = "".join(token.rstrip() + (" " if token[0] == "\\" and token[-1].isalpha() else "\0") for token in found)
     return re.sub(r"(?<=\d)\0(?=\d)", " ", text).replace("\0", "")
 
 
 def nesting(found: Sequence[str]) -> int:
     depth = deepest = 0
     for token in found:
-        depth += (token in OPENING) - (token in CLOSING)
+        depth += turn(token)
         deepest = max(deepest, depth)
     return deepest
+
+
+def turn(token: str) -> int:
+    """1 where a bracket or an environment opens, -1 where one closes."""
+    if token in OPENING or token.startswith(r"\begin{"):
+        return 1
+    return -1 if token in CLOSING or token.startswith(r"\end{") else 0
 
 
 def _token(text: str) -> str:
@@ -145,6 +198,8 @@ def _token(text: str) -> str:
         return "or" if joined[1] == "or" else ", "
     if text.startswith(r"\text{"):
         return r"\text{" + " ".join(text[6:-1].split()) + "}"
+    if text.startswith((r"\begin", r"\end")):
+        return "".join(text.split()).replace("*", "")
     if text in (r"\&", "and"):
         return ", "
     return {";": ";", ",": ", "}[text[0]] if text[0] in ",;" and len(text) > 1 else text
@@ -170,7 +225,7 @@ def _argument(rest: deque[str], command: str) -> list[str]:
     if rest[0] == "{":
         return _group(rest, "{", "}")
     if rest[0] == "(" and command in (r"\sqrt", "^", "_"):
-        return ["{", *_group(rest, "(", ")"), "}"]
+        return ["{", *_group(rest, "(", ")")[1:-1], "}"]
     if rest[0] in ("-", "+") and command == "^":
         return ["{", rest.popleft(), *_argument(rest, command)[1:]]
     # TeX takes one sign; but who writes 2^10 or \sqrt12 means the number

@@ -12,12 +12,12 @@ from fractions import Fraction
 _UNITS = """
 mm cm dm km nm millimeter centimeter kilometer meter millimetre centimetre kilometre metre in inch ft foot feet yd
 yard mi mile light year unit block pixel mg kg gm gram kilogram lb lbs pound ounce oz ton tonne ms sec second min
-minute hour hr day week month yr old ml liter litre gallon quart pint cup teaspoon tablespoon acre hectare dollar cent
-euro rupee yuan yen usd eur pence franc degree radian rad percent percentage pct mph kph mpg rpm hz hertz watt volt
-amp joule newton kelvin celsius fahrenheit mole point way time people person student teacher child children boy girl
-man men woman women player team item piece thing integer number value digit edge side face vertex vertices triangle
-square term zero root solution multiple divisor factor box game marble ball card coin ticket book apple dog cat meal
-egg page
+minute hour hr day week month yr old ml liter litre gallon quart pint cup teaspoon tablespoon acre hectare dollar
+cent euro rupee yuan yen usd eur pence franc degree radian rad percent percentage pct mph kph mpg rpm hz hertz kw
+kwh watt volt amp joule newton kelvin celsius fahrenheit mole point way time people person student teacher child
+children boy girl man men woman women player team item piece thing integer number value digit edge side face vertex
+vertices triangle square term zero root solution multiple divisor factor box game marble ball card coin ticket book
+apple dog cat meal egg page
 """
 _CHINESE_UNITS = """
 个 个单位 厘米 毫米 分米 米 千米 公里 元 人 种 次 只 本 天 小时 分钟 秒 度 岁 平方米 平方厘米 立方厘米 立方米 千克 克 升

@@ -10,11 +10,12 @@
         Words       equal words, whatever their case; Computation: equal spelling
 
 Each of these is an equality of something that belongs to one answer alone, so the relation is symmetric and transitive
-(to 50 digits where numbers are not rational).
+(to 350 digits where numbers are not rational).
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -22,7 +23,7 @@ from typing import Any
 
 import mpmath
 
-from co_rewarding.algo.equivalence.algebra import DIGITS, PRECISION
+from co_rewarding.algo.equivalence.algebra import DIGITS, PRECISION, UNDEFINED
 
 MAX_PARTS = 32
 """Longest list or set whose parts are compared one by one."""
@@ -52,7 +53,7 @@ class Unread(Value):
 
 @dataclass(frozen=True)
 class Expression(Value):
-    values: tuple[Any, ...]  # at each point: Fraction, mpmath number, or None where it says nothing
+    values: tuple[Any, ...]  # at each point, see algebra.Value
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,11 @@ class Union(Value):
     without: tuple[Value, ...] = ()  # points that are left out
 
 
+@dataclass(frozen=True)
+class Intersection(Value):
+    parts: tuple[Value, ...]  # intervals and unions
+
+
 def number(value: Value) -> Fraction | None:
     """The exact number that an answer is, if it is one."""
     first = value.values[0] if isinstance(value, Expression) else None
@@ -87,7 +93,7 @@ def number(value: Value) -> Fraction | None:
 def same_value(a: Value, b: Value) -> bool:
     if a.text == b.text:
         return True
-    if isinstance(a, Ordered | Union) and isinstance(b, Ordered | Union):
+    if isinstance(a, Ordered | Union | Intersection) and isinstance(b, Ordered | Union | Intersection):
         intervals = [_intervals(value) for value in (a, b)]
         if None not in intervals:
             return _same_intervals(*intervals)
@@ -123,44 +129,61 @@ def _same_numbers(a: Sequence[Any], b: Sequence[Any]) -> bool:
 
 def same_number(x: Any, y: Any) -> bool:
     """Exact where both are rational, else to DIGITS digits."""
+    if UNDEFINED in (x, y):
+        return x == y
     if isinstance(x, Fraction) and isinstance(y, Fraction):
         return x == y
     with mpmath.workdps(PRECISION):
         x, y = (mpmath.mpf(z.numerator) / z.denominator if isinstance(z, Fraction) else z for z in (x, y))
         size = max(abs(x), abs(y))
         # what should be 0 is as small as the precision leaves it
-        return abs(x - y) <= size * mpmath.mpf(10) ** -DIGITS or size < mpmath.mpf(10) ** -(PRECISION - 10)
+        return abs(x - y) <= size * mpmath.mpf(10) ** -DIGITS or size < mpmath.mpf(10) ** (20 - PRECISION)
 
 
 Interval = tuple[Any, bool, Any, bool]  # from, whether it belongs to it, to, whether that belongs to it
 
 
-def _intervals(value: Ordered | Union) -> list[Interval] | None:
-    """The merged intervals of a union or an interval; None where it is none, or has ends that are no real numbers."""
-    pieces: list[Value] = [value] if isinstance(value, Ordered) else list(value.parts)
-    found = []
-    for piece in pieces:
-        if isinstance(piece, Ordered):
-            if piece.brackets not in INTERVALS or len(piece.parts) != 2:
+def _intervals(value: Value) -> list[Interval] | None:
+    """The merged intervals that a value is; None where it is none, or has ends that are no real numbers."""
+    match value:
+        case Ordered(brackets=brackets, parts=(low, high)) if brackets in INTERVALS:
+            start, end = _end(low), _end(high)
+            # ends in the wrong order are coordinates of a point
+            return (
+                None if None in (start, end) or start > end else [(start, brackets[0] == "[", end, brackets[1] == "]")]
+            )
+        case Expression():
+            place = _end(value)
+            return None if place is None else [(place, True, place, True)]
+        case Union(parts=parts) | Collection(parts=parts) | Intersection(parts=parts):
+            found = [_intervals(part) for part in parts]
+            if None in found:
                 return None
-            low, high = (_end(part) for part in piece.parts)
-            found.append((low, piece.brackets[0] == "[", high, piece.brackets[1] == "]"))
-        else:
-            points = piece.parts if isinstance(piece, Collection) else (piece,)
-            found += [(_end(point), True, _end(point), True) for point in points]
-    if any(end is None for low, _, high, _ in found for end in (low, high)):
-        return None
-    if any(low > high for low, _, high, _ in found):
-        return None  # a point with coordinates
-    merged = _merged(found)
-    for point in value.without if isinstance(value, Union) else ():
-        if (place := _end(point)) is None:
-            return None
-        merged = _without(merged, place)
-    return merged
+            if isinstance(value, Intersection) and (common := functools.reduce(_common, found)):
+                return common  # and where nothing is common, x<1, x>2 meant either
+            merged = _merged([interval for intervals in found for interval in intervals])
+            for point in value.without if isinstance(value, Union) else ():
+                if (place := _end(point)) is None:
+                    return None
+                merged = _without(merged, place)
+            return merged
+    return None
+
+
+def _common(a: list[Interval], b: list[Interval]) -> list[Interval]:
+    """What lies in both."""
+    common = []
+    for low, low_in, high, high_in in a:
+        for first, first_in, last, last_in in b:
+            start, outside = max((low, not low_in), (first, not first_in))
+            end, inside = min((high, high_in), (last, last_in))
+            if start < end or (start == end and not outside and inside):
+                common.append((start, not outside, end, inside))
+    return common
 
 
 def _end(part: Value) -> Any:
+    """The real number or infinity that an end is; None for anything else."""
     if part.text in (INFINITY, "-" + INFINITY):
         return mpmath.inf if part.text == INFINITY else -mpmath.inf
     first = part.values[0] if isinstance(part, Expression) else None
@@ -219,6 +242,8 @@ def replaced(value: Value, reading: Callable[[Unread], Value]) -> Value:
         return Collection(value.text, tuple(replaced(part, reading) for part in value.parts))
     if isinstance(value, Union):
         return Union(value.text, tuple(replaced(part, reading) for part in value.parts), value.without)
+    if isinstance(value, Intersection):
+        return Intersection(value.text, tuple(replaced(part, reading) for part in value.parts))
     return value
 
 
@@ -226,5 +251,5 @@ def unread(value: Value) -> list[Unread]:
     """What is left to read in it."""
     if isinstance(value, Unread):
         return [value]
-    parts = value.parts if isinstance(value, Ordered | Collection | Union) else ()
+    parts = value.parts if isinstance(value, Ordered | Collection | Union | Intersection) else ()
     return [leaf for part in parts for leaf in unread(part)]
