@@ -7,6 +7,7 @@ import random
 import re
 import time
 from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from pathlib import Path
 
@@ -149,6 +150,18 @@ def test_close_numbers_are_told_apart():
     assert same(r"\sqrt{3+2\sqrt2}", r"1+\sqrt2")
     assert same(r"\sqrt{2}+\sqrt{3}-\sqrt{5+2\sqrt6}", "0")
     assert same(r"\sin^2 x+\cos^2 x", "1")
+
+
+def test_threads_do_not_disturb_each_other():
+    """mpmath's functions change the precision of their context while they run."""
+    answers = [rf"\sin({n}x)+\Gamma_{n}\sqrt{{{n}}}+x!" for n in range(60)]
+    expected = [read(answer).values for answer in answers]
+    read.cache_clear()
+    precision = mpmath.mp.prec
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda answer: read(answer).values, answers))
+    assert found == expected
+    assert mpmath.mp.prec == precision
 
 
 def test_domains():

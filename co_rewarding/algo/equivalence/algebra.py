@@ -20,6 +20,7 @@ Everything here is bounded: exact numbers by MAX_BITS, others by their precision
 from __future__ import annotations
 
 import math
+import threading
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
@@ -29,7 +30,7 @@ import mpmath
 
 from co_rewarding.algo.equivalence.expressions import INVERSES, Tree, Unreadable, has_factorials, has_roots
 
-Value = Any  # Fraction, or mpmath's mpf or mpc; UNDEFINED; None: nothing is said at this point
+Value = Any  # Fraction, or MP.mpf or MP.mpc; UNDEFINED; None: nothing is said at this point
 Exact = Fraction
 UNDEFINED = "undefined"
 MAX_BITS = 40_000
@@ -37,15 +38,18 @@ MAX_BITS = 40_000
 MAX_EXPONENT_BITS = 1e7  # of a power's size; beyond it a power has no value here
 MAX_EXACT_FACTORIAL = 3_000
 PRECISION, DIGITS = 400, 350
+MP = mpmath.MPContext()  # of our own: its precision stays, whatever else in the process uses mpmath
+MP.dps = PRECISION
+_LOCK = threading.Lock()  # mpmath's functions change their context's precision while they run
 _SPANS = ((2, 10, 1), (10, 600, 1), (100, 2000, 1), (3, 90, -1), (100, 3000, 0), (5, 500, 0))
 """From, to (in tenths) and sign of the variables' values at each point; sign 0: of each variable its own."""
 POINTS = len(_SPANS)
 NUM_POSITIVE_POINTS = 3
 _WHOLE_NUMBERS = "nmkj"
 _POLE = 1e60  # tan 90° comes out as large as the precision allows
-_CONSTANTS = {"e": mpmath.e, "i": mpmath.j, r"\pi": mpmath.pi}
-_CALLS = {name: getattr(mpmath, name) for name in ("exp", "ln", *INVERSES, "coth", "sech", "csch")}
-_CALLS |= {inverse: getattr(mpmath, f"a{name}") for name, inverse in INVERSES.items()}
+_CONSTANTS = {"e": MP.e, "i": MP.j, r"\pi": MP.pi}
+_CALLS = {name: getattr(MP, name) for name in ("exp", "ln", *INVERSES, "coth", "sech", "csch")}
+_CALLS |= {inverse: getattr(MP, f"a{name}") for name, inverse in INVERSES.items()}
 
 
 def point(names: frozenset[str], number: int) -> dict[str, Fraction]:
@@ -89,7 +93,7 @@ def at_points(
             number_there = evaluate(point(names, number))
         except Unreadable:
             number_there = None if number < NUM_POSITIVE_POINTS else UNDEFINED
-        is_real = not isinstance(number_there, mpmath.mpc)
+        is_real = not isinstance(number_there, MP.mpc)
         found.append(number_there if is_real or number < NUM_POSITIVE_POINTS else UNDEFINED)
     if found[:NUM_POSITIVE_POINTS] == [None] * NUM_POSITIVE_POINTS:
         raise Unreadable("undefined")
@@ -97,13 +101,13 @@ def at_points(
 
 
 def value(found: Tree, at: Mapping[str, Fraction]) -> Any:
-    """A Fraction, or an mpmath number of 80 digits.
+    """A Fraction, or a number of 400 digits.
 
     Raises:
         Unreadable: there is none, or none that can be computed in bounded time.
     """
     try:
-        with mpmath.workdps(PRECISION):
+        with _LOCK:
             return _real(_bounded(_value(found, at), exactly=not at))
     except (ZeroDivisionError, OverflowError, ValueError, TypeError, RecursionError) as error:
         raise Unreadable(str(error)) from None
@@ -153,7 +157,7 @@ def _fold(operation: Any, values: Sequence[Any]) -> Any:
 
 def _real(number: Value) -> Value:
     """Without an imaginary part that rounding left."""
-    if isinstance(number, mpmath.mpc) and abs(number.imag) <= abs(number.real) * mpmath.mpf(10) ** -DIGITS:
+    if isinstance(number, MP.mpc) and abs(number.imag) <= abs(number.real) * MP.mpf(10) ** -DIGITS:
         return number.real
     return number
 
@@ -162,12 +166,11 @@ def quotient(a: Any, b: Any) -> Any:
     """a / b, exact where both are."""
     if a == UNDEFINED:
         return a
-    with mpmath.workdps(PRECISION):
-        return _fold(lambda x, y: x / y, [a, b])
+    return _fold(lambda x, y: x / y, [a, b])
 
 
 def _rounded_number(number: Any) -> Any:
-    return mpmath.mpf(number.numerator) / number.denominator if isinstance(number, Exact) else number
+    return MP.mpf(number.numerator) / number.denominator if isinstance(number, Exact) else number
 
 
 def _bounded(number: Any, exactly: bool) -> Any:
@@ -176,7 +179,7 @@ def _bounded(number: Any, exactly: bool) -> Any:
         if bits > MAX_BITS and exactly:
             raise Unreadable("too large")
         return _rounded_number(number) if bits > MAX_BITS else number
-    if not mpmath.isfinite(number):
+    if not MP.isfinite(number):
         raise Unreadable("no finite value")
     return number
 
@@ -196,12 +199,12 @@ def _power(base: Any, exponent: Any, exactly: bool) -> Any:
             return (-1) ** (exponent.numerator % 2) * _power(-base, exponent, exactly)
     base, exponent = _rounded_number(base), _rounded_number(exponent)
     if base == 0:
-        if mpmath.re(exponent) <= 0:
+        if MP.re(exponent) <= 0:
             raise Unreadable("0 to a power that is not positive")
         return base
-    if abs(exponent) * max(1, abs(mpmath.log(abs(base), 2))) > MAX_EXPONENT_BITS:
+    if abs(exponent) * max(1, abs(MP.log(abs(base), 2))) > MAX_EXPONENT_BITS:
         raise Unreadable("too large")
-    return mpmath.power(base, exponent)
+    return MP.power(base, exponent)
 
 
 def _root(number: int, degree: int) -> int | None:
@@ -211,14 +214,14 @@ def _root(number: int, degree: int) -> int | None:
     elif number.bit_length() > 2000:
         return None
     else:
-        root = int(mpmath.nint(mpmath.root(number, degree)))
+        root = int(MP.nint(MP.root(number, degree)))
     return root if root**degree == number else None
 
 
 def _rounded(way: str, number: Any) -> Any:
     if isinstance(number, Exact):
         return Fraction(math.floor(number) if way == "floor" else math.ceil(number))
-    return Fraction(int((mpmath.floor if way == "floor" else mpmath.ceil)(number)))
+    return Fraction(int((MP.floor if way == "floor" else MP.ceil)(number)))
 
 
 def _factorial(number: Any) -> Any:
@@ -229,7 +232,7 @@ def _factorial(number: Any) -> Any:
             return Fraction(math.factorial(int(number)))
     if abs(number) > MAX_EXACT_FACTORIAL:
         raise Unreadable("too large")
-    return mpmath.factorial(_rounded_number(number))
+    return MP.factorial(_rounded_number(number))
 
 
 def _binomial(top: Any, bottom: Any) -> Any:
@@ -238,7 +241,7 @@ def _binomial(top: Any, bottom: Any) -> Any:
         return Fraction(math.comb(int(top), int(bottom)))
     if max(abs(top), abs(bottom)) > MAX_EXACT_FACTORIAL:
         raise Unreadable("too large")
-    return mpmath.binomial(_rounded_number(top), _rounded_number(bottom))
+    return MP.binomial(_rounded_number(top), _rounded_number(bottom))
 
 
 def _call(name: str, argument: Any) -> Any:

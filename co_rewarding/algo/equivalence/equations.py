@@ -12,8 +12,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-import mpmath
-
 from co_rewarding.algo.equivalence import algebra, expressions
 from co_rewarding.algo.equivalence.brackets import Tokens, outside, split
 from co_rewarding.algo.equivalence.spelling import GREEK, spaced
@@ -152,7 +150,7 @@ def _inequality(found: Tokens, left: Tokens, sign: str, right: Tokens, read: Rea
 def _is_real(bound: Value) -> bool:
     """Whether it is one real number."""
     return isinstance(bound, Expression) and all(
-        v is None or (not isinstance(v, mpmath.mpc) and same_number(v, bound.values[0])) for v in bound.values
+        v is None or (not isinstance(v, algebra.MP.mpc) and same_number(v, bound.values[0])) for v in bound.values
     )
 
 
@@ -168,7 +166,7 @@ def _equation(found: Tokens, left: Tokens, operator: str, right: Tokens) -> Valu
     except expressions.Unreadable:
         return None
     scale = next((value for value in values if value and value != algebra.UNDEFINED), None)
-    if not names or scale is None or (operator != "=" and isinstance(scale, mpmath.mpc)):
+    if not names or scale is None or (operator != "=" and isinstance(scale, algebra.MP.mpc)):
         return None
     scale = scale if operator == "=" else abs(scale)
     ratios = tuple(None if value is None else algebra.quotient(value, scale) for value in values)

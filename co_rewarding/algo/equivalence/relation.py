@@ -39,9 +39,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal, get_args
 
-import mpmath
-
-from co_rewarding.algo.equivalence.algebra import PRECISION
+from co_rewarding.algo.equivalence import algebra
 from co_rewarding.algo.equivalence.reader import read
 from co_rewarding.algo.equivalence.values import Expression, Unread, Value, Words, replaced, same_value, unread
 
@@ -257,12 +255,11 @@ def _need_a_worker(a: Value, b: Value) -> bool:
     return bool(unread(a) or unread(b)) and (len(kinds) == 1 or kinds == {Unread, Expression})
 
 
-def _number(parts: list[str] | None) -> mpmath.mpf | mpmath.mpc | None:
-    if parts is None:
-        return None
-    with mpmath.workdps(PRECISION):
-        real, imaginary = map(mpmath.mpf, parts)
-        return mpmath.mpc(real, imaginary) if imaginary else real
+def _number(parts: list[str] | str | None) -> algebra.Value:
+    if parts is None or isinstance(parts, str):
+        return parts
+    real, imaginary = map(algebra.MP.mpf, parts)
+    return algebra.MP.mpc(real, imaginary) if imaginary else real
 
 
 class _Worker:

@@ -21,12 +21,11 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-import mpmath
-
-from co_rewarding.algo.equivalence.algebra import DIGITS, PRECISION, UNDEFINED
+from co_rewarding.algo.equivalence.algebra import DIGITS, MP, PRECISION, UNDEFINED
 
 MAX_PARTS = 32
 """Longest list or set whose parts are compared one by one."""
+_TOLERANCE, _NOTHING = MP.mpf(10) ** -DIGITS, MP.mpf(10) ** (20 - PRECISION)
 INFINITY = "∞"
 INTERVALS = ("()", "[)", "(]", "[]")
 
@@ -133,11 +132,10 @@ def same_number(x: Any, y: Any) -> bool:
         return x == y
     if isinstance(x, Fraction) and isinstance(y, Fraction):
         return x == y
-    with mpmath.workdps(PRECISION):
-        x, y = (mpmath.mpf(z.numerator) / z.denominator if isinstance(z, Fraction) else z for z in (x, y))
-        size = max(abs(x), abs(y))
-        # what should be 0 is as small as the precision leaves it
-        return abs(x - y) <= size * mpmath.mpf(10) ** -DIGITS or size < mpmath.mpf(10) ** (20 - PRECISION)
+    x, y = (MP.mpf(z.numerator) / z.denominator if isinstance(z, Fraction) else z for z in (x, y))
+    size = max(abs(x), abs(y))
+    # what should be 0 is as small as the precision leaves it
+    return abs(x - y) <= size * _TOLERANCE or size < _NOTHING
 
 
 Interval = tuple[Any, bool, Any, bool]  # from, whether it belongs to it, to, whether that belongs to it
@@ -185,16 +183,15 @@ def _common(a: list[Interval], b: list[Interval]) -> list[Interval]:
 def _end(part: Value) -> Any:
     """The real number or infinity that an end is; None for anything else."""
     if part.text in (INFINITY, "-" + INFINITY):
-        return mpmath.inf if part.text == INFINITY else -mpmath.inf
+        return MP.inf if part.text == INFINITY else -MP.inf
     first = part.values[0] if isinstance(part, Expression) else None
     if (
         first is None
-        or isinstance(first, mpmath.mpc)
+        or isinstance(first, MP.mpc)
         or not all(same_number(first, v) for v in part.values if v is not None)
     ):
         return None
-    with mpmath.workdps(PRECISION):
-        return mpmath.mpf(first.numerator) / first.denominator if isinstance(first, Fraction) else first
+    return MP.mpf(first.numerator) / first.denominator if isinstance(first, Fraction) else first
 
 
 def _merged(intervals: list[Interval]) -> list[Interval]:
@@ -229,7 +226,7 @@ def _same_intervals(a: list[Interval], b: list[Interval]) -> bool:
 
 
 def _same_end(x: Any, y: Any) -> bool:
-    return x == y or (mpmath.isfinite(x) and mpmath.isfinite(y) and same_number(x, y))
+    return x == y or (MP.isfinite(x) and MP.isfinite(y) and same_number(x, y))
 
 
 def replaced(value: Value, reading: Callable[[Unread], Value]) -> Value:

@@ -29,6 +29,8 @@ import os
 import resource
 import signal
 import sys
+from collections.abc import Mapping
+from fractions import Fraction
 from typing import Any
 
 DONE, RECYCLE, OUT_OF_MEMORY = 0, 3, 4  # exit codes of a child
@@ -105,10 +107,10 @@ def serve(reply_fd: int, state: mmap.mmap, keeper_pid: int, timeout_s: float, li
     os._exit(DONE)
 
 
-def values_of(answer: str) -> list[list[str] | None] | None:
-    """Real and imaginary part at each of algebra.POINTS, as reader.py computes them; None for what has no values."""
+def values_of(answer: str) -> list[Any] | None:
+    """algebra.at_points of an expression, numbers as pairs of strings; None for what has no values."""
     from latex2sympy2_extended import NormalizationConfig
-    from math_verify import LatexExtractionConfig, parse  # first: it is what may be missing
+    from math_verify import LatexExtractionConfig, parse
 
     no_units = NormalizationConfig(
         basic_latex=True, units=False, malformed_operators=True, nits=True, boxed="all", equations=False
@@ -127,29 +129,34 @@ def values_of(answer: str) -> list[list[str] | None] | None:
         return None
 
 
-def values_at_points(expression: Any) -> list[list[str] | None] | None:
+def values_at_points(expression: Any) -> list[Any] | None:
     import sympy
 
-    from co_rewarding.algo.equivalence.algebra import POINTS, PRECISION, point
+    from co_rewarding.algo.equivalence import algebra
+    from co_rewarding.algo.equivalence.expressions import Unreadable
     from co_rewarding.algo.equivalence.spelling import GREEK
 
     if not isinstance(expression, sympy.Expr):
         return None
     constants = {"e": sympy.E, "i": sympy.I}
     expression = expression.subs({s: constants[s.name] for s in expression.free_symbols if s.name in constants}).doit()
-    names = {symbol: f"\\{symbol.name}" if symbol.name in GREEK else symbol.name for symbol in expression.free_symbols}
-    values: list[list[str] | None] = []
-    for i in range(POINTS):
-        at = point(frozenset(names.values()), i)
-        number = expression.evalf(
-            PRECISION, subs={symbol: sympy.Rational(*at[name].as_integer_ratio()) for symbol, name in names.items()}
-        )
-        real, imaginary = number.as_real_imag()
-        if not (real.is_Number and imaginary.is_Number and real.is_finite and imaginary.is_finite):
-            return None
-        is_last = i == POINTS - 1
-        values.append(None if is_last and names and (len(names) > 1 or imaginary) else [str(real), str(imaginary)])
-    return values
+    symbols = {f"\\{s.name}" if s.name in GREEK else s.name: s for s in expression.free_symbols}
+
+    def evaluate(at: Mapping[str, Fraction]) -> algebra.Value:
+        point = {symbols[name]: sympy.Rational(*value.as_integer_ratio()) for name, value in at.items()}
+        parts = expression.evalf(algebra.PRECISION, subs=point).as_real_imag()
+        if not all(part.is_Number and part.is_finite for part in parts):
+            raise Unreadable(str(expression))
+        real, imaginary = (algebra.MP.mpf(str(part)) for part in parts)
+        return algebra.MP.mpc(real, imaginary) if imaginary else real
+
+    has_roots = expression.has(sympy.log) or not all(power.exp.is_integer for power in expression.atoms(sympy.Pow))
+    values = algebra.at_points(evaluate, frozenset(symbols), positive_only=len(symbols) > 1 and has_roots)
+    digits = algebra.PRECISION
+    return [
+        [algebra.MP.nstr(part, digits) for part in (value.real, value.imag)] if hasattr(value, "real") else value
+        for value in values
+    ]
 
 
 def read_line() -> bytes | None:
