@@ -138,7 +138,7 @@ def _bare(token: str) -> str:
 
 
 _CHOICE = re.compile(
-    r"(?:(?:option|choice|answer|选项|选|答案)(?: is)? ?[:：]? ?)+\(?([A-J])\)?(?:[ .:)].*)?"
+    r"(?:(?:option|choice|answer|选项|选|答案)(?: is)?(?: ?[:：])? ?)+\(?([A-J])\)?(?:[ .:)].*)?"
     r"|\(([A-J])\)(?: ?[^ (+*/^_=<>,;'!\-\\].*| ?\\(?:frac|sqrt|pi|text|\{).*)?|([A-J])[).](?: .*)?|([A-J]): ?[^A-Z=]+",
     re.IGNORECASE,
 )

@@ -131,7 +131,6 @@ _REWRITES = [  # (pattern, replacement), in this order
     (r"\*\*", "^"),
     (r"\*", r"\\cdot "),
     (rf"(?<![\\A-Za-z])({_WRITTEN_OUT}){_END}", r"\\\1 "),
-    (r"[\s,;]*(?<!\.)\.?[\s,;]*(?:\\\\?[\s.,;]*)*$", ""),
 ]
 _REWRITES = [(re.compile(pattern, re.DOTALL), replacement) for pattern, replacement in _REWRITES]
 
@@ -161,7 +160,7 @@ def tokens(answer: str) -> tuple[str, ...]:
     text = _ROOT_SIGN.sub(lambda root: rf"\sqrt{{{root[1]}}}" if root[1] else r"\sqrt ", text)
     for pattern, replacement in _REWRITES:
         text = pattern.sub(replacement, text)
-    found = [_token(match[0]) for match in _TOKEN.finditer(text)]
+    found = [_token(match[0]) for match in _TOKEN.finditer(_without_end(text))]
     if len(found) > 1:
         found = [DOTS if _DOTS.fullmatch(token) else token for token in found]
     if nesting(found) > MAX_NESTING:
@@ -170,6 +169,13 @@ def tokens(answer: str) -> tuple[str, ...]:
     while rest:
         spelled += _piece(rest)
     return tuple(spelled)
+
+
+def _without_end(text: str) -> str:
+    r"""Without separators, line breaks and a full stop at the end; dots stay."""
+    while (shorter := text.rstrip(" \t\n,;\\")) != text or (text.endswith(".") and not text.endswith("..")):
+        text = shorter if shorter != text else text[:-1]
+    return text
 
 
 def spaced(found: Sequence[str]) -> str:
