@@ -230,8 +230,8 @@ def _factorial(number: Any) -> Any:
             raise Unreadable("factorial of a negative number")
         if number <= MAX_EXACT_FACTORIAL:
             return Fraction(math.factorial(int(number)))
-    if abs(number) > MAX_EXACT_FACTORIAL:
-        raise Unreadable("too large")
+    if isinstance(number, MP.mpc) or abs(number) > MAX_EXACT_FACTORIAL:
+        raise Unreadable("too large, or not real")
     return MP.factorial(_rounded_number(number))
 
 

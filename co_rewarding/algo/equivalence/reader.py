@@ -43,6 +43,7 @@ from co_rewarding.algo.equivalence.values import (
     same_value,
 )
 
+MAX_UNIT_TOKENS = 24
 _SEPARATORS = (",", ", ", "&", ";", "or", r"\\")
 _OUTER_SEPARATORS = (";", "or")  # x=1, y=2 or x=2, y=1 are two points
 _OPERATORS = ("+", "-", r"\cdot", "/", "^", r"\cup", r"\cap", r"\pm", *RELATIONS)
@@ -63,13 +64,11 @@ _DERIVATIVE = re.compile(r"\\frac \{d[^{}]*\}\{d[A-Za-z][^{}]*\}")
 @lru_cache(maxsize=16_384)
 def read(answer: str) -> Value:
     """The value of an answer; never raises."""
-    if len(answer) > MAX_ANSWER_CHARS:
-        return Words("".join(answer.split()))
-    found = tokens(answer)
-    if nesting(found) <= MAX_NESTING:
+    if len(answer) <= MAX_ANSWER_CHARS:
         with suppress(RecursionError):  # what is nested without brackets, as |||||x and \sin\sin\sin x
-            return _value(found)
-    return Words(" ".join(found))
+            found = tokens(answer)
+            return _value(found) if nesting(found) <= MAX_NESTING else Words(" ".join(found))
+    return Words("".join(answer.split()))
 
 
 def is_computation(answer: str) -> bool:
@@ -342,7 +341,7 @@ def _quantity(found: Tokens) -> Value | None:
     """What is left of a value once a unit or "million" behind it, or a currency before it, is gone."""
     if found and _bare(found[0]).lower() in ("rs", "usd"):
         return _value(found[1:])
-    for i in range(1, len(found)):
+    for i in range(max(1, len(found) - MAX_UNIT_TOKENS), len(found)):
         starts = found[i].startswith(r"\text{") or _LETTERS.fullmatch(found[i]) or not found[i].isascii()
         if not starts or found[i - 1] in _OPERATORS or (found[i] == "°" and i == len(found) - 1):
             continue
