@@ -336,3 +336,22 @@ def test_truths_of_math_are_told_apart(real_data):
     others = [truth for truth in truths if values[truth] is None]
     for a, b in zip(rng.choices(numbers, k=4_000), rng.choices(others, k=4_000), strict=True):
         assert not same(a, b), (a, b)
+
+
+def test_the_page_for_users_says_what_holds():
+    """docs/ANSWERS.md: in the second column, what stands between semicolons is one answer; in the third it is not."""
+    page = (Path(__file__).parents[2] / "docs/ANSWERS.md").read_text(encoding="utf-8")
+    lines = page[page.index("## What vanishes") : page.index("An expression is what")].splitlines()
+    rows = [re.split(r"(?<!\\)\|", line)[1:-1] for line in lines if "`" in line]
+    assert len(rows) == 18
+
+    def groups(cell: str) -> list[list[str]]:
+        found = [re.findall("`([^`]*)`", group) for group in cell.replace(r"\|", "|").split("; ")]
+        return [group for group in found if group]
+
+    for rule, one, others in rows:
+        for first, *more in groups(one):
+            assert [answer for answer in more if not same(first, answer)] == [], rule
+        for group in groups(others):
+            first, other = group if len(group) == 2 else (group[0], groups(one)[0][0])
+            assert not same(first, other), rule
