@@ -297,9 +297,10 @@ def _bracketed(found: Tokens) -> Value | None:
         return None
     parts = [_value(piece) for piece in pieces]
     if found[0] == r"\{":
-        is_nested = any(piece[0] in (r"\{", r"\emptyset") for piece in pieces)
-        if is_nested:
-            parts = [Ordered(f"{{{part.text}}}", "{}", (part,)) for part in parts]
+        parts = [  # a set within a set stays one
+            Ordered(f"{{{part.text}}}", "{}", (part,)) if piece[0] in (r"\{", r"\emptyset") else part
+            for part, piece in zip(parts, pieces, strict=True)
+        ]
         return _set_of(parts) if len(parts) > 1 else parts[0]
     return Ordered(spaced(found), found[0] + found[-1], tuple(parts))
 
