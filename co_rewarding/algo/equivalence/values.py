@@ -6,7 +6,7 @@
         Equation    left − right of one is a constant multiple of the other's (a positive one for an inequality)
         Ordered     equal brackets and equal parts, one by one: tuples, intervals, matrices, ratios, residues
         Collection  equal parts in some order, each as often: lists and sets
-        Union       equal intervals once they are merged
+        Union, Intersection  equal intervals once they are merged
         Words       equal words, whatever their case; Computation: equal spelling
 
 Each of these is an equality of something that belongs to one answer alone, so the relation is symmetric and transitive
@@ -105,8 +105,10 @@ def same_value(a: Value, b: Value) -> bool:
             return a.operator == b.operator and _same_numbers(a.ratios, b.ratios)
         case Ordered(), Ordered():
             return a.brackets == b.brackets and len(a.parts) == len(b.parts) and all(map(same_value, a.parts, b.parts))
-        case Collection(), Collection():
+        case (Collection(), Collection()) | (Intersection(), Intersection()):
             return _same_in_some_order(a.parts, b.parts)
+        case Union(), Union():  # of sets with names
+            return _same_in_some_order(a.parts, b.parts) and _same_in_some_order(a.without, b.without)
     return False
 
 
