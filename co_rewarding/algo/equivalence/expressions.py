@@ -222,11 +222,11 @@ class _Reading:
             name += "_" + "".join(self._group())
         while self.next == "'":
             name += self.take()
-        is_function = name.rstrip("'") in _FUNCTION_NAMES or (
-            name.isupper() and self._tokens[self._at + 1 : self._at + 2]
-        )
-        if self.next == "(" and is_function and (not name.isupper() or self._tokens[self._at + 1].islower()):
-            name += "".join(self._brackets("(", ")"))
+        if self.next == "(":
+            in_brackets = "".join(self._tokens[self._at + 1 : self._at + 2])
+            # f(2x), and P(n), but not A(1+r)
+            if name.rstrip("'") in _FUNCTION_NAMES or (name.isupper() and in_brackets.islower()):
+                name += "".join(self._brackets("(", ")"))
         return ("symbol", name)
 
     def _group(self) -> list[str]:
