@@ -265,6 +265,7 @@ HOSTILE = {
     "roots of roots": "√" * 500,
     "powers without a base": "^_" * 250,
     "factorials of i": "i!" * 250,
+    "floors": r"\lfloor x^{99999}\rfloor" * 25,
     "half a surrogate pair": "\ud800x+1",
     "null": "x\0+1",
     "line breaks": "x\n+\n1",
@@ -292,6 +293,15 @@ def test_reading_never_raises():
         value = read(answer)
         assert same_value(value, value)
         assert same_value(value, read("x+1")) == same_value(read("x+1"), value)
+
+
+@pytest.mark.parametrize("sign", ["=", "<", ">", r"\le", r"\ge", r"\ne", r"\in", ", ", r"\cup", ":", r"\pmod"])
+def test_what_has_no_value_at_the_first_point(sign):
+    pole = algebra.point(frozenset("n"), 0)["n"]
+    answer = rf"\frac{{1}}{{n-{pole}}}"
+    value = read(f"x {sign} {answer}")
+    assert same_value(value, value) and not same_value(value, read(f"x {sign} 1"))
+    assert same(answer, rf"\frac{{2}}{{2n-{2 * pole}}}") and not same(answer, rf"\frac{{1}}{{n-{pole + 1}}}")
 
 
 def retypings(answer: str) -> list[str]:

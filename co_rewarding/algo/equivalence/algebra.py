@@ -28,7 +28,7 @@ from typing import Any
 
 import mpmath
 
-from co_rewarding.algo.equivalence.expressions import INVERSES, Tree, Unreadable, has_factorials, has_roots
+from co_rewarding.algo.equivalence.expressions import CONSTANTS, INVERSES, Tree, Unreadable, has_factorials, has_roots
 
 Value = Any  # Fraction, or MP.mpf or MP.mpc; UNDEFINED; None: nothing is said at this point
 Exact = Fraction
@@ -47,7 +47,7 @@ POINTS = len(_SPANS)
 NUM_POSITIVE_POINTS = 3
 _WHOLE_NUMBERS = "nmkj"
 _POLE = 1e60  # tan 90° comes out as large as the precision allows
-_CONSTANTS = {"e": MP.e, "i": MP.j, r"\pi": MP.pi}
+_CONSTANTS = dict(zip(CONSTANTS, (MP.e, MP.j, MP.pi), strict=True))
 _CALLS = {name: getattr(MP, name) for name in ("exp", "ln", *INVERSES, "coth", "sech", "csch")}
 _CALLS |= {inverse: getattr(MP, f"a{name}") for name, inverse in INVERSES.items()}
 
@@ -138,7 +138,7 @@ def _value(found: Tree, at: Mapping[str, Fraction]) -> Any:
         case "abs":
             return abs(values[0])
         case "floor" | "ceil":
-            return _rounded(operation, values[0])
+            return _bounded(_rounded(operation, values[0]), exactly)
         case "!":
             return _bounded(_factorial(values[0]), exactly)
         case "binom":
@@ -150,7 +150,7 @@ def _fold(operation: Any, values: Sequence[Any]) -> Any:
     result = values[0]
     for other in values[1:]:
         if isinstance(result, Exact) != isinstance(other, Exact):
-            result, other = _rounded_number(result), _rounded_number(other)
+            result, other = as_real(result), as_real(other)
         result = operation(result, other)
     return result
 
@@ -169,7 +169,8 @@ def quotient(a: Any, b: Any) -> Any:
     return _fold(lambda x, y: x / y, [a, b])
 
 
-def _rounded_number(number: Any) -> Any:
+def as_real(number: Value) -> Value:
+    """A Fraction as a number of MP; others as they are."""
     return MP.mpf(number.numerator) / number.denominator if isinstance(number, Exact) else number
 
 
@@ -178,7 +179,7 @@ def _bounded(number: Any, exactly: bool) -> Any:
         bits = max(number.numerator.bit_length(), number.denominator.bit_length())
         if bits > MAX_BITS and exactly:
             raise Unreadable("too large")
-        return _rounded_number(number) if bits > MAX_BITS else number
+        return as_real(number) if bits > MAX_BITS else number
     if not MP.isfinite(number):
         raise Unreadable("no finite value")
     return number
@@ -197,7 +198,7 @@ def _power(base: Any, exponent: Any, exactly: bool) -> Any:
                 return Fraction(*roots) ** exponent.numerator
         if base < 0 and exponent.denominator > 1 and exponent.denominator % 2:  # the real root, as people mean it
             return (-1) ** (exponent.numerator % 2) * _power(-base, exponent, exactly)
-    base, exponent = _rounded_number(base), _rounded_number(exponent)
+    base, exponent = as_real(base), as_real(exponent)
     if base == 0:
         if MP.re(exponent) <= 0:
             raise Unreadable("0 to a power that is not positive")
@@ -232,7 +233,7 @@ def _factorial(number: Any) -> Any:
             return Fraction(math.factorial(int(number)))
     if isinstance(number, MP.mpc) or abs(number) > MAX_EXACT_FACTORIAL:
         raise Unreadable("too large, or not real")
-    return MP.factorial(_rounded_number(number))
+    return MP.factorial(as_real(number))
 
 
 def _binomial(top: Any, bottom: Any) -> Any:
@@ -241,13 +242,13 @@ def _binomial(top: Any, bottom: Any) -> Any:
         return Fraction(math.comb(int(top), int(bottom)))
     if max(abs(top), abs(bottom)) > MAX_EXACT_FACTORIAL:
         raise Unreadable("too large")
-    return MP.binomial(_rounded_number(top), _rounded_number(bottom))
+    return MP.binomial(as_real(top), as_real(bottom))
 
 
 def _call(name: str, argument: Any) -> Any:
     if name == "ln" and argument == 1:
         return Fraction(0)
-    argument = _rounded_number(argument)
+    argument = as_real(argument)
     if abs(argument) > MAX_EXPONENT_BITS and name != "ln":
         raise Unreadable("too large")
     result = _bounded(_CALLS[name](argument), exactly=False)

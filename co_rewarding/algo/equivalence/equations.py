@@ -16,15 +16,16 @@ from co_rewarding.algo.equivalence import algebra, expressions
 from co_rewarding.algo.equivalence.brackets import Tokens, outside, split
 from co_rewarding.algo.equivalence.spelling import GREEK, spaced
 from co_rewarding.algo.equivalence.values import (
-    INFINITY,
+    ABOVE_ALL,
+    BELOW_ALL,
+    REAL_LINE,
     Collection,
     Equation,
     Expression,
     Ordered,
     Union,
     Value,
-    Words,
-    same_number,
+    real_number,
 )
 
 ReadPart = Callable[[Tokens], Value]
@@ -129,29 +130,20 @@ def _inequality(found: Tokens, left: Tokens, sign: str, right: Tokens, read: Rea
     if is_name(right) and not is_name(left):
         left, sign, right = right, _MIRRORED.get(sign, sign), left
     bound = read(right)
-    if is_name(left) and _is_real(bound):
-        text = sign + bound.text
-        low, high = Words("-" + INFINITY), Words(INFINITY)
+    text = sign + bound.text
+    if is_name(left) and real_number(bound) is not None:
         match sign:
             case "<" | r"\le":
-                return Ordered(text, "()" if sign == "<" else "(]", (low, bound))
+                return Ordered(text, "()" if sign == "<" else "(]", (BELOW_ALL, bound))
             case ">" | r"\ge":
-                return Ordered(text, "()" if sign == ">" else "[)", (bound, high))
+                return Ordered(text, "()" if sign == ">" else "[)", (bound, ABOVE_ALL))
             case r"\ne":
-                return Union(text, (Ordered("", "()", (low, high)),), (bound,))
+                return Union(text, (REAL_LINE,), (bound,))
     if sign == r"\ne" and is_name(left) and isinstance(bound, Collection):  # x \ne \pm 1
-        everything = Ordered("", "()", (Words("-" + INFINITY), Words(INFINITY)))
-        return Union(sign + bound.text, (everything,), bound.parts)
+        return Union(text, (REAL_LINE,), bound.parts)
     if sign in (">", r"\ge"):
         left, sign, right = right, _MIRRORED[sign], left
     return _equation(found, left, sign, right) if sign in _MIRRORED else None
-
-
-def _is_real(bound: Value) -> bool:
-    """Whether it is one real number."""
-    return isinstance(bound, Expression) and all(
-        v is None or (not isinstance(v, algebra.MP.mpc) and same_number(v, bound.values[0])) for v in bound.values
-    )
 
 
 def _equation(found: Tokens, left: Tokens, operator: str, right: Tokens) -> Value | None:
@@ -187,8 +179,8 @@ def _solved_inequality(
     bound = xs[0] - values[0] / slope
     end, closed = Expression(str(bound), (bound,) * algebra.POINTS), operator != "<"
     if slope > 0:
-        return Ordered(spaced(found), "(]" if closed else "()", (Words("-" + INFINITY), end))
-    return Ordered(spaced(found), "[)" if closed else "()", (end, Words(INFINITY)))
+        return Ordered(spaced(found), "(]" if closed else "()", (BELOW_ALL, end))
+    return Ordered(spaced(found), "[)" if closed else "()", (end, ABOVE_ALL))
 
 
 def _solved_for_y(difference: expressions.Tree) -> tuple[algebra.Value, ...] | None:

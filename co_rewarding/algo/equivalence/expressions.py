@@ -19,7 +19,8 @@ CONSTANTS = ("e", "i", r"\pi")
 INVERSES = {name: f"arc{name}" for name in ("sin", "cos", "tan", "cot", "sec", "csc", "sinh", "cosh", "tanh")}
 _ACCENTS = (r"\bar", r"\hat", r"\vec", r"\tilde", r"\overline", r"\widehat", r"\overrightarrow", r"\dot")
 _FUNCTION_NAMES = ("f", "g", "h", r"\phi", r"\varphi", r"\Gamma", r"\zeta")
-_TO_BE_CARRIED_OUT = {"gcd", "lcm", "max", "min", "det"}
+TO_BE_CARRIED_OUT = frozenset((r"\gcd", r"\lcm", r"\max", r"\min", r"\det", r"\sum", r"\prod", r"\int", r"\lim"))
+"""Operators that no expression here has a value for: what they are applied to is a question."""
 
 
 class Unreadable(ValueError):
@@ -56,8 +57,8 @@ class _Reading:
         self._at += 1
         return token
 
-    def put_back(self, *tokens: str) -> None:
-        self._tokens[self._at : self._at] = [token for token in tokens if token]
+    def put_back(self, token: str) -> None:
+        self._tokens[self._at : self._at] = [token] if token else []
 
     def sum(self) -> Tree:
         terms = [self.term()]
@@ -133,29 +134,25 @@ class _Reading:
             return ("abs", found)
         if token in (r"\lfloor", r"\lceil"):
             found = self.sum()
-            self.take(token.replace("l", "r", 1) if token == r"\lceil" else r"\rfloor")
+            self.take(r"\r" + token[2:])
             return (token[2:], found)
         if token == r"\frac":
             return ("/", self.braced(), self.braced())
         if token == r"\binom":
             return ("binom", self.braced(), self.braced())
         if token == r"\sqrt":
-            root = self._index() if self.next == "[" else ("number", Fraction(2))
+            root = self.braced("[", "]") if self.next == "[" else ("number", Fraction(2))
             return ("^", self.braced(), ("/", ("number", Fraction(1)), root))
+        if token in TO_BE_CARRIED_OUT:
+            raise Unreadable(token)
         if token[0] == "\\" and token[1:] in FUNCTIONS:
             return self._function(token[1:])
         return self._symbol(token)
 
-    def braced(self) -> Tree:
-        self.take("{")
+    def braced(self, opening: str = "{", closing: str = "}") -> Tree:
+        self.take(opening)
         found = self.sum()
-        self.take("}")
-        return found
-
-    def _index(self) -> Tree:
-        self.take("[")
-        found = self.sum()
-        self.take("]")
+        self.take(closing)
         return found
 
     def _mixed(self, whole: Tree) -> Tree:
@@ -173,8 +170,6 @@ class _Reading:
         return whole
 
     def _function(self, name: str) -> Tree:
-        if name in _TO_BE_CARRIED_OUT:
-            raise Unreadable(name)
         base = power = None
         if name == "log" and self.next == "_":
             self.take()

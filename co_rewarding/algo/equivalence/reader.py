@@ -28,8 +28,11 @@ from co_rewarding.algo.equivalence.equations import (
 from co_rewarding.algo.equivalence.spelling import DOTS, MAX_NESTING, nesting, spaced, tokens, turn
 from co_rewarding.algo.equivalence.units import BASES, factor_of
 from co_rewarding.algo.equivalence.values import (
+    ABOVE_ALL,
+    BELOW_ALL,
     INFINITY,
     INTERVALS,
+    REAL_LINE,
     Collection,
     Computation,
     Expression,
@@ -44,16 +47,21 @@ from co_rewarding.algo.equivalence.values import (
 )
 
 MAX_UNIT_TOKENS = 24
-_SEPARATORS = (",", ", ", "&", ";", "or", r"\\")
+_COMMAS = (",", ", ", "&", ";")
+_SEPARATORS = (*_COMMAS, "or", r"\\")
 _OUTER_SEPARATORS = (";", "or")  # x=1, y=2 or x=2, y=1 are two points
 _OPERATORS = ("+", "-", r"\cdot", "/", "^", r"\cup", r"\cap", r"\pm", *RELATIONS)
-_TO_BE_CARRIED_OUT = {r"\sum", r"\prod", r"\int", r"\lim", r"\gcd", r"\lcm", r"\max", r"\min", r"\det"}
 _MODULI = (r"\pmod", r"\bmod", r"\mod")
 _MATRIX = re.compile(r"\\begin\{([pbB]?matrix|smallmatrix|array)\}")
 _ROWS = re.compile(r"\\begin\{(?:cases|array|aligned|align|gathered|gather|split|equation)\}")
 # of up to three letters, which would be products of variables otherwise
 _SHORT_WORDS = frozenset(
     ("yes", "no", "odd", "all", "dne", "one", "two", "six", "ten", "red", "is", "are", "of", "if", "for")
+)
+_CHOICE = re.compile(
+    r"(?:(?:option|choice|answer|选项|选|答案)(?: is)?(?: ?[:：])? ?)+\(?([A-J])\)?(?:[ .:)].*)?"
+    r"|\(([A-J])\)(?: ?[^ (+*/^_=<>,;'!\-\\].*| ?\\(?:frac|sqrt|pi|text|\{).*)?|([A-J])[).](?: .*)?|([A-J]): ?[^A-Z=]+",
+    re.IGNORECASE,
 )
 _ROMAN = re.compile(r"(?=[IVX]{2})X{0,3}(?:IX|IV|V?I{0,3})|(?=[iv]{2})(?:iv|v?i{0,3})")
 _LETTERS = re.compile(r"[A-Za-z]+")
@@ -93,9 +101,9 @@ def _value(found: Tokens) -> Value:
 def _trimmed(found: Tokens) -> Tokens:
     r"""Without separators at its ends and brackets around all of it; ((5)) and {5} are 5, but (1,2) is a pair."""
     while found:
-        if found[-1] in (".", ":", r"\\", *_SEPARATORS):
+        if found[-1] in (".", ":", *_SEPARATORS):
             found = found[:-1]
-        elif found[0] in (".", r"\\", *_SEPARATORS):
+        elif found[0] in (".", *_SEPARATORS):
             found = found[1:]
         elif (found[0], found[-1]) in (("{", "}"), ("(", ")"), ("[", "]")) and closing(found, 0) == len(found) - 1:
             inner = found[1:-1]
@@ -136,13 +144,6 @@ def _bare(token: str) -> str:
 # --- choices, sets with a name, matrices, residues ---
 
 
-_CHOICE = re.compile(
-    r"(?:(?:option|choice|answer|选项|选|答案)(?: is)?(?: ?[:：])? ?)+\(?([A-J])\)?(?:[ .:)].*)?"
-    r"|\(([A-J])\)(?: ?[^ (+*/^_=<>,;'!\-\\].*| ?\\(?:frac|sqrt|pi|text|\{).*)?|([A-J])[).](?: .*)?|([A-J]): ?[^A-Z=]+",
-    re.IGNORECASE,
-)
-
-
 def _choice(found: Tokens) -> Value | None:
     r"""B), Option C, (E) 12: the letter alone counts."""
     plain = " ".join(token[6:-1] if token.startswith(r"\text{") else token for token in found)
@@ -156,11 +157,11 @@ def _named_set(found: Tokens) -> Value | None:
         case (r"\emptyset",) | (r"\{", r"\}") | ("empty", "set"):
             return Words("∅")
         case (r"\infty",) | ("+", r"\infty"):
-            return Words(INFINITY)
+            return ABOVE_ALL
         case ("-", r"\infty"):
-            return Words("-" + INFINITY)
+            return BELOW_ALL
         case (r"\mathbb", "{", "R", "}") | (r"\mathbb", "R") | ("all" | "All", "real", "numbers"):
-            return Ordered("ℝ", "()", (Words("-" + INFINITY), Words(INFINITY)))
+            return REAL_LINE
     return None
 
 
@@ -216,9 +217,7 @@ def _list(found: Tokens) -> Value | None:
 
 def _set_of(parts: Sequence[Value], certainly: bool = False) -> Value:
     """Args: certainly: a pair among them is an interval and no point."""
-    flat: list[Value] = []
-    for part in parts:
-        flat += part.parts if isinstance(part, Collection) else [part]
+    flat = _members(parts)
     text = ", ".join(part.text for part in flat)
     kinds = {_kind_of_part(part) for part in flat}
     if kinds == {"interval"} or (
@@ -226,6 +225,11 @@ def _set_of(parts: Sequence[Value], certainly: bool = False) -> Value:
     ):
         return Union(text, tuple(flat))
     return Collection(text, tuple(flat))
+
+
+def _members(parts: Sequence[Value]) -> list[Value]:
+    """Those of the collections among the parts, and the other parts."""
+    return [member for part in parts for member in (part.parts if isinstance(part, Collection) else (part,))]
 
 
 def _kind_of_part(part: Value) -> str:
@@ -274,13 +278,12 @@ def _union(found: Tokens) -> Value | None:
     if len(pieces) == 1 and not removed:
         return None
     parts = list(map(_value, pieces))
-    without = [_value(piece) for piece in removed]
-    points = [point for part in without for point in (part.parts if isinstance(part, Collection) else (part,))]
+    points = _members([_value(piece) for piece in removed])
     if any(isinstance(part, Collection) for part in parts) and all(
         isinstance(p, Collection | Expression) for p in parts
     ):
-        members = [member for part in parts for member in (part.parts if isinstance(part, Collection) else (part,))]
-        return _set_of([member for member in members if not any(same_value(member, point) for point in points)])
+        left = [part for part in _members(parts) if not any(same_value(part, point) for point in points)]
+        return _set_of(left)
     return Union(spaced(found), tuple(parts), tuple(points))
 
 
@@ -292,7 +295,7 @@ def _bracketed(found: Tokens) -> Value | None:
     condition = split(found[1:-1], ("|", ":"))
     if found[0] == r"\{" and len(condition) == 2 and (is_name(condition[0]) or is_domain(condition[0])):
         return _value(condition[1])  # \{x \mid x > 2\}
-    pieces = split(_with_thousands(found[1:-1], in_brackets=True), _SEPARATORS[:4])
+    pieces = split(_with_thousands(found[1:-1], in_brackets=True), _COMMAS)
     if not all(pieces) or (len(pieces) < 2 and found[0] != r"\{"):
         return None
     parts = [_value(piece) for piece in pieces]
@@ -362,7 +365,7 @@ def _quantity(found: Tokens) -> Value | None:
 
 def _expression(found: Tokens) -> Value:
     text = spaced(found)
-    if _TO_BE_CARRIED_OUT & set(found) or _DERIVATIVE.search(text):
+    if expressions.TO_BE_CARRIED_OUT & set(found) or _DERIVATIVE.search(text):
         return Computation(text)
     if not found or _is_words(found):
         return _words(found)

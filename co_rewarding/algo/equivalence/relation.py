@@ -167,9 +167,8 @@ class Equivalence:
         needed: dict[str, Unread] = {}
         for group in groups:
             values = {value.text: value for value in map(read, group)}
-            leaves = {text: unread(value) for text, value in values.items()}
             if len(values) > 1:
-                needed |= {leaf.text: leaf for found in leaves.values() for leaf in found}
+                needed |= {leaf.text: leaf for value in values.values() for leaf in unread(value)}
         if needed:
             with ThreadPoolExecutor(self._workers) as pool:
                 list(pool.map(self._read, needed.values()))

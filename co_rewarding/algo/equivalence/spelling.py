@@ -48,10 +48,9 @@ _SIGNS = str.maketrans(
     | dict.fromkeys("⁄∕÷", "/")
     | dict.fromkeys("×·⋅∙∗•", r"\cdot ")
     | dict.fromkeys("′’", "'")
-    | dict.fromkeys("£€¥", "")
+    | dict.fromkeys('£€¥¢₹₩“”"', "")
     | {entry[0]: entry[1:] + " " for entry in _COMMAND_OF_SIGN.split()}
     | dict.fromkeys("°º˚", r"^\circ ")
-    | dict.fromkeys('¢₹₩“”"', "")
     | {
         "ℝ": r"\mathbb{R}",
         "ℤ": r"\mathbb{Z}",
@@ -66,7 +65,8 @@ _SIGNS = str.maketrans(
 )
 _ROOT_SIGN = re.compile(r"√\s*(\d+(?:\.\d+)?|[A-Za-z])?")
 
-_END = r"(?![a-zA-Z])"  # of a command
+_END = r"(?![a-zA-Z])"  # of a command or word
+_BARE = r"(?<![\\A-Za-z])"  # a word that is no command
 _REWRITES = [  # (pattern, replacement), in this order
     (r"(?<!\A)\s*\.{3,}", r"\\ldots "),
     (r"\\(begin|end)\s*\{(\w+)\*\}", r"\\\1{\2}"),
@@ -107,14 +107,14 @@ _REWRITES = [  # (pattern, replacement), in this order
     (r"<=(?!=|>)", r"\\le "),
     (r">=(?!=)", r"\\ge "),
     (r"(?<=[)\]])\s*U\s*(?=[(\[])", r"\\cup "),
-    (r"(?<![\\A-Za-z])(?:oo|inf)(?![A-Za-z])", r"\\infty "),
-    (r"(?<![\\A-Za-z])cbrt(?![A-Za-z])", r"\\sqrt[3]"),
-    (r"(?<![\\A-Za-z])a(sin|cos|tan)(?![A-Za-z])", r"arc\1"),
-    (r"(?<![\\A-Za-z])abs\s*\(([^()]*)\)", r"|\1|"),
-    (r"(?<![\\A-Za-z])(floor|ceil)\s*\(([^()]*)\)", r"\\l\1 \2\\r\1 "),
+    (rf"{_BARE}(?:oo|inf|infinity){_END}", r"\\infty "),
+    (rf"{_BARE}cbrt{_END}", r"\\sqrt[3]"),
+    (rf"{_BARE}a(sin|cos|tan){_END}", r"arc\1"),
+    (rf"{_BARE}abs\s*\(([^()]*)\)", r"|\1|"),
+    (rf"{_BARE}(floor|ceil)\s*\(([^()]*)\)", r"\\l\1 \2\\r\1 "),
     (r"(?<=\d)\s*x\s*(?=10\s*\^)", r"\\cdot "),
     (r"\(\s*(?:\\[pb]?mod(?![a-zA-Z])|(?:\\text\{)?\s*mod\s*\}?)\s*([^(){}]*)\}?\s*\)", r"\\pmod{\1}"),
-    (r"\\text\{\s*mod\s*\}|(?<![\\A-Za-z])mod(?![A-Za-z])", r"\\bmod "),
+    (rf"\\text\{{\s*mod\s*\}}|{_BARE}mod{_END}", r"\\bmod "),
     (rf"\\arctg{_END}", r"\\arctan "),
     (rf"\\tg{_END}", r"\\tan "),
     (rf"\\colon{_END}", ":"),
@@ -123,14 +123,13 @@ _REWRITES = [  # (pattern, replacement), in this order
     (rf"\\gt{_END}", ">"),
     (rf"\\varnothing{_END}", r"\\emptyset "),
     (rf"\\div{_END}", "/"),
-    (r"(?<![\\A-Za-z])infinity(?![A-Za-z])", r"\\infty "),
     (rf"\\(?:times|ast|cdotp){_END}", r"\\cdot "),
     (rf"\^\s*(?:\{{\s*\\circ\s*\}}|\\circ{_END})|\\(?:text)?degree{_END}", "°"),
     (rf"\^\s*(?:\{{(?:\s*\\prime{_END})+\s*\}}|\\prime{_END})", lambda match: "'" * match[0].count("prime")),
     (r"^\s*\*\*(.*?)\*\*[\s.]*$", r"\1"),
     (r"\*\*", "^"),
     (r"\*", r"\\cdot "),
-    (rf"(?<![\\A-Za-z])({_WRITTEN_OUT}){_END}", r"\\\1 "),
+    (rf"{_BARE}({_WRITTEN_OUT}){_END}", r"\\\1 "),
 ]
 _REWRITES = [(re.compile(pattern, re.DOTALL), replacement) for pattern, replacement in _REWRITES]
 
@@ -138,7 +137,7 @@ _NUMBER = r"(?:\d+\.?\d*|\.\d+)"
 _TOKEN = re.compile(
     r"\\text\{[^{}]*\}"
     r"|\d*\.\d*(?:\{?\\(?:overline|bar)\s*\{?\s*\d+\s*\}*|(?:\\dot\s*\{?\d\}?\s*)+|\(\d+\))"  # 0.1\overline{6}, 0.\dot3
-    r"|\\(?:begin|end)\s*\{[a-zA-Z*]+\}"
+    r"|\\(?:begin|end)\s*\{[a-zA-Z]+\}"
     rf"|{_NUMBER}[eE][+-]?\d+(?![\d.A-Za-z])|{_NUMBER}"
     r"|\.{3,}|\\[A-Za-z]+|\\.|[A-Za-z]+|[\u4e00-\u9fff]+|[,;]\s+|\S",
     re.DOTALL,
@@ -156,6 +155,7 @@ def tokens(answer: str) -> tuple[str, ...]:
     text = _FRACTION_SIGN.sub(
         lambda sign: r"\frac{{{}}}{{{}}}".format(*unicodedata.normalize("NFKC", sign[0]).split("⁄")), text
     )
+    # before NFKC, which makes a plain R of ℝ, and after it, which makes ordinary signs of full-width ones
     text = unicodedata.normalize("NFKC", text).translate(_SIGNS)
     text = _ROOT_SIGN.sub(lambda root: rf"\sqrt{{{root[1]}}}" if root[1] else r"\sqrt ", text)
     for pattern, replacement in _REWRITES:
@@ -205,7 +205,7 @@ def _token(text: str) -> str:
     if text.startswith(r"\text{"):
         return r"\text{" + " ".join(text[6:-1].split()) + "}"
     if text.startswith((r"\begin", r"\end")):
-        return "".join(text.split()).replace("*", "")
+        return "".join(text.split())
     if text in (r"\&", "and"):
         return ", "
     return {";": ";", ",": ", "}[text[0]] if text[0] in ",;" and len(text) > 1 else text

@@ -15,13 +15,14 @@ Each of these is an equality of something that belongs to one answer alone, so t
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from co_rewarding.algo.equivalence.algebra import DIGITS, MP, PRECISION, UNDEFINED
+from co_rewarding.algo.equivalence.algebra import DIGITS, MP, PRECISION, UNDEFINED, as_real
 
 MAX_PARTS = 32
 """Longest list or set whose parts are compared one by one."""
@@ -83,6 +84,11 @@ class Intersection(Value):
     parts: tuple[Value, ...]  # intervals and unions
 
 
+ABOVE_ALL, BELOW_ALL = Words(INFINITY), Words("-" + INFINITY)
+REAL_LINE = Ordered("ℝ", "()", (BELOW_ALL, ABOVE_ALL))
+Parted = Ordered | Collection | Union | Intersection
+
+
 def number(value: Value) -> Fraction | None:
     """The exact number that an answer is, if it is one."""
     first = value.values[0] if isinstance(value, Expression) else None
@@ -134,7 +140,7 @@ def same_number(x: Any, y: Any) -> bool:
         return x == y
     if isinstance(x, Fraction) and isinstance(y, Fraction):
         return x == y
-    x, y = (MP.mpf(z.numerator) / z.denominator if isinstance(z, Fraction) else z for z in (x, y))
+    x, y = as_real(x), as_real(y)
     size = max(abs(x), abs(y))
     # what should be 0 is as small as the precision leaves it
     return abs(x - y) <= size * _TOLERANCE or size < _NOTHING
@@ -148,10 +154,9 @@ def _intervals(value: Value) -> list[Interval] | None:
     match value:
         case Ordered(brackets=brackets, parts=(low, high)) if brackets in INTERVALS:
             start, end = _end(low), _end(high)
-            # ends in the wrong order are coordinates of a point
-            return (
-                None if None in (start, end) or start > end else [(start, brackets[0] == "[", end, brackets[1] == "]")]
-            )
+            if None in (start, end) or start > end:  # the wrong order: coordinates of a point
+                return None
+            return [(start, brackets[0] == "[", end, brackets[1] == "]")]
         case Expression():
             place = _end(value)
             return None if place is None else [(place, True, place, True)]
@@ -186,14 +191,15 @@ def _end(part: Value) -> Any:
     """The real number or infinity that an end is; None for anything else."""
     if part.text in (INFINITY, "-" + INFINITY):
         return MP.inf if part.text == INFINITY else -MP.inf
-    first = part.values[0] if isinstance(part, Expression) else None
-    if (
-        first is None
-        or isinstance(first, MP.mpc)
-        or not all(same_number(first, v) for v in part.values if v is not None)
-    ):
+    return real_number(part)
+
+
+def real_number(value: Value) -> Any:
+    """The one real number that an answer is; None where it is none, or says nothing at the first point."""
+    first = value.values[0] if isinstance(value, Expression) else None
+    if first is None or isinstance(first, MP.mpc):
         return None
-    return MP.mpf(first.numerator) / first.denominator if isinstance(first, Fraction) else first
+    return as_real(first) if all(v is None or same_number(first, v) for v in value.values) else None
 
 
 def _merged(intervals: list[Interval]) -> list[Interval]:
@@ -235,14 +241,8 @@ def replaced(value: Value, reading: Callable[[Unread], Value]) -> Value:
     """The value with what is unread in it read."""
     if isinstance(value, Unread):
         return reading(value)
-    if isinstance(value, Ordered):
-        return Ordered(value.text, value.brackets, tuple(replaced(part, reading) for part in value.parts))
-    if isinstance(value, Collection):
-        return Collection(value.text, tuple(replaced(part, reading) for part in value.parts))
-    if isinstance(value, Union):
-        return Union(value.text, tuple(replaced(part, reading) for part in value.parts), value.without)
-    if isinstance(value, Intersection):
-        return Intersection(value.text, tuple(replaced(part, reading) for part in value.parts))
+    if isinstance(value, Parted):
+        return dataclasses.replace(value, parts=tuple(replaced(part, reading) for part in value.parts))
     return value
 
 
@@ -250,5 +250,5 @@ def unread(value: Value) -> list[Unread]:
     """What is left to read in it."""
     if isinstance(value, Unread):
         return [value]
-    parts = value.parts if isinstance(value, Ordered | Collection | Union | Intersection) else ()
+    parts = value.parts if isinstance(value, Parted) else ()
     return [leaf for part in parts for leaf in unread(part)]

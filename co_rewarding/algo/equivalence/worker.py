@@ -100,9 +100,12 @@ def serve(reply_fd: int, state: mmap.mmap, keeper_pid: int, timeout_s: float, li
         except MemoryError:
             os._exit(OUT_OF_MEMORY)
         signal.setitimer(signal.ITIMER_PROF, 0)
+        is_bloated = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 > limit_bytes // 2
+        if is_bloated and values is None:
+            os._exit(OUT_OF_MEMORY)  # math-verify takes a MemoryError for an answer that it cannot read
         state[:1] = IDLE
         reply(reply_fd, {"values": values})
-        if resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 > limit_bytes // 2:
+        if is_bloated:
             os._exit(RECYCLE)
     os._exit(DONE)
 
