@@ -1,17 +1,78 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the command lines share: errors in one line, progress, and text of a model made fit for a terminal or a page."""
+"""What the commands share: errors in one line, progress, and text of a model made fit for a terminal or a page."""
 
 from __future__ import annotations
 
 import argparse
+import functools
+import os
 import sys
 import time
 import unicodedata
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
+from tqdm import tqdm
 
-class UserError(Exception):
+
+class UserError(ValueError):
     """Something the user can mend; its message is one line."""
+
+
+def command(program: str) -> Callable[[Callable[[Sequence[str]], int | None]], Callable[..., int]]:
+    """Makes a command of a function of the arguments: its exit code, errors of the user in one line.
+
+    Exit codes: 0 done; 2 a user error (UserError, ValueError, OSError); 130 interrupted; what the function returns. A
+    reader that closes the pipe (| head) ends it quietly.
+    """
+
+    def decorate(main: Callable[[Sequence[str]], int | None]) -> Callable[..., int]:
+        @functools.wraps(main)
+        def run(arguments: Sequence[str] | None = None) -> int:
+            try:
+                code = main(sys.argv[1:] if arguments is None else arguments) or 0
+                sys.stdout.flush()
+                return code
+            except BrokenPipeError:
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing is left to be flushed at exit
+                return 141  # as of a process that the closed pipe ends
+            except ValueError as error:
+                message = str(error)
+            except OSError as error:
+                message = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+            except KeyboardInterrupt:
+                print(f"{program}: interrupted", file=sys.stderr)
+                return 130
+            print(f"{program}: error: {message}", file=sys.stderr)
+            return 2
+
+        return run
+
+    return decorate
+
+
+class _Lines:
+    """tqdm's updates as lines of a log."""
+
+    def write(self, text: str) -> None:
+        if text.strip():
+            sys.stderr.write(text.strip() + "\n")
+
+    def flush(self) -> None:
+        sys.stderr.flush()
+
+
+def progress(what: str, unit: str, total: int, already: int = 0) -> tqdm:
+    """A bar on standard error with rate and time left; a line now and then where that is no terminal.
+
+    Args:
+        already: of `total`, done by an earlier run.
+    """
+    bar = {"desc": what, "unit": f" {unit}", "total": total, "initial": already}
+    if sys.stderr.isatty():
+        return tqdm(**bar, dynamic_ncols=True)
+    line = "{desc}: {n_fmt} of {total_fmt}{unit} in {elapsed}, {rate_fmt}, {remaining} left{postfix}"
+    return tqdm(**bar, file=_Lines(), mininterval=10, miniters=1, bar_format=line)
 
 
 class Parser(argparse.ArgumentParser):

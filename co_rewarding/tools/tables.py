@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A table of texts as Markdown, LaTeX or CSV: pandas writes it; whatever a cell holds, it stays one cell."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+ABSENT = "–"
+
+
+def cell(value: object) -> str:
+    """`value` on one line of Markdown, where it can neither end a cell nor begin HTML; "–" for None and NaN."""
+    if value is None or value is pd.NA or value != value:
+        return ABSENT
+    return _one_line(value).replace("|", "\\|").replace("<", "&lt;")
+
+
+def to_markdown(table: pd.DataFrame) -> str:
+    """A pipe table without the index; numbers stand as they are written."""
+    return table.astype(object).map(cell).to_markdown(index=False, disable_numparse=True)
+
+
+def to_latex(table: pd.DataFrame) -> str:
+    r"""A tabular with \toprule (booktabs) without the index; all characters that LaTeX reads are escaped."""
+    texts = table.astype(object).map(lambda value: ABSENT if value is None or value != value else _one_line(value))
+    return texts.to_latex(index=False, escape=True)
+
+
+def _one_line(value: object) -> str:
+    return " ".join(str(value).encode("utf-8", "replace").decode().split())

@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The texts of pages, cards and reports, for Jinja2: what is said stands in the *.jinja files, what is known in Python.
+
+In *.html.jinja everything that is put in is escaped unless it is marked safe; Markdown has the filter `cell` for that.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jinja2
+
+from co_rewarding.tools.cli import printable, visible
+from co_rewarding.tools.tables import cell
+
+ENVIRONMENT = jinja2.Environment(
+    loader=jinja2.PackageLoader("co_rewarding.tools", "templates"),
+    autoescape=lambda name: name is not None and name.endswith(".html.jinja"),
+    undefined=jinja2.StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+    keep_trailing_newline=True,
+)
+ENVIRONMENT.filters |= {"visible": visible, "printable": printable, "cell": cell}
+
+
+def render(template: str, **values: Any) -> str:
+    """The text of a template, named by its file without .jinja."""
+    return ENVIRONMENT.get_template(f"{template}.jinja").render(**values)
