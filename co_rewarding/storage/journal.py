@@ -9,8 +9,8 @@ done, so a killed process loses none, and the disk every SYNC_S seconds or `chec
 power failure can take.
 
 Degenerate cases: a last line without its end (the process or machine died while writing it) is cut off when the file
-is opened; a broken line anywhere else is damage and refused, as are other settings and a second writer. A file system
-without locks cannot tell a second writer, which is said on standard error.
+is opened; a broken line anywhere else is damage and refused, as are a file of another kind, other settings and a
+second writer. A file system without locks cannot tell a second writer, which is said on standard error.
 """
 
 from __future__ import annotations
@@ -20,20 +20,17 @@ import json
 import os
 import sys
 import time
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import TracebackType
-from typing import Any, ClassVar, TypeVar
+from typing import Any
 
 from co_rewarding.storage.files import short_json
 
 SYNC_S = 5.0
 VERSION = 1
-_EMPTY = object()
 
 Record = dict[str, Any]
-J = TypeVar("J", bound="Journal")
 
 
 class JournalError(ValueError):
@@ -41,47 +38,46 @@ class JournalError(ValueError):
 
 
 class Journal:
-    """An open file; a subclass says what its records are and what a user can do.
-
-    `records` are those that it had when it was opened and those appended since, by their keys.
+    """An open file; `records` are those that it had when it was opened and those appended since, by their keys.
 
     Args:
         path: the file; it is made where it is missing, with its folder.
         settings: JSON values by name; a file made with other ones is refused.
+        key: what may exist once; a KeyError or TypeError says that it is no record.
         restart: throw away what it has.
+        restart_option: the option that does, for the errors.
         checkpoint: records after which the disk is waited for, >= 1; None: only the time counts.
 
     Raises:
-        JournalError: another process writes to it, it was made with other settings, it is damaged, or the disk is full.
-            So do all methods that write.
+        JournalError: another process writes to it, it was made with other settings, it is damaged or no journal, or the
+            disk is full. So do all methods that write.
     """
 
-    RESTART: ClassVar[str] = "--restart"  # the option that throws the file away
-    CANNOT_OPEN: ClassVar[str]  # follows "PATH cannot be opened: REASON; "
-    IN_USE: ClassVar[str]  # follows "PATH is in use by "
-    OTHER_SETTINGS: ClassVar[str]  # follows "PATH was "; has a {} for the earlier and one for the present setting
-    DAMAGED: ClassVar[str]  # follows "PATH, line NUMBER: "
-
-    @staticmethod
-    def key(record: Record) -> Hashable:
-        """What may exist once. A KeyError or TypeError says that it is no record."""
-        raise NotImplementedError
-
     def __init__(
-        self, path: Path, settings: Mapping[str, Any], restart: bool = False, checkpoint: int | None = None
+        self,
+        path: Path,
+        settings: Mapping[str, Any],
+        key: Callable[[Record], Hashable],
+        *,
+        restart: bool = False,
+        restart_option: str = "--restart",
+        checkpoint: int | None = None,
     ) -> None:
-        self.path = path
+        self.path, self.key = path, key
         self.records: dict[Any, Record] = {}
-        self._checkpoint = checkpoint
+        self._anew = f"start anew with {restart_option}"
+        self._checkpoint, self._unsynced, self._synced_at = checkpoint, 0, time.monotonic()
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = path.open("a+b")
         except OSError as error:
-            raise JournalError(f"{path} cannot be opened: {error.strerror}; {self.CANNOT_OPEN}") from None
+            raise JournalError(f"{path} cannot be opened: {error.strerror}; choose another place") from None
         try:
             self._lock()
             with self._on_disk():
-                self._open(settings, restart)
+                if restart:
+                    self._file.truncate(0)
+                self._load({"kind": "header", "version": VERSION, "settings": dict(settings)})
         except BaseException:
             with suppress(OSError):
                 self._file.close()
@@ -107,44 +103,59 @@ class Journal:
 
     def close(self) -> None:
         if not self._file.closed:
-            with self._on_disk():
-                try:
-                    self.sync()
-                finally:
-                    self._file.close()
+            with self._on_disk(), self._file:
+                self.sync()
 
-    def __enter__(self: J) -> J:
+    def __enter__(self) -> Journal:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _lock(self) -> None:
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise JournalError(f"{self.path} is in use by {self.IN_USE}") from None
+            raise JournalError(f"{self.path} is in use by another process: wait for it, or end it") from None
         except OSError as error:
             print(f"{self.path} cannot be locked ({error.strerror}): let nothing else write to it", file=sys.stderr)
 
-    def _open(self, settings: Mapping[str, Any], restart: bool) -> None:
-        if restart:
-            self._file.truncate(0)
-        lines = self._read()
-        header = next(lines, _EMPTY)
-        if header is _EMPTY:
-            self._write({"kind": "header", "version": VERSION, "settings": dict(settings)})
-            _sync_folder(self.path.parent)
-        else:
-            self._check(header, settings)
-        for number, record in enumerate(lines, start=2):
+    def _load(self, header: Record) -> None:
+        self._file.seek(0)
+        end = 0
+        for number, line in enumerate(self._file, start=1):
+            if not line.endswith(b"\n") and (end or _encoded(header).startswith(line)):
+                self._file.truncate(end)  # torn while it was written
+                break
+            end += len(line)
             try:
-                self.records.setdefault(self.key(record), record)
-            except (KeyError, TypeError):
-                raise self._damaged(number) from None
+                value = json.loads(line)
+                if number > 1:
+                    self.records.setdefault(self.key(value), value)
+            except (ValueError, KeyError, TypeError, RecursionError):
+                if number > 1:
+                    message = f"line {number}: not a record of this tool; take the line out, or {self._anew}"
+                    raise JournalError(f"{self.path}, {message}") from None
+                value = None
+            if number == 1:
+                self._check(value, header["settings"])
+        if end == 0:
+            self._write(header)
+            _sync_folder(self.path.parent)
         self.sync()
+
+    def _check(self, header: Any, settings: Mapping[str, Any]) -> None:
+        match header:
+            case {"kind": "header", "version": version, "settings": dict(found)} if version == VERSION:
+                for name in sorted({*found, *settings}):
+                    old, new = found.get(name), settings.get(name)
+                    if old != new:
+                        raise JournalError(
+                            f"{self.path} was made with {name}={short_json(old)}, now it is {short_json(new)}: set it "
+                            f"back to resume, or {self._anew}"
+                        )
+            case _:
+                raise JournalError(f"{self.path}: its first line is no header of this version; {self._anew}")
 
     @contextmanager
     def _on_disk(self) -> Iterator[None]:
@@ -155,40 +166,14 @@ class Journal:
             raise JournalError(f"{self.path} cannot be written: {error.strerror}; what it has is kept") from None
 
     def _write(self, record: Record) -> None:
-        # ASCII: half a surrogate pair, which a decoded response can hold, has no other spelling.
         with self._on_disk():
-            self._file.write(json.dumps(record).encode() + b"\n")
+            self._file.write(_encoded(record))
             self._file.flush()
 
-    def _read(self) -> Iterator[Any]:
-        """The value of each line; a last one without its end is cut off."""
-        self._file.seek(0)
-        end = 0
-        for number, line in enumerate(self._file, start=1):
-            if not line.endswith(b"\n"):
-                self._file.truncate(end)
-                break
-            end += len(line)
-            try:
-                yield json.loads(line)
-            except (ValueError, RecursionError):
-                raise self._damaged(number) from None
 
-    def _check(self, header: Any, settings: Mapping[str, Any]) -> None:
-        match header:
-            case {"kind": "header", "version": version, "settings": dict(found)} if version == VERSION:
-                for name in sorted({*found, *settings}):
-                    old, new = found.get(name), settings.get(name)
-                    if old != new:
-                        change = self.OTHER_SETTINGS.format(f"{name}={short_json(old)}", short_json(new))
-                        raise JournalError(f"{self.path} was {change}")
-            case _:
-                raise JournalError(
-                    f"{self.path}: its first line is no header of this version; start anew with {self.RESTART}"
-                )
-
-    def _damaged(self, number: int) -> JournalError:
-        return JournalError(f"{self.path}, line {number}: {self.DAMAGED}")
+def _encoded(record: Record) -> bytes:
+    # ASCII: half a surrogate pair, which a decoded response can hold, has no other spelling.
+    return json.dumps(record).encode() + b"\n"
 
 
 def _sync_folder(folder: Path) -> None:

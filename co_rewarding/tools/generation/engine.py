@@ -1,47 +1,59 @@
 # SPDX-License-Identifier: Apache-2.0
 """Who answers: vLLM in this process, or an OpenAI-compatible server. One interface, requests in, completions out.
 
-    engine.submit(request)      any number of times, also while others are under way
-    engine.collect()            what has finished since, at least one; [] when nothing is under way
+    with open_engine(model, server, local, ...) as engine:
+        engine.submit(request)      any number of times, also while others are under way
+        engine.collect()            what has finished since, at least one; [] when nothing is under way
 
 All requests are handed over as early as possible. Completions come in whatever order they finish.
-
-A request's seed is passed on where it has one; vLLM's CPU build dies of it.
 
 Deliberately absent: logits, streaming, tools; any knowledge of what is asked.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from co_rewarding.tools.generation.vllm_engine import (
-    VLLM,
-    EngineOptions,
-    ModelError,
-    context_length,
-    load_config,
-    load_tokenizer,
-    prompt_ids,
-)
+from co_rewarding.tools.options import Options, option
 
-NUM_SEQS_ON_CPU = 32  # responses under way at a time
 MAX_TEMPERATURE = 2.0  # vLLM refuses a request above it
+
+
+class LocalOptions(Options):
+    """vLLM in this process"""
+
+    tensor_parallel_size: int = option(0, "GPUs to split the model over (0: as many of the visible as fit)", ge=0)
+    gpu_memory_utilization: float = option(0.9, "share of each GPU that may be filled", gt=0, le=1)
+    dtype: str = option("auto", "type of the weights; auto: the model's own, float32 on a CPU")
+    kv_cache_mb: int = option(1024, "size of the KV cache on a CPU", ge=16)
+
+
+class ServerOptions(Options):
+    """an OpenAI-compatible server instead"""
+
+    base_url: str = option("", "such as http://localhost:8000/v1", metavar="URL")
+    api_key_env: str = option(
+        "OPENAI_API_KEY", "environment variable that holds the key, if one is needed", metavar="NAME"
+    )
+    max_concurrency: int = option(64, "requests under way at a time", ge=1, le=4096)
+    http_retries: int = option(6, "times to ask again after 429, 5xx or silence", ge=0)
+    http_timeout: float = option(600.0, "seconds, of one request", gt=0, metavar="SECONDS")
 
 
 @dataclass(frozen=True)
 class Sampling:
     """How responses are drawn."""
 
-    temperature: float = 0.7
+    temperature: float = 0.7  # 0: greedy
     top_p: float = 0.8
     top_k: int = 0  # 0: no limit
     max_tokens: int = 4096  # of a response
-    enable_thinking: bool = False
+    stop: tuple[str, ...] = ()  # texts that end a response and are no part of it
+    chat_template_kwargs: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -51,7 +63,7 @@ class Request:
     key: tuple[Any, ...]  # comes back with the completion
     messages: list[dict[str, str]]
     sampling: Sampling
-    seed: int | None = None  # 0 to 2^31 - 1
+    seed: int | None = None  # see seed_of
 
 
 @dataclass(frozen=True)
@@ -60,77 +72,61 @@ class Completion:
 
     key: tuple[Any, ...]
     text: str = ""
+    tokens: int | None = None  # with the one that ends it; None: the server does not say
     reached_limit: bool = False  # cut off at max_tokens
-    failure: str | None = None  # "refused" or "server_error"
+    failure: str | None = None  # "prompt_too_long", "refused" or "server_error"
     detail: str = ""
 
 
-class EngineError(Exception):
+class EngineError(ValueError):
     """The engine cannot be used as it was asked to; one line that says what to change."""
 
 
 class EngineDown(Exception):
-    """The engine stopped answering; one line. What was finished is recorded, going on later is safe."""
+    """The engine stopped answering; one line. What was finished is recorded, resuming later is safe."""
 
 
 class Engine(Protocol):
+    """`model`: the name that answers, as the server or the user calls it."""
+
+    model: str
+
     def submit(self, request: Request) -> None: ...
     def collect(self) -> list[Completion]: ...
     def close(self) -> None: ...
 
 
-class VLLMEngine:
-    """vLLM with one model.
+def open_engine(
+    model: str,
+    server: ServerOptions,
+    local: LocalOptions,
+    room: Callable[[Any], int],
+    *,
+    tokenizer: str = "",
+    seed: int = 0,
+) -> Engine:
+    """The server at `server.base_url` if there is one, else vLLM; to be closed.
 
     Args:
-        model: folder or hub name of the model; `tokenizer` likewise.
-        context: given the tokenizer, tokens that the longest prompt and its response need.
+        model: folder or hub id; of a server the served model's name, "" where it serves only one.
+        room: given the tokenizer, tokens that the longest prompt and its response need; asked for vLLM only.
+        tokenizer: folder or hub id whose chat template vLLM uses; "": the model's.
+        seed: of vLLM's engine, which on a CPU cannot take those of requests.
 
     Raises:
-        ModelError: the model or tokenizer cannot be loaded or has no chat template, or vLLM does not start.
+        EngineError: see the two engines.
     """
+    if server.base_url:
+        from co_rewarding.tools.generation.server_engine import ServerEngine
 
-    def __init__(self, model: str, tokenizer: str, context: Callable[[Any], int], options: EngineOptions) -> None:
-        os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")  # vLLM warns of what is set here on purpose
-        config = load_config(model, "--model_path")
-        whose = f"--model_path {model}: its tokenizer" if tokenizer == model else f"--tokenizer_path {tokenizer}:"
-        self._tokenizer = load_tokenizer(tokenizer, whose)
-        max_len = min(context_length(config), context(self._tokenizer))
-        self._vllm = VLLM(model, "--model_path", max_len, options, NUM_SEQS_ON_CPU, tokenizer=tokenizer)
-        self._refused: list[Completion] = []
+        return ServerEngine(server, model, os.environ.get(server.api_key_env, ""))
+    from co_rewarding.tools.generation.vllm_engine import VLLMEngine
 
-    def submit(self, request: Request) -> None:
-        sampling = request.sampling
-        ids = prompt_ids(self._tokenizer, request.messages, enable_thinking=sampling.enable_thinking)
-        with _up():
-            has_room = self._vllm.add(
-                request.key,
-                ids,
-                sampling.max_tokens,
-                temperature=sampling.temperature,
-                top_p=sampling.top_p,
-                top_k=sampling.top_k,
-                seed=request.seed,
-            )
-        if not has_room:
-            detail = f"prompt of {len(ids)} tokens, the context has {self._vllm.max_len}"
-            self._refused.append(Completion(request.key, failure="refused", detail=detail))
-
-    def collect(self) -> list[Completion]:
-        done, self._refused = self._refused, []
-        if done:
-            return done
-        with _up():
-            return [Completion(key, best.text, best.finish_reason == "length") for key, best in self._vllm.finished()]
-
-    def close(self) -> None:
-        self._vllm.close()
+    return VLLMEngine(model, local, room, tokenizer=tokenizer, seed=seed)
 
 
-@contextmanager
-def _up() -> Iterator[None]:
-    """vLLM's end is the engine's."""
-    try:
-        yield
-    except ModelError as error:
-        raise EngineDown(str(error)) from error
+def seed_of(seed: int | None, *identity: object) -> int | None:
+    """A seed of its own for each request, 0 to 2^31 - 1, the same whenever it is asked again; None without one."""
+    if seed is None:
+        return None
+    return int.from_bytes(hashlib.sha256(repr((seed, *identity)).encode()).digest()[:4], "big") >> 1

@@ -5,38 +5,36 @@ read the questions -> open the journal -> rewrite what is not settled -> answer 
 outputs, the quarantine and the report.
 
 Exit codes: 0 done; 1 done, but no row is left; 2 a user error, reported in one line; 3 the server or
-vLLM stopped answering; 130 interrupted. After 3, 130 and any kill the same command goes on.
+vLLM stopped answering; 130 interrupted. After 3, 130 and any kill the same command resumes.
 """
 
 from __future__ import annotations
 
-import argparse
 import hashlib
-import os
 import signal
 import sys
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from co_rewarding.algo.equivalence.relation import Equivalence, WorkerError
-from co_rewarding.cpu.build import is_cpu
+from co_rewarding.algo.equivalence.relation import Equivalence
 from co_rewarding.storage.files import atomic_write, atomic_write_text, json_line
-from co_rewarding.storage.journal import JournalError
-from co_rewarding.tools.cli import Progress, UserError
+from co_rewarding.storage.journal import Journal
+from co_rewarding.storage.rows import SYSTEM_PROMPT
+from co_rewarding.tools.cli import UserError, command, progress
 from co_rewarding.tools.data.markers import Markers
-from co_rewarding.tools.generation.engine import Engine, EngineDown, EngineError, Sampling, VLLMEngine
-from co_rewarding.tools.generation.http_engine import HTTPEngine
-from co_rewarding.tools.generation.vllm_engine import EngineOptions, ModelError, prompt_ids
-from co_rewarding.tools.rephrase.instruction import Instruction, InstructionError
-from co_rewarding.tools.rephrase.options import PROGRAM, parse
-from co_rewarding.tools.rephrase.report import check_fields, markdown, quarantine, summary
-from co_rewarding.tools.rephrase.rewriting import AnswerJournal, Outcome, Policy, RewriteJournal, Rewriting, judge
-from co_rewarding.tools.rephrase.table import Questions, TableError
-from co_rewarding.tools.rephrase.verify import SYSTEM_PROMPT, PairCheck, Verification
+from co_rewarding.tools.data.validators import Limits
+from co_rewarding.tools.generation.engine import Engine, EngineDown, Sampling, ServerOptions, open_engine
+from co_rewarding.tools.generation.vllm_engine import prompt_ids
+from co_rewarding.tools.rephrase.instruction import Instruction
+from co_rewarding.tools.rephrase.options import PROGRAM, RewriteOptions, parse_options
+from co_rewarding.tools.rephrase.report import check_fields, quarantine, report, summary
+from co_rewarding.tools.rephrase.rewriting import Outcome, Policy, Rewriting, judge, record_key
+from co_rewarding.tools.rephrase.table import Questions
+from co_rewarding.tools.rephrase.verify import PairCheck, Verification
 
 
 class Stopped(Exception):
@@ -47,172 +45,184 @@ class Stopped(Exception):
         self.code = code
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+@command(PROGRAM)
+def main(arguments: Sequence[str]) -> int:
     try:
-        return run(parse(arguments))
-    except (UserError, InstructionError, JournalError, EngineError, ModelError, TableError, WorkerError) as error:
-        print(f"{PROGRAM}: error: {error}", file=sys.stderr)
-        return 2
+        return run(parse_options(arguments))
     except Stopped as stopped:
         print(f"{PROGRAM}: {stopped}", file=sys.stderr)
         return stopped.code
-    except KeyboardInterrupt:
-        print(f"{PROGRAM}: interrupted before there was anything to record", file=sys.stderr)
-        return 130
 
 
-def run(options: argparse.Namespace) -> int:
+def run(options: RewriteOptions) -> int:
     """All of it; the exit code."""
-    instruction = Instruction.from_file(options.instruction_file, Markers(options.begin_marker, options.end_marker))
-    questions = Questions(options.input_path, options.question_column, options.max_samples)
-    questions_P = questions.questions_P
-    policy = Policy(options.on_invalid, options.max_retries, options.limits, options.skip_validators)
-    engines = Engines(options, questions_P, instruction)
+    files, model = options.files, options.model
+    instruction = Instruction.from_file(
+        options.asking.instruction_file, Markers(options.asking.begin_marker, options.asking.end_marker)
+    )
+    questions = Questions(files.input_path, files.question_column, files.max_samples)
+    limits = Limits(markers=instruction.markers)
+    checking = options.checking
+    policy = Policy(checking.on_invalid, checking.max_retries, limits, checking.skip_validators)
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        if options.rewrites_from is not None:
-            outcomes = _given(options, questions, policy)
+    with Engines(options, questions.questions_P, instruction) as engines:
+        if model.rewrites_from is not None:
+            outcomes, writers = _given(options, questions, policy), [str(model.rewrites_from)]
         else:
-            outcomes = _rewrite(options, questions, instruction, policy, engines)
-        checks = _verify(options, questions_P, outcomes, engines) if options.verify else []
-    finally:
-        engines.close()
-    try:
-        return _write(options, questions, outcomes, checks)
-    except OSError as error:
-        raise UserError(f"{error.filename} cannot be written: {error.strerror}") from None
+            outcomes, writers = _rewrite(options, questions, instruction, policy, engines)
+        checks = _verify(options, questions.questions_P, outcomes, engines) if options.verifying.verify else []
+    return _write(options, questions, Result(outcomes, checks, writers))
 
 
-def _given(options: argparse.Namespace, questions: Questions, policy: Policy) -> list[Outcome]:
+def _given(options: RewriteOptions, questions: Questions, policy: Policy) -> list[Outcome]:
     """Outcomes of rewrites that exist."""
-    rewrites = Questions(options.rewrites_from, options.question_column, options.max_samples)
+    files = options.files
+    rewrites = Questions(options.model.rewrites_from, files.question_column, files.max_samples)
     if len(rewrites) != len(questions):
         raise UserError(
             f"--rewrites_from {rewrites.path} has {len(rewrites):,} rows, {questions.path} has {len(questions):,}: "
             "they must be the same rows in the same order"
         )
-    progress = Progress("checking", "rows", len(questions))
     outcomes = []
-    for row, (question, rewrite) in enumerate(zip(questions.questions_P, rewrites.questions_P, strict=True)):
-        outcomes.append(judge(row, question, rewrite, policy))
-        progress.step()
+    with progress("checking", "rows", len(questions)) as bar:
+        for row, (question, rewrite) in enumerate(zip(questions.questions_P, rewrites.questions_P, strict=True)):
+            outcomes.append(judge(row, question, rewrite, policy))
+            bar.update()
     return outcomes
 
 
 def _rewrite(
-    options: argparse.Namespace,
-    questions: Questions,
-    instruction: Instruction,
-    policy: Policy,
-    engines: Engines,
-) -> list[Outcome]:
-    questions_P = questions.questions_P
-    path = options.output_jsonl.with_name(options.output_jsonl.name + ".journal")
+    options: RewriteOptions, questions: Questions, instruction: Instruction, policy: Policy, engines: Engines
+) -> tuple[list[Outcome], list[str]]:
+    """Outcomes, and the models that wrote them."""
+    asking, thinking = options.asking, options.model.enable_thinking
+    drawn = {"temperature": asking.temperature, "top_p": asking.top_p, "top_k": asking.top_k}
+    drawn["max_tokens"] = asking.max_tokens
     settings = {
         "input": _digest(*questions.texts),  # of the whole file, whatever --max_samples is
-        "question_column": options.question_column,
-        "model": options.model_path,
+        "question_column": options.files.question_column,
+        "model": options.model.model_path,
         "instruction": _digest(instruction.template, instruction.markers.begin, instruction.markers.end),
-        **_sampling_settings(options),
+        **drawn,
+        "seed": asking.seed,
+        "enable_thinking": thinking,
+        "tokenizer_path": options.model.tokenizer_path,
     }
-    sampling = Sampling(options.temperature, options.top_p, options.top_k, options.max_tokens, options.enable_thinking)
-    with RewriteJournal(path, settings, options.restart == "all", options.batch_size) as journal:
-        work = Rewriting(questions_P, instruction, policy, journal, sampling, options.seed)
-        progress = Progress("rewriting", "rows", len(questions_P), len(work.outcomes))
-
-        def shown(outcome: Outcome) -> None:
-            again = work.num_repeated
-            progress.remark = f", {again:,} further attempts" if again > 0 else ""
-            progress.step()
-
-        if not work.pending():
-            return work.in_order()
-        with _stoppable(progress, path):
-            return work.run(engines.get(rewriter(options)), shown)
+    sampling = Sampling(**drawn, chat_template_kwargs={"enable_thinking": thinking})
+    with _journal(options, "journal", settings, "--restart") as journal:
+        work = Rewriting(questions.questions_P, instruction, policy, journal, sampling, asking.seed)
+        if work.pending():
+            with _counted("rewriting", "rows", len(questions), len(work.outcomes), journal) as step:
+                work.run(engines.get(options.model.model_path, options.server), step)
+        return work.in_order(), work.writers or [options.model.model_path]
 
 
 def _verify(
-    options: argparse.Namespace, questions_P: Sequence[str], outcomes: Sequence[Outcome], engines: Engines
+    options: RewriteOptions, questions_P: Sequence[str], outcomes: Sequence[Outcome], engines: Engines
 ) -> list[PairCheck]:
     pairs = [(o.row, questions_P[o.row], o.rewrite) for o in outcomes if o.rewrite is not None]
-    choice = verifier(options)
-    path = options.output_jsonl.with_name(options.output_jsonl.name + ".verify.journal")
+    verifying, seed = options.verifying, options.asking.seed
     settings = {
-        "verify_model": choice.model,
-        "verify_temperature": options.verify_temperature,
-        "verify_max_tokens": options.verify_max_tokens,
-        "seed": options.seed,
+        "verify_model": options.judge[0],
+        "verify_temperature": verifying.verify_temperature,
+        "verify_max_tokens": verifying.verify_max_tokens,
+        "seed": seed,
     }
-    sampling = Sampling(options.verify_temperature, 1.0, 0, options.verify_max_tokens)
-    with AnswerJournal(path, settings, options.restart is not None, options.batch_size) as journal:
+    sampling = Sampling(
+        verifying.verify_temperature,
+        top_p=1.0,
+        max_tokens=verifying.verify_max_tokens,
+        chat_template_kwargs={"enable_thinking": False},
+    )
+    with _journal(options, "verify.journal", settings, "--restart verify") as journal:
         work = Verification(
-            pairs, journal, sampling, options.verify_samples, options.verify_min_agreement, options.seed
-        )
-        pending = len(work.pending())
-        progress = Progress("answering", "answers", work.num_answers, work.num_answers - pending)
-        with _stoppable(progress, path):
-            if pending:
-                work.run(engines.get(choice), progress.step)
-            with Equivalence(options.verify_equivalence) as equivalence:
-                return work.checks(equivalence.same)
+            pairs, journal, sampling, verifying.verify_samples, verifying.verify_min_agreement, seed
+        )  # fmt: skip
+        if pending := len(work.pending()):
+            with _counted("answering", "answers", work.num_answers, work.num_answers - pending, journal) as step:
+                work.run(engines.get(*options.judge), step)
+        with Equivalence() as equivalence:
+            return work.checks(equivalence.same)
+
+
+def _journal(options: RewriteOptions, ending: str, settings: dict[str, Any], restart_option: str) -> Journal:
+    restart = options.files.restart
+    path = options.files.output_jsonl
+    return Journal(
+        path.with_name(f"{path.name}.{ending}"),
+        settings,
+        record_key,
+        restart=restart == "all" or (restart is not None and restart_option.endswith(restart)),
+        restart_option=restart_option,
+        checkpoint=options.recording.batch_size,
+    )
 
 
 @contextmanager
-def _stoppable(progress: Progress, journal: Path) -> Iterator[None]:
-    """Turns an interruption or an outage into Stopped, with what is safe and how to go on."""
-    try:
-        yield
-    except (KeyboardInterrupt, EngineDown) as error:
-        interrupted = isinstance(error, KeyboardInterrupt)
-        why = "interrupted" if interrupted else f"stopped: {error}"
-        done = f"{progress.line_short()} and recorded in {journal}"
-        raise Stopped(f"{why}\n{done}. Give the same command again to go on.", 130 if interrupted else 3) from None
+def _counted(what: str, unit: str, total: int, already: int, journal: Journal) -> Iterator[Callable[[], None]]:
+    """Counts what is done; turns an interruption or an outage into Stopped, with what is safe and how to resume."""
+    if already:
+        print(f"{what}: resuming, {already:,} of {total:,} {unit} were done before", file=sys.stderr, flush=True)
+    with progress(what, unit, total, already) as bar:
+        try:
+            yield bar.update
+        except (KeyboardInterrupt, EngineDown) as error:
+            interrupted = isinstance(error, KeyboardInterrupt)
+            why = "interrupted" if interrupted else f"stopped: {error}"
+            done = f"{bar.n:,} of {total:,} {unit} are finished and recorded in {journal.path}"
+            raise Stopped(f"{why}\n{done}. Give the same command again to resume.", 130 if interrupted else 3) from None
 
 
-def _write(options: argparse.Namespace, questions: Questions, outcomes: list[Outcome], checks: list[PairCheck]) -> int:
+@dataclass(frozen=True)
+class Result:
+    """What a run found out."""
+
+    outcomes: Sequence[Outcome]
+    checks: Sequence[PairCheck]
+    writers: Sequence[str]  # models, or a file
+
+
+def _write(options: RewriteOptions, questions: Questions, result: Result) -> int:
     """Outputs, quarantine, report; the exit code."""
-    dropped = {c.row for c in checks if c.verdict == "different"} if options.on_different == "drop" else set()
-    kept = [outcome for outcome in outcomes if outcome.is_kept and outcome.row not in dropped]
-    stem = options.output_jsonl.with_suffix("")
+    files, on_different = options.files, options.verifying.on_different
+    checks = result.checks
+    dropped = {c.row for c in checks if c.verdict == "different"} if on_different == "drop" else set()
+    kept = [outcome for outcome in result.outcomes if outcome.is_kept and outcome.row not in dropped]
+    stem = files.output_jsonl.with_suffix("")
     quarantine_path, report_path = Path(f"{stem}.quarantine.jsonl"), Path(f"{stem}.report.md")
-    listed = [] if options.on_different == "keep" else checks
-    _write_lines(quarantine(outcomes, questions.questions_P, listed, dropped), quarantine_path)
-    report = markdown(
-        f"Rewriting of {options.input_path.name}",
-        _told(options),
-        outcomes,
-        questions.questions_P,
-        checks,
-        dropped,
+    listed = [] if on_different == "keep" else checks
+    _write_lines(quarantine(result.outcomes, questions.questions_P, listed, dropped), quarantine_path)
+    told = _told(options, result.writers)
+    atomic_write_text(
+        report_path, report(files.input_path.name, told, result.outcomes, questions.questions_P, checks, dropped)
     )
-    atomic_write_text(report_path, report)
-    print(summary(outcomes, checks, dropped))
+    print(summary(result.outcomes, checks, dropped))
     if not kept:
         print(f"{PROGRAM}: no row is left, so no output was written; the reasons: {report_path}", file=sys.stderr)
         return 1
     rows = [outcome.row for outcome in kept]
     verdicts = {check.row: check for check in checks}
-    _write_lines(
-        (
-            {
-                "row": o.row,
-                "question": questions.questions_P[o.row],
-                "rewrite": o.rewrite,
-                "attempts": o.attempts,
-                "findings": [str(finding) for finding in o.findings],
-                **({"verify": check_fields(verdicts[o.row])} if o.row in verdicts else {}),
-            }
-            for o in kept
-        ),
-        options.output_jsonl,
+    _write_lines((_kept_row(o, questions.questions_P[o.row], verdicts.get(o.row)) for o in kept), files.output_jsonl)
+    questions.write_rewritten(
+        rows, [o.rewrite or "" for o in kept], files.output_parquet, made_of=f"rephrased by {', '.join(result.writers)}"
     )
-    questions.write_rewritten(rows, [o.rewrite or "" for o in kept], options.output_parquet)
-    questions.write_original(rows, options.output_original_parquet)
-    for path in (options.output_parquet, options.output_original_parquet, options.output_jsonl):
+    questions.write_original(rows, files.output_original_parquet)
+    for path in (files.output_parquet, files.output_original_parquet, files.output_jsonl):
         print(f"  {path}: {len(kept):,} rows")
     print(f"  {quarantine_path}, {report_path}")
     return 0
+
+
+def _kept_row(outcome: Outcome, question: str, check: PairCheck | None) -> dict[str, Any]:
+    return {
+        "row": outcome.row,
+        "question": question,
+        "rewrite": outcome.rewrite,
+        "attempts": outcome.attempts,
+        "findings": [str(finding) for finding in outcome.findings],
+        **({"verify": check_fields(check)} if check is not None else {}),
+    }
 
 
 def _write_lines(objects: Iterable[dict[str, Any]], path: Path) -> None:
@@ -220,24 +230,20 @@ def _write_lines(objects: Iterable[dict[str, Any]], path: Path) -> None:
         out.writelines(map(json_line, objects))
 
 
-def _sampling_settings(options: argparse.Namespace) -> dict[str, Any]:
-    names = ("temperature", "top_p", "top_k", "max_tokens", "seed", "enable_thinking", "tokenizer_path")
-    return {name: getattr(options, name) for name in names}
-
-
-def _told(options: argparse.Namespace) -> dict[str, Any]:
+def _told(options: RewriteOptions, writers: Sequence[str]) -> dict[str, Any]:
     """Settings for the report."""
-    names = ["input_path"]
-    if options.rewrites_from is not None:
-        names.append("rewrites_from")
+    asking, checking, verifying = options.asking, options.checking, options.verifying
+    told: dict[str, Any] = {"input_path": options.files.input_path}
+    if options.model.rewrites_from is not None:
+        told["rewrites_from"] = options.model.rewrites_from
     else:
-        names += ["model_path", "temperature", "top_p", "top_k", "max_tokens", "seed", "enable_thinking", "max_retries"]
-    names += ["on_invalid", "skip_validators"]
-    if options.verify:
-        names += ["verify_samples", "verify_min_agreement", "verify_equivalence", "on_different"]
-    told = {name: getattr(options, name) for name in names}
-    if options.verify:
-        told["verify_model"] = verifier(options).model
+        told["model"] = ", ".join(writers) + (" (a server)" if options.server.base_url else "")
+        told |= asking.model_dump(include={"temperature", "top_p", "top_k", "max_tokens", "seed"})
+        told |= {"enable_thinking": options.model.enable_thinking, "max_retries": checking.max_retries}
+    told |= {"on_invalid": checking.on_invalid, "skip_validators": ", ".join(checking.skip_validators) or "none"}
+    if verifying.verify:
+        told["verify_model"] = options.judge[0] or "the same"
+        told |= verifying.model_dump(include={"verify_samples", "verify_min_agreement", "on_different"})
     return told
 
 
@@ -248,76 +254,38 @@ def _digest(*texts: str) -> str:
     return found.hexdigest()
 
 
-# --- which engine rewrites and which one answers, opened when it is needed
-
-
-@dataclass(frozen=True)
-class EngineChoice:
-    """Which engine answers: vLLM with a model, or a server."""
-
-    model: str
-    base_url: str = ""
-    tokenizer: str = ""
-
-
-def rewriter(options: argparse.Namespace) -> EngineChoice:
-    return EngineChoice(options.model_path, options.base_url, options.tokenizer_path)
-
-
-def verifier(options: argparse.Namespace) -> EngineChoice:
-    if options.verify_base_url:
-        return EngineChoice(options.verify_model_path, options.verify_base_url)
-    if options.verify_model_path:
-        same_server = options.base_url if options.base_url and not Path(options.verify_model_path).is_dir() else ""
-        return EngineChoice(options.verify_model_path, same_server)
-    return rewriter(options)
-
-
 class Engines:
-    """At most one engine open at a time; asking for the open one gives it again."""
+    """Opens an engine when it is needed, at most one at a time; asking for the open one gives it again."""
 
-    def __init__(self, options: argparse.Namespace, questions_P: Sequence[str], instruction: Instruction) -> None:
+    def __init__(self, options: RewriteOptions, questions_P: Sequence[str], instruction: Instruction) -> None:
         self._options, self._questions_P, self._instruction = options, questions_P, instruction
-        self._open: tuple[EngineChoice, Engine] | None = None
+        self._open: tuple[tuple[str, ServerOptions], Engine] | None = None
 
-    def get(self, choice: EngineChoice) -> Engine:
-        if self._open is not None and self._open[0] == choice:
-            return self._open[1]
-        self.close()
-        options = self._options
-        if choice.base_url:
-            engine: Engine = HTTPEngine(
-                choice.base_url,
-                choice.model,
-                os.environ.get(options.api_key_env, ""),
-                options.max_concurrency,
-                options.http_retries,
-                options.http_timeout,
-                not options.no_thinking_field,
-            )
-        else:
-            if options.seed is not None and is_cpu():
-                raise UserError("--seed cannot be used with vLLM on a CPU, which a request's seed stops: leave it out")
-            how = EngineOptions(
-                options.tensor_parallel_size, options.gpu_memory_utilization, options.kv_cache_mb, options.dtype
-            )
-            engine = VLLMEngine(choice.model, choice.tokenizer or choice.model, self._context, how)
-        self._open = (choice, engine)
-        return engine
+    def __enter__(self) -> Engines:
+        return self
 
-    def _context(self, tokenizer: Any) -> int:
-        """Tokens that the longest prompt and its response need, in either stage."""
-        longest = max(self._questions_P, key=len)
-        options = self._options
-        asked = len(prompt_ids(tokenizer, self._instruction.messages(longest), enable_thinking=options.enable_thinking))
-        needed = asked + len(longest) // 4 + options.max_tokens
-        if options.verify:
-            answered = [{"role": "system", "content": SYSTEM_PROMPT}, {"role": "user", "content": longest + longest}]
-            asked = len(prompt_ids(tokenizer, answered, enable_thinking=False))
-            needed = max(needed, asked + options.verify_max_tokens)
-        return needed
-
-    def close(self) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._open is not None:
             self._open[1].close()
-            self._open = None
+
+    def get(self, model: str, server: ServerOptions) -> Engine:
+        if self._open is not None and self._open[0] == (model, server):
+            return self._open[1]
+        self.__exit__()
+        self._open = None
+        paths = self._options.model
+        tokenizer = paths.tokenizer_path if model == paths.model_path else ""
+        engine = open_engine(model, server, self._options.local, self._room, tokenizer=tokenizer)
+        self._open = ((model, server), engine)
+        return engine
+
+    def _room(self, tokenizer: Any) -> int:
+        """Tokens that the longest prompt and its response need, in either stage."""
+        longest = max(self._questions_P, key=len)
+        options, thinking = self._options, self._options.model.enable_thinking
+        asked = len(prompt_ids(tokenizer, self._instruction.messages(longest), enable_thinking=thinking))
+        needed = asked + len(longest) // 4 + options.asking.max_tokens
+        if options.verifying.verify:
+            answered = [{"role": "system", "content": SYSTEM_PROMPT}, {"role": "user", "content": longest + longest}]
+            needed = max(needed, len(prompt_ids(tokenizer, answered)) + options.verifying.verify_max_tokens)
+        return needed

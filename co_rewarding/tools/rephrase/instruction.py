@@ -20,6 +20,7 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from co_rewarding.tools.cli import UserError
 from co_rewarding.tools.data.markers import BEGIN_MARKER, END_MARKER, Markers, loose_pattern
 
 QUESTION_SLOT = "{question}"
@@ -49,10 +50,6 @@ The question:
 {question}"""
 
 
-class InstructionError(ValueError):
-    """An instruction that cannot be used; its message is one line."""
-
-
 @dataclass(frozen=True)
 class Parsed:
     """Exactly one of the two is set."""
@@ -79,23 +76,23 @@ class Instruction:
 
     def __post_init__(self) -> None:
         if (slots := self.template.count(QUESTION_SLOT)) != 1:
-            raise InstructionError(f"the instruction has {slots} times {QUESTION_SLOT}: it must have it once")
+            raise UserError(f"the instruction has {slots} times {QUESTION_SLOT}: it must have it once")
         for name, marker in (("begin", self.markers.begin), ("end", self.markers.end)):
             if not marker.strip():
-                raise InstructionError(f"the {name} marker is empty: use a line of text")
+                raise UserError(f"the {name} marker is empty: use a line of text")
             if not re.search(loose_pattern(marker), self.template, re.IGNORECASE):
-                raise InstructionError(
+                raise UserError(
                     f"the instruction does not contain the {name} marker {marker!r}: add it, or set --{name}_marker"
                 )
         if self.markers.begin == self.markers.end:
-            raise InstructionError(f"both markers are {self.markers.begin!r}: use two different ones")
+            raise UserError(f"both markers are {self.markers.begin!r}: use two different ones")
 
     @classmethod
     def from_file(cls, path: Path | None, markers: Markers) -> Instruction:
         """The instruction in `path`, ours where it is None.
 
         Raises:
-            InstructionError: the file cannot be read, or lacks the slot or a marker.
+            UserError: the file cannot be read, or lacks the slot or a marker.
         """
         if path is None:
             template = INSTRUCTION.replace(BEGIN_MARKER, markers.begin).replace(END_MARKER, markers.end)
@@ -103,13 +100,13 @@ class Instruction:
         try:
             template = path.read_text(encoding="utf-8")
         except OSError as error:
-            raise InstructionError(f"--instruction_file {path} cannot be read: {error.strerror}") from None
+            raise UserError(f"--instruction_file {path} cannot be read: {error.strerror}") from None
         except UnicodeDecodeError:
-            raise InstructionError(f"--instruction_file {path} is not UTF-8 text: convert it") from None
+            raise UserError(f"--instruction_file {path} is not UTF-8 text: convert it") from None
         try:
             return cls(template, markers)
-        except InstructionError as error:
-            raise InstructionError(f"--instruction_file {path}: {error}") from None
+        except UserError as error:
+            raise UserError(f"--instruction_file {path}: {error}") from None
 
     def messages(self, question: str) -> list[dict[str, str]]:
         """The conversation that asks for a rewrite of `question`, which is put in unchanged."""

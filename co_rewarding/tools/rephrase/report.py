@@ -9,22 +9,28 @@ write the same bytes.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import pandas as pd
+
+from co_rewarding.algo.voting import Vote
 from co_rewarding.tools.data.validators import VALIDATORS
 from co_rewarding.tools.rephrase.rewriting import FAILURES, Outcome
 from co_rewarding.tools.rephrase.verify import PairCheck
+from co_rewarding.tools.tables import to_markdown
+from co_rewarding.tools.templates import render
 
 EXAMPLES = 3  # of each reason in the report
-MAX_SHOWN_CHARS = 600
+VERDICTS = ("same", "different", "undecided")
+MEANINGS = FAILURES | {name: meaning for name, (meaning, _) in VALIDATORS.items()}
 
 
-def reasons(outcome: Outcome) -> list[dict[str, str]]:
+def reasons(outcome: Outcome) -> dict[str, str]:
     """Name and detail of everything against a row."""
     if outcome.failure is not None:
-        return [{"name": outcome.failure, "detail": FAILURES[outcome.failure]}]
-    return [{"name": finding.validator, "detail": finding.detail} for finding in outcome.findings]
+        return {outcome.failure: FAILURES[outcome.failure]}
+    return {finding.validator: finding.detail for finding in outcome.findings}
 
 
 def check_fields(check: PairCheck) -> dict[str, Any]:
@@ -47,14 +53,13 @@ def quarantine(
         check = verdicts.get(outcome.row)
         against = reasons(outcome)
         if check is not None and check.verdict == "different":
-            detail = f"{check.original.pseudo_label} and {check.rephrased.pseudo_label}"
-            against.append({"name": "different_answers", "detail": detail[:200]})
+            against["different_answers"] = f"{check.original.pseudo_label} and {check.rephrased.pseudo_label}"[:200]
         if not against:
             continue
         yield {
             "row": outcome.row,
             "outcome": "kept" if outcome.is_kept and outcome.row not in dropped else "left out",
-            "reasons": against,
+            "reasons": [{"name": name, "detail": detail} for name, detail in against.items()],
             "attempts": outcome.attempts,
             "question": questions_P[outcome.row],
             "rewrite": outcome.rewrite if outcome.is_kept else outcome.rejected,
@@ -63,47 +68,47 @@ def quarantine(
         }
 
 
-def markdown(
-    title: str,
-    settings: dict[str, Any],
+def report(
+    name: str,
+    settings: Mapping[str, Any],
     outcomes: Sequence[Outcome],
     questions_P: Sequence[str],
     checks: Sequence[PairCheck],
     dropped: set[int],
 ) -> str:
-    """The report."""
+    """The report, of rewriting.md.jinja."""
     kept = [o for o in outcomes if o.is_kept and o.row not in dropped]
-    lines = [f"# {title}", "", summary(outcomes, checks, dropped), ""]
-    lines += ["| setting | value |", "|---|---|"]
-    lines += [f"| {name} | {_cell(value)} |" for name, value in settings.items()]
-    lines += ["", "## Rows", "", "| | rows |", "|---|---|"]
-    lines += [f"| in the input | {len(outcomes)} |", f"| in the three outputs | {len(kept)} |"]
     first = sum(o.attempts == 1 for o in kept)
-    lines += [f"| ... at the first attempt | {first} |", f"| left out | {len(outcomes) - len(kept)} |"]
-    tries = Counter(name for o in outcomes for name in o.tries)
-    final = Counter(entry["name"] for o in outcomes for entry in reasons(o))
-    if tries or final:
-        meanings = FAILURES | {name: meaning for name, (meaning, _) in VALIDATORS.items()}
-        lines += ["", "## Reasons", "", "| reason | attempts | rows in the end | meaning |", "|---|---|---|---|"]
-        for name in sorted(tries | final, key=lambda n: (-tries[n], -final[n], n)):
-            lines.append(f"| {name} | {tries[name]} | {final[name]} | {meanings[name]} |")
-        for name in sorted(final):
-            lines += ["", f"### {name}"]
-            shown = [o for o in outcomes if any(entry["name"] == name for entry in reasons(o))][:EXAMPLES]
-            for outcome in shown:
-                detail = next(entry["detail"] for entry in reasons(outcome) if entry["name"] == name)
-                lines += ["", f"Row {outcome.row}: {_cell(detail)}", "", *_quote("question", questions_P[outcome.row])]
-                if outcome.rewrite or outcome.rejected:
-                    lines += _quote("rewrite", outcome.rewrite or outcome.rejected or "")
-                elif outcome.detail:
-                    lines += _quote("response", outcome.detail)
-    if checks:
-        lines += ["", "## Pairs whose wordings were answered", "", *_check_table(checks)]
-        rewrites = {o.row: o.rewrite or "" for o in outcomes}
-        for check in [check for check in checks if check.verdict == "different"][: 3 * EXAMPLES]:
-            lines += ["", f"Row {check.row}: {_votes(check)}", "", *_quote("question", questions_P[check.row])]
-            lines += _quote("rewrite", rewrites[check.row])
-    return "\n".join(lines) + "\n"
+    rows = {"in the input": len(outcomes), "in the three outputs": len(kept), "... at the first attempt": first}
+    tries = Counter(reason for o in outcomes for reason in o.tries)
+    final = Counter(reason for o in outcomes for reason in reasons(o))
+    names = sorted(tries | final, key=lambda reason: (-tries[reason], -final[reason], reason))
+    found = [(reason, tries[reason], final[reason], MEANINGS[reason]) for reason in names]
+    verdicts = Counter(check.verdict for check in checks)
+    shares = [(v, verdicts[v], f"{100 * verdicts[v] / len(checks):.1f} %") for v in VERDICTS] if checks else []
+    rewrites = {o.row: o.rewrite or "" for o in outcomes}
+    different = [check for check in checks if check.verdict == "different"][: 3 * EXAMPLES]
+    return render(
+        "rewriting.md",
+        name=name,
+        summary=summary(outcomes, checks, dropped),
+        settings=_table(("setting", "value"), settings.items()),
+        rows=_table(("", "rows"), (rows | {"left out": len(outcomes) - len(kept)}).items()),
+        reasons=_table(("reason", "attempts", "rows in the end", "meaning"), found) if found else "",
+        examples=[(reason, _examples(reason, outcomes, questions_P)) for reason in sorted(final)],
+        verdicts=_table(("verdict", "pairs", "share"), shares) if checks else "",
+        views=[_view(view, [getattr(check, view) for check in checks]) for view in ("original", "rephrased")],
+        different=[
+            {
+                "row": check.row,
+                "original": _votes(check.original),
+                "rephrased": _votes(check.rephrased),
+                "question": questions_P[check.row],
+                "rewrite": rewrites[check.row],
+            }
+            for check in different
+        ],
+    )
 
 
 def summary(outcomes: Sequence[Outcome], checks: Sequence[PairCheck], dropped: set[int]) -> str:
@@ -115,40 +120,33 @@ def summary(outcomes: Sequence[Outcome], checks: Sequence[PairCheck], dropped: s
         text += f", {flagged:,} kept in spite of an objection"
     if checks:
         verdicts = Counter(check.verdict for check in checks)
-        text += "; answers: " + ", ".join(f"{verdicts[v]:,} {v}" for v in ("same", "different", "undecided"))
+        text += "; answers: " + ", ".join(f"{verdicts[verdict]:,} {verdict}" for verdict in VERDICTS)
     return text
 
 
-def _check_table(checks: Sequence[PairCheck]) -> list[str]:
-    verdicts = Counter(check.verdict for check in checks)
-    lines = ["| verdict | pairs | share |", "|---|---|---|"]
-    for verdict in ("same", "different", "undecided"):
-        lines.append(f"| {verdict} | {verdicts[verdict]} | {100 * verdicts[verdict] / len(checks):.1f} % |")
-    for view in ("original", "rephrased"):
-        votes = [getattr(check, view) for check in checks]
-        mean = sum(vote.agreement for vote in votes) / len(votes)
-        answered = sum(vote.num_answered for vote in votes) / max(1, sum(vote.num_rollouts for vote in votes))
-        lines += ["", f"{view}: mean agreement {mean:.2f}, {100 * answered:.0f} % of the responses have an answer"]
-    return lines
+def _table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    return to_markdown(pd.DataFrame(list(rows), columns=list(head)))
 
 
-def _votes(check: PairCheck) -> str:
-    sides = (("question", check.original), ("rewrite", check.rephrased))
-    return ", ".join(
-        f"{name} {_cell(vote.pseudo_label)} ({vote.num_votes} of {vote.num_rollouts})" for name, vote in sides
-    )
+def _examples(reason: str, outcomes: Sequence[Outcome], questions_P: Sequence[str]) -> list[dict[str, Any]]:
+    return [
+        {
+            "row": outcome.row,
+            "detail": reasons(outcome)[reason][:200],
+            "question": questions_P[outcome.row],
+            "rewrite": outcome.rewrite or outcome.rejected,
+            "response": outcome.detail,
+        }
+        for outcome in outcomes
+        if reason in reasons(outcome)
+    ][:EXAMPLES]
 
 
-def _quote(name: str, text: str) -> list[str]:
-    """A fenced block that the text cannot close."""
-    shown = text if len(text) <= MAX_SHOWN_CHARS else text[:MAX_SHOWN_CHARS] + " ..."
-    shown = shown.encode("utf-8", "replace").decode()
-    fence = "~" * 3
-    while fence in shown:
-        fence += "~"
-    return [f"{name}:", "", fence, *shown.splitlines(), fence, ""]
+def _view(name: str, votes: Sequence[Vote]) -> dict[str, Any]:
+    answered = sum(vote.num_answered for vote in votes) / max(1, sum(vote.num_rollouts for vote in votes))
+    agreement = sum(vote.agreement for vote in votes) / max(1, len(votes))
+    return {"name": name, "agreement": agreement, "answered": 100 * answered}
 
 
-def _cell(value: Any) -> str:
-    text = " ".join(str(value).encode("utf-8", "replace").decode().split())[:200]
-    return text.replace("|", "\\|")
+def _votes(vote: Vote) -> str:
+    return f"{str(vote.pseudo_label)[:200]} ({vote.num_votes} of {vote.num_rollouts})"

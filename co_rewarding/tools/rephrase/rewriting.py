@@ -4,9 +4,10 @@ r"""From questions to rewrites: sample, judge, sample again, and know at any mom
     outcome of a row = f(its attempts in the journal, the policy)
 
     {"kind": "attempt", "row", "attempt", "rewrite" | "failure" (+ "text")}     a record of the journal
+    {"kind": "writer", "model"}                                                 who answers from there on
     {"kind": "answer", "digest", "sample", "answer"}                            one of verify.py's
 
-The journal holds what the model said; what is made of it is computed anew, so that a run goes on after a kill, or with
+The journal holds what the model said; what is made of it is computed anew, so that a run resumes after a kill, or with
 another policy, without asking for anything twice. Attempts of a row come one after another, numbered from 0; all rows
 are under way at once.
 
@@ -20,14 +21,13 @@ Deliberately absent: whether both wordings have the same answer (co_rewarding.to
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal
 
 from co_rewarding.storage.journal import Journal, JournalError, Record
 from co_rewarding.tools.data.validators import Finding, Limits, validate
-from co_rewarding.tools.generation.engine import Completion, Engine, Request, Sampling
+from co_rewarding.tools.generation.engine import Completion, Engine, Request, Sampling, seed_of
 from co_rewarding.tools.rephrase.instruction import PARSE_FAILURES, Instruction
 
 OnInvalid = Literal["retry", "drop", "keep"]
@@ -37,33 +37,22 @@ MAX_REWRITE_CHARS = 100_000  # of a rewrite; a longer one is too_long anyway
 FAILURES = PARSE_FAILURES | {
     "broken_text": "the rewrite holds half a surrogate pair, which is no valid Unicode",
     "marker_in_question": "the question holds a marker, so that it cannot be told from a rewrite; it was not sent",
-    "refused": "the engine refuses the request, most often as too long",
+    "prompt_too_long": "the question leaves no room in the model's context",
+    "refused": "the server refuses the request, most often as too long",
     "server_error": "the server failed on this request again and again, while it answered others",
 }
-FINAL_FAILURES = frozenset({"refused"})  # sampling again would not help
+FINAL_FAILURES = frozenset({"prompt_too_long", "refused"})  # sampling again would not help
 
 
-class RewriteJournal(Journal):
-    """The attempts at each row."""
-
-    CANNOT_OPEN = "choose another --output_jsonl"
-    IN_USE = "another process: wait for it, or end it"
-    OTHER_SETTINGS = "begun with {}, now it is {}: set it back to go on, or start anew with --restart"
-    DAMAGED = "not a record of this tool; take the line out, or start anew with --restart"
-
-    @staticmethod
-    def key(record: Record) -> Hashable:
-        if record["kind"] == "attempt":
+def record_key(record: Record) -> Hashable:
+    """What a journal has once; KeyError where it is no record."""
+    match record["kind"]:
+        case "attempt":
             return ("attempt", record["row"], record["attempt"])
-        return ("answer", record["digest"], record["sample"])
-
-
-class AnswerJournal(RewriteJournal):
-    """The answers to each wording, which can be thrown away without the rewrites."""
-
-    RESTART = "--restart verify"
-    OTHER_SETTINGS = f"begun with {{}}, now it is {{}}: set it back to go on, or answer anew with {RESTART}"
-    DAMAGED = f"not a record of this tool; take the line out, or answer anew with {RESTART}"
+        case "writer":
+            return ("writer", record["model"])
+        case _:
+            return ("answer", record["digest"], record["sample"])
 
 
 @dataclass(frozen=True)
@@ -142,13 +131,6 @@ def judge(row: int, question: str, rewrite: str, policy: Policy) -> Outcome:
     return outcome
 
 
-def request_seed(seed: int | None, *identity: object) -> int | None:
-    """A seed of its own for each request, the same whenever it is asked again."""
-    if seed is None:
-        return None
-    return int.from_bytes(hashlib.sha256(repr((seed, *identity)).encode()).digest()[:4], "big") >> 1
-
-
 @dataclass
 class Rewriting:
     """One rewriting of `questions_P`, begun or resumed. Legend: P questions."""
@@ -174,16 +156,17 @@ class Rewriting:
                 self._settle(row)
 
     @property
-    def num_repeated(self) -> int:
-        """Attempts after the first of their row."""
-        return sum(len(attempts) - 1 for attempts in self._attempts.values())
+    def writers(self) -> list[str]:
+        """The models that answered, as far as the journal says."""
+        return [record["model"] for record in self.journal.records.values() if record["kind"] == "writer"]
 
     def pending(self) -> list[int]:
         """Rows that are not settled."""
         return [row for row in range(len(self.questions_P)) if row not in self.outcomes]
 
-    def run(self, engine: Engine, shown: Callable[[Outcome], None] = lambda outcome: None) -> list[Outcome]:
-        """Sample until every row is settled; the outcomes in the rows' order. `shown` gets each as it is settled."""
+    def run(self, engine: Engine, shown: Callable[[], Any] = lambda: None) -> None:
+        """Sample until every row is settled; `shown` is called at each that is."""
+        self.journal.append({"kind": "writer", "model": engine.model})
         for row in self.pending():
             engine.submit(self._request(row))
         while completions := engine.collect():
@@ -193,12 +176,11 @@ class Rewriting:
                 if not self.journal.append(record):  # its outcome would rest on what is not on record
                     raise JournalError(f"{self.journal.path} has attempt {attempt} at row {row} already; start again")
                 self._attempts.setdefault(row, []).append(record)
-                if (outcome := self._settle(row)) is not None:
-                    shown(outcome)
+                if self._settle(row) is not None:
+                    shown()
                 else:
                     engine.submit(self._request(row))
         self.journal.sync()
-        return self.in_order()
 
     def in_order(self) -> list[Outcome]:
         return [self.outcomes[row] for row in range(len(self.questions_P))]
@@ -213,7 +195,7 @@ class Rewriting:
         attempts = self._attempts.get(row)
         attempt = attempts[-1]["attempt"] + 1 if attempts else 0  # one before it may have been taken out
         messages = self.instruction.messages(self.questions_P[row])
-        return Request((row, attempt), messages, self.sampling, request_seed(self.seed, "rewrite", row, attempt))
+        return Request((row, attempt), messages, self.sampling, seed_of(self.seed, "rewrite", row, attempt))
 
     def _record(self, row: int, attempt: int, completion: Completion) -> Record:
         record: Record = {"kind": "attempt", "row": row, "attempt": attempt}

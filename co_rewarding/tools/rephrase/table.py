@@ -6,6 +6,8 @@
     output parquet   the same rows with only those texts changed: all other columns, types and metadata are kept
     original parquet the same rows unchanged; where no row is left out, a copy of the input byte for byte
 
+The metadata of the output parquet says who wrote it, under MADE_OF.
+
 Legend: P questions, rows of the input.
 """
 
@@ -20,46 +22,48 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from co_rewarding.storage.files import atomic_write
+from co_rewarding.tools.cli import UserError, one_line
 
-
-class TableError(ValueError):
-    """A file that cannot be used; one line that names it, the row and the fix."""
+MADE_OF = b"co_rewarding.made_of"
 
 
 class Questions:
     """The rows of a parquet file (the first `max_rows` of them, 0: all) and the questions in them.
 
     Raises:
-        TableError: no such file or column, a column of another type, a row without a question.
+        UserError: no such file or column, a column of another type, text that is no UTF-8, a row without a question.
     """
 
     def __init__(self, path: Path, column: str, max_rows: int = 0) -> None:
         self.path = path
         self.column = column
         if not path.is_file():
-            raise TableError(f"{path} is {'not a file' if path.exists() else 'missing'}: name a parquet file")
+            raise UserError(f"{path} is {'not a file' if path.exists() else 'missing'}: name a parquet file")
         try:
             self._table = pq.read_table(path)
         except (pa.ArrowInvalid, OSError) as error:
-            raise TableError(f"{path} cannot be read as parquet: {str(error).splitlines()[0][:200]}") from None
+            raise UserError(f"{path} cannot be read as parquet: {one_line(error)}") from None
         names = self._table.column_names
         if column not in names:
-            raise TableError(f"{path} has no column {column!r}: choose --question_column from {', '.join(names)}")
+            raise UserError(f"{path} has no column {column!r}: choose --question_column from {', '.join(names)}")
         kind = self._table.schema.field(column).type
         self._is_messages = _is_messages(kind)
-        if not self._is_messages and not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
-            raise TableError(
+        if not self._is_messages and not _is_text(kind):
+            raise UserError(
                 f"{path}: column {column!r} is {kind}; it must hold text, or messages with role and content"
             )
-        self._values = self._table.column(column).to_pylist()
+        try:
+            self._values = self._table.column(column).to_pylist()
+        except UnicodeDecodeError as error:
+            raise UserError(f"{path}: column {column!r} is not UTF-8 ({error}); write it anew as text") from None
         self.texts = [self._text(value) for value in self._values]
         self.questions_P = self.texts[: max_rows or None]
         if not self.questions_P:
-            raise TableError(f"{path} has no rows")
+            raise UserError(f"{path} has no rows")
         for row, text in enumerate(self.questions_P):
             if not text.strip():
                 what = "no user message with text" if self._is_messages else "no text"
-                raise TableError(f"{path}, row {row}: column {column!r} has {what}; fill it or take the row out")
+                raise UserError(f"{path}, row {row}: column {column!r} has {what}; fill it or take the row out")
 
     def __len__(self) -> int:
         return len(self.questions_P)
@@ -70,38 +74,39 @@ class Questions:
             value = None if place is None else value[place]["content"]
         return value or ""
 
-    def with_texts(self, rows: Sequence[int], texts: Sequence[str]) -> pa.Table:
-        """The given rows with their questions replaced."""
-        values: list[Any] = []
-        for row, text in zip(rows, texts, strict=True):
-            value = self._values[row]
-            if self._is_messages:
-                place = _user_place(value)
-                value = [{**message, "content": text} if i == place else message for i, message in enumerate(value)]
-            else:
-                value = text
-            values.append(value)
-        number = self._table.schema.get_field_index(self.column)
-        field = self._table.schema.field(number)
-        return self._table.take(list(rows)).set_column(number, field, pa.array(values, type=field.type))
-
     def write_original(self, rows: Sequence[int], path: Path) -> None:
-        if len(rows) == self._table.num_rows:
-            with atomic_write(path) as part:
+        with atomic_write(path) as part:
+            if len(rows) == self._table.num_rows:
                 shutil.copyfile(self.path, part)
-        else:
-            with atomic_write(path) as part:
+            else:
                 pq.write_table(self._table.take(list(rows)), part)
 
-    def write_rewritten(self, rows: Sequence[int], texts: Sequence[str], path: Path) -> None:
+    def write_rewritten(self, rows: Sequence[int], texts: Sequence[str], path: Path, made_of: str) -> None:
+        """The given rows with their questions replaced."""
+        values = [self._with_text(self._values[row], text) for row, text in zip(rows, texts, strict=True)]
+        number = self._table.schema.get_field_index(self.column)
+        field = self._table.schema.field(number)
+        table = self._table.take(list(rows)).set_column(number, field, pa.array(values, type=field.type))
+        table = table.replace_schema_metadata({**(table.schema.metadata or {}), MADE_OF: made_of.encode()})
         with atomic_write(path) as part:
-            pq.write_table(self.with_texts(rows, texts), part)
+            pq.write_table(table, part)
+
+    def _with_text(self, value: Any, text: str) -> Any:
+        if not self._is_messages:
+            return text
+        place = _user_place(value)
+        return [{**message, "content": text} if i == place else message for i, message in enumerate(value)]
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
 
 
 def _is_messages(kind: pa.DataType) -> bool:
     if not (pa.types.is_list(kind) or pa.types.is_large_list(kind)) or not pa.types.is_struct(kind.value_type):
         return False
-    return {kind.value_type.field(i).name for i in range(kind.value_type.num_fields)} >= {"role", "content"}
+    types = {field.name: field.type for field in kind.value_type}
+    return all(name in types and _is_text(types[name]) for name in ("role", "content"))
 
 
 def _user_place(messages: list[dict[str, Any]] | None) -> int | None:

@@ -19,16 +19,15 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from co_rewarding.algo.answers import MAX_ANSWER_CHARS, extract_answer
 from co_rewarding.algo.voting import Vote, majority_vote
 from co_rewarding.storage.journal import Journal
-from co_rewarding.tools.generation.engine import Engine, Request, Sampling
-from co_rewarding.tools.rephrase.rewriting import request_seed
+from co_rewarding.storage.rows import SYSTEM_PROMPT
+from co_rewarding.tools.generation.engine import Engine, Request, Sampling, seed_of
 
 Verdict = Literal["same", "different", "undecided"]
-SYSTEM_PROMPT = r"Let's think step by step and output the final answer within \boxed{}."  # the paper's
 
 
 @dataclass(frozen=True)
@@ -88,7 +87,7 @@ class Verification:
             if ("answer", name, sample) not in self.journal.records
         ]
 
-    def run(self, engine: Engine, shown: Callable[[], None] = lambda: None) -> None:
+    def run(self, engine: Engine, shown: Callable[[], Any] = lambda: None) -> None:
         """Collect the answers that are missing."""
         for name, sample in self.pending():
             engine.submit(
@@ -96,7 +95,7 @@ class Verification:
                     (name, sample),
                     [{"role": "system", "content": SYSTEM_PROMPT}, {"role": "user", "content": self._texts[name]}],
                     self.sampling,
-                    request_seed(self.seed, "answer", name, sample),
+                    seed_of(self.seed, "answer", name, sample),
                 )
             )
         while completions := engine.collect():

@@ -13,6 +13,18 @@ import jinja2
 from co_rewarding.tools.cli import printable, visible
 from co_rewarding.tools.tables import cell
 
+QUOTED_CHARS = 600
+
+
+def fenced(text: str) -> str:
+    """A block of Markdown that the text, cut at QUOTED_CHARS, cannot close."""
+    shown = (text if len(text) <= QUOTED_CHARS else text[:QUOTED_CHARS] + " ...").encode("utf-8", "replace").decode()
+    fence = "~~~"
+    while fence in shown:
+        fence += "~"
+    return "\n".join([fence, *shown.splitlines(), fence])
+
+
 ENVIRONMENT = jinja2.Environment(
     loader=jinja2.PackageLoader("co_rewarding.tools", "templates"),
     autoescape=lambda name: name is not None and name.endswith(".html.jinja"),
@@ -21,7 +33,7 @@ ENVIRONMENT = jinja2.Environment(
     lstrip_blocks=True,
     keep_trailing_newline=True,
 )
-ENVIRONMENT.filters |= {"visible": visible, "printable": printable, "cell": cell}
+ENVIRONMENT.filters |= {"visible": visible, "printable": printable, "cell": cell, "fenced": fenced}
 
 
 def render(template: str, **values: Any) -> str:

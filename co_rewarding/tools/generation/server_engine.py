@@ -1,0 +1,275 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An OpenAI-compatible server as the engine, through the openai client, which asks again where that may help.
+
+What becomes of trouble:
+| what | outcome |
+|---|---|
+| status 400, 413, 422 (a prompt longer than the context); an answer of more than MAX_RESPONSE_BYTES | failure "refused" |
+| status 408, 409, 429, 5xx, no or unreadable answer, after `http_retries` more tries, in growing pauses | "server_error" |
+| ... still so, and the server answers nothing else | EngineDown: the server is to blame, not the requests |
+| refused like every request so far | EngineError: the configuration is to blame, not the requests |
+| status 401, 403, 404, other 4xx, a redirection; no connection at first | EngineError at once, one line |
+
+Where no other answer tells the request's fault from the server's, a question of one line does, asked with the same
+sampling. Failures are held back until then, so that an outage is never recorded against a request.
+
+Reasoning that the server took out of the answer (reasoning_content) is put back between <think> and </think>; one
+without an answer never comes to </think>, as in the text of a model that was cut off. A server that refuses
+chat_template_kwargs is asked without.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import urllib.request
+from typing import Any
+
+import httpx
+import openai
+
+from co_rewarding.tools.cli import one_line
+from co_rewarding.tools.generation.engine import (
+    Completion,
+    EngineDown,
+    EngineError,
+    Request,
+    Sampling,
+    ServerOptions,
+)
+
+MAX_RESPONSE_BYTES = 8 * 2**20
+_REFUSED = (400, 413, 422)
+_AGAIN = (408, 409, 429)  # the client's; of a status from 500 on, too
+_HINTS = {401: "check the API key", 403: "check the API key", 404: "check the address and the model's name"}
+_SHORT = [{"role": "user", "content": "What is 1 + 1?"}]
+
+
+class ServerEngine:
+    """A client of POST {base_url}/chat/completions with `max_concurrency` requests under way.
+
+    Args:
+        model: name of the served model; "": the server's only one.
+        api_key: sent as a bearer token where not "", without the spaces and line breaks around it.
+
+    Raises:
+        EngineError: no server at that address, a key that is none or that it refuses, or the model must be named.
+    """
+
+    def __init__(self, options: ServerOptions, model: str = "", api_key: str = "") -> None:
+        self._url = _address(options.base_url)
+        self._where = f"--base_url {self._url}"
+        key = api_key.strip()
+        if not (key.isascii() and key.isprintable()):  # never printed, not even in an error
+            raise EngineError("the API key has a line break or a letter that is not ASCII: see to --api_key_env")
+        self._loop = asyncio.new_event_loop()
+        self._client = openai.AsyncOpenAI(
+            base_url=self._url,
+            api_key=key or "none",
+            default_headers={} if key else {"Authorization": openai.Omit()},
+            max_retries=options.http_retries,
+            timeout=options.http_timeout,
+            http_client=httpx.AsyncClient(transport=_Bounded(self._url, options)),  # follows no redirection
+        )
+        self._asked_at_a_time = asyncio.Semaphore(options.max_concurrency)
+        self._tries = options.http_retries + 1
+        self._held_back = max(3, min(options.max_concurrency, 16))  # failures, before the server is looked at
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._done: asyncio.Queue[Completion | Exception] = asyncio.Queue()
+        self._pending = 0
+        self._sampling = Sampling()  # of the latest request
+        self._has_answered = False  # so that what it refuses is the request, not how everything is asked
+        self._takes_template_arguments = True
+        try:
+            self.model = self._loop.run_until_complete(self._greet(model))
+        except BaseException:
+            self.close()
+            raise
+
+    def submit(self, request: Request) -> None:
+        self._pending += 1
+        self._sampling = request.sampling
+        task = self._loop.create_task(self._work(request))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def collect(self) -> list[Completion]:
+        doubtful: list[Completion] = []  # not known yet whether the request or the server is to blame
+        while self._pending:
+            found = self._loop.run_until_complete(self._done.get())
+            if isinstance(found, Exception):
+                raise found
+            self._pending -= 1
+            doubtful.append(found)
+            if found.failure is None:
+                self._has_answered = True
+            elif found.failure == "server_error" or not self._has_answered:
+                if self._pending and len(doubtful) < self._held_back:
+                    continue
+                self._check_server(len(doubtful))
+            return doubtful  # the server lives and answers: what failed before was about those requests
+        return []
+
+    def close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        self._loop.run_until_complete(asyncio.gather(*self._tasks, return_exceptions=True))
+        self._loop.run_until_complete(self._client.close())
+        self._loop.close()
+
+    def _check_server(self, num_failed: int) -> None:
+        """Raises unless the server answers another question than those that failed."""
+        short = self._loop.run_until_complete(self._complete(Request((), _SHORT, self._sampling)))
+        if short.failure == "server_error":
+            raise EngineDown(
+                f"{self._url}: the last {num_failed} requests failed, and so did a short question, asked "
+                f"{self._tries} times ({short.detail}); see to the server"
+            )
+        if short.failure == "refused" and not self._has_answered:
+            raise EngineError(
+                f"{self._where} refuses every request: change the option that it names, or the server: {short.detail}"
+            )
+        self._has_answered = True
+
+    async def _greet(self, model: str) -> str:
+        """The model to name in requests; that there is a server at all."""
+        try:
+            listed = await self._client.with_options(max_retries=2).models.list()
+            names = [str(entry.id) for entry in listed.data]
+        except openai.APIConnectionError as error:
+            raise EngineError(f"{self._where}: no server answers there ({_cause(error)})") from None
+        except (openai.APIStatusError, AttributeError, TypeError) as error:
+            if getattr(error, "status_code", 404) not in (404, 405):
+                raise self._status_error("/models", error) from None
+            if not model:  # not every server lists its models
+                raise EngineError(f"{self._where}: no list of models there; name one: --model_path") from None
+            names = []
+        if model or len(names) == 1:
+            return model or names[0]
+        raise EngineError(f"{self._where} serves {', '.join(names[:5]) or 'nothing'}: name one: --model_path")
+
+    async def _work(self, request: Request) -> None:
+        try:
+            async with self._asked_at_a_time:
+                self._done.put_nowait(await self._complete(request))
+        except Exception as error:  # whatever it is: collect() would wait for ever for a request that is lost
+            self._done.put_nowait(error)
+
+    async def _complete(self, request: Request) -> Completion:
+        sampling, more = request.sampling, {}
+        if sampling.top_k > 0:
+            more["top_k"] = sampling.top_k
+        if sampling.chat_template_kwargs and self._takes_template_arguments:
+            more["chat_template_kwargs"] = dict(sampling.chat_template_kwargs)
+        try:
+            answer = await self._client.chat.completions.create(
+                model=self.model,
+                messages=request.messages,
+                temperature=sampling.temperature,
+                top_p=sampling.top_p,
+                max_tokens=sampling.max_tokens,
+                stop=list(sampling.stop) or openai.omit,
+                seed=openai.omit if request.seed is None else request.seed,
+                extra_body=more,
+            )
+        except _TooLarge as error:
+            return Completion(request.key, failure="refused", detail=str(error))
+        except openai.APIConnectionError as error:
+            return Completion(request.key, failure="server_error", detail=_cause(error))
+        except openai.APIStatusError as error:
+            said = f"status {error.status_code}"
+            if error.status_code in _AGAIN or error.status_code >= 500:
+                return Completion(request.key, failure="server_error", detail=said)
+            if error.status_code not in _REFUSED:
+                raise self._status_error("/chat/completions", error) from None
+            if "chat_template_kwargs" in more and "chat_template_kwargs" in error.response.text:
+                self._takes_template_arguments = False
+                return await self._complete(request)
+            return Completion(request.key, failure="refused", detail=f"{said}: {one_line(error.response.text)}")
+        choice = answer.choices[0]
+        tokens = getattr(answer.usage, "completion_tokens", None)
+        return Completion(request.key, _text(choice.message), tokens, choice.finish_reason == "length")
+
+    def _status_error(self, path: str, error: openai.APIStatusError) -> EngineError:
+        """What a status that the user can mend means."""
+        status = error.status_code
+        if 300 <= status < 400:
+            to = one_line(error.response.headers.get("Location") or "nowhere")
+            return EngineError(f"{self._where}{path} redirects to {to}: name that address if it is the server you mean")
+        hint = _HINTS.get(status, "check the server")
+        return EngineError(f"{self._where}{path}: status {status}, {hint}: {one_line(error.response.text)}")
+
+
+def _text(message: Any) -> str:
+    """What the model said, its reasoning included."""
+    reasoning = getattr(message, "reasoning_content", None) or getattr(message, "reasoning", None)
+    if not isinstance(reasoning, str) or not reasoning:
+        return message.content or ""
+    return f"<think>{reasoning}" if message.content is None else f"<think>{reasoning}</think>{message.content}"
+
+
+def _cause(error: openai.APIConnectionError) -> str:
+    return one_line(error.__cause__ or error)
+
+
+def _address(url: str) -> str:
+    try:
+        parts = httpx.URL(url)
+        if parts.scheme in ("http", "https") and parts.host and parts.port != 0 and url.isascii():
+            return url.rstrip("/")
+    except httpx.InvalidURL:
+        pass
+    raise EngineError(f"--base_url {url}: use an address such as http://localhost:8000/v1")
+
+
+class _TooLarge(openai.OpenAIError):
+    """The client does not ask again for it."""
+
+
+class _Bounded(httpx.AsyncHTTPTransport):
+    """Reads an answer whole, in bounded size and time, and takes one that says nothing for a lost connection."""
+
+    def __init__(self, url: str, options: ServerOptions) -> None:
+        address = httpx.URL(url)
+        proxy = None if urllib.request.proxy_bypass(address.host) else urllib.request.getproxies().get(address.scheme)
+        super().__init__(proxy=proxy, limits=httpx.Limits(max_connections=options.max_concurrency))
+        self._timeout_s = options.http_timeout
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        request.headers["Accept-Encoding"] = "identity"
+        response = await super().handle_async_request(request)
+        content = b""
+        try:
+            content = await asyncio.wait_for(_read(response), self._timeout_s)
+        except (httpx.HTTPError, asyncio.TimeoutError, _TooLarge) as error:
+            if response.is_success:  # else the status is known, its reasons are not
+                if isinstance(error, asyncio.TimeoutError):
+                    raise httpx.ReadTimeout("the answer took longer than --http_timeout") from None
+                raise
+        finally:
+            await response.aclose()
+        if response.is_success:
+            _check(content, is_answer=request.method == "POST")
+        headers = {**response.headers, "content-length": str(len(content)), "content-type": "application/json"}
+        headers.pop("transfer-encoding", None)
+        return httpx.Response(response.status_code, headers=headers, content=content)
+
+
+async def _read(response: httpx.Response) -> bytes:
+    content = b""
+    async for part in response.aiter_raw():  # an answer that is compressed all the same is no JSON
+        content += part
+        if len(content) > MAX_RESPONSE_BYTES:
+            raise _TooLarge(f"an answer of more than {MAX_RESPONSE_BYTES} bytes")
+    return content
+
+
+def _check(content: bytes, is_answer: bool) -> None:
+    try:
+        found = json.loads(content)
+        if is_answer and not isinstance(found["choices"][0]["message"]["content"], str | None):
+            raise TypeError
+    except (KeyError, IndexError, TypeError, AttributeError):
+        raise httpx.RemoteProtocolError("an answer without choices[0].message.content") from None
+    except (ValueError, RecursionError):
+        raise httpx.RemoteProtocolError("an answer that is not JSON") from None
