@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Rewriting with all questions handed to vLLM at once, against loops of fixed batches, each waiting for its slowest.
 
-Fixed batches come in two sizes: --batch_size, and as many as the engine has under way at a time on a CPU (32), which
+Fixed batches come in two sizes: --batch_size, and as many as the engine has under way at a time on a CPU (64), which
 is how wide it runs when it has all. Against those, what is gained is the waiting alone; against smaller ones it is
 the width too.
 
@@ -18,12 +18,11 @@ import time
 from pathlib import Path
 from statistics import median
 
-from co_rewarding.tools.cli import UserError
 from co_rewarding.tools.data.markers import BEGIN_MARKER, END_MARKER, Markers
-from co_rewarding.tools.generation.engine import NUM_SEQS_ON_CPU, Request, Sampling, VLLMEngine
-from co_rewarding.tools.generation.vllm_engine import EngineOptions, ModelError, prompt_ids
-from co_rewarding.tools.rephrase.instruction import Instruction, InstructionError
-from co_rewarding.tools.rephrase.table import Questions, TableError
+from co_rewarding.tools.generation.engine import LocalOptions, Request, Sampling
+from co_rewarding.tools.generation.vllm_engine import NUM_SEQS_ON_CPU, VLLMEngine, prompt_ids
+from co_rewarding.tools.rephrase.instruction import Instruction
+from co_rewarding.tools.rephrase.table import Questions
 
 
 def seconds_of(engine: VLLMEngine, requests: list[Request], batch_size: int) -> float:
@@ -58,13 +57,11 @@ def main() -> None:
         requests = [Request((row,), instruction.messages(text), sampling) for row, text in enumerate(questions)]
         engine = VLLMEngine(
             args.model_path,
-            args.tokenizer_path or args.model_path,
-            lambda tokenizer: (
-                max(len(prompt_ids(tokenizer, r.messages, enable_thinking=False)) for r in requests) + args.max_tokens
-            ),
-            EngineOptions(kv_cache_mb=args.kv_cache_mb),
+            LocalOptions(kv_cache_mb=args.kv_cache_mb),
+            lambda tokenizer: max(len(prompt_ids(tokenizer, r.messages)) for r in requests) + args.max_tokens,
+            tokenizer=args.tokenizer_path or "",
         )
-    except (UserError, InstructionError, TableError, ModelError) as error:
+    except ValueError as error:
         parser.exit(2, f"error: {error}\n")
     fixed = {f"batches of {size}": size for size in (args.batch_size, NUM_SEQS_ON_CPU)}
     sizes = {"all at once": len(requests)} | fixed

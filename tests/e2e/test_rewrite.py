@@ -117,10 +117,12 @@ def test_killed_run_goes_on(repo: Path, folder: Path) -> None:
         seen.append(journal.read_bytes())
         assert not (folder / "out.parquet").exists()
     text = finish(start(repo, folder), folder)
-    assert "rewriting: going on, " in text and "rewriting: 520 of 520 rows (100 %)" in text
+    assert "rewriting: resuming, " in text and "rewriting: 520 of 520 rows in " in text
     for part in seen:
         assert journal.read_bytes().startswith(part[: part.rfind(b"\n") + 1])
-    records = [json.loads(line) for line in journal.read_bytes().splitlines()[1:]]
+    records = [json.loads(line) for line in journal.read_bytes().splitlines()]
+    assert [record["model"] for record in records if record["kind"] == "writer"] == [str(folder / "model")]
+    records = [record for record in records if record["kind"] == "attempt"]
     attempts = Counter((record["row"], record["attempt"]) for record in records)
     assert max(attempts.values()) == 1 and {row for row, _ in attempts} == set(range(RIGHT + WRONG))
 
@@ -154,8 +156,8 @@ def test_verify_with_the_same_engine(repo: Path, folder: Path) -> None:
     ("more", "message"),
     [
         (("--seed", "1", "--restart"), "--seed cannot be used with vLLM on a CPU"),
-        (("--restart", "--tokenizer_path", "nowhere"), "--tokenizer_path nowhere: cannot be loaded"),
-        (("--restart", "--model_path", "nowhere"), "--model_path nowhere: "),
+        (("--restart", "--tokenizer_path", "nowhere"), "tokenizer nowhere: cannot be loaded"),
+        (("--restart", "--model_path", "nowhere"), "model nowhere: cannot be loaded"),
     ],
 )
 def test_engines_that_cannot_start_say_so(repo: Path, folder: Path, more, message: str) -> None:

@@ -4,8 +4,8 @@
 What becomes of trouble:
 | what | outcome |
 |---|---|
-| status 400, 413, 422 (a prompt longer than the context); an answer of more than MAX_RESPONSE_BYTES | failure "refused" |
-| status 408, 409, 429, 5xx, no or unreadable answer, after `http_retries` more tries, in growing pauses | "server_error" |
+| status 400, 413, 422 (a prompt longer than the context); an answer above MAX_RESPONSE_BYTES | failure "refused" |
+| status 408, 409, 429, 5xx, no or unreadable answer, after `http_retries` more tries | failure "server_error" |
 | ... still so, and the server answers nothing else | EngineDown: the server is to blame, not the requests |
 | refused like every request so far | EngineError: the configuration is to blame, not the requests |
 | status 401, 403, 404, other 4xx, a redirection; no connection at first | EngineError at once, one line |
@@ -65,11 +65,10 @@ class ServerEngine:
         self._loop = asyncio.new_event_loop()
         self._client = openai.AsyncOpenAI(
             base_url=self._url,
-            api_key=key or "none",
-            default_headers={} if key else {"Authorization": openai.Omit()},
+            api_key=key or "none",  # the client insists on one
             max_retries=options.http_retries,
             timeout=options.http_timeout,
-            http_client=httpx.AsyncClient(transport=_Bounded(self._url, options)),  # follows no redirection
+            http_client=httpx.AsyncClient(transport=_Bounded(self._url, options, bool(key))),  # follows no redirection
         )
         self._asked_at_a_time = asyncio.Semaphore(options.max_concurrency)
         self._tries = options.http_retries + 1
@@ -111,11 +110,14 @@ class ServerEngine:
         return []
 
     def close(self) -> None:
+        self._loop.run_until_complete(self._close())
+        self._loop.close()
+
+    async def _close(self) -> None:
         for task in self._tasks:
             task.cancel()
-        self._loop.run_until_complete(asyncio.gather(*self._tasks, return_exceptions=True))
-        self._loop.run_until_complete(self._client.close())
-        self._loop.close()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._client.close()
 
     def _check_server(self, num_failed: int) -> None:
         """Raises unless the server answers another question than those that failed."""
@@ -135,18 +137,22 @@ class ServerEngine:
         """The model to name in requests; that there is a server at all."""
         try:
             listed = await self._client.with_options(max_retries=2).models.list()
-            names = [str(entry.id) for entry in listed.data]
         except openai.APIConnectionError as error:
             raise EngineError(f"{self._where}: no server answers there ({_cause(error)})") from None
-        except (openai.APIStatusError, AttributeError, TypeError) as error:
-            if getattr(error, "status_code", 404) not in (404, 405):
+        except openai.APIStatusError as error:
+            if error.status_code in _AGAIN or error.status_code >= 500:
+                raise EngineError(f"{self._where}: no server answers there (status {error.status_code})") from None
+            if error.status_code not in (404, 405):  # not every server lists its models
                 raise self._status_error("/models", error) from None
-            if not model:  # not every server lists its models
-                raise EngineError(f"{self._where}: no list of models there; name one: --model_path") from None
-            names = []
-        if model or len(names) == 1:
-            return model or names[0]
-        raise EngineError(f"{self._where} serves {', '.join(names[:5]) or 'nothing'}: name one: --model_path")
+            listed = None
+        if model:
+            return model
+        names = [str(getattr(entry, "id", entry)) for entry in getattr(listed, "data", None) or []]
+        if not names:
+            raise EngineError(f"{self._where}: no list of models there; name one: --model_path")
+        if len(names) == 1:
+            return names[0]
+        raise EngineError(f"{self._where} serves {', '.join(names[:5])}: name one: --model_path")
 
     async def _work(self, request: Request) -> None:
         try:
@@ -209,7 +215,8 @@ def _text(message: Any) -> str:
 
 
 def _cause(error: openai.APIConnectionError) -> str:
-    return one_line(error.__cause__ or error)
+    silent = isinstance(error, openai.APITimeoutError) and not str(error.__cause__ or "")
+    return "timed out" if silent else one_line(error.__cause__ or error)
 
 
 def _address(url: str) -> str:
@@ -229,14 +236,16 @@ class _TooLarge(openai.OpenAIError):
 class _Bounded(httpx.AsyncHTTPTransport):
     """Reads an answer whole, in bounded size and time, and takes one that says nothing for a lost connection."""
 
-    def __init__(self, url: str, options: ServerOptions) -> None:
+    def __init__(self, url: str, options: ServerOptions, has_key: bool) -> None:
         address = httpx.URL(url)
         proxy = None if urllib.request.proxy_bypass(address.host) else urllib.request.getproxies().get(address.scheme)
         super().__init__(proxy=proxy, limits=httpx.Limits(max_connections=options.max_concurrency))
-        self._timeout_s = options.http_timeout
+        self._timeout_s, self._has_key = options.http_timeout, has_key
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         request.headers["Accept-Encoding"] = "identity"
+        if not self._has_key:
+            del request.headers["Authorization"]
         response = await super().handle_async_request(request)
         content = b""
         try:

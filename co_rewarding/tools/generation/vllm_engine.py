@@ -6,7 +6,7 @@ batches here. The prompt is what training's rollout sees, the chat template over
 opened, and a response is decoded from its token ids as training's reward manager decodes it (special tokens left out).
 
 Degenerate cases: a prompt that leaves no room in the model's context is answered with the failure "prompt_too_long";
-max_tokens is cut to the room that a prompt leaves. vLLM's CPU engine dies of a request's seed: there the engine has one.
+max_tokens is cut to the room that a prompt leaves. vLLM dies of a request's seed on a CPU: there the engine has one.
 
 Deliberately absent: data parallelism (one process a GPU, for other tasks or models).
 """

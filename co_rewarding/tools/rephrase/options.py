@@ -111,8 +111,8 @@ class Recording(Options):
     """recording"""
 
     batch_size: int = option(
-        128, "rows after which the disk is waited for; not a batch, all questions are handed to the engine at once", ge=1
-    )  # fmt: skip
+        128, "rows after which the disk is waited for; not a batch: all questions are handed over at once", ge=1
+    )
 
 
 @dataclass(frozen=True)

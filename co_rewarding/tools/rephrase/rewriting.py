@@ -164,15 +164,15 @@ class Rewriting:
         """Rows that are not settled."""
         return [row for row in range(len(self.questions_P)) if row not in self.outcomes]
 
-    def run(self, engine: Engine, shown: Callable[[], Any] = lambda: None) -> None:
-        """Sample until every row is settled; `shown` is called at each that is."""
-        self.journal.append({"kind": "writer", "model": engine.model})
+    def run(self, engine: Engine, shown: Callable[[], Any] = lambda: None) -> list[Outcome]:
+        """Sample until every row is settled; the outcomes in the rows' order. `shown` is called at each that is."""
         for row in self.pending():
             engine.submit(self._request(row))
         while completions := engine.collect():
             for completion in completions:
                 (row, attempt) = completion.key
                 record = self._record(row, attempt, completion)
+                self.journal.append({"kind": "writer", "model": engine.model})  # once
                 if not self.journal.append(record):  # its outcome would rest on what is not on record
                     raise JournalError(f"{self.journal.path} has attempt {attempt} at row {row} already; start again")
                 self._attempts.setdefault(row, []).append(record)
@@ -181,6 +181,7 @@ class Rewriting:
                 else:
                     engine.submit(self._request(row))
         self.journal.sync()
+        return self.in_order()
 
     def in_order(self) -> list[Outcome]:
         return [self.outcomes[row] for row in range(len(self.questions_P))]

@@ -7,10 +7,9 @@ import pytest
 import torch
 from transformers import LlamaConfig
 
-from co_rewarding.tools.generation.engine import EngineDown, Request, Sampling, VLLMEngine
+from co_rewarding.tools.generation.engine import EngineDown, EngineError, Request, Sampling
 from co_rewarding.tools.generation.vllm_engine import (
-    VLLM,
-    ModelError,
+    VLLMEngine,
     _visible_gpus,
     context_length,
     load_config,
@@ -22,21 +21,23 @@ from co_rewarding.tools.quickstart.tiny_model import build_tokenizer
 
 def test_a_model_that_cannot_be_used_is_told_in_one_line(tmp_path: Path) -> None:
     nowhere = str(tmp_path / "none" / "at" / "all")
-    with pytest.raises(ModelError, match=r"^--model_path \S+: cannot be loaded \(.*\); name a model folder") as error:
-        load_config(nowhere, "--model_path")
+    with pytest.raises(EngineError, match=r"^model \S+: cannot be loaded \(.*\); name a model folder") as error:
+        load_config(nowhere)
     assert "\n" not in str(error.value)
-    with pytest.raises(ModelError, match=r"^--model x: its tokenizer cannot be loaded \(.*\); name a model folder"):
-        load_tokenizer(nowhere, "--model x: its tokenizer")
+    with pytest.raises(EngineError, match=r"^tokenizer \S+: cannot be loaded \(.*\); name a model folder"):
+        load_tokenizer(nowhere)
+    with pytest.raises(EngineError, match=r"^model \S+: no such folder; "):  # its folder is here: the hub is not asked
+        load_config(str(tmp_path / "tiny"))
     tokenizer = build_tokenizer()
     tokenizer.chat_template = None
     tokenizer.save_pretrained(tmp_path)
-    with pytest.raises(ModelError, match=r"^--tokenizer_path x: has no chat template, .*; use "):
-        load_tokenizer(str(tmp_path), "--tokenizer_path x:")
+    with pytest.raises(EngineError, match=r"^tokenizer \S+: has no chat template, .*; use "):
+        load_tokenizer(str(tmp_path))
 
 
 def test_the_prompt_opens_the_assistants_turn(tmp_path: Path) -> None:
     build_tokenizer().save_pretrained(tmp_path)
-    tokenizer = load_tokenizer(str(tmp_path), "")
+    tokenizer = load_tokenizer(str(tmp_path))
     messages = [{"role": "user", "content": "2 + 3?"}]
     text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
     ids = prompt_ids(tokenizer, messages, enable_thinking=False)
@@ -76,10 +77,9 @@ def test_an_engine_that_dies_is_down(of_vllm: bool) -> None:
     error: Exception = RuntimeError("out of\nmemory")
     if of_vllm:
         error = pytest.importorskip("vllm.v1.engine.exceptions").EngineDeadError()
-    vllm = VLLM.__new__(VLLM)
-    vllm.max_len, vllm._under_way, vllm._count, vllm._engine = 4096, {}, 0, Dying(error)
     engine = VLLMEngine.__new__(VLLMEngine)
-    engine._tokenizer, engine._vllm, engine._refused = build_tokenizer(), vllm, []
+    engine._tokenizer, engine._vllm, engine._refused = build_tokenizer(), Dying(error), []
+    engine._max_len, engine._under_way, engine._count, engine._on_cpu = 4096, {}, 0, True
     request = Request((0,), [{"role": "user", "content": "2 + 3?"}], Sampling())
     engine.submit(request)
     message = "^vLLM stopped: " + ("EngineCore encountered" if of_vllm else "out of memory$")

@@ -5,11 +5,11 @@ import time
 
 import pytest
 
+from co_rewarding.tools.cli import UserError
 from co_rewarding.tools.data.markers import BEGIN_MARKER, END_MARKER, Markers
 from co_rewarding.tools.rephrase.instruction import (
     PARSE_FAILURES,
     Instruction,
-    InstructionError,
 )
 
 ASK = Instruction()
@@ -115,14 +115,14 @@ def test_own_instruction_and_markers(tmp_path) -> None:
 def test_instructions_that_cannot_work_are_refused(tmp_path, text, markers, message) -> None:
     path = tmp_path / "ask.txt"
     path.write_text(text, encoding="utf-8")
-    with pytest.raises(InstructionError, match=r"ask\.txt") as error:
+    with pytest.raises(UserError, match=r"ask\.txt") as error:
         Instruction.from_file(path, Markers(*markers))
     assert message in str(error.value) and "\n" not in str(error.value)
 
 
 def test_unreadable_instructions_are_refused(tmp_path) -> None:
-    with pytest.raises(InstructionError, match="cannot be read: No such file"):
+    with pytest.raises(UserError, match="cannot be read: No such file"):
         Instruction.from_file(tmp_path / "none.txt", Markers())
     (tmp_path / "latin.txt").write_bytes(b"\xff{question}")
-    with pytest.raises(InstructionError, match="is not UTF-8 text"):
+    with pytest.raises(UserError, match="is not UTF-8 text"):
         Instruction.from_file(tmp_path / "latin.txt", Markers())

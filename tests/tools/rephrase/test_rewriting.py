@@ -2,13 +2,20 @@
 """What becomes of a row after its attempts, and that a rewriting asks for nothing twice."""
 
 import random
+import re
+import struct
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+from co_rewarding.storage.journal import Journal
+from co_rewarding.tools.cli import UserError
 from co_rewarding.tools.data.markers import BEGIN_MARKER, END_MARKER
-from co_rewarding.tools.generation.engine import Completion, Request, Sampling
+from co_rewarding.tools.generation.engine import Completion, Request, Sampling, seed_of
 from co_rewarding.tools.rephrase.instruction import Instruction
-from co_rewarding.tools.rephrase.rewriting import Policy, RewriteJournal, Rewriting, request_seed, settle
+from co_rewarding.tools.rephrase.rewriting import Policy, Rewriting, record_key, settle
+from co_rewarding.tools.rephrase.table import Questions
 
 QUESTION = "Add 12 and 35."
 GOOD, BAD = {"rewrite": "What do 12 and 35 sum to?"}, {"rewrite": "<rewritten question>"}
@@ -51,6 +58,7 @@ class Scripted:
 
     def __init__(self, script, seed: int = 0, stop_after: int | None = None) -> None:
         self.script, self.random, self.stop_after = script, random.Random(seed), stop_after
+        self.model = "scripted"
         self.waiting: list[Request] = []
         self.asked: list[tuple] = []
 
@@ -81,14 +89,14 @@ def answer(request: Request) -> Completion:
 QUESTIONS = [f"Add {row + 10} and 35." for row in range(17)] + [f"What does {END_MARKER} mean?"]
 
 
-def rewriting(journal: RewriteJournal, **changes) -> Rewriting:
+def rewriting(journal: Journal, **changes) -> Rewriting:
     return Rewriting(QUESTIONS, Instruction(), Policy(max_retries=2, **changes), journal, Sampling())
 
 
 def test_whole_run(tmp_path) -> None:
     shown = []
-    with RewriteJournal(tmp_path / "j", {}) as journal:
-        outcomes = rewriting(journal).run(engine := Scripted(answer), shown.append)
+    with Journal(tmp_path / "j", {}, record_key) as journal:
+        outcomes = rewriting(journal).run(engine := Scripted(answer), lambda: shown.append(1))
     assert [o.row for o in outcomes] == list(range(18))
     # rows 3, 7, 11 would need a fourth attempt; 15 and 16 are refused; 17 holds a marker
     assert [o.row for o in outcomes if not o.is_kept] == [3, 7, 11, 15, 16, 17]
@@ -97,39 +105,56 @@ def test_whole_run(tmp_path) -> None:
     assert outcomes[2].rewrite == "How much are 12 and 35 together?" and outcomes[2].attempts == 3
     # rows 0-14 need r % 4 + 1 attempts, 3 at most: 4 x (1 + 2 + 3) + 3 x 3 = 33, rows 15 and 16 one each
     assert len(engine.asked) == len(set(engine.asked)) == 35
-    assert sorted(o.row for o in shown) == list(range(17))  # row 17 was settled before
+    assert len(shown) == 17  # row 17 was settled before
 
 
 @pytest.mark.parametrize("stop_after", [0, 1, 10, 30])
 def test_interrupted_run_goes_on(tmp_path, stop_after: int) -> None:
-    with RewriteJournal(tmp_path / "whole", {}) as journal:
+    with Journal(tmp_path / "whole", {}, record_key) as journal:
         whole = rewriting(journal).run(Scripted(answer))
     first, second = Scripted(answer, 1, stop_after), Scripted(answer, 2)
-    with RewriteJournal(tmp_path / "j", {}) as journal, pytest.raises(KeyboardInterrupt):
+    with Journal(tmp_path / "j", {}, record_key) as journal, pytest.raises(KeyboardInterrupt):
         rewriting(journal).run(first)
-    with RewriteJournal(tmp_path / "j", {}) as journal:
+    with Journal(tmp_path / "j", {}, record_key) as journal:
         assert rewriting(journal).run(second) == whole
     assert len(set(first.asked) & set(second.asked)) == 0
-    with RewriteJournal(tmp_path / "j", {}) as journal:
+    with Journal(tmp_path / "j", {}, record_key) as journal:
         assert rewriting(journal).pending() == []
         assert rewriting(journal, on_invalid="keep").in_order()[3].rewrite == "<rewritten question>"
 
 
 def test_an_attempt_that_was_taken_out_leaves_its_number_free(tmp_path) -> None:
-    with RewriteJournal(tmp_path / "j", {}) as journal:
+    with Journal(tmp_path / "j", {}, record_key) as journal:
         rewriting(journal).run(Scripted(answer))
     header, *records = (tmp_path / "j").read_text().splitlines()
     kept = [line for line in records if '"row": 2, "attempt": 0' not in line and '"row": 2, "attempt": 2' not in line]
     (tmp_path / "j").write_text("\n".join([header, *kept]) + "\n")
-    with RewriteJournal(tmp_path / "j", {}) as journal:
+    with Journal(tmp_path / "j", {}, record_key) as journal:
         outcome = rewriting(journal).run(engine := Scripted(answer))[2]
         assert engine.asked == [(2, 2)] and outcome.attempts == 2 and ("attempt", 2, 2) in journal.records
-    with RewriteJournal(tmp_path / "j", {}) as journal:
+    with Journal(tmp_path / "j", {}, record_key) as journal:
         assert rewriting(journal).pending() == []
 
 
 def test_seeds() -> None:
-    assert request_seed(None, "rewrite", 1, 2) is None
-    seeds = {request_seed(seed, "rewrite", row, k) for seed in range(3) for row in range(20) for k in range(4)}
+    assert seed_of(None, "rewrite", 1, 2) is None
+    seeds = {seed_of(seed, "rewrite", row, k) for seed in range(3) for row in range(20) for k in range(4)}
     assert len(seeds) == 240 and min(seeds) >= 0 and max(seeds) < 2**31
-    assert request_seed(5, "rewrite", 1, 2) == request_seed(5, "rewrite", 1, 2)
+    assert seed_of(5, "rewrite", 1, 2) == seed_of(5, "rewrite", 1, 2)
+
+
+@pytest.mark.parametrize(
+    ("column", "message"),
+    [
+        (pa.array([[{"role": "user", "content": b"x"}]]), "column 'prompt' is list<"),  # bytes where text should be
+        (pa.array([b"x"]), "column 'prompt' is binary; it must hold text"),
+        (
+            pa.StringArray.from_buffers(1, pa.py_buffer(struct.pack("<ii", 0, 2)), pa.py_buffer(b"a\xff")),
+            "column 'prompt' is not UTF-8 ('utf-8' codec can't decode byte 0xff in position 1",
+        ),
+    ],
+)
+def test_a_column_that_holds_no_text_is_named(tmp_path, column: pa.Array, message: str) -> None:
+    pq.write_table(pa.table({"prompt": column}), tmp_path / "in.parquet")
+    with pytest.raises(UserError, match=re.escape(f"in.parquet: {message}")):
+        Questions(tmp_path / "in.parquet", "prompt")

@@ -4,9 +4,10 @@
 import pytest
 
 from co_rewarding.algo.equivalence.relation import Equivalence
+from co_rewarding.storage.journal import Journal
 from co_rewarding.tools.generation.engine import Completion, Sampling
-from co_rewarding.tools.rephrase.report import markdown, quarantine, summary
-from co_rewarding.tools.rephrase.rewriting import AnswerJournal, Outcome
+from co_rewarding.tools.rephrase.report import quarantine, report, summary
+from co_rewarding.tools.rephrase.rewriting import Outcome, record_key
 from co_rewarding.tools.rephrase.verify import Verification, compare
 
 
@@ -58,15 +59,15 @@ ANSWERS = {"A": "1/2", "A2": "0.5", "B": "7", "B2": "8", "C": None, "C2": "9"}
 PAIRS = [(0, "A", "A2"), (3, "B", "B2"), (4, "C", "C2"), (5, "A", "A2")]
 
 
-def verification(journal: AnswerJournal) -> Verification:
+def verification(journal: Journal) -> Verification:
     return Verification(PAIRS, journal, Sampling(), num_samples=2, min_agreement=0.5)
 
 
 def test_verification_goes_on_and_answers_each_text_once(tmp_path) -> None:
-    with AnswerJournal(tmp_path / "j", {}) as journal, pytest.raises(KeyboardInterrupt):
+    with Journal(tmp_path / "j", {}, record_key) as journal, pytest.raises(KeyboardInterrupt):
         verification(journal).run(Solver(ANSWERS, stop_after=5))
     solver = Solver(ANSWERS)
-    with AnswerJournal(tmp_path / "j", {}) as journal:
+    with Journal(tmp_path / "j", {}, record_key) as journal:
         work = verification(journal)
         work.run(solver)
         with Equivalence() as equivalence:
@@ -74,7 +75,7 @@ def test_verification_goes_on_and_answers_each_text_once(tmp_path) -> None:
     assert solver.asked == 2 * 6 - 5 + 2  # six different texts; of the first five requests, C's two failed
     assert [(c.row, c.verdict) for c in checks] == [(0, "same"), (3, "different"), (4, "undecided"), (5, "same")]
     assert (checks[1].original.pseudo_label, checks[1].rephrased.pseudo_label) == ("7", "8")
-    with AnswerJournal(tmp_path / "j", {}) as journal:  # what failed is no answer, and asked for again
+    with Journal(tmp_path / "j", {}, record_key) as journal:  # what failed is no answer, and asked for again
         work = verification(journal)
         assert len(work.pending()) == 2
         work.run(Solver(ANSWERS | {"C": "9"}))
@@ -84,7 +85,7 @@ def test_verification_goes_on_and_answers_each_text_once(tmp_path) -> None:
 def test_long_answers_stay_different(tmp_path) -> None:
     """Beyond the length that is read as mathematics, an answer equals only itself: clipping must not change that."""
     answers = {"A": "x" * 600 + "1", "A2": "x" * 600 + "2"}
-    with AnswerJournal(tmp_path / "j", {}) as journal:
+    with Journal(tmp_path / "j", {}, record_key) as journal:
         work = Verification([(0, "A", "A2")], journal, Sampling(), 1, 0.5)
         work.run(Solver(answers))
         assert work.checks(lambda a, b: a == b)[0].verdict == "different"
@@ -106,9 +107,10 @@ def test_report_and_quarantine(tmp_path) -> None:
     assert summary(outcomes, check, {0}) == (
         "1 of 3 rows rewritten, 2 left out; answers: 1 same, 1 different, 0 undecided"
     )
-    text = markdown("Title", {"model_path": "m"}, outcomes, questions, check, {0})
+    whole = report("in.parquet", {"model": "m"}, outcomes, questions, check, {0})
+    assert "\n~~~~\ncut ~~~ off\n~~~~\n" in whole  # a fence that the text does not close
+    text = " ".join(whole.split())
     assert "| truncated | 2 | 1 | the response reached its token limit" in text
     assert "| missing_markers | 1 | 0 |" in text
     assert "| different | 1 | 50.0 % |" in text
-    assert "\n~~~~\ncut ~~~ off\n~~~~\n" in text  # a fence that the text does not close
     assert "Row 0: question 7 (1 of 1), rewrite 8 (1 of 1)" in text

@@ -5,6 +5,7 @@ The server's answer is a function of the request (question and seed), so that an
 one must come to the same bytes; only its troubles depend on how often it was asked.
 """
 
+import gzip
 import json
 import os
 import random
@@ -27,10 +28,10 @@ import pytest
 
 from co_rewarding.storage.rows import check_pairs
 from co_rewarding.tools.data.markers import BEGIN_MARKER, END_MARKER
-from co_rewarding.tools.generation.engine import EngineDown, EngineError, Request, Sampling
-from co_rewarding.tools.generation.http_engine import HTTPEngine
+from co_rewarding.tools.generation.engine import EngineDown, EngineError, Request, Sampling, ServerOptions, seed_of
+from co_rewarding.tools.generation.server_engine import ServerEngine
 from co_rewarding.tools.rephrase.cli import main
-from co_rewarding.tools.rephrase.rewriting import request_seed
+from co_rewarding.tools.rephrase.table import MADE_OF
 
 REPO = Path(__file__).resolve().parents[3]
 SYSTEM = {"role": "system", "content": "Box the answer."}
@@ -126,6 +127,12 @@ def solution(question: str) -> str:
 
 
 @pytest.fixture(autouse=True)
+def pauses_are_short(monkeypatch) -> None:
+    monkeypatch.setattr("openai._base_client.INITIAL_RETRY_DELAY", 0.01)
+    monkeypatch.setattr("openai._base_client.MAX_RETRY_DELAY", 0.02)
+
+
+@pytest.fixture(autouse=True)
 def disk_is_not_waited_for(monkeypatch) -> None:
     """What a killed process leaves does not depend on it, and a busy disk takes its time."""
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
@@ -179,6 +186,12 @@ def lines(path: Path) -> list[dict]:
     return [json.loads(line) for line in path.read_bytes().splitlines()]
 
 
+def counts_of(report: str) -> dict[str, list[str]]:
+    """reason -> attempts and rows in the end, of the report's table."""
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in report.splitlines() if line.startswith("|")]
+    return {row[0]: row[1:3] for row in rows if len(row) == 4}
+
+
 def user(row: dict) -> str:
     return row["prompt"][-1]["content"]
 
@@ -186,7 +199,10 @@ def user(row: dict) -> str:
 def check_alignment(folder: Path) -> list[dict]:
     """The three outputs hold the same rows of the input in the same order; the JSONL's rows."""
     source, new, old = (pq.read_table(folder / f"{name}.parquet") for name in ("in", "out", "orig"))
-    assert new.schema.equals(source.schema, check_metadata=True) and old.schema.equals(source.schema)
+    made_of = new.schema.metadata[MADE_OF]
+    assert made_of.startswith(b"rephrased by ") and new.schema.equals(source.schema)
+    assert new.schema.metadata == source.schema.metadata | {MADE_OF: made_of}
+    assert old.schema.equals(source.schema)
     rows = lines(folder / "out.jsonl")
     kept = source.take([row["row"] for row in rows])
     assert old.equals(kept)
@@ -208,7 +224,7 @@ def test_good_answers(tmp_path, server, capsys) -> None:
     assert (tmp_path / "out.quarantine.jsonl").read_bytes() == b""
     out, err = capsys.readouterr()
     assert out.startswith("30 of 30 rows rewritten, 0 left out\n")
-    assert re.search(r"rewriting: 30 of 30 rows \(100 %\), [\d.e+]+ rows/s\n", err)
+    assert re.search(r"rewriting: 30 of 30 rows in 00:\d\d, [\d.]+ rows/s, 00:00 left\n", err)
     (body,) = [request for request in server.requests if "number 103." in request["messages"][0]["content"]]
     assert body["model"] == "rewriter" and body["top_k"] == 20 and "seed" not in body
     assert body["chat_template_kwargs"] == {"enable_thinking": False} and body["authorization"] is None
@@ -220,7 +236,17 @@ def test_good_answers(tmp_path, server, capsys) -> None:
 
 def test_every_case_ends_as_documented(tmp_path, server, monkeypatch) -> None:
     questions = sums(12)
-    names = {"stubborn": 1, "refused": 2, "broken": 3, "busy": 4, "empty": 5, "null": 6, "hidden": 8, "garbled": 9}
+    names = {
+        "thinking": 10,
+        "stubborn": 1,
+        "refused": 2,
+        "broken": 3,
+        "busy": 4,
+        "empty": 5,
+        "null": 6,
+        "hidden": 8,
+        "garbled": 9,
+    }
     for name, row in names.items():
         questions[row] += f" This one is {name}."
     questions[7] += f" It holds {END_MARKER}."
@@ -230,6 +256,7 @@ def test_every_case_ends_as_documented(tmp_path, server, monkeypatch) -> None:
         "busy": lambda asked: (429, [("Retry-After", "0")], {}) if asked <= 3 else None,
         "empty": lambda asked: (200, (), {"choices": []}) if asked <= 2 else None,
         "null": lambda asked: (200, (), {"choices": [{"message": {"content": None}}]}),
+        "thinking": lambda asked: (200, (), {"choices": [{"message": {"content": None, "reasoning_content": "Hm."}}]}),
         "hidden": lambda asked: (200, (), {"choices": [{"message": {"content": "<think>" + marked("x")}}]}),
         "garbled": lambda asked: {1: (503, [("Retry-After", "Thu")], b"\xff"), 2: (200, (), b"{")}.get(asked),
     }  # fmt: skip
@@ -239,11 +266,10 @@ def test_every_case_ends_as_documented(tmp_path, server, monkeypatch) -> None:
 
     server.trouble = trouble
     monkeypatch.setenv("KEY", "s3cret")
-    monkeypatch.setattr("co_rewarding.tools.generation.http_engine.MAX_PAUSE_S", 0.01)
     make_input(tmp_path / "in.parquet", questions)
     options = ("--max_retries", "1", "--http_retries", "3", "--api_key_env", "KEY")
     assert main(arguments(tmp_path, *options, url=server.url)) == 0
-    assert [row["row"] for row in check_alignment(tmp_path)] == [0, 4, 5, 9, 10, 11]
+    assert [row["row"] for row in check_alignment(tmp_path)] == [0, 4, 5, 9, 11]
     found = {row["row"]: row for row in lines(tmp_path / "out.quarantine.jsonl")}
     assert {row: entry["reasons"][0]["name"] for row, entry in found.items()} == {
         1: "missing_markers",
@@ -252,6 +278,7 @@ def test_every_case_ends_as_documented(tmp_path, server, monkeypatch) -> None:
         6: "missing_markers",
         7: "marker_in_question",
         8: "unfinished_thinking",
+        10: "unfinished_thinking",
     }
     assert found[2]["response"] == 'status 400: {"error": {"message": "maximum context length exceeded"}}'
     assert found[1]["attempts"] == 2 and found[2]["attempts"] == 1 and found[7]["attempts"] == 0
@@ -259,13 +286,15 @@ def test_every_case_ends_as_documented(tmp_path, server, monkeypatch) -> None:
     assert server.asked[questions[3]] == 2 * (1 + 3)  # two attempts, each asked 1 + 3 times
     assert {request["authorization"] for request in server.requests} == {"Bearer s3cret"}
     report = (tmp_path / "out.report.md").read_text()
-    assert "| marker_in_question | 0 | 1 |" in report and "| missing_markers | 4 | 2 |" in report
+    counts = counts_of(report)
+    assert counts["marker_in_question"] == ["0", "1"] and counts["missing_markers"] == ["4", "2"]
+    assert re.search(r"\| model +\| rewriter \(a server\) +\|", report)
     assert "s3cret" not in report + (tmp_path / "out.jsonl.journal").read_text()
     # the server is well again: more retries are asked only of the rows that were left out, but for the refused one
     server.trouble, before = lambda question, asked: None, len(server.requests)
     assert main(arguments(tmp_path, "--max_retries", "2", *options[2:], url=server.url)) == 0
     assert [row["row"] for row in check_alignment(tmp_path)] == [0, 3, 4, 5, 6, 8, 9, 10, 11]
-    assert len(server.requests) - before == 4  # rows 1, 3, 6, 8
+    assert len(server.requests) - before == 5  # rows 1, 3, 6, 8, 10
 
 
 @pytest.mark.parametrize("policy", ["retry", "drop", "keep"])
@@ -320,7 +349,7 @@ def test_killed_run_loses_nothing_and_doubles_nothing(tmp_path, server) -> None:
         seen.append(journal.read_bytes())
         assert run.returncode == (-signal.SIGKILL if stop == signal.SIGKILL else 130), err
         assert not (folder / "out.parquet").exists()
-    assert "rewriting: going on, " in err
+    assert "rewriting: resuming, " in err
     message = err.splitlines()[-1]
     assert re.fullmatch(
         r"\d+ of 100 rows are finished and recorded in \S+out\.jsonl\.journal\. Give the same .*", message
@@ -334,11 +363,11 @@ def test_killed_run_loses_nothing_and_doubles_nothing(tmp_path, server) -> None:
     assert main(arguments(folder, *options, url=server.url)) == 0
     for part in seen:  # what was finished before is unchanged
         assert journal.read_bytes().startswith(part[: part.rfind(b"\n") + 1])
-    keys = [(record["row"], record["attempt"]) for record in lines(journal)[1:]]
+    keys = [(record["row"], record["attempt"]) for record in lines(journal) if record["kind"] == "attempt"]
     assert len(keys) == len(set(keys)) and {row for row, _ in keys} == set(range(100))
     assert outputs(folder) == outputs(tmp_path / "whole")
     # row r is kept if one of its first four draws is right
-    seeds = [[request_seed(4, "rewrite", row, k) for k in range(4)] for row in range(100)]
+    seeds = [[seed_of(4, "rewrite", row, k) for k in range(4)] for row in range(100)]
     right = [[draw(q, seed) for seed in row] for q, row in zip(questions[:-1], seeds[:-1], strict=True)]
     assert [(row["row"], row["attempts"]) for row in check_alignment(folder)] == [
         (row, 1 + next(k for k in range(4) if draws[k] >= 0.375))
@@ -388,7 +417,7 @@ def test_half_a_surrogate_pair_is_sampled_again(tmp_path, server, policy) -> Non
     assert len(server.requests) == 4
     server.trouble = lambda question, asked: (200, (), broken)
     assert main(arguments(tmp_path, "--restart", "--on_invalid", policy, url=server.url)) == 1
-    assert "| broken_text | 12 | 3 |" in (tmp_path / "out.report.md").read_text()
+    assert counts_of((tmp_path / "out.report.md").read_text())["broken_text"] == ["12", "3"]
 
 
 def test_no_row_left(tmp_path, server, capsys) -> None:
@@ -410,7 +439,7 @@ def test_text_column(tmp_path, server) -> None:
 # --- the engine alone
 
 
-def ask(engine: HTTPEngine, *questions: str) -> list:
+def ask(engine: ServerEngine, *questions: str) -> list:
     for question in questions:
         engine.submit(Request((question,), [{"role": "user", "content": question}], Sampling()))
     done = []
@@ -419,12 +448,11 @@ def ask(engine: HTTPEngine, *questions: str) -> list:
     return done
 
 
-def quick(url: str, **options) -> HTTPEngine:
-    return HTTPEngine(url, **({"model": "", "http_retries": 1, "first_pause_s": 0.01} | options))
+def quick(url: str, model: str = "", api_key: str = "", **options) -> ServerEngine:
+    return ServerEngine(ServerOptions(base_url=url, **{"http_retries": 1, **options}), model, api_key)
 
 
 def test_server_that_goes_down_stops_the_run_and_blames_no_row(tmp_path, server, capsys, monkeypatch) -> None:
-    monkeypatch.setattr("co_rewarding.tools.generation.http_engine.MAX_PAUSE_S", 0.01)
     down = threading.Event()
     server.trouble = lambda question, asked: (502, (), b"") if down.is_set() or server.asked.total() > 40 else None
     make_input(tmp_path / "in.parquet", sums(60))
@@ -432,8 +460,8 @@ def test_server_that_goes_down_stops_the_run_and_blames_no_row(tmp_path, server,
     assert main(arguments(tmp_path, *options, url=server.url)) == 3
     err = capsys.readouterr().err
     assert "stopped: " in err and "requests failed, and so did a short question, asked 2 times (status 502)" in err
-    assert "Give the same command again to go on." in err
-    assert all("rewrite" in record for record in lines(tmp_path / "out.jsonl.journal")[1:])  # no failure on record
+    assert "Give the same command again to resume." in err
+    assert not any("failure" in record for record in lines(tmp_path / "out.jsonl.journal"))  # no failure on record
     server.trouble = lambda question, asked: None
     assert main(arguments(tmp_path, *options, url=server.url)) == 0
     assert len(check_alignment(tmp_path)) == 60
@@ -454,7 +482,6 @@ def test_last_request_that_fails_is_told_from_an_outage(server) -> None:
 
 
 def test_questions_that_always_fail_do_not_stop_the_others(tmp_path, server, monkeypatch) -> None:
-    monkeypatch.setattr("co_rewarding.tools.generation.http_engine.MAX_PAUSE_S", 0.001)
     odd = [question for k, question in enumerate(sums(40)) if k % 2]
     server.trouble = lambda question, asked: (500, (), b"") if question in odd else None
     make_input(tmp_path / "in.parquet", sums(40))
@@ -493,13 +520,13 @@ def test_a_status_counts_whatever_becomes_of_its_body(server, status, failure, b
         body(handler)
 
     server.trouble = lambda question, asked: trouble if question == "hm" else None
-    done = {c.key: c for c in ask(quick(server.url, timeout_s=1, http_retries=0), "hm", "fine")}
+    done = {c.key: c for c in ask(quick(server.url, http_timeout=1, http_retries=0), "hm", "fine")}
     assert done["hm",].failure == failure and done["hm",].detail.startswith(f"status {status}")
     assert done["fine",].text
 
 
 def test_an_unforeseen_error_ends_the_run(server, monkeypatch) -> None:
-    engine = quick(server.url, concurrency=1)
+    engine = quick(server.url, max_concurrency=1)
     monkeypatch.setattr(engine, "_complete", lambda request: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         ask(engine, "hm", "hm")
@@ -508,19 +535,19 @@ def test_an_unforeseen_error_ends_the_run(server, monkeypatch) -> None:
 def test_slow_server_times_out(server) -> None:
     server.delay_s = 1.5
     with pytest.raises(EngineDown, match="timed out"):
-        ask(quick(server.url, timeout_s=0.5, http_retries=0), "slow")
+        ask(quick(server.url, http_timeout=0.5, http_retries=0), "slow")
 
 
 def test_an_answer_that_trickles_in_times_out(server) -> None:
     server.pause_s = 0.2  # each byte well within the time limit, the 20 and more of them not
     started = time.monotonic()
     with pytest.raises(EngineDown, match="longer than --http_timeout"):
-        ask(quick(server.url, timeout_s=0.5, http_retries=0), "slow")
+        ask(quick(server.url, http_timeout=0.5, http_retries=0), "slow")
     assert time.monotonic() - started < 3
 
 
 def test_oversized_answer_is_refused(server, monkeypatch) -> None:
-    monkeypatch.setattr("co_rewarding.tools.generation.http_engine.MAX_RESPONSE_BYTES", 200)
+    monkeypatch.setattr("co_rewarding.tools.generation.server_engine.MAX_RESPONSE_BYTES", 200)
     server.trouble = lambda question, asked: (200, (), b" " * 201) if question == "big" else None
     (completion,) = ask(quick(server.url), "big")
     assert completion.failure == "refused"
@@ -530,8 +557,7 @@ def test_oversized_answer_is_refused(server, monkeypatch) -> None:
     ("status", "answer", "message"),
     [
         (401, "bad key", "status 401, check the API key: "),
-        (404, "no such model", "status 404, check the address and --model_path: "),
-        (400, "Unrecognized request argument: chat_template_kwargs", "add --no_thinking_field"),
+        (404, "no such model", "status 404, check the address and the model's name: "),
     ],
 )
 def test_what_the_user_can_mend_is_told_at_once(server, status, answer, message) -> None:
@@ -547,7 +573,7 @@ def test_what_is_refused_for_the_configuration_is_no_rows_fault(tmp_path, server
     server.trouble = lambda question, asked: (400, (), b"max_tokens is too large")
     make_input(tmp_path / "in.parquet", sums(count))
     assert main(arguments(tmp_path, url=server.url)) == 2
-    (error,) = capsys.readouterr().err.splitlines()
+    *_, error = capsys.readouterr().err.splitlines()
     assert "refuses every request: change the option that it names, or the server: status 400: max_tokens is" in error
     assert len(lines(tmp_path / "out.jsonl.journal")) == 1  # the header
     server.trouble = lambda question, asked: None
@@ -557,7 +583,7 @@ def test_what_is_refused_for_the_configuration_is_no_rows_fault(tmp_path, server
 
 def test_questions_that_are_refused_alone_are_told_from_that(server) -> None:
     server.trouble = lambda question, asked: (400, (), b"too long") if "long" in question else None
-    done = ask(quick(server.url, concurrency=1), *[f"long {k}" for k in range(7)])
+    done = ask(quick(server.url, max_concurrency=1), *[f"long {k}" for k in range(7)])
     assert [completion.failure for completion in done] == ["refused"] * 7
     assert len(server.requests) == 7 + 1  # the short question once
 
@@ -567,7 +593,7 @@ def test_redirections_are_told_and_not_followed(server, status) -> None:
     other = Server()  # never started: a request to it would time out
     server.trouble = lambda question, asked: (status, [("Location", other.url)], b"")
     with pytest.raises(EngineError, match=f"chat/completions redirects to {other.url}: name that address"):
-        ask(quick(server.url, api_key="s3cret", timeout_s=5), "hm")
+        ask(quick(server.url, api_key="s3cret", http_timeout=5), "hm")
     assert len(server.requests) == 1
     other.server_close()
 
@@ -581,6 +607,37 @@ def test_a_key_that_no_header_can_hold_is_refused_unseen(tmp_path, server, capsy
     assert "the API key has a line break or a letter that is not ASCII: see to --api_key_env" in err and "s3" not in err
     ask(quick(server.url, api_key=" s3cret\n"), "hm")
     assert server.requests[-1]["authorization"] == "Bearer s3cret"
+
+
+def test_a_server_that_knows_only_openais_fields_is_asked_without_the_others(server) -> None:
+    def trouble(question: str, asked: int) -> tuple | None:
+        refused = b"Unrecognized request argument: chat_template_kwargs"
+        return (400, (), refused) if "chat_template_kwargs" in server.requests[-1] else None
+
+    server.trouble = trouble
+    engine = quick(server.url, max_concurrency=1)
+    sampling = Sampling(chat_template_kwargs={"enable_thinking": False})
+    for question in ("a", "b"):
+        engine.submit(Request((question,), [{"role": "user", "content": question}], sampling))
+    done = [completion for _ in range(2) for completion in engine.collect()]
+    assert [completion.failure for completion in done] == [None, None] and len(server.requests) == 3
+    engine.close()
+
+
+def test_reasoning_is_part_of_the_text(server) -> None:
+    message = {"content": r"\boxed{2}", "reasoning_content": "1 + 1"}
+    answer = {"choices": [{"message": message, "finish_reason": "length"}], "usage": {"completion_tokens": 9}}
+    server.trouble = lambda question, asked: (200, (), answer)
+    (completion,) = ask(quick(server.url), "hm")
+    assert completion.text == r"<think>1 + 1</think>\boxed{2}"
+    assert completion.tokens == 9 and completion.reached_limit
+
+
+def test_a_bomb_is_not_unpacked(server) -> None:
+    bomb = gzip.compress(b" " * 2**26)
+    server.trouble = lambda question, asked: (200, [("Content-Encoding", "gzip")], bomb) if question == "hm" else None
+    (completion,) = ask(quick(server.url, http_retries=0), "hm")
+    assert (completion.failure, completion.detail) == ("server_error", "an answer that is not JSON")
 
 
 def test_model_that_must_be_named(server) -> None:
@@ -601,16 +658,16 @@ MODEL = ("--model_path", "m")
         (["--base_url", "http://h:8o/v1"], "--base_url http://h:8o/v1: use an address such as "),
         (["--base_url", "http://127.0.0.1:9/v1"], "--base_url http://127.0.0.1:9/v1: no server answers there ("),
         ([], "--model_path is missing: name a model for vLLM, or a server with --base_url"),
-        ([*MODEL, "--max_tokens", "0"], "--max_tokens 0 is out of range: use 1 or more"),
-        ([*MODEL, "--temperature", "nan"], "--temperature nan is out of range: use a number from 0 to 2"),
-        ([*MODEL, "--top_p", "1.5"], "--top_p 1.5 is out of range: use a share above 0 and at most 1"),
-        ([*MODEL, "--skip_validators", "emty"], "--skip_validators emty: unknown, use names out of empty"),
-        ([*MODEL, "--max_vanished_share", "2"], "--max_vanished_share is 2.0: use a share between 0 and 1"),
+        ([*MODEL, "--max_tokens", "0"], "--max_tokens 0: must be greater than or equal to 1"),
+        ([*MODEL, "--temperature", "nan"], "--temperature nan: must be a finite number"),
+        ([*MODEL, "--top_p", "1.5"], "--top_p 1.5: must be less than or equal to 1"),
+        ([*MODEL, "--skip_validators", "emty"], "--skip_validators emty: emty is unknown; use names out of empty"),
+        ([*MODEL, "--max_concurrency", "100000"], "--max_concurrency 100000: must be less than or equal to 4096"),
         ([*MODEL, "--question_column", "q"], "has no column 'q': choose --question_column from data_source"),
         ([*MODEL, "--question_column", "reward_model"], "column 'reward_model' is struct<"),
         ([*MODEL, "--max_token", "3"], "unrecognized arguments: --max_token 3; see --help"),
         ([*MODEL, "--restart", "verify"], "--restart verify answers anew, which is only done with --verify: add it"),
-        ([*MODEL, "--enable_thinking", "maybe"], "'maybe' is neither true nor false"),
+        ([*MODEL, "--enable_thinking", "maybe"], "--enable_thinking maybe: must be a valid boolean"),
         ([*MODEL, "--instruction_file", "none.txt"], "--instruction_file none.txt cannot be read"),
         (["--rewrites_from", "have.parquet", "--verify"], "--verify needs a model: name one with --model_path"),
         ([*MODEL, "--input_path", "none.parquet"], "none.parquet is missing: name a parquet file"),
@@ -645,7 +702,7 @@ def test_changed_settings_need_a_restart(tmp_path, server, capsys) -> None:
     make_input(tmp_path / "in.parquet", ["Add 12 and 35."])
     assert main(arguments(tmp_path, url=server.url)) == 0
     assert main(arguments(tmp_path, "--temperature", "1", url=server.url)) == 2
-    assert "was begun with temperature=0.7, now it is 1.0" in capsys.readouterr().err
+    assert "was made with temperature=0.7, now it is 1.0" in capsys.readouterr().err
     assert main(arguments(tmp_path, "--temperature", "1", "--restart", url=server.url)) == 0
     assert server.requests[-1]["temperature"] == 1.0
 
@@ -656,8 +713,8 @@ def test_another_judge_costs_no_rewrite(tmp_path, server, capsys) -> None:
     assert main(arguments(tmp_path, *options, "first", url=server.url)) == 0
     assert main(arguments(tmp_path, *options, "second", url=server.url)) == 2
     err = capsys.readouterr().err
-    assert 'out.jsonl.verify.journal was begun with verify_model="first", now it is "second": ' in err
-    assert err.endswith("or answer anew with --restart verify\n")
+    assert 'out.jsonl.verify.journal was made with verify_model="first", now it is "second": ' in err
+    assert err.endswith("or start anew with --restart verify\n")
     before = (tmp_path / "out.jsonl.journal").read_bytes()
     assert main(arguments(tmp_path, *options, "second", "--restart", "verify", url=server.url)) == 0
     assert (tmp_path / "out.jsonl.journal").read_bytes() == before
@@ -674,4 +731,4 @@ def test_more_or_fewer_rows_of_the_same_file_go_on(tmp_path, server, capsys) -> 
         assert len(server.requests) == asked
     make_input(tmp_path / "in.parquet", sums(11)[::-1])
     assert main(arguments(tmp_path, "--max_samples", "5", url=server.url)) == 2
-    assert "was begun with input=" in capsys.readouterr().err
+    assert "was made with input=" in capsys.readouterr().err
