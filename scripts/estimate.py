@@ -10,18 +10,19 @@ Exit status: 0 it fits, 1 it does not, 2 for a model that cannot be read or a wr
 
 from __future__ import annotations
 
-import argparse
 import json
 import logging
 import math
 import re
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Literal
 
+from co_rewarding.tools.cli import UserError, command, one_line
+from co_rewarding.tools.options import Options, option, parse
 from co_rewarding.training.estimate import CARDS, GIB, OFFLOAD, Estimate, Setting, estimate, in_words
 from co_rewarding.training.fitting import Machine, can_share, changes, closest, fullest, problems, propose
 from co_rewarding.training.model_shape import ModelShape
@@ -36,109 +37,82 @@ OPTIONS |= {"nodes": "NUM_NODES"}  # of recipes/train.sh by another name than th
 QUESTIONS, ROLLOUTS = 128, 8  # the paper's, of a step and of a question
 
 
-class Parser(argparse.ArgumentParser):
-    """Says in one line what is wrong; with --variables in words of recipes/train.sh, whose user typed no option."""
+class Asked(Options):
+    """the run"""
 
-    is_for_recipe = False
-
-    def error(self, message: str) -> NoReturn:
-        text = " ".join(message.split())
-        if self.is_for_recipe:
-            text = re.sub(
-                r"^(?:argument )?--(\w+): ", lambda match: f"{OPTIONS.get(match[1], match[1].upper())}=", text
-            )
-        self.exit(2, f"error: {text}\n")
-
-
-def main(arguments: list[str] | None = None) -> int:
-    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.is_for_recipe = "--variables" in (sys.argv[1:] if arguments is None else arguments)
-    parser.add_argument("model", nargs="?", help="folder, config.json, hub name, or a name from recipes/models/")
-    parser.add_argument("--method", choices=("I", "II", "III", "baseline"), default="II", help="default II")
-    parser.add_argument("--gpus", metavar="NxGB", help="of a machine, e.g. 2x48; GB: " + ", ".join(map(str, CARDS)))
-    parser.add_argument("--nodes", type=count, default=1, metavar="N", help="such machines (default 1)")
-    parser.add_argument("--host_memory", type=size, metavar="GIB", help="of a machine, to be judged too")
-    parser.add_argument(
-        "--lora_rank", type=rank, default=0, metavar="R", help="train an adapter (default 0: all weights)"
+    model: str = option(
+        "", "folder, config.json, hub name, or a name from recipes/models/", positional=True, metavar="MODEL"
     )
-    parser.add_argument("--offload", type=word, metavar="|".join(OFFLOAD), help="to host memory: nothing, weights and "
-                        "moments while vLLM works, or both always")  # fmt: skip
-    parser.add_argument("--memory_utilization", type=share, metavar="SHARE", help="vLLM's share of a GPU's memory")
-    parser.add_argument("--max_tokens_per_gpu", type=count, metavar="N", help="of a micro-batch")
-    parser.add_argument("--tensor_parallel", type=count, metavar="N", help="GPUs that share a vLLM engine")
-    parser.add_argument("--max_prompt_length", type=count, default=512, metavar="N", help="default 512")
-    parser.add_argument("--max_response_length", type=count, default=3072, metavar="N", help="default 3072")
-    parser.add_argument("--variables", action="store_true", help="print the sizes for recipes/train.sh")
-    parser.add_argument("--table", action="store_true", help="print docs/CLUSTER.md's table of all recipes, and stop")
-    args = parser.parse_args(arguments)
-    if args.table:
-        print(table(args.method, args.lora_rank))
-        return 0
+    method: Literal["I", "II", "III", "baseline"] = option("II", "")
+    gpus: str = option("", "of a machine, e.g. 2x48; GB: " + ", ".join(map(str, CARDS)), metavar="NxGB")
+    nodes: int = option(1, "such machines", ge=1)
+    host_memory: float | None = option(None, "of a machine, to be judged too", gt=0, metavar="GIB")
+    lora_rank: int = option(0, "train an adapter (0: all weights)", ge=0)
+    offload: Literal[OFFLOAD] | None = option(
+        None, "to host memory: nothing, weights and moments while vLLM works, or both always"
+    )
+    memory_utilization: float | None = option(None, "vLLM's share of a GPU's memory", gt=0, lt=1)
+    max_tokens_per_gpu: int | None = option(None, "of a micro-batch", ge=1)
+    tensor_parallel: int | None = option(None, "GPUs that share a vLLM engine", ge=1)
+    max_prompt_length: int = option(512, "", ge=1)
+    max_response_length: int = option(3072, "", ge=1)
+
+
+class Printed(Options):
+    """what is printed"""
+
+    variables: bool = option(False, "the sizes for recipes/train.sh")
+    table: bool = option(False, "docs/CLUSTER.md's table of all recipes, and nothing else")
+
+
+@command("estimate.py")
+def main(arguments: Sequence[str]) -> int:
     try:
-        path, model = read_model(args.model)
-        asked = setting_of(args, model)
-    except (OSError, ValueError) as error:
-        parser.error(str(error))
-    machine = Machine(host=args.host_memory and args.host_memory * GIB)
-    fixed = [field for field, value in given(args).items() if value is not None]
-    found = propose(model, asked, fixed, machine)
-    setting = found or closest(model, asked, fixed)
+        return run(arguments)
+    except UserError as error:
+        if "--variables" not in arguments:
+            raise
+        # in words of recipes/train.sh, whose user typed no option
+        said = re.sub(r"^--(\w+) ", lambda match: f"{OPTIONS.get(match[1], match[1].upper())}=", str(error))
+        print(f"error: {said}", file=sys.stderr)
+        return 2
+
+
+def run(arguments: Sequence[str]) -> int:
+    asked, printed = parse("estimate.py", __doc__, [Asked, Printed], arguments)
+    if printed.table:
+        print(table(asked.method, asked.lora_rank))
+        return 0
+    path, model = read_model(asked.model)
+    wanted = setting_of(asked, model)
+    machine = Machine(host=asked.host_memory and asked.host_memory * GIB)
+    fixed = [field for field, value in given(asked).items() if value is not None]
+    found = propose(model, wanted, fixed, machine)
+    setting = found or closest(model, wanted, fixed)
     remarks = problems(model, setting, machine)
-    if args.variables:
+    if printed.variables:
         if found is None:
-            advised = advice(model, asked, fixed, machine)
-            parser.exit(1, f"error: {args.model} on {args.gpus}: {remarks[0].text} ({remarks[0].parts}); {advised}\n")
+            advised = advice(model, wanted, fixed, machine)
+            reason = f"{remarks[0].text} ({remarks[0].parts}); {advised}"
+            print(f"error: {asked.model} on {asked.gpus}: {reason}", file=sys.stderr)
+            return 1
         print(f"MODEL_PATH={path}")
         for field, variable in VARIABLES.items():
             print(f"{variable}={getattr(setting, field)}")
         for key, value in changes(setting.with_offload("none"), setting).items():  # what OFFLOAD is to a configuration
             print(f"OVERRIDE={key}={value}")
         return 0
-    print(report(path, model, setting, args))
+    print(report(path, model, setting, asked))
     for problem in remarks:
         print(f"{'does not fit' if problem.is_refused else 'tight'}: {problem.text}")
     if found is None:
-        print(advice(model, asked, fixed, machine))
+        print(advice(model, wanted, fixed, machine))
         return 1
     print(verdict(bool(remarks), fullest(model, setting)))
     if line := batch_that_divides(setting.gpus * setting.nodes):
         print(line)
-    print(f"\n{command(path, setting, args)}")
+    print(f"\n{start_command(path, setting, asked)}")
     return 0
-
-
-def count(text: str) -> int:
-    if (number := rank(text, 1)) < 1:
-        raise argparse.ArgumentTypeError(f"{text}: must be a whole number from 1")
-    return number
-
-
-def word(text: str) -> str:
-    if text not in OFFLOAD:
-        raise argparse.ArgumentTypeError(f"{text}: must be one of {', '.join(OFFLOAD)}")
-    return text
-
-
-def rank(text: str, least: int = 0) -> int:
-    if not (text.isascii() and text.isdigit()):
-        raise argparse.ArgumentTypeError(f"{text}: must be a whole number from {least}")
-    return int(text)
-
-
-def size(text: str) -> float:
-    try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
-    if not 0 < number < math.inf:
-        raise argparse.ArgumentTypeError(f"{text}: must be a number above 0")
-    return number
-
-
-def share(text: str) -> float:
-    if (number := size(text)) >= 1:
-        raise argparse.ArgumentTypeError(f"{text}: must be a share between 0 and 1")
-    return number
 
 
 def verdict(is_tight: bool, fullest: float) -> str:
@@ -158,14 +132,14 @@ def batch_that_divides(devices: int) -> str:
     )
 
 
-def read_model(name: str | None) -> tuple[str, ModelShape]:
+def read_model(name: str) -> tuple[str, ModelShape]:
     """(path or hub name, shapes).
 
     Raises:
-        OSError, ValueError: one line; there is none, or of a family that the estimate does not know.
+        OSError, UserError: one line; there is none, or of a family that the estimate does not know.
     """
     if not name:
-        raise ValueError("name a model: a folder, a config.json, a hub name, or one of recipes/models/; see --help")
+        raise UserError("name a model: a folder, a config.json, a hub name, or one of recipes/models/; see --help")
     known = next((config for stem, config in recipes().items() if name in (stem, config["_name_or_path"])), None)
     path = Path(name).expanduser()
     if path.is_dir() or path.suffix == ".json":
@@ -174,7 +148,7 @@ def read_model(name: str | None) -> tuple[str, ModelShape]:
     if known:
         return known["_name_or_path"], ModelShape.from_config(known)
     if name.count("/") != 1 or name.startswith((".", "/", "~")):
-        raise ValueError(f"{name}: no such folder, not a hub name (owner/name), and not one of {', '.join(recipes())}")
+        raise UserError(f"{name}: no such folder, not a hub name (owner/name), and not one of {', '.join(recipes())}")
     import httpx
     from huggingface_hub import hf_hub_download
 
@@ -182,8 +156,7 @@ def read_model(name: str | None) -> tuple[str, ModelShape]:
     try:
         file = Path(hf_hub_download(name, "config.json"))
     except (OSError, httpx.HTTPError) as error:
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ValueError(f"{name}: no config.json from the hub ({first}); give a file or folder") from error
+        raise UserError(f"{name}: no config.json from the hub ({one_line(error)}); give a file or folder") from error
     return name, shape_in(file)
 
 
@@ -193,14 +166,14 @@ def recipes() -> dict[str, dict[str, Any]]:
 
 
 def shape_in(file: Path) -> ModelShape:
-    """Raises: OSError, ValueError: one line, which names the file."""
+    """Raises: OSError, UserError: one line, which names the file."""
     try:
         return ModelShape.from_config(json.loads(file.read_text(encoding="utf-8")))
     except ValueError as error:  # of json and of Unicode too
-        raise ValueError(f"{file}: {error}") from error
+        raise UserError(f"{file}: {error}") from error
 
 
-def given(args: argparse.Namespace) -> dict[str, Any]:
+def given(args: Asked) -> dict[str, Any]:
     """Fields of Setting that may be proposed, as they were given; None: not."""
     return {
         "utilization": args.memory_utilization,
@@ -210,21 +183,21 @@ def given(args: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def setting_of(args: argparse.Namespace, model: ModelShape) -> Setting:
+def setting_of(args: Asked, model: ModelShape) -> Setting:
     match = re.fullmatch(r"([1-9][0-9]*)x([1-9][0-9]*)(gb)?", args.gpus or "")
     if match is None or int(match[2]) not in CARDS:
-        raise ValueError(f"--gpus {args.gpus}: must be like 2x48, with cards of {', '.join(map(str, CARDS))} GB")
+        raise UserError(f"--gpus {args.gpus}: must be like 2x48, with cards of {', '.join(map(str, CARDS))} GB")
     if args.lora_rank and args.method in ("II", "III"):
-        raise ValueError(
-            f"--lora_rank: {args.lora_rank}: an adapter is only for Co-rewarding-I; a teacher needs a model of its "
+        raise UserError(
+            f"--lora_rank {args.lora_rank}: an adapter is only for Co-rewarding-I; a teacher needs a model of its "
             "own, not an adapter"
         )
     sequence = args.max_prompt_length + args.max_response_length
     if args.max_tokens_per_gpu is not None and args.max_tokens_per_gpu < sequence:
-        raise ValueError(f"--max_tokens_per_gpu: {args.max_tokens_per_gpu}: must hold a sequence of {sequence} tokens")
+        raise UserError(f"--max_tokens_per_gpu {args.max_tokens_per_gpu}: must hold a sequence of {sequence} tokens")
     if not can_share(model, int(match[1]), args.tensor_parallel or 1):
-        raise ValueError(
-            f"--tensor_parallel: {args.tensor_parallel}: must divide the {match[1]} GPUs of a machine and the model's "
+        raise UserError(
+            f"--tensor_parallel {args.tensor_parallel}: must divide the {match[1]} GPUs of a machine and the model's "
             f"{model.heads} heads, and split or repeat its {model.key_heads} heads of keys evenly"
         )
     sizes = {field: value for field, value in given(args).items() if value is not None}
@@ -236,7 +209,7 @@ def setting_of(args: argparse.Namespace, model: ModelShape) -> Setting:
     return replace(setting, **{"tokens": max(setting.tokens, sequence), **sizes}).with_offload(offload)
 
 
-def report(path: str, model: ModelShape, setting: Setting, args: argparse.Namespace) -> str:
+def report(path: str, model: ModelShape, setting: Setting, args: Asked) -> str:
     needs = estimate(model, setting)
     lora = f", LoRA of rank {setting.lora_rank}" if setting.lora_rank else ""
     machines = f"{args.nodes} machines of " if args.nodes > 1 else ""
@@ -273,7 +246,7 @@ def advice(model: ModelShape, setting: Setting, fixed: list[str], machine: Machi
     return "use a smaller model, or more or larger GPUs"
 
 
-def command(path: str, setting: Setting, args: argparse.Namespace) -> str:
+def start_command(path: str, setting: Setting, args: Asked) -> str:
     """What starts the run."""
     sizes = {"NUM_NODES": args.nodes} if args.nodes > 1 else {}
     for field, variable in VARIABLES.items():

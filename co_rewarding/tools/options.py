@@ -111,7 +111,8 @@ def _add(place: Any, name: str, field: Any) -> None:
     elif kind is bool:
         how = {"help": how["help"], "action": "store_true"}
     if more["positional"]:
-        place.add_argument(name, **how)
+        optional = {} if required or "nargs" in how else {"nargs": "?", "default": argparse.SUPPRESS}
+        place.add_argument(name, **how, **optional)
     else:
         place.add_argument(f"--{name}", required=required, default=argparse.SUPPRESS, **how)
 
@@ -132,6 +133,7 @@ def _checked(group: type[G], given: dict[str, Any]) -> G:
     except ValidationError as error:
         first = error.errors()[0]
         what = first["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+        what = what.partition(", unable to")[0]
         if first["type"] == "value_error" and not first["loc"]:
             raise UserError(what) from None
         name = str(first["loc"][0])
