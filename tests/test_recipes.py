@@ -236,7 +236,7 @@ def test_what_is_wrong_is_told(tools: Path, arguments: tuple[str, ...], message:
         ({"MAX_PROMPT_LENGTH": "1.5"}, "MAX_PROMPT_LENGTH=1.5: must be a valid integer"),
         ({"MAX_RESPONSE_LENGTH": "0"}, "MAX_RESPONSE_LENGTH=0: must be greater than or equal to 1"),
         ({"MAX_TOKENS_PER_GPU": "2048"}, "MAX_TOKENS_PER_GPU=2048: must hold a sequence of 3584 tokens"),
-        ({"ROLLOUT_MEMORY_UTILIZATION": "60"}, "ROLLOUT_MEMORY_UTILIZATION=60: must be a share between 0 and 1"),
+        ({"ROLLOUT_MEMORY_UTILIZATION": "60"}, "ROLLOUT_MEMORY_UTILIZATION=60: must be less than 1"),
         (
             {"ROLLOUT_TENSOR_PARALLEL": "8", "NUM_NODES": "2"},  # 8 GPUs, but of two machines
             "ROLLOUT_TENSOR_PARALLEL=8: must divide the 4 GPUs of a machine and the model's 32 heads, and split or "
