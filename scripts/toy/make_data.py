@@ -2,7 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Write train.parquet, train_rephrased.parquet and test.parquet of generated arithmetic questions (verl's schema).
 
-The same arguments give the same bytes (for one version of pyarrow, which writes its version into each file).
+Those of train and test that are plain differences with a borrow, whose most common answer is wrong at the start, are in
+plain_borrows.parquet, too. The same arguments give the same bytes (for one version of pyarrow, which writes its version
+into each file).
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from typing import get_args
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from co_rewarding.tools.quickstart.arithmetic import Operation, make_pairs, split_facts, to_rows
+from co_rewarding.tools.quickstart.arithmetic import Operation, borrows, make_pairs, split_facts, to_rows
 
 # Written out rather than inferred, so that the files' types do not depend on their content.
 SCHEMA = pa.schema(
@@ -54,10 +56,13 @@ def main() -> None:
     train = make_pairs(train_facts, args.seed, "train")
     test = make_pairs(test_facts, args.seed, "test")
     args.local_dir.mkdir(parents=True, exist_ok=True)
+    originals = [original for original, _ in [*train, *test]]
+    slipped = [question for question in originals if question.family == "plain" and borrows(question.fact)]
     for name, rows in (
         ("train", to_rows([original for original, _ in train], "train")),
         ("train_rephrased", to_rows([rephrased for _, rephrased in train], "train")),
         ("test", to_rows([original for original, _ in test], "test")),
+        *([("plain_borrows", to_rows(slipped, "train and test"))] if slipped else []),
     ):
         path = args.local_dir / f"{name}.parquet"
         pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), path, compression="snappy")

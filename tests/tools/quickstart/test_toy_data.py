@@ -16,6 +16,7 @@ import pytest
 
 from co_rewarding.tools.quickstart.arithmetic import (
     SYSTEM_PROMPT,
+    THINGS,
     WORDINGS,
     Fact,
     all_facts,
@@ -181,6 +182,13 @@ def test_the_questions_of_one_operation_are_those_of_the_same_split(
     train_facts, test_facts = split_facts(2048, 500, seed=1)
     assert facts == [fact for fact in train_facts if fact.operation == "subtract"]
     assert [fact_of(row["extra_info"]) for row in test] == [f for f in test_facts if f.operation == "subtract"]
+    slipped = [row["prompt"] for row in pq.read_table(tmp_path / "plain_borrows.parquet").to_pylist()]
+    assert slipped == [
+        row["prompt"]
+        for row in [*original, *test]
+        if borrows(fact_of(row["extra_info"])) and not any(thing in row["prompt"][1]["content"] for thing in THINGS)
+    ]
+    assert sum(row["prompt"] in slipped for row in test) == 54  # as docs/RESULTS.md says
     code, _, err = run_script(
         "toy/make_data.py", "--local_dir", tmp_path, "--operation", "subtract", "--num_train", "1", "--num_test", "1"
     )
