@@ -93,4 +93,4 @@ for tree in $TREES; do
 done
 
 say "4/4 result"
-python scripts/summarize_run.py "${run_dirs[@]}" --figure "${run_dirs[0]}/curves.png"
+python scripts/report.py "${run_dirs[@]}" --panels main --figure "${run_dirs[0]}/curves.png"

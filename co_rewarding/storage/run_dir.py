@@ -13,7 +13,7 @@
         global_step_N/                       actor/, save_state.txt, what the method adds (teacher/, co_rewarding.json)
       run.lock                               locked while a run is on
       wandb/                                 offline without WANDB_API_KEY
-      train.log, curves.png, figures.png     of scripts/quickstart.sh, summarize_run.py, plot_runs.py
+      train.log, curves.png                  of scripts/quickstart.sh and report.py
       evaluation/<name>/                     scripts/evaluate.py
       export/step_N_<weights>/               scripts/export_checkpoint.py
 

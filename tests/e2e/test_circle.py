@@ -102,8 +102,8 @@ def test_real_questions_and_one_table_for_both(
 
 
 def test_figure_and_page(toy: Path, run_dir: Path) -> None:
-    script(toy, "plot_runs.py", run_dir, "--html", toy / "page.html")
-    assert (run_dir / "figures.png").stat().st_size > 10_000
+    script(toy, "report.py", run_dir, "--html", toy / "page.html")
+    assert (run_dir / "curves.png").stat().st_size > 10_000
     page = (toy / "page.html").read_text()
     shown = set(re.findall(r"<summary><b>(\d+)</b>", page))
     assert shown and shown <= {row["question"] for row in rows_of(run_dir / f"rollouts/{STEP}.jsonl")} | {

@@ -143,7 +143,7 @@ def card_text(export: Export, evaluation: str, has_curves: bool) -> str:
         lines += _grid(("", "up to this step"), list(summary(export.run).items()))
         lines += [
             "",
-            "Mean of the first 3 → of the last 3 steps where there is an arrow; ± standard error. Accuracies need "
+            "Mean of the first → of the last steps (3, or half of all); ± standard error. Accuracies need "
             "ground truth, which the reward of a label-free method never sees.",
         ]
     else:

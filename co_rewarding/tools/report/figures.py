@@ -1,22 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
 """Curves of runs against training steps: small panels on one page, several runs on top of each other.
 
-What tells runs apart is colour and marker, what tells two metrics of a panel apart is line style; so a figure can also
-be read in grey print. Long curves are drawn twice: thin as logged, thick as the mean of each value and those before it.
+What tells runs apart is colour and marker, a method's the same in all figures; what tells two metrics of a panel apart
+is line style; so a figure can also be read in grey print. Long curves are drawn twice: thin as logged, thick as the
+mean of each value and those before it. Accuracies have their errors: a band around a line, bars at one or two points,
+which no line connects.
 
-Degenerate cases: a metric that a run did not log has no line; a panel without any line is left out, or says "not
-logged" where the caller wants all panels. A curve of one point is a marker. Without any panel left: ValueError.
-
-Deliberately absent: reading runs (co_rewarding.tools.report.runs), pages (co_rewarding.tools.report.page).
+A metric that a run did not log has no line; a panel without any line is left out. A curve of one point is a marker.
 """
 
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
-from dataclasses import dataclass
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
 import matplotlib
 
@@ -24,108 +24,175 @@ matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from co_rewarding.storage.files import atomic_write
 from co_rewarding.tools.report.runs import Run
-from co_rewarding.tools.report.summary import standard_error, trailing_mean
+from co_rewarding.tools.report.summary import distinct_names
 
-# Okabe and Ito's palette, told apart with any colour vision; with as many markers less one, 56 runs differ in the pair
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
-MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-STYLES: tuple[str | tuple[float, tuple[float, ...]], ...] = ("-", (0, (4, 1.6)), (0, (1, 1.2)))
+METHODS_IN_ORDER = (
+    "co_rewarding_I", "co_rewarding_II", "co_rewarding_III", "ground_truth", "majority_voting", "self_certainty",
+    "entropy", "random", "format_only", "incorrect",
+)  # fmt: skip
+"""Each has the look of the same place; a new method comes last."""
+# Okabe and Ito's palette, told apart with any colour vision, less yellow; grey, brown and olive are the controls'
+COLOURS = (
+    "#0072B2", "#D55E00", "#009E73", "#000000", "#CC79A7", "#E69F00", "#56B4E9", "#999999", "#7A4B2A", "#8A8A00",
+)  # fmt: skip
+MARKERS = ("o", "s", "^", "*", "D", "v", "P", "X", "<", ">")
+Style = str | tuple[float, tuple[float, ...]]
+STYLES: tuple[Style, ...] = ("-", (0, (4, 1.6)), (0, (1, 1.2)))
 GREY = "#666666"
 SMOOTH_FROM, WINDOW = 15, 5  # points; shorter curves are drawn as they are
 MARKERS_PER_LINE = 6
+COLUMNS = 3
 NEEDS_LABELS = "†"
 FORMATS = (".png", ".svg", ".pdf")
+SETTINGS = {
+    "font.size": 8.5,
+    "axes.titlesize": 9.5,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": GREY,
+    "axes.linewidth": 0.8,
+    "xtick.color": GREY,
+    "ytick.color": GREY,
+    "axes.grid": True,
+    "grid.color": "#e6e6e6",
+    "grid.linewidth": 0.6,
+    "text.parse_math": False,
+    "svg.hashsalt": "co-rewarding",
+}
 
 
 @dataclass(frozen=True)
 class Panel:
-    """One pair of axes. Without metrics: the validation accuracy of each data set, with its standard error."""
+    """One pair of axes. Without metrics: the validation accuracy of each data set."""
 
     title: str
-    metrics: tuple[tuple[str, str], ...] = ()  # (metric, its name where a panel has several), at most len(STYLES)
+    metrics: Mapping[str, str] = field(default_factory=dict)  # metric → its name where a panel has several, up to three
     is_share: bool = False  # between 0 and 1
+    from_zero: bool = False
+
+    def metrics_of(self, run: Run) -> list[tuple[str, str]]:
+        """Those of the panel's metrics that the run logged, with their names."""
+        metrics = self.metrics or {metric: source for source, metric in run.accuracy_metrics.items()}
+        return [(metric, name) for metric, name in metrics.items() if metric in run.metrics]
 
 
-ACCURACY = Panel("Held-out accuracy (± standard error)", is_share=False)
-PANELS: tuple[Panel, ...] = (
-    ACCURACY,
-    Panel("Reward mean", (("reward/mean", ""),)),
-    Panel(
-        f"Accuracy of votes {NEEDS_LABELS}",
-        (("label/accuracy", "label"), ("vote/accuracy/student", "student’s own vote")),
-        is_share=True,
-    ),
-    Panel(
-        "Agreement inside a group",
-        (("label/agreement", "with the label"), ("collapse/agreement", "with the student’s majority")),
-        is_share=True,
-    ),
-    Panel("Response length (tokens)", (("response_length/mean", ""),)),
-    Panel(
-        "Labels and answers there are",
-        (("label/share", "groups with a label"), ("answer/share", "responses with an answer")),
-        is_share=True,
-    ),
-    Panel("Teacher’s decay α", (("teacher/decay", ""),)),
-    Panel("Teacher from student (relative)", (("teacher/distance", ""),)),
-    Panel(
-        "Same vote",
-        (("label/voters_agree", "teacher and student"), ("label/views_agree", "both wordings")),
-        is_share=True,
-    ),
-    Panel("Questions with the commonest answer", (("collapse/answer_concentration", ""),), is_share=True),
-    Panel("Entropy of the questions’ answers (nats)", (("collapse/answer_entropy", ""),)),
-    Panel(
-        "Repetition, length limit",
-        (("collapse/repetition", "repetition"), ("collapse/length_limit", "responses at the limit")),
-        is_share=True,
-    ),
-    Panel("Labels changed since the last visit", (("collapse/label_flips", ""),), is_share=True),
-    Panel("Policy entropy (nats a token)", (("actor/entropy", ""),)),
-    Panel("KL to the reference (nats a token)", (("actor/kl_loss", ""),)),
-    Panel("Rollout–training gap (mean |Δp|)", (("training/rollout_probs_diff_mean", ""),)),
-    Panel("Gradient norm", (("actor/grad_norm", ""),)),
-    Panel("Seconds a step", (("timing_s/step", ""),)),
+class Look(NamedTuple):
+    """What tells a run apart."""
+
+    colour: str
+    marker: str
+
+
+LOOKS = tuple(
+    Look(COLOURS[i % len(COLOURS)], MARKERS[(i + i // len(COLOURS)) % len(MARKERS)])
+    for i in range(len(COLOURS) * len(MARKERS))
 )
+
+ACCURACY = Panel("Held-out accuracy")
+LABELS = Panel(f"Label accuracy {NEEDS_LABELS}", {"label/accuracy": ""}, is_share=True)
+LENGTH = Panel("Response length (tokens)", {"response_length/mean": ""})
+GAP = Panel("Rollout–training gap (mean |Δp|)", {"training/rollout_probs_diff_mean": ""}, from_zero=True)
+ENTROPY = Panel("Policy entropy (nats a token)", {"actor/entropy": ""})
+REWARD = Panel("Reward mean", {"reward/mean": ""})
+REWARD_AND_AGREEMENT = Panel(
+    "Reward mean, label agreement", {"reward/mean": "reward", "label/agreement": "agreement"}, is_share=True
+)
+VOTES = {"label/accuracy": "label", "vote/accuracy/student": "student’s own vote"}
+AGREEMENT = {"label/agreement": "with the label", "collapse/agreement": "with the student’s majority"}
+ANSWERED = {"label/share": "groups with a label", "answer/share": "responses with an answer"}
+SAME_VOTE = {"label/voters_agree": "teacher and student", "label/views_agree": "both views"}
+RUNAWAY = {"collapse/repetition": "repetition", "collapse/length_limit": "responses at the limit"}
+PANEL_SETS: dict[str, tuple[Panel, ...]] = {
+    "main": (ACCURACY, LABELS, REWARD_AND_AGREEMENT, LENGTH, GAP, ENTROPY),
+    "methods": (ACCURACY, LABELS, replace(REWARD, title="Reward mean (nats are off)", is_share=True), LENGTH, ENTROPY),
+    "all": (
+        ACCURACY,
+        REWARD,
+        Panel(f"Accuracy of votes {NEEDS_LABELS}", VOTES, is_share=True),
+        Panel("Agreement inside a group", AGREEMENT, is_share=True),
+        LENGTH,
+        Panel("Labelled groups, answered responses", ANSWERED, is_share=True),
+        Panel("Teacher’s decay α", {"teacher/decay": ""}),
+        Panel("Teacher–student distance", {"teacher/distance": ""}),
+        Panel("Votes agree", SAME_VOTE, is_share=True),
+        Panel("Share of the most common answer", {"collapse/answer_concentration": ""}, is_share=True),
+        Panel("Entropy of the questions’ answers (nats)", {"collapse/answer_entropy": ""}),
+        Panel("Repetition, length limit", RUNAWAY, is_share=True),
+        Panel("Labels changed since the last visit", {"collapse/label_flips": ""}, is_share=True),
+        ENTROPY,
+        Panel("KL to the reference (nats a token)", {"actor/kl_loss": ""}),
+        GAP,
+        Panel("Gradient norm", {"actor/grad_norm": ""}),
+        Panel("Seconds a step", {"timing_s/step": ""}),
+    ),
+}
+PANELS = PANEL_SETS["all"]
 
 
 def draw(
-    runs: Sequence[Run],
-    path: Path,
-    *,
-    title: str = "",
-    panels: Sequence[Panel] = PANELS,
-    keep_empty: bool = False,
-    window: int = WINDOW,
+    runs: Sequence[Run], path: Path, *, title: str = "", panels: Sequence[Panel] = PANELS, window: int = WINDOW
 ) -> None:
     """Write the figure to `path`, whose ending is one of `FORMATS`; the same runs give the same bytes.
 
     Raises:
         ValueError: another ending, or none of the panels has anything to show.
+        OSError: it cannot be written; names `path`.
     """
     if path.suffix not in FORMATS:
         raise ValueError(f"{path}: the name of a figure must end in {', '.join(FORMATS)}")
-    figure = _figure(runs, title, panels, keep_empty, window)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _save(figure, path, path.suffix)
+    shown = shown_panels(runs, panels)
+    if not shown:
+        raise ValueError(f"nothing to draw: {', '.join(run.name for run in runs)} logged none of the metrics asked for")
+    with plt.rc_context(SETTINGS):
+        figure = _figure(runs, title, shown, window)
+        with atomic_write(path) as part:
+            _save(figure, part, path.suffix)
 
 
-def svg(runs: Sequence[Run], *, panels: Sequence[Panel] = PANELS, window: int = WINDOW) -> bytes:
-    """The figure as SVG."""
+def svg(runs: Sequence[Run], panel: Panel, window: int = WINDOW) -> bytes:
+    """One panel as SVG."""
     content = io.BytesIO()
-    _save(_figure(runs, "", panels, False, window), content, ".svg")
+    with plt.rc_context(SETTINGS):
+        figure, axis = plt.subplots(figsize=(4.2, 2.7), layout="constrained")
+        _draw_panel(axis, runs, panel, window)
+        axis.set_xlabel("training step", color=GREY)
+        _save(figure, content, ".svg")
     return content.getvalue()
 
 
-def distinct_names(runs: Sequence[Run]) -> list[str]:
-    """The runs' names, with a number where two are called alike."""
-    names = [run.name for run in runs]
-    return [
-        name if names.count(name) == 1 else f"{name} ({names[: i + 1].count(name)})" for i, name in enumerate(names)
-    ]
+def shown_panels(runs: Sequence[Run], panels: Sequence[Panel]) -> list[Panel]:
+    """Those of the panels that have something to show."""
+    return [panel for panel in panels if any(panel.metrics_of(run) for run in runs)]
+
+
+def notes(runs: Sequence[Run], panels: Sequence[Panel], window: int = WINDOW) -> list[str]:
+    """What a reader of these panels must know."""
+    found = []
+    metrics = [(run, metric) for run in runs for panel in panels for metric, _ in panel.metrics_of(run)]
+    kinds = {run.deviations is None for run, metric in metrics if _is_accuracy(run, metric) and run.errors(metric)}
+    words = {True: "standard error", False: "standard deviation over seeds"}
+    if kinds:
+        found.append(f"accuracies ± {' or '.join(words[kind] for kind in sorted(kinds, reverse=True))}")
+    if any(_is_smoothed(run, metric, window) for run, metric in metrics):
+        found.append(f"thin: each step, thick: mean of {window}")
+    if any(NEEDS_LABELS in panel.title for panel in panels):
+        found.append(f"{NEEDS_LABELS} needs ground truth: a diagnostic that no label-free method sees")
+    return found
+
+
+def looks(runs: Sequence[Run]) -> list[Look]:
+    """One for each run: its method's, whatever the other runs; without one, or with an earlier run's, the next free."""
+    own: list[Look | None] = []
+    for run in runs:
+        look = LOOKS[METHODS_IN_ORDER.index(run.method)] if run.method in METHODS_IN_ORDER else None
+        own.append(None if look in own else look)
+    free = itertools.cycle(look for look in LOOKS if look not in own)
+    return [look or next(free) for look in own]
 
 
 def _save(figure: Figure, where: Path | IO[bytes], suffix: str) -> None:
@@ -135,62 +202,26 @@ def _save(figure: Figure, where: Path | IO[bytes], suffix: str) -> None:
     plt.close(figure)
 
 
-def _figure(runs: Sequence[Run], title: str, panels: Sequence[Panel], keep_empty: bool, window: int) -> Figure:
-    shown = [panel for panel in panels if keep_empty or any(_has_data(run, panel) for run in runs)]
-    if not shown:
-        raise ValueError(f"nothing to draw: {', '.join(run.name for run in runs)} logged none of the metrics asked for")
-    plt.rcParams.update(
-        {
-            "font.size": 8.5,
-            "axes.titlesize": 9.5,
-            "axes.spines.top": False,
-            "axes.spines.right": False,
-            "axes.edgecolor": GREY,
-            "axes.linewidth": 0.8,
-            "xtick.color": GREY,
-            "ytick.color": GREY,
-            "axes.grid": True,
-            "grid.color": "#e6e6e6",
-            "grid.linewidth": 0.6,
-            "text.parse_math": False,
-            "svg.hashsalt": "co-rewarding",
-        }
-    )
-    columns = min(3, len(shown))
-    rows = -(-len(shown) // columns)
+def _figure(runs: Sequence[Run], title: str, panels: Sequence[Panel], window: int) -> Figure:
+    columns = min(COLUMNS, len(panels))
+    rows = -(-len(panels) // columns)
     figure, axes = plt.subplots(
         rows, columns, figsize=(10 * columns / 3 + 0.5, 0.5 + 2.35 * rows), squeeze=False, layout="constrained"
     )
     figure.get_layout_engine().set(w_pad=0.08, h_pad=0.08)
-    last_step = max(step for run in runs for step in run.steps)
-    for axis, panel in zip(axes.flat, shown, strict=False):
-        axis.set_title(panel.title, loc="left", fontweight="bold")
-        (_draw_metrics if panel.metrics else _draw_accuracy)(axis, runs, panel, window)
-        if panel.is_share and axis.lines:
-            axis.set_ylim(-0.02, 1.02)
-        axis.set_xlim(-0.02 * max(last_step, 1), 1.02 * max(last_step, 1))
-        axis.tick_params(length=2.5)
-        axis.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=[1, 2, 5, 10]))
-        axis.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
-        if not axis.lines:
-            axis.text(0.5, 0.5, "not logged", transform=axis.transAxes, ha="center", va="center", color=GREY)
-            axis.set_yticks([])
-    for axis in list(axes.flat)[len(shown) :]:
-        axis.remove()
-    for column in range(columns):
-        lowest = list(axes.flat)[max(i for i in range(len(shown)) if i % columns == column)]
-        lowest.set_xlabel("training step", color=GREY)
-    notes = []
-    if window > 1 and any(len(run.trained_steps) >= SMOOTH_FROM for run in runs):
-        notes.append(f"thin: each step, thick: mean of {window}")
-    if any(NEEDS_LABELS in panel.title for panel in shown):
-        notes.append(f"{NEEDS_LABELS} needs ground truth: a diagnostic that no label-free method sees")
-    if notes:
-        figure.supxlabel("   ".join(notes), x=0.01, ha="left", color=GREY, fontsize=8)
+    for i, axis in enumerate(axes.flat):
+        if i >= len(panels):
+            axis.remove()
+            continue
+        _draw_panel(axis, runs, panels[i], window)
+        if i + columns >= len(panels):  # the lowest of its column
+            axis.set_xlabel("training step", color=GREY)
+    if remarks := notes(runs, panels, window):
+        figure.supxlabel("   ".join(remarks), x=0.01, ha="left", color=GREY, fontsize=8)
     if len(runs) > 1:
         handles = [
-            plt.Line2D([], [], color=_colour(i), marker=_marker(i), ms=4.5, lw=2.2, label=name)
-            for i, name in enumerate(distinct_names(runs))
+            Line2D([], [], color=look.colour, marker=look.marker, ms=4.5, lw=2.2, label=name)
+            for look, name in zip(looks(runs), distinct_names(runs), strict=True)
         ]
         figure.legend(
             handles=handles, loc="outside upper left", ncols=min(4, len(runs)), frameon=False, fontsize=9,
@@ -201,59 +232,69 @@ def _figure(runs: Sequence[Run], title: str, panels: Sequence[Panel], keep_empty
     return figure
 
 
-def _has_data(run: Run, panel: Panel) -> bool:
-    return any(run.series(metric)[0] for metric, _ in panel.metrics) if panel.metrics else bool(run.accuracy_metrics)
-
-
-def _draw_accuracy(axis: Axes, runs: Sequence[Run], panel: Panel, window: int) -> None:
+def _draw_panel(axis: Axes, runs: Sequence[Run], panel: Panel, window: int) -> None:
+    last_step = max([1, *(step for run in runs for step in run.steps)])
+    axis.set_title(panel.title, loc="left", fontweight="bold")
+    axis.set_xlim(-0.02 * last_step, 1.02 * last_step)
+    axis.tick_params(length=2.5)
+    axis.xaxis.set_major_locator(MaxNLocator(6, integer=True, steps=[1, 2, 5, 10]))
+    axis.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    logged = {name for run in runs for _, name in panel.metrics_of(run)}
+    names = [name for name in panel.metrics.values() if name in logged] or sorted(logged)
+    look_of = looks(runs)
+    own = look_of if len(runs) > 1 else [*look_of, *(look for look in LOOKS if look not in look_of)]
     for i, run in enumerate(runs):
-        for j, (source, metric) in enumerate(run.accuracy_metrics.items()):
-            steps, values = run.series(metric)
-            style = STYLES[j % len(STYLES)] if len(runs) > 1 else "-"
-            colour = _colour(i if len(runs) > 1 else j)
-            marker = _marker(i if len(runs) > 1 else j)
-            axis.plot(steps, values, color=colour, ls=style, lw=1.8, marker=marker, ms=3.5, label=source)
-            if n := run.num_questions(metric):
-                low = [value - standard_error(value, n) for value in values]
-                high = [value + standard_error(value, n) for value in values]
-                axis.fill_between(steps, low, high, color=colour, alpha=0.18, lw=0)
-    handles, names = axis.get_legend_handles_labels()
-    unique = dict(zip(names, handles, strict=True))
-    if len(unique) > 1:
-        axis.legend(unique.values(), unique.keys(), frameon=False, fontsize=8)
-
-
-def _draw_metrics(axis: Axes, runs: Sequence[Run], panel: Panel, window: int) -> None:
-    drawn = set()
-    for i, run in enumerate(runs):
-        for j, (metric, _) in enumerate(panel.metrics):
-            steps, values = run.series(metric)
-            if not steps:
-                continue
-            drawn.add(j)
-            colour = _colour(i if len(runs) > 1 else j)
-            smooth = window > 1 and len(values) >= SMOOTH_FROM
-            if smooth:
-                axis.plot(steps, values, color=colour, lw=0.7, alpha=0.3)
-            marker = _marker(i) if len(runs) > 1 or len(values) == 1 else ""
-            # in long curves runs carry their markers at different places, so that equal curves do not hide each other's
-            every = max(1, len(values) // MARKERS_PER_LINE)
-            axis.plot(
-                steps, trailing_mean(values, window) if smooth else values, color=colour, ls=STYLES[j], lw=1.8,
-                marker=marker, ms=3.5, markevery=(i * every // len(runs), every),
-            )  # fmt: skip
-    if len(panel.metrics) > 1 and drawn:
+        for metric, name in panel.metrics_of(run):
+            j = names.index(name)
+            look = own[i if len(runs) > 1 else j]
+            if _is_accuracy(run, metric):
+                _draw_accuracy(axis, run, metric, look, STYLES[j % len(STYLES)], 0.03 * last_step, (i, len(runs)))
+            else:
+                _draw_curve(axis, run, metric, look, STYLES[j % len(STYLES)], window, (i, len(runs)))
+    if panel.is_share:
+        axis.set_ylim(-0.02, 1.02)
+    elif panel.from_zero:
+        axis.set_ylim(0, 1.1 * max(value for run in runs for name in panel.metrics for value in run.series(name)[1]))
+    if len(names) > 1:
         handles = [
-            plt.Line2D([], [], color=GREY if len(runs) > 1 else _colour(j), ls=STYLES[j], lw=1.8, label=name)
-            for j, (_, name) in enumerate(panel.metrics)
-            if j in drawn
+            Line2D([], [], color=GREY if len(runs) > 1 else own[j].colour, ls=STYLES[j % len(STYLES)], lw=1.8, label=n)
+            for j, n in enumerate(names)
         ]
         axis.legend(handles=handles, frameon=False, fontsize=8, handlelength=2.6)
 
 
-def _colour(i: int) -> str:
-    return COLOURS[i % len(COLOURS)]
+Place = tuple[int, int]  # number of the run, number of runs: equal curves do not hide each other's markers
 
 
-def _marker(i: int) -> str:
-    return MARKERS[i % len(MARKERS)]
+def _draw_accuracy(axis: Axes, run: Run, metric: str, look: Look, style: Style, apart: float, place: Place) -> None:
+    steps, values = run.series(metric)
+    errors = run.errors(metric) or [0.0] * len(values)
+    if len(steps) > 2:
+        axis.plot(steps, values, color=look.colour, ls=style, lw=1.8, marker=look.marker, ms=3.5)
+        low, high = ([v + sign * e for v, e in zip(values, errors, strict=True)] for sign in (-1, 1))
+        axis.fill_between(steps, low, high, color=look.colour, alpha=0.18, lw=0)
+        return
+    i, num_runs = place  # runs stand beside each other, inwards from the ends of the axis
+    middle = sum(axis.get_xlim()) / 2
+    beside = [step + apart * (i if step < middle else i - num_runs + 1) for step in steps]
+    axis.errorbar(beside, values, errors, color=look.colour, fmt=look.marker, ms=4.5, capsize=2.5, lw=1.2)
+
+
+def _draw_curve(axis: Axes, run: Run, metric: str, look: Look, style: Style, window: int, place: Place) -> None:
+    steps, values = run.series(metric)
+    if _is_smoothed(run, metric, window):
+        axis.plot(steps, values, color=look.colour, lw=0.7, alpha=0.3)
+        values = run.metrics[metric].dropna().rolling(window, min_periods=1).mean().tolist()
+    i, num_runs = place
+    marker = look.marker if num_runs > 1 or len(steps) == 1 else ""
+    every = max(1, len(values) // MARKERS_PER_LINE)
+    marked = (i * every // num_runs, every)
+    axis.plot(steps, values, color=look.colour, ls=style, lw=1.8, marker=marker, ms=3.5, markevery=marked)
+
+
+def _is_accuracy(run: Run, metric: str) -> bool:
+    return metric in run.accuracy_metrics.values() or metric.startswith("subset/")
+
+
+def _is_smoothed(run: Run, metric: str, window: int) -> bool:
+    return window > 1 and not _is_accuracy(run, metric) and len(run.series(metric)[0]) >= SMOOTH_FROM

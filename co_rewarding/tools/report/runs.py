@@ -3,7 +3,7 @@
 
     metrics       one file per start of the run, one {"step", "data"} object a line (verl's file logger)
     rollouts      one rollout a line: step, question, view, voter, prompt, response, answer, label, reward
-    validation    one validation response a line: input, output, gts, score, step
+    validation    one validation response a line: input, output, gts, acc, step
 
 A start that was resumed from a checkpoint repeats steps: what an earlier start logged from there on is of weights that
 were thrown away, so it is dropped. A last line that is cut off (killed run) is left out and reported; a broken line
@@ -15,10 +15,16 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+import yaml
+
+from co_rewarding.algo.methods import METHODS
 from co_rewarding.storage.files import parse_jsonl
 from co_rewarding.storage.run_dir import RunDir
 
@@ -29,6 +35,16 @@ _ACCURACY = re.compile(r"val-core/(?P<source>.+)/acc/mean@(?P<responses>\d+)")
 
 
 @dataclass(frozen=True)
+class Subset:
+    """Some of the questions: how many are validated on, and how many of their labels in training were right."""
+
+    metric: str  # its accuracy in the steps of the run
+    num_questions: int
+    right_labels: int = 0
+    num_labels: int = 0
+
+
+@dataclass(frozen=True, eq=False)
 class Run:
     """Everything logged by one run, all of its starts merged."""
 
@@ -39,53 +55,96 @@ class Run:
     num_validation: int | None
     """Validation responses that were graded, None if that is unknown."""
     notes: tuple[str, ...] = ()
+    method: str | None = None
+    """A name of co_rewarding.algo.methods; None if that is unknown."""
+    subsets: Mapping[str, Subset] | None = None
+    deviations: pd.DataFrame | None = None
+    """Of a mean over seeds: the standard deviations of `metrics` over them."""
+
+    @cached_property
+    def metrics(self) -> pd.DataFrame:
+        """One row a step, one column a metric; NaN where a metric was not logged."""
+        return pd.DataFrame.from_dict(dict(self.steps), orient="index", dtype=float).sort_index()
 
     def series(self, metric: str) -> tuple[list[int], list[float]]:
         """The steps at which `metric` was logged and its values there."""
-        points = [(step, data[metric]) for step, data in self.steps.items() if metric in data]
-        return [step for step, _ in points], [value for _, value in points]
+        if metric not in self.metrics:
+            return [], []
+        points = self.metrics[metric].dropna()
+        return points.index.tolist(), points.tolist()
+
+    def until(self, step: int) -> Run:
+        """The run as it was after `step`."""
+        return replace(self, steps={at: data for at, data in self.steps.items() if at <= step})
 
     @property
     def trained_steps(self) -> list[int]:
         return self.series(STEP_TIME)[0]
 
-    @property
+    @cached_property
     def accuracy_metrics(self) -> dict[str, str]:
         """Data source → name of its validation accuracy."""
-        names = {name for data in self.steps.values() for name in data}
-        return {match["source"]: name for name in sorted(names) if (match := _ACCURACY.fullmatch(name))}
+        return {match["source"]: name for name in sorted(self.metrics) if (match := _ACCURACY.fullmatch(name))}
 
     def num_questions(self, accuracy_metric: str) -> int | None:
         """n of the standard error; None without a validation dump, or with several sources, which it does not tell."""
+        for subset in (self.subsets or {}).values():
+            if subset.metric == accuracy_metric:
+                return subset.num_questions
         match = _ACCURACY.fullmatch(accuracy_metric)
         if match is None or self.num_validation is None or len(self.accuracy_metrics) > 1:
             return None
         return self.num_validation // int(match["responses"]) or None
 
+    def errors(self, accuracy_metric: str) -> list[float] | None:
+        """± of each value of an accuracy: over the seeds that it is the mean of, else its standard error, if known."""
+        steps, values = self.series(accuracy_metric)
+        if self.deviations is not None:
+            return self.deviations[accuracy_metric].reindex(steps).tolist() if steps else []
+        n = self.num_questions(accuracy_metric)
+        return [standard_error(value, n) for value in values] if n else None
 
-def merge_starts(starts: Iterable[Sequence[Mapping[str, Any]]]) -> dict[int, dict[str, float]]:
-    """step → metric → value of all starts of a run, earliest first; see the module's text for steps that were repeated.
+
+@dataclass(frozen=True)
+class Rollout:
+    """One line of a rollout dump; whatever it holds, these are its types."""
+
+    question: str
+    view: str
+    voter: str
+    prompt: str
+    response: str
+    answer: str | None
+    label: str | None
+    reward: float | None  # None: only votes
+    ground_truth: str | None
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> Rollout:
+        texts = {name: str(row.get(name, "")) for name in ("question", "view", "voter", "prompt", "response")}
+        known = {name: None if row.get(name) is None else str(row[name]) for name in ("answer", "label")}
+        truth = None if row.get("ground_truth") in (None, "") else str(row["ground_truth"])
+        reward = float(row["reward"]) if is_number(row.get("reward")) else None
+        return cls(**texts, **known, reward=reward, ground_truth=truth)
+
+
+def standard_error(p: float, n: int) -> float:
+    """Standard error of the share `p` (0–1) seen in `n` independent trials."""
+    return math.sqrt(max(p * (1 - p), 0.0) / n)
+
+
+def merge_starts(starts: Iterable[pd.DataFrame]) -> pd.DataFrame:
+    """The metrics of all starts of a run, earliest first; see the module's text for steps that were repeated.
 
     A start that only validates (its first step before training, or an evaluation afterwards) replaces those metrics
-    alone. Values that are no finite number are left out.
-
-    Raises:
-        ValueError: a row without an integer "step" or without "data".
+    alone.
     """
-    merged: dict[int, dict[str, float]] = {}
-    for rows in starts:
-        logged: dict[int, dict[str, float]] = {}
-        for row in rows:
-            step, data = row.get("step"), row.get("data")
-            if not isinstance(step, int) or not isinstance(data, dict):
-                raise ValueError(f'a metrics row has step={step!r}: needs an integer "step" and an object "data"')
-            logged.setdefault(step, {}).update({k: float(v) for k, v in data.items() if is_number(v)})
-        trained = [step for step, data in logged.items() if STEP_TIME in data]
-        if trained:
-            merged = {step: data for step, data in merged.items() if step < min(trained)}
-        for step, data in logged.items():
-            merged.setdefault(step, {}).update(data)
-    return dict(sorted(merged.items()))
+    merged = pd.DataFrame()
+    for start in starts:
+        if STEP_TIME in start and (trained := start[STEP_TIME].first_valid_index()) is not None:
+            merged = merged[merged.index < trained]
+        merged = start.combine_first(merged)
+    return merged
 
 
 def read_run(run_dir: Path) -> Run:
@@ -96,40 +155,58 @@ def read_run(run_dir: Path) -> Run:
     """
     if not run_dir.is_dir():
         raise ValueError(f"{run_dir}: no such directory; give that of a run, e.g. runs/co-rewarding/co_rewarding_I")
-    layout = RunDir(run_dir)
+    layout, name = RunDir(run_dir), run_dir.resolve().name
     paths = [layout.metrics_file(start) for start in layout.starts()]
     starts, notes = [], []
     for path in paths:
-        rows, cut_off = parse_jsonl(path.read_bytes(), str(path))
-        if cut_off:
-            notes.append(f"{path}: the last line is cut off (killed run?) and was left out")
-        if rows:
-            starts.append(rows)
-    steps = merge_starts(starts)
+        start, is_cut_off = _read_start(path)
+        starts += [start] if len(start) else []
+        notes += [f"{path}: the last line is cut off (killed run?) and was left out"] if is_cut_off else []
+    metrics = merge_starts(starts)
+    steps = {step: {k: v for k, v in row.items() if v == v} for step, row in metrics.to_dict("index").items()}
     if not any(steps.values()):
         where = "holds none" if paths else "has no *.jsonl"
         raise ValueError(f"no metrics found: {layout.metrics} {where}; did the run log to trainer.logger=[file]?")
-    validated = [step for step, data in steps.items() if any(map(_ACCURACY.fullmatch, data))]
-    num_validation = None
-    if validated:
-        num_validation = _count_validation(layout, validated)
-        if num_validation is None:
+    run = Run(name, steps, len(starts), None, method=_method(layout, name))
+    if validated := [step for step, data in steps.items() if any(map(_ACCURACY.fullmatch, data))]:
+        run = replace(run, num_validation=_count_validation(layout, validated))
+        if run.num_validation is None:
             notes.append(f"no standard errors: {layout.validation} has no dump of a validated step")
-    run = Run(run_dir.resolve().name, steps, len(starts), num_validation, tuple(notes))
-    if len(run.accuracy_metrics) > 1:
-        note = f"no standard errors: {len(run.accuracy_metrics)} data sets, whose sizes validation/ does not tell apart"
-        run = Run(run.name, steps, run.starts, num_validation, (*notes, note))
-    return run
+    if (sources := len(run.accuracy_metrics)) > 1:
+        notes.append(f"no standard errors: {sources} data sets, whose sizes validation/ does not tell apart")
+    return replace(run, notes=tuple(notes))
 
 
-def read_last_rollouts(run_dir: Path, last_step: int) -> list[dict[str, Any]]:
-    """Rows of the newest rollout dump of a step up to `last_step`; empty if there is none."""
-    layout = RunDir(run_dir)
-    steps = [step for step in layout.dumped_steps() if step <= last_step]
-    if not steps:
-        return []
-    path = layout.rollouts_file(steps[-1])
-    return parse_jsonl(path.read_bytes(), str(path))[0]
+def read_rollouts(run_dir: Path, step: int) -> list[Rollout]:
+    """The dump of one step.
+
+    Raises:
+        ValueError: a broken line; names file and line.
+    """
+    path = RunDir(run_dir).rollouts_file(step)
+    return [Rollout.of(row) for row in parse_jsonl(path.read_bytes(), str(path))[0]]
+
+
+def dumped_steps(run_dir: Path, run: Run) -> list[int]:
+    """The steps of `run` whose rollouts were dumped; not those of a start whose steps were dropped."""
+    return [step for step in RunDir(run_dir).dumped_steps() if step <= max(run.steps)]
+
+
+def is_number(value: Any) -> bool:
+    """Whether a logged value is a finite number."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _read_start(path: Path) -> tuple[pd.DataFrame, bool]:
+    """The metrics of one start, and whether its last line was cut off. Values that are no finite number are absent."""
+    rows, is_cut_off = parse_jsonl(path.read_bytes(), str(path))
+    for number, row in enumerate(rows, 1):
+        if not isinstance(row.get("step"), int) or not isinstance(row.get("data"), dict):
+            what = f'step={row.get("step")!r}: needs an integer "step" and an object "data"'
+            raise ValueError(f"{path}, metrics row {number}: {what}")
+    data = [{name: value for name, value in row["data"].items() if is_number(value)} for row in rows]
+    frame = pd.DataFrame(data, index=[row["step"] for row in rows], dtype=float)
+    return frame.groupby(level=0).last(), is_cut_off  # of a metric that a step logged twice, the last value
 
 
 def _count_validation(layout: RunDir, steps: Sequence[int]) -> int | None:
@@ -142,6 +219,11 @@ def _count_validation(layout: RunDir, steps: Sequence[int]) -> int | None:
     return sum(row.get("gts") not in (None, "") for row in rows) or None
 
 
-def is_number(value: Any) -> bool:
-    """Whether a logged value is a finite number."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+def _method(layout: RunDir, name: str) -> str | None:
+    """What the newest configuration says, else a name like METHOD or METHOD_seed1."""
+    found: Any = re.sub(r"_seed\d+$", "", name)
+    for path in list(layout.configurations().values())[-1:]:
+        with suppress(OSError, UnicodeError, yaml.YAMLError, LookupError, TypeError):
+            loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+            found = yaml.load(path.read_text(encoding="utf-8"), loader)["co_rewarding"]["method"]
+    return str(found) if str(found) in METHODS else None

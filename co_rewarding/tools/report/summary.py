@@ -14,30 +14,24 @@ What a run did not log is "–", never 0. Answers are not judged here: the dump 
 from __future__ import annotations
 
 import math
+import textwrap
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+
+import pandas as pd
 
 from co_rewarding.tools.cli import printable
-from co_rewarding.tools.report.runs import STEP_TIME, Run, is_number
+from co_rewarding.tools.report.runs import STEP_TIME, Rollout, Run
+from co_rewarding.tools.tables import ABSENT
 
-ABSENT = "–"
-
-
-def standard_error(p: float, n: int) -> float:
-    """Standard error of the share `p` (0–1) seen in `n` independent trials."""
-    return math.sqrt(max(p * (1 - p), 0.0) / n)
+ENDS = {"label accuracy": "label/accuracy", "groups with a label": "label/share", "reward mean": "reward/mean"}
+"""Rows of the table that compare the first steps with the last → their metrics."""
 
 
-def trailing_mean(values: Sequence[float], window: int) -> list[float]:
-    """Mean of each value and up to `window` − 1 before it."""
-    return [sum(part) / len(part) for i in range(len(values)) if (part := values[max(0, i + 1 - window) : i + 1])]
-
-
-def rewards_without_label(rows: Iterable[Mapping[str, Any]]) -> bool:
+def rewards_without_label(rollouts: Iterable[Rollout]) -> bool:
     """Whether a dump is of a method that compares with no label (self_certainty, random ...): a rollout without one
     earned something. Where a method has labels, a group without one earns 0."""
-    return any(row.get("label") is None and is_number(row.get("reward")) and row["reward"] != 0 for row in rows)
+    return any(rollout.label is None and rollout.reward for rollout in rollouts)
 
 
 def summary(run: Run) -> dict[str, str]:
@@ -45,20 +39,14 @@ def summary(run: Run) -> dict[str, str]:
     rows: dict[str, str] = {}
     for source, metric in (run.accuracy_metrics or {"": ""}).items():
         suffix = f", {source}" if len(run.accuracy_metrics) > 1 else ""
-        steps, values = run.series(metric)
-        n = run.num_questions(metric)
-        errors = [standard_error(value, n) if n else None for value in values]
-        rows[f"accuracy before{suffix}"] = _accuracy(steps, values, errors, 0)
-        rows[f"accuracy after{suffix}"] = _accuracy(steps, values, errors, -1) if len(steps) > 1 else ABSENT
-        rows[f"difference{suffix}"] = ABSENT
-        if len(steps) > 1:
-            error = None if errors[0] is None or errors[-1] is None else math.hypot(errors[0], errors[-1])
-            rows[f"difference{suffix}"] = f"{values[-1] - values[0]:+.3f}" + _plus_minus(error)
+        rows |= _accuracies(run, metric, suffix)
         if not suffix:
+            n = run.num_questions(metric)
             rows["held-out questions"] = f"{n} ({source})" if n else ABSENT
-    rows["label accuracy *"] = _first_and_last(run, "label/accuracy")
-    rows["groups with a label *"] = _first_and_last(run, "label/share")
-    rows["reward mean *"] = _first_and_last(run, "reward/mean")
+    for name, subset in (run.subsets or {}).items():
+        rows |= _accuracies(run, subset.metric, f", {name} ({subset.num_questions})")
+        rows[f"right labels, {name}"] = right_labels(subset.right_labels, subset.num_labels)
+    rows |= {f"{name} *": first_and_last(run.series(metric)[1]) for name, metric in ENDS.items()}
     trained, seconds = run.series(STEP_TIME)
     rows["steps done"] = str(len(trained))
     if trained and trained[-1] != len(trained):
@@ -70,17 +58,35 @@ def summary(run: Run) -> dict[str, str]:
     return rows
 
 
-def table(runs: Sequence[Run]) -> str:
-    """Aligned text: one row a quantity, one column a run."""
+def table(runs: Sequence[Run]) -> pd.DataFrame:
+    """One row a quantity, one column a run; texts."""
     columns = [summary(run) for run in runs]
     names = list(dict.fromkeys(name for column in columns for name in column))
-    cells = [["", *(run.name for run in runs)]]
-    cells += [[name, *(column.get(name, ABSENT) for column in columns)] for name in names]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
-    lines.insert(1, "─" * (sum(widths) + 2 * (len(widths) - 1)))
-    legend = "* mean of the first 3 → mean of the last 3 steps     ± standard error     – not logged"
-    return "\n".join([*lines, legend])
+    cells = [[name, *(column.get(name, ABSENT) for column in columns)] for name in names]
+    return pd.DataFrame(cells, columns=["", *distinct_names(runs)])
+
+
+def as_text(table: pd.DataFrame) -> str:
+    """A table with aligned columns, for a terminal."""
+    return table.rename(columns=lambda name: printable(name, 60)).to_markdown(
+        index=False, tablefmt="simple", disable_numparse=True
+    )
+
+
+def legend(runs: Sequence[Run], metrics: Iterable[str] = ENDS.values(), error: str = "standard error") -> str:
+    """What the signs in `table` mean; how many steps a mean is of depends on how many there are."""
+    curves = [run.series(metric)[1] for metric in metrics for run in runs]
+    windows = sorted({window_of(values) for values in curves if values})
+    means = "* mean of the first {0} → of the last {0} steps, " if windows[-1:] != [1] else "* first step → last step, "
+    return (means.format(" or ".join(map(str, windows))) if windows else "") + f"± {error}, – not logged"
+
+
+def distinct_names(runs: Sequence[Run]) -> list[str]:
+    """The runs' names, with a number where two are called alike."""
+    names = [run.name for run in runs]
+    return [
+        name if names.count(name) == 1 else f"{name} ({names[: i + 1].count(name)})" for i, name in enumerate(names)
+    ]
 
 
 def duration(seconds: float) -> str:
@@ -93,93 +99,101 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02} min"
 
 
-def _accuracy(steps: Sequence[int], values: Sequence[float], errors: Sequence[float | None], i: int) -> str:
-    return f"{values[i]:.3f}{_plus_minus(errors[i])}  (step {steps[i]})" if steps else ABSENT
+def window_of(values: Sequence[float]) -> int:
+    """How many of the first, and how many of the last values are compared: windows that do not overlap."""
+    return max(1, min(3, len(values) // 2))
 
 
-def _plus_minus(error: float | None) -> str:
-    return "" if error is None else f" ± {error:.3f}"
+def ends(values: Sequence[float]) -> tuple[float, ...]:
+    """Means of the first and of the last values of a curve; of a curve of one value that value alone."""
+    window = window_of(values)
+    parts = (values[:window], values[-window:])[: len(values)]
+    return tuple(sum(part) / window for part in parts)
 
 
-def ends(values: Sequence[float], window: int = 3) -> tuple[float, float]:
-    """Means of the first and of the last `window` values of a curve."""
-    first, last = values[:window], values[-window:]
-    return sum(first) / len(first), sum(last) / len(last)
+def first_and_last(values: Sequence[float]) -> str:
+    """ "0.656 → 0.906" """
+    return " → ".join(f"{end:.3f}" for end in ends(values)) or ABSENT
 
 
-def _first_and_last(run: Run, metric: str) -> str:
-    _, values = run.series(metric)
-    if not values:
-        return ABSENT
-    first, last = ends(values)
-    return f"{first:.3f} → {last:.3f}"
+def right_labels(right: int, total: int) -> str:
+    return f"{right} of {total}" if total else ABSENT
+
+
+def with_error(value: float, error: float | None) -> str:
+    return f"{value:.3f}" + ("" if error is None or error != error else f" ± {error:.3f}")
+
+
+def _accuracies(run: Run, metric: str, suffix: str) -> dict[str, str]:
+    steps, values = run.series(metric)
+    errors = run.errors(metric) or [None] * len(values)
+    texts = [
+        f"{with_error(value, error)} (step {step})" for step, value, error in zip(steps, values, errors, strict=True)
+    ]
+    difference = ABSENT
+    if len(steps) > 1:
+        error = None if errors[0] is None or errors[-1] is None else math.hypot(errors[0], errors[-1])
+        difference = f"{'+' if values[-1] >= values[0] else ''}{with_error(values[-1] - values[0], error)}"
+    return {
+        f"accuracy before{suffix}": texts[0] if texts else ABSENT,
+        f"accuracy after{suffix}": texts[-1] if len(texts) > 1 else ABSENT,
+        f"difference{suffix}": difference,
+    }
 
 
 # --- an example
 
 
-def example(rows: Sequence[Mapping[str, Any]], width: int = 100) -> str:
+def example(step: int, rollouts: Sequence[Rollout], width: int = 100) -> str:
     """One question of a rollout dump in all its wordings: who answered what, how often, and what that earned.
 
     Taken is the first question of those whose groups most often hold both a rewarded and an unrewarded rollout, since a
     group with equal rewards teaches nothing. Equal answers are counted as written. Text of the model is shortened and
-    stripped of control characters, so that it cannot act on a terminal. At most about 20 lines; "" without rows.
+    stripped of control characters, so that it cannot act on a terminal. At most about 20 lines; "" without rollouts.
     """
-    questions: dict[Any, dict[tuple[str, str], list[Mapping[str, Any]]]] = {}
-    for row in rows:
-        groups = questions.setdefault(row.get("question"), {})
-        groups.setdefault((str(row.get("view")), str(row.get("voter"))), []).append(row)
+    questions: dict[str, dict[tuple[str, str], list[Rollout]]] = {}
+    for rollout in rollouts:
+        groups = questions.setdefault(rollout.question, {})
+        groups.setdefault((rollout.view, rollout.voter), []).append(rollout)
     if not questions:
         return ""
 
-    def mixed_groups(question: Any) -> int:
-        return sum(len({row.get("reward") for row in group}) > 1 for group in questions[question].values())
+    def mixed_groups(groups: dict[tuple[str, str], list[Rollout]]) -> int:
+        return sum(len({rollout.reward for rollout in group}) > 1 for group in groups.values())
 
-    chosen = max(questions, key=mixed_groups)  # max keeps the first of equals
-    groups = questions[chosen]
-    any_row = next(iter(groups.values()))[0]
-    truth = any_row.get("ground_truth")
+    chosen, groups = max(questions.items(), key=lambda item: mixed_groups(item[1]))  # the first of equals
+    truth = next(iter(groups.values()))[0].ground_truth
     lines = [
-        f"Example: question {printable(chosen, 30)} of step {any_row.get('step')}"
-        + (f", ground truth {printable(truth, 40)}" if truth not in (None, "") else "")
+        f"Example: question {printable(chosen, 30)} of step {step}"
+        + (f", ground truth {printable(truth, 40)}" if truth is not None else "")
     ]
     num_answers = 4 if len(groups) <= 2 else 2
-    no_label = "rewarded without a label" if rewards_without_label(rows) else "no label: all earn 0"
+    no_label = "rewarded without a label" if rewards_without_label(rollouts) else "no label: all earn 0"
     shown_view = None
     for (view, voter), group in sorted(groups.items()):
         if view != shown_view:
-            lines += _wrapped(f"{printable(view, 20)}: ", printable(group[0].get("prompt"), 280, keep_end=True), width)
-            shown_view = view
+            head, shown_view = f"{printable(view, 20)}: ", view
+            prompt = printable(group[0].prompt, 280, keep_end=True)
+            lines += textwrap.wrap(f"{head}{prompt}", width, subsequent_indent=" " * len(head))
         lines += _tally(printable(voter, 20), group, num_answers, no_label)
     return "\n".join(lines)
 
 
-def _tally(voter: str, group: Sequence[Mapping[str, Any]], num_answers: int, no_label: str) -> list[str]:
-    counts = Counter((row.get("answer"), row.get("reward")) for row in group)
-    trained_on = any(row.get("reward") is not None for row in group)
-    label = group[0].get("label")
+def _tally(voter: str, group: Sequence[Rollout], num_answers: int, no_label: str) -> list[str]:
+    counts = Counter((rollout.answer, rollout.reward) for rollout in group)
+    label = group[0].label
     heading = f"  {len(group)} rollouts of the {voter}"
-    if trained_on:
-        heading += f", {no_label}" if label is None else f", rewarded by the label {printable(label, 40)}"
-    else:
+    if all(rollout.reward is None for rollout in group):
         heading += ", which only vote"
+    else:
+        heading += f", {no_label}" if label is None else f", rewarded by the label {printable(label, 40)}"
     lines = [heading]
     shown = counts.most_common(num_answers)
     texts = ["no answer" if answer is None else printable(answer, 40) for (answer, _), _ in shown]
     for text, ((_, reward), count) in zip(texts, shown, strict=True):
-        earned = f"  reward {reward:g}" if is_number(reward) else ""
+        earned = "" if reward is None else f"  reward {reward:g}"
         lines.append(f"    {count:>3} × {text.ljust(max(map(len, texts)))}{earned}".rstrip())
     if len(counts) > num_answers:
         rest = sum(counts.values()) - sum(count for _, count in shown)
         lines.append(f"    {rest:>3} × other answers")
     return lines
-
-
-def _wrapped(head: str, text: str, width: int) -> list[str]:
-    lines, line = [], head
-    for word in text.split(" "):
-        if len(line) + len(word) > width and line.strip():
-            lines.append(line.rstrip())
-            line = " " * len(head)
-        line += word[: width - len(head)] + " "
-    return [*lines, line.rstrip()]

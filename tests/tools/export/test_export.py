@@ -261,7 +261,7 @@ class TestCard:
             "| epochs | 1 | 3 |",
             "train_rephrased.parquet`, 16 rows, SHA-256 ",
             "![Curves of the run against its steps](training_curves.png)",
-            "| reward mean * | 0.200 → 0.200 |",  # (0.1 + 0.2 + 0.3) / 3
+            "| reward mean * | 0.100 → 0.300 |",  # of 0.1, 0.2, 0.3
             "| steps done | 3 |",
             "verl 0.9.1",
         ):

@@ -1,16 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The table of methods, on run folders written by hand."""
+"""Methods over their seeds and questions apart, on run folders written by hand."""
 
 import json
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from co_rewarding.tools.report.comparison import read_methods, table, warnings
+from co_rewarding.storage.rows import make_row, write_rows
+from co_rewarding.tools.report.comparison import by_method, mean_run, methods_legend, table, warnings
+from co_rewarding.tools.report.runs import Run, read_run
+from co_rewarding.tools.report.subsets import asks_one_of, with_subset
+from co_rewarding.tools.report.summary import summary
 
-REPO = Path(__file__).resolve().parents[3]
 ACCURACY = "val-core/toy/acc/mean@1"
 
 
@@ -30,27 +33,35 @@ def write_run(folder: Path, accuracies: dict[int, float], steps: list[dict[str, 
     return folder
 
 
-def cells(text: str, method: str) -> list[str]:
-    (row,) = [line for line in text.splitlines() if line.startswith(f"| `{method}`")]
-    return [cell.strip() for cell in row.strip("|").split("|")]
+def methods_of(*run_dirs: Path) -> dict[str, list[Run]]:
+    return by_method(run_dirs, [read_run(run_dir) for run_dir in run_dirs])
+
+
+def odd(folder: Path, *questions: str) -> Path:
+    """A file of these questions."""
+    write_rows([make_row("toy", text, "1", i, "test") for i, text in enumerate(questions)], folder / "odd.parquet")
+    return folder / "odd.parquet"
 
 
 def test_one_seed_has_the_standard_error_of_its_questions(tmp_path: Path) -> None:
     steps = [{"label/accuracy": value} for value in (0.1, 0.2, 0.3, 0.7, 0.8, 0.9)]
     dumps = {0: [True, False, False, False], 6: [True, True, True, False]}
     run = write_run(tmp_path / "entropy_seed1", {0: 0.25, 3: 0.875, 6: 0.75}, steps, dumps)
-    text = table(read_methods([run]), special=lambda prompt: prompt.endswith(("1", "3")), special_name="odd")
-    row = cells(text, "entropy")
+    asks = asks_one_of(odd(tmp_path, "question 1", "question 3"))
+    methods = {"entropy": [with_subset(read_run(run), run, "odd", asks)]}
+    row = table(methods).loc[0]
     # four questions: sqrt(.25 * .75 / 4) = .2165 before and after, sqrt(.875 * .125 / 4) = .1654 at the best
-    assert row[1:5] == ["1", "0.250 ± 0.217", "0.750 ± 0.217", "0.875 ± 0.165"]
+    assert row[:5].tolist() == ["entropy", "1", "0.250 ± 0.217", "0.750 ± 0.217", "0.875 ± 0.165"]
     # questions 1 and 3: none right, then one of two: sqrt(.5 * .5 / 2) = .3536
-    assert row[5:7] == ["0.000 ± 0.000", "0.500 ± 0.354"]
-    assert row[7] == "–"  # no rollouts were dumped
-    assert row[8] == "0.20 → 0.80"  # means of .1 .2 .3 and of .7 .8 .9
-    assert row[9:] == ["–", "–", "none"]  # not logged
+    assert row[["odd (2) before", "odd (2) after"]].tolist() == ["0.000 ± 0.000", "0.500 ± 0.354"]
+    assert row["odd: right labels"] == "–"  # no rollouts were dumped
+    assert row["label accuracy *"] == "0.20 → 0.80"  # means of .1 .2 .3 and of .7 .8 .9
+    assert row[-3:].tolist() == ["–", "–", "none"]  # not logged
+    assert "mean of the first 3 → of the last 3 steps, ± standard error with one seed," in methods_legend(methods)
+    assert summary(methods["entropy"][0])["accuracy after, odd (2)"] == "0.500 ± 0.354 (step 6)"
 
 
-def test_labels_of_the_special_questions_are_counted_once_a_question(tmp_path: Path) -> None:
+def test_labels_of_a_subset_are_counted_once_a_question(tmp_path: Path) -> None:
     run = write_run(tmp_path / "majority_voting_seed1", {0: 0.5, 1: 0.5}, [{}], {0: [True], 1: [True]})
     (run / "rollouts").mkdir()
     rows = [
@@ -62,8 +73,17 @@ def test_labels_of_the_special_questions_are_counted_once_a_question(tmp_path: P
         )
     ]  # fmt: skip
     (run / "rollouts/1.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    text = table(read_methods([run]), special=lambda prompt: prompt == "odd", special_name="odd")
-    assert cells(text, "majority_voting")[7] == "1 of 2"
+    apart = with_subset(read_run(run), run, "odd", asks_one_of(odd(tmp_path, "odd")))
+    assert summary(apart)["right labels, odd"] == "1 of 2"
+
+
+def test_a_prompt_asks_the_question_at_its_end(tmp_path: Path) -> None:
+    asks = asks_one_of(odd(tmp_path, "What is\n5 - 3?", "is 7?"))
+    assert asks("Solve. What is 5 -  3?") and asks("<|user|>What is 5 - 3?<|im_end|>\n<|im_start|>assistant\n")
+    assert not asks("What is 5 - 3? Is it 2? No. So then, what is it that you would say of 5 - 4?")  # an example in it
+    assert asks("is 7?") and not asks("this is 77?") and not asks("This is 7?"[:8]) and not asks("axis 7?")
+    with pytest.raises(ValueError, match=r"odd\.parquet: no row has a question"):
+        asks_one_of(odd(tmp_path, ""))
 
 
 def test_several_seeds_have_their_standard_deviation(tmp_path: Path) -> None:
@@ -71,24 +91,45 @@ def test_several_seeds_have_their_standard_deviation(tmp_path: Path) -> None:
         write_run(tmp_path / f"random_seed{seed}", {0: 0.5, 1: after}, [{"reward/mean": after}], {1: [True] * 4})
         for seed, after in ((1, 0.4), (2, 0.8))
     ]
-    row = cells(table(read_methods(runs)), "random")
+    methods = methods_of(*runs)
+    row = table(methods).loc[0]
     # (.4 + .8) / 2 = .6; the sample deviation of two numbers is their distance over the root of 2: .4 / 1.4142 = .2828
-    assert row[1:4] == ["2", "0.500 ± 0.000", "0.600 ± 0.283"]
-    assert row[6] == "0.60 → 0.60"
+    assert row[1:4].tolist() == ["2", "0.500 ± 0.000", "0.600 ± 0.283"]
+    assert row["reward *"] == "0.60"  # one step
+    assert methods_legend(methods) == "* first step → last step, ± standard deviation over seeds, – not logged"
+    mean = mean_run("random", methods["random"])
+    assert mean.name == "random (2 seeds)" and mean.series(ACCURACY) == ([0, 1], [0.5, pytest.approx(0.6)])
+    assert mean.errors(ACCURACY) == [0.0, pytest.approx(0.2828, abs=1e-4)]
 
 
 def test_warnings_are_those_of_the_watch_with_their_first_step(tmp_path: Path) -> None:
     # every label changed since the last visit, from the first step on; judged when a window of five steps is seen
     steps = [{"collapse/label_flips": 1.0}] * 7
     run = write_run(tmp_path / "majority_voting_seed3", {0: 0.5}, steps, {0: [True]})
-    (seeds,) = read_methods([run])
-    assert warnings(seeds.runs[0]) == {"labels_flip": 5}
-    assert cells(table([seeds]), "majority_voting")[-1] == "labels_flip (5)"
+    methods = methods_of(run)
+    assert warnings(methods["majority_voting"][0]) == {"labels_flip": 5}
+    assert table(methods)["warnings (first step)"][0] == "labels_flip (5)"
 
 
-def test_a_folder_with_another_name_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"quickstart_tiny_I: .*_seed<number>"):
-        read_methods([tmp_path / "quickstart_tiny_I"])
-    command = [sys.executable, str(REPO / "scripts/figures/compare_table.py"), str(tmp_path / "quickstart_tiny_I")]
-    process = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=REPO)
-    assert process.returncode == 2 and process.stderr.startswith("error: ") and "Traceback" not in process.stderr
+def test_the_command_draws_the_controls_apart_and_writes_the_table(
+    tmp_path: Path, run_script: Callable[..., Any]
+) -> None:
+    runs = [
+        write_run(tmp_path / f"{method}_seed1", {0: 0.5, 1: 0.6}, [{}], {0: [True], 1: [False]})
+        for method in ("ground_truth", "entropy", "random")
+    ]
+    (runs[0] / "made_with").mkdir()
+    (runs[0] / "made_with/start.json").write_text('{"versions": {}, "commit": "abc"}')
+    figure, markdown, file = tmp_path / "f.svg", tmp_path / "f.md", odd(tmp_path, "question 0")
+    options = ["--by_method", "--panels", "methods", "--subset", f"q 0={file}", "--made-by", "bash x.sh"]
+    code, out, err = run_script("report.py", *runs, *options, "--figure", figure, "--table", markdown)
+    assert (code, err) == (0, "") and f"Curves: {figure}\nCurves: {tmp_path}/f_controls.svg\nTable: " in out
+    names = {path.name: path.read_text() for path in tmp_path.glob("f*.svg")}
+    assert "<!-- entropy -->" in names["f.svg"] and "<!-- random -->" not in names["f.svg"]
+    assert "<!-- Of it: q 0 -->" in names["f.svg"]
+    assert all(f"<!-- {name} -->" in names["f_controls.svg"] for name in ("ground_truth", "random"))
+    text = markdown.read_text()
+    assert "| entropy" in text and "1.000 ± 0.000" in text and "0.000 ± 0.000" in text
+    assert text.endswith("\n\nMade by `bash x.sh` at commit `abc`, 1 steps a run.\n")
+    code, _, err = run_script("report.py", runs[1], "--subset", f"q 7={odd(tmp_path, 'question 7')}")
+    assert code == 2 and "no validation dump of these runs asks a question of that file" in err

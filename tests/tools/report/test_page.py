@@ -4,24 +4,46 @@
 import base64
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 import pytest
+from matplotlib import pyplot as plt
 
-from co_rewarding.tools.report.figures import ACCURACY, PANELS, Panel, distinct_names, draw, svg
+from co_rewarding.algo.methods import METHODS
+from co_rewarding.tools.report.figures import (
+    ACCURACY,
+    COLOURS,
+    GAP,
+    MARKERS,
+    METHODS_IN_ORDER,
+    PANEL_SETS,
+    PANELS,
+    REWARD,
+    Panel,
+    _draw_panel,
+    draw,
+    looks,
+    notes,
+)
 from co_rewarding.tools.report.page import Question, page, sample_rollouts
-from co_rewarding.tools.report.runs import Run, read_run
+from co_rewarding.tools.report.runs import Rollout, Run, read_run
+from co_rewarding.tools.report.summary import distinct_names
 
 HOSTILE = "</div><script>alert(1)</script><img src=x onerror=alert(2)>\"'&amp;\x1b[31mred\u202eevil\x00\u200b"
-REWARD = Panel("Reward mean", (("reward/mean", ""),))
+ACC = "val-core/toy/acc/mean@1"
 
 
-def run(name: str, steps: int = 3, **metrics: float) -> Run:
+def run(name: str, steps: int = 3, method: str | None = None, **metrics: float) -> Run:
     data = {step: {"timing_s/step": 1.0, "reward/mean": step / steps, **metrics} for step in range(1, steps + 1)}
-    return Run(name, data, starts=1, num_validation=None)
+    return Run(name, data, starts=1, num_validation=100, method=method)
+
+
+def question(rows: list[dict[str, Any]], method: str | None = None) -> Question:
+    return Question.of(1, "q", [Rollout.of(row) for row in rows], method)
 
 
 def rollout(question: str, answer: str | None, reward: float | None, **more: Any) -> dict[str, Any]:
@@ -48,6 +70,7 @@ class Seen(HTMLParser):
         self.attributes: list[str] = []
         self.text = ""
         self.feed(text)
+        self.words = " ".join(self.text.split())
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
@@ -58,31 +81,73 @@ class Seen(HTMLParser):
 
 
 class TestFigures:
-    def texts(self, *runs: Run, panels: tuple[Panel, ...] = PANELS) -> str:
+    def titles(self, folder: Path, *runs: Run, **options: Any) -> str:
         # text is drawn as outlines, and named in comments
-        return "\n".join(re.findall(r"<!-- (.*?) -->", svg(runs, panels=panels).decode()))
+        draw(runs, folder / "x.svg", **options)
+        return "\n".join(re.findall(r"<!-- (.*?) -->", (folder / "x.svg").read_text()))
 
-    def test_a_panel_without_data_is_left_out(self) -> None:
-        texts = self.texts(run("a", **{"teacher/decay": 0.99, "collapse/length_limit": 0.1}))
+    def axis(self, panel: Panel, *runs: Run) -> matplotlib.axes.Axes:
+        _, axis = plt.subplots()
+        _draw_panel(axis, runs, panel, window=5)
+        plt.close()
+        return axis
+
+    def test_a_panel_without_data_is_left_out(self, tmp_path: Path) -> None:
+        texts = self.titles(tmp_path, run("a", **{"teacher/decay": 0.99, "collapse/length_limit": 0.1}))
         for shown in ("Reward mean", "Teacher’s decay α", "Repetition, length limit", "Seconds a step"):
             assert shown in texts
         for absent in ("Held-out accuracy", "Policy entropy", "needs ground truth"):
             assert absent not in texts
 
-    def test_runs_are_named_and_told_apart(self) -> None:
+    def test_runs_are_named_and_told_apart(self, tmp_path: Path) -> None:
         one, other = run("same"), run("same")
         assert distinct_names([one, other, run("b")]) == ["same (1)", "same (2)", "b"]
-        texts = self.texts(one, other)
+        texts = self.titles(tmp_path, one, other)
         assert "same (1)" in texts and "same (2)" in texts
-        assert "same" not in self.texts(one)  # one run needs no legend
+        assert "same" not in self.titles(tmp_path, one)  # one run needs no legend
 
-    def test_diagnostics_are_marked(self) -> None:
-        assert "† needs ground truth" in self.texts(run("a", **{"label/accuracy": 0.5}))
+    def test_notes_say_what_is_drawn(self, tmp_path: Path) -> None:
+        assert "† needs ground truth" in self.titles(tmp_path, run("a", **{"label/accuracy": 0.5}))
+        smoothed, error = "thin: each step, thick: mean of 5", "accuracies ± standard error"
+        assert notes([run("a", steps=20)], [REWARD]) == [smoothed]
+        assert notes([run("a", steps=10)], [REWARD]) == []
+        assert notes([run("a", steps=20, **{ACC: 0.5})], [ACCURACY]) == [error]  # validations are not smoothed
 
-    def test_long_curves_say_how_they_are_smoothed(self) -> None:
-        note = "thin: each step, thick: mean of 5"
-        assert note in self.texts(run("a", steps=20), panels=(REWARD,))
-        assert note not in self.texts(run("a", steps=10), panels=(REWARD,))
+    def test_a_method_has_its_look_whatever_is_drawn_with_it(self) -> None:
+        assert set(METHODS_IN_ORDER) == set(METHODS) and len(COLOURS) == len(MARKERS) == len(METHODS)
+        every = {method: looks([run("a", method=method)])[0] for method in METHODS}
+        assert len({look.colour for look in every.values()}) == len({look.marker for look in every.values()}) == 10
+        one, two, unknown = run("1", method="co_rewarding_I"), run("2", method="co_rewarding_II"), run("?")
+        for runs in ([one, two, unknown], [unknown, two, one], [two, one, one, unknown]):
+            found = looks(runs)
+            assert len(set(found)) == len(runs)
+            assert found[runs.index(one)] == every["co_rewarding_I"]
+            assert found[runs.index(two)] == every["co_rewarding_II"]
+        assert len(set(looks([run("a")] * 100))) == 100
+        assert self.axis(REWARD, two).lines[0].get_color() == every["co_rewarding_II"].colour  # also alone
+
+    def test_the_gap_between_the_engines_is_seen_from_zero(self) -> None:
+        gap = "training/rollout_probs_diff_mean"
+        steps = {1: {gap: 3.4e-7}, 2: {gap: 3.7e-7}}
+        low, high = self.axis(GAP, Run("a", steps, starts=1, num_validation=None)).get_ylim()
+        assert low == 0 and 3.7e-7 < high < 4.2e-7
+
+    def test_an_accuracy_of_two_points_is_two_points(self) -> None:
+        steps = {step: {ACC: 0.5} for step in (0, 2, 4)}
+        two, three = (
+            Run("a", dict(list(steps.items())[:n]), starts=1, num_validation=100, method="co_rewarding_I")
+            for n in (2, 3)
+        )
+        axis = self.axis(ACCURACY, two, two)
+        assert len(axis.containers) == 2 and all(line.get_linestyle() == "None" for line in axis.lines)
+        (bars,) = axis.containers[0][2]  # sqrt(0.5 * 0.5 / 100) = 0.05
+        assert bars.get_segments()[0][:, 1] == pytest.approx([0.45, 0.55])
+        assert axis.lines[0].get_xdata()[0] != axis.containers[1].lines[0].get_xdata()[0]  # beside each other
+        axis = self.axis(ACCURACY, three)
+        assert not axis.containers and axis.lines[0].get_linestyle() == "-" and len(axis.collections) == 1
+
+    def test_six_panels_are_the_first_to_see(self) -> None:
+        assert len(PANEL_SETS["main"]) == 6 and PANEL_SETS["all"] is PANELS
 
     def test_the_same_runs_give_the_same_bytes(self, tmp_path: Path) -> None:
         for suffix in ("png", "svg", "pdf"):
@@ -94,7 +159,6 @@ class TestFigures:
     def test_nothing_to_draw_and_odd_names(self, tmp_path: Path) -> None:
         with pytest.raises(ValueError, match="a logged none of the metrics"):
             draw([run("a")], tmp_path / "x.png", panels=(ACCURACY,))
-        draw([run("a")], tmp_path / "x.png", panels=(ACCURACY,), keep_empty=True)
         with pytest.raises(ValueError, match=r"must end in \.png"):
             draw([run("a")], tmp_path / "x.jpg")
 
@@ -103,20 +167,21 @@ class TestSample:
     def test_is_of_first_and_last_step_and_of_whole_questions(self, tmp_path: Path) -> None:
         rows = [rollout(f"q{i}", "4", 1.0) for i in range(5) for _ in range(3)]
         folder = write_run(tmp_path / "run", {step: rows for step in range(1, 11)})
-        sample = sample_rollouts(folder, last_step=9, num_steps=3, num_questions=2, seed=0)
+        nine = read_run(folder).until(9)
+        sample = sample_rollouts(folder, nine, num_steps=3, num_questions=2, seed=0)
         assert [question.step for question in sample] == [1, 1, 5, 5, 9, 9]  # not 10, which is beyond the last step
-        assert all(len(question.groups["original", "student"]) == 3 for question in sample)
-        assert sample == sample_rollouts(folder, 9, 3, 2, seed=0)
-        others = [sample_rollouts(folder, 9, 3, 2, seed=seed) for seed in range(1, 6)]
+        assert all(len(question.groups[0].rollouts) == 3 for question in sample)
+        assert sample == sample_rollouts(folder, nine, 3, 2, seed=0)
+        others = [sample_rollouts(folder, nine, 3, 2, seed=seed) for seed in range(1, 6)]
         assert any(other != sample for other in others)
-        assert [question.step for question in sample_rollouts(folder, 9, 1, 1, seed=0)] == [9]
-        assert sample_rollouts(tmp_path, 9, 3, 2, seed=0) == []
+        assert [question.step for question in sample_rollouts(folder, nine, 1, 1, seed=0)] == [9]
+        assert sample_rollouts(tmp_path, nine, 3, 2, seed=0) == []
 
     def test_a_broken_dump_is_named(self, tmp_path: Path) -> None:
         folder = write_run(tmp_path / "run", {1: [rollout("q", "4", 1.0)]})
         (folder / "rollouts/1.jsonl").write_text("[]\n{}\n")
         with pytest.raises(ValueError, match=r"1\.jsonl, line 1: not a JSON object"):
-            sample_rollouts(folder, 1, 1, 1, seed=0)
+            sample_rollouts(folder, read_run(folder), 1, 1, seed=0)
 
     @pytest.mark.parametrize(
         ("rows", "shown_by"),
@@ -133,23 +198,48 @@ class TestSample:
         ],
     )
     def test_what_shows_a_question(self, rows: list[dict[str, Any]], shown_by: set[str]) -> None:
-        groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
-        for row in rows:
-            groups.setdefault((row["view"], row["voter"]), []).append(row)
-        assert Question(1, "q", rows[0]["ground_truth"], groups).filters() == shown_by
+        assert set(question(rows).filters()) == shown_by
+
+    @pytest.mark.parametrize(
+        ("answers", "label", "votes"),
+        [
+            (["76", "76", "13", "13", "62", "62", None, "9"], "76", "2 of 8, tie"),
+            (["4", "4.0", "5", None], "4", "2 of 4"),  # the same number
+            (["5", "4"], "5", "1 of 2, tie"),
+            (["5", "5", "4"], "4", ""),  # not the vote that gave this label
+            (["4", r"\ell+\ell"], "4", ""),  # takes algebra
+            ([None], "4", ""),
+        ],
+    )
+    def test_votes_and_ties(self, answers: Sequence[str | None], label: str, votes: str) -> None:
+        same = [rollout("q", answer, 1.0, label=label) for answer in answers]
+        other = [rollout("q", "1", 0.0, view="rephrased", label=label)]
+        teacher = [rollout("q", answer, None, voter="teacher", label=label) for answer in answers]
+        for method, rows in (
+            ("majority_voting", same + other),
+            ("co_rewarding_II", [same[0] | {"answer": "1"}, *teacher]),
+        ):
+            asked = question(rows, method)
+            assert asked.votes(asked.groups[0]) == votes
+        asked = question(same + other, "co_rewarding_I")
+        assert [group.view for group in asked.groups] == ["original", "rephrased"]
+        assert asked.votes(asked.groups[1]) == votes  # the original view's
+        for method in (None, "entropy", "ground_truth"):
+            asked = question(same, method)
+            assert asked.votes(asked.groups[0]) == ""
 
 
 class TestPage:
     def of(self, folder: Path, rows: list[dict[str, Any]], **options: Any) -> str:
         write_run(folder, {1: rows})
-        return page([read_run(folder)], [sample_rollouts(folder, 1, 1, 10, seed=0)], **options)
+        return page([read_run(folder)], [sample_rollouts(folder, read_run(folder), 1, 10, seed=0)], **options)
 
     def test_holds_wordings_votes_and_rewards(self, tmp_path: Path) -> None:
         rows = [rollout("7", "4", 1.0)] * 3 + [rollout("7", None, 0.0, response="no idea")]
         rows += [rollout("7", "5", 0.0, view="rephrased", prompt="How much is it?")] * 2
-        text = Seen(self.of(tmp_path / "r", rows)).text
+        text = Seen(self.of(tmp_path / "r", rows)).words
         for part in (
-            "original wording", "What is 7?", "rephrased wording", "How much is it?", "truth 4", "original: 4 ✓",
+            "original view", "What is 7?", "rephrased view", "How much is it?", "truth 4", "original: 4 ✓",
             "4 rollouts of the student, rewarded by the label 4", "3 ×", "no answer", "2 different responses",
             "no idea", "reward 1", "rewards differ in a group (1)",
         ):  # fmt: skip
@@ -167,12 +257,18 @@ class TestPage:
         text = self.of(tmp_path / "votes", [rollout("7", "4", 1.0), *rows[2:]])
         assert "original: no label" in text and "no label: all earn 0" in text and "a group without a label (1)" in text
 
+    def test_a_tie_is_told(self, tmp_path: Path) -> None:
+        rows = [rollout("7", answer, float(answer == "4")) for answer in ("4", "4", "5", "5")]
+        text = Seen(self.of(tmp_path / "majority_voting_seed1", rows)).words
+        assert "original: 4 ✓ (2 of 4, tie)" in text and "by the label 4 (votes: 2 of 4, tie)" in text
+
     def test_needs_nothing_from_outside(self, tmp_path: Path) -> None:
         text = self.of(tmp_path / "r", [rollout("7", "4", 1.0)])
         assert "default-src 'none'" in text
         assert not re.search(r"(?:src|href)=\"(?!data:|#)", text)
-        (curves,) = re.findall(r"base64,([A-Za-z0-9+/=]+)", text)
-        assert b"<svg" in base64.b64decode(curves)
+        curves = re.findall(r"base64,([A-Za-z0-9+/=]+)", text)
+        assert len(curves) == 2 and all(b"<svg" in base64.b64decode(curve) for curve in curves)  # reward, seconds
+        assert 'alt="Reward mean against training steps"' in text
 
     def test_hostile_text_is_shown_and_not_obeyed(self, tmp_path: Path) -> None:
         plain = Seen(self.of(tmp_path / "plain", [rollout("7", "4", 1.0)], title="t"))
@@ -197,17 +293,7 @@ class TestPage:
 
 
 def test_the_command(tmp_path: Path, run_script: Callable[..., Any]) -> None:
-    folders = [write_run(tmp_path / name, {1: [rollout("7", "4", 1.0)], 2: []}) for name in "ab"]
-    code, out, _ = run_script("plot_runs.py", folders[0], "--html", tmp_path / "new/page.html", "--title", "A & B")
-    assert code == 0 and f"Curves: {folders[0]}/figures.png" in out
+    folder = write_run(tmp_path / "a", {1: [rollout("7", "4", 1.0)], 2: []})
+    code, out, _ = run_script("report.py", folder, "--html", tmp_path / "new/page.html", "--title", "A & B")
+    assert code == 0 and f"Curves: {folder}/curves.png\nPage: {tmp_path}/new/page.html" in out
     assert "<h1>A &amp; B</h1>" in (tmp_path / "new/page.html").read_text()
-    assert run_script("plot_runs.py", *folders, "--figure", tmp_path / "both.pdf")[0] == 0
-    for arguments, message in (
-        (folders, "say where the figure goes"),
-        ((folders[0], "--metric", "reward/nonsense"), "--metric reward/nonsense: no run logged it"),
-        ((folders[0], "--figure", tmp_path / "x.gif"), "must end in .png, .svg, .pdf"),
-        ((folders[0], "--window", "0"), "--window 0: must be at least 1"),
-        ((tmp_path / "none",), "no such directory"),
-    ):
-        code, _, err = run_script("plot_runs.py", *arguments)
-        assert (code, message in err) == (2, True), err

@@ -1,17 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The report of a run: merged starts, absent metrics, standard errors, and what reaches a terminal or a figure."""
+"""The report of a run: merged starts, absent metrics, standard errors, and what reaches a terminal or a file."""
 
+import errno
 import json
+import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 import pytest
 
-from co_rewarding.tools.report.runs import Run, merge_starts, read_last_rollouts, read_run
-from co_rewarding.tools.report.summary import duration, example, standard_error, summary, table, trailing_mean
+from co_rewarding.tools.report.runs import Rollout, Run, dumped_steps, read_rollouts, read_run, standard_error
+from co_rewarding.tools.report.summary import as_text, duration, ends, legend, summary, table
+from co_rewarding.tools.report.summary import example as example_of
 
 REPO = Path(__file__).resolve().parents[3]
 ACC = "val-core/toy/acc/mean@1"
@@ -24,6 +28,17 @@ def trained(step: int, **data: float) -> dict:
 def rollout(question: str, view: str, answer: str | None, reward: float | None, **more: object) -> dict:
     row = {"step": 7, "question": question, "view": view, "voter": "student", "prompt": f"{view} {question}?"}
     return row | {"response": "", "answer": answer, "label": "5", "reward": reward, "ground_truth": "5"} | more
+
+
+def example(rows: list[dict]) -> str:
+    return example_of(7, [Rollout.of(row) for row in rows])
+
+
+def read_steps(folder: Path, *starts: list[dict]) -> dict[int, dict[str, float]]:
+    """The steps of a run of these starts."""
+    for number, rows in enumerate(starts):
+        write_jsonl(folder / f"metrics/start{number}.jsonl", rows)
+    return dict(read_run(folder).steps)
 
 
 def write_jsonl(path: Path, rows: list[dict], tail: str = "") -> None:
@@ -54,38 +69,50 @@ def test_standard_error() -> None:
     assert standard_error(1.0, 10) == 0.0
 
 
-def test_trailing_mean() -> None:
-    assert trailing_mean([1.0, 3.0, 5.0, 7.0], 2) == [1.0, 2.0, 4.0, 6.0]
-    assert trailing_mean([], 3) == []
-
-
 def test_duration() -> None:
     assert [duration(s) for s in (41.6, 425, 12000)] == ["42 s", "7 min 05 s", "3 h 20 min"]
     assert duration(59.7) == "1 min 00 s"
 
 
-def test_a_resumed_start_drops_what_was_logged_after_its_checkpoint() -> None:
+def test_a_resumed_start_drops_what_was_logged_after_its_checkpoint(tmp_path: Path) -> None:
     first = [trained(step, loss=float(step)) for step in (1, 2, 3, 4)]
     # resumed from step 2: validates there first, then trains step 3; the first start's step 4 never happened
     second = [{"step": 2, "data": {ACC: 0.7}}, trained(3, loss=30.0)]
-    merged = merge_starts([first, second])
+    merged = read_steps(tmp_path, first, second)
     assert {step: data["loss"] for step, data in merged.items()} == {1: 1.0, 2: 2.0, 3: 30.0}
     assert merged[2][ACC] == 0.7
 
 
-def test_a_start_that_only_validates_drops_nothing() -> None:
-    merged = merge_starts([[{"step": 0, "data": {ACC: 0.4}}, trained(1)], [{"step": 0, "data": {ACC: 0.5}}]])
+def test_a_start_that_only_validates_drops_nothing(tmp_path: Path) -> None:
+    merged = read_steps(tmp_path, [{"step": 0, "data": {ACC: 0.4}}, trained(1)], [{"step": 0, "data": {ACC: 0.5}}])
     assert merged == {0: {ACC: 0.5}, 1: {"timing_s/step": 2.0}}
 
 
-def test_values_that_are_no_finite_number_are_absent() -> None:
+def test_values_that_are_no_finite_number_are_absent(tmp_path: Path) -> None:
     row = {"step": 1, "data": {"nan": None, "text": "a", "flag": True, "inf": float("inf"), "zero": 0}}
-    assert merge_starts([[row]]) == {1: {"zero": 0.0}}
+    assert read_steps(tmp_path, [row]) == {1: {"zero": 0.0}}
 
 
-def test_metrics_row_without_step() -> None:
-    with pytest.raises(ValueError, match="step=None"):
-        merge_starts([[{"data": {}}]])
+def test_broken_rows_are_named_with_their_file(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"start0\.jsonl, metrics row 2: step=None"):
+        read_steps(tmp_path, [trained(1), {"data": {}}])
+    (tmp_path / "metrics/start0.jsonl").write_text('{"step": 1, "data": {}}\n[]\n{}\n')
+    with pytest.raises(ValueError, match=r"start0\.jsonl, line 2: not a JSON object"):
+        read_run(tmp_path)
+
+
+def test_the_method_is_that_of_the_configuration_or_the_name(tmp_path: Path) -> None:
+    config = tmp_path / "entropy_seed2/hydra/2026-01-01_10-00-00/.hydra/config.yaml"
+    write_jsonl(tmp_path / "entropy_seed2/metrics/a.jsonl", [trained(1)])
+    assert read_run(tmp_path / "entropy_seed2").method == "entropy"
+    config.parent.mkdir(parents=True)
+    for text, method in (
+        ("co_rewarding: {method: random}", "random"),
+        ("co_rewarding: {method: [1]}", None),
+        ("a: [", "entropy"),
+    ):
+        config.write_text(text)
+        assert read_run(tmp_path / "entropy_seed2").method == method
 
 
 def test_read_run(run_dir: Path) -> None:
@@ -94,15 +121,16 @@ def test_read_run(run_dir: Path) -> None:
     assert run.num_validation == 100  # the row without ground truth was not graded
     assert run.series("label/accuracy") == ([1, 2, 3, 4], [pytest.approx(v) for v in (0.1, 0.2, 0.6, 0.8)])
     assert len(run.notes) == 1 and "10-00-00.jsonl: the last line is cut off" in run.notes[0]
+    assert run.until(2).trained_steps == [1, 2] and run.metrics.loc[4, ACC] == 0.8
 
 
 def test_summary(run_dir: Path) -> None:
     rows = summary(read_run(run_dir))
-    assert rows["accuracy before"] == "0.500 ± 0.050  (step 0)"
-    assert rows["accuracy after"] == "0.800 ± 0.040  (step 4)"
+    assert rows["accuracy before"] == "0.500 ± 0.050 (step 0)"
+    assert rows["accuracy after"] == "0.800 ± 0.040 (step 4)"
     assert rows["difference"] == "+0.300 ± 0.064"  # sqrt(0.05² + 0.04²) = 0.0640
     assert rows["held-out questions"] == "100 (toy)"
-    assert rows["label accuracy *"] == "0.300 → 0.533"  # (0.1 + 0.2 + 0.6) / 3, (0.2 + 0.6 + 0.8) / 3
+    assert rows["label accuracy *"] == "0.150 → 0.700"  # (0.1 + 0.2) / 2, (0.6 + 0.8) / 2
     assert rows["groups with a label *"] == "–"
     assert rows["reward mean *"] == "0.200 → 0.200"  # not logged at steps 3 and 4, which therefore do not count as 0
     assert rows["steps done"] == "4, in 2 starts"
@@ -111,7 +139,7 @@ def test_summary(run_dir: Path) -> None:
 
 def test_a_run_that_only_validated_has_no_difference_and_no_steps() -> None:
     rows = summary(Run("r", {0: {ACC: 0.5}}, starts=1, num_validation=None))
-    assert rows["accuracy before"] == "0.500  (step 0)"  # size unknown: no error is better than a wrong one
+    assert rows["accuracy before"] == "0.500 (step 0)"  # size unknown: no error is better than a wrong one
     assert rows["accuracy after"] == rows["difference"] == rows["time per step"] == rows["training time"] == "–"
     assert rows["steps done"] == "0"
 
@@ -124,15 +152,28 @@ def test_several_responses_a_question_do_not_shrink_the_error() -> None:
 def test_several_data_sets_have_a_row_each_and_no_error() -> None:
     steps = {0: {"val-core/a/acc/mean@1": 0.5, "val-core/lib/b/acc/mean@1": 0.25}}
     rows = summary(Run("r", steps, starts=1, num_validation=10))
-    assert rows["accuracy before, a"] == "0.500  (step 0)"
-    assert rows["accuracy before, lib/b"] == "0.250  (step 0)"
+    assert rows["accuracy before, a"] == "0.500 (step 0)"
+    assert rows["accuracy before, lib/b"] == "0.250 (step 0)"
+
+
+def test_the_first_and_the_last_steps_do_not_overlap() -> None:
+    assert [ends(list(range(1, n + 1))) for n in (2, 3, 4, 6, 7)] == [(1, 2), (1, 3), (1.5, 3.5), (2, 5), (2, 6)]
+    assert ends([0.5]) == (0.5,) and ends([]) == ()
+    short, long = (
+        Run("r", {i: {"reward/mean": float(i)} for i in range(1, n + 1)}, starts=1, num_validation=None) for n in (1, 4)
+    )
+    assert summary(short)["reward mean *"] == "1.000" and summary(long)["reward mean *"] == "1.500 → 3.500"
+    assert legend([long]).startswith("* mean of the first 2 → of the last 2 steps,")
+    assert legend([short]).startswith("* first step → last step,")
+    assert legend([short, long]).startswith("* mean of the first 1 or 2 → of the last 1 or 2 steps,")
 
 
 def test_table_is_aligned(run_dir: Path) -> None:
     run = read_run(run_dir)
-    lines = table([run, Run("other", {1: {"reward/mean": 1.0}}, starts=1, num_validation=None)]).split("\n")
-    column = lines[0].index("other")
-    assert all(line[column - 1] == " " and line[column] != " " for line in lines[2:-1])
+    other = Run("other\x1b[2J", {1: {"reward/mean": 1.0}}, starts=1, num_validation=None)
+    lines = as_text(table([run, other])).split("\n")
+    column = lines[0].index("other [2J")
+    assert all(line[column - 1] == " " and line[column] != " " for line in lines)
 
 
 @pytest.mark.parametrize("prepare", ["nothing", "folder", "empty file"])
@@ -148,12 +189,19 @@ def test_run_directory_without_metrics(tmp_path: Path, prepare: str) -> None:
         read_run(tmp_path)
 
 
-def test_last_rollouts_belong_to_the_run(run_dir: Path) -> None:
+def test_dumps_belong_to_the_run(run_dir: Path) -> None:
     # 10.jsonl is newer than the last logged step, 4: left by a start whose steps were dropped
-    assert {row["question"] for row in read_last_rollouts(run_dir, 4)} == {"1"}
-    # the largest step, not the last name: "10" sorts before "4"
-    assert {row["question"] for row in read_last_rollouts(run_dir, 12)} == {"9"}
-    assert read_last_rollouts(run_dir, 3) == []
+    run = read_run(run_dir)
+    assert dumped_steps(run_dir, run) == [4]
+    assert {rollout.question for rollout in read_rollouts(run_dir, 4)} == {"1"}
+    # in the order of the steps, not of the names: "10" sorts before "4"
+    assert dumped_steps(run_dir, Run("r", {12: {}}, starts=1, num_validation=None)) == [4, 10]
+
+
+def test_an_odd_dump_has_the_types_of_a_rollout() -> None:
+    assert Rollout.of({"question": 5, "answer": ["x"], "reward": "1", "ground_truth": ""}) == Rollout(
+        "5", "", "", "", "", answer="['x']", label=None, reward=None, ground_truth=None
+    )
 
 
 def test_example_prefers_a_question_that_teaches() -> None:
@@ -194,43 +242,73 @@ def test_example_is_bounded_and_safe_to_print() -> None:
         for i in range(8)
     ]
     text = example(rows)
-    assert text.count("\n") < 24 and max(map(len, text.split("\n"))) <= 120
+    assert text.count("\n") <= 24 and max(map(len, text.split("\n"))) <= 120
     assert all(c.isprintable() or c == "\n" for c in text)
 
 
-@pytest.fixture
-def own_figure_settings() -> Iterator[None]:
-    """The scripts change matplotlib's settings for all that their process draws."""
-    import matplotlib
-
-    with matplotlib.rc_context():
-        yield
-
-
-@pytest.mark.usefixtures("own_figure_settings")
-def test_script_prints_table_and_draws_curves_of_one_and_of_two_runs(
+def test_the_command_prints_a_table_and_draws_curves_of_one_and_of_two_runs(
     run_dir: Path, tmp_path: Path, run_script: Callable[..., Any]
 ) -> None:
-    code, out, _ = run_script("summarize_run.py", run_dir)
+    code, out, _ = run_script("report.py", run_dir, "--table", tmp_path / "t.csv")
     assert code == 0
     assert "+0.300 ± 0.064" in out and "note: " in out and "Example: question 1" in out
     assert (run_dir / "curves.png").read_bytes().startswith(b"\x89PNG")
-    figure = tmp_path / "both.svg"
-    assert run_script("summarize_run.py", run_dir, run_dir, "--figure", figure)[0] == 0
+    assert "\naccuracy after,0.800 ± 0.040 (step 4)\n" in (tmp_path / "t.csv").read_text()
+    figure, markdown = tmp_path / "both.svg", tmp_path / "new/both.md"
+    assert (
+        run_script("report.py", run_dir, run_dir, "--figure", figure, "--panels", "main", "--table", markdown)[0] == 0
+    )
     assert "<svg" in figure.read_text()
+    assert "my_run (2)" in markdown.read_text() and "mean of the first 1 or 2 → of the last" in markdown.read_text()
 
 
-def test_script_errors_are_one_line(tmp_path: Path, run_script: Callable[..., Any]) -> None:
-    code, out, err = run_script("summarize_run.py", tmp_path)
-    assert code == 2 and out == ""
-    assert err.startswith("error: no metrics found") and err.count("\n") == 1
+def test_errors_of_the_command_are_one_line(run_dir: Path, tmp_path: Path, run_script: Callable[..., Any]) -> None:
+    for arguments, message in (
+        ((tmp_path,), "no metrics found"),
+        ((tmp_path / "none",), "no such directory"),
+        ((run_dir, run_dir), "say where the figure goes"),
+        ((run_dir, "--metric", "reward/nonsense"), "--metric reward/nonsense: no run logged it"),
+        ((run_dir, "--figure", tmp_path / "x.gif"), "must end in .png, .svg, .pdf"),
+        ((run_dir, "--table", tmp_path / "x.xls"), "must end in .md, .csv, .tex"),
+        ((run_dir, "--window", "0"), "--window 0: must be"),
+        ((run_dir, "--subset", "odd"), "--subset odd: must be NAME=FILE"),
+        ((run_dir, "--subset", f"odd={tmp_path}/no.parquet"), "no.parquet: no such file"),
+        ((run_dir, "--by_method"), "must end in _seed and a number"),
+    ):
+        code, out, err = run_script("report.py", *arguments)
+        assert (code, out, err.count("\n"), message in err) == (2, "", 1, True), err
 
 
-@pytest.mark.usefixtures("own_figure_settings")
+def test_a_full_disk_is_told_with_the_file(
+    run_dir: Path, tmp_path: Path, run_script: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_text", full)
+        code, _, err = run_script("report.py", run_dir, "--html", tmp_path / "page.html")
+    assert (code, err) == (2, f"report.py: error: {tmp_path}/page.html: No space left on device\n")
+    with monkeypatch.context() as patch:
+        patch.setattr(matplotlib.figure.Figure, "savefig", full)
+        code, _, err = run_script("report.py", run_dir)
+    assert (code, err) == (2, f"report.py: error: {run_dir}/curves.png: No space left on device\n")
+
+
+def test_a_reader_that_closes_the_pipe_ends_the_command_after_its_files(run_dir: Path) -> None:
+    command = [sys.executable, "-u", REPO / "scripts/report.py", run_dir]
+    environment = {**os.environ, "PYTHONPATH": str(REPO)}
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment)
+    process.stdout.close()
+    assert process.stderr.read() == b"" and process.wait() == 141
+    assert (run_dir / "curves.png").is_file()
+
+
 def test_method_figure_has_the_same_bytes_every_time(tmp_path: Path, run_script: Callable[..., Any]) -> None:
     # once in a process of its own, whose hashes of strings differ from this one's
     script = REPO / "scripts" / "figures/draw_method.py"
     subprocess.run([sys.executable, script, "--output_dir", tmp_path / "a"], capture_output=True, check=True)
-    assert run_script("figures/draw_method.py", "--output_dir", tmp_path / "b")[0] == 0
+    with matplotlib.rc_context():  # the script changes matplotlib's settings for all that its process draws
+        assert run_script("figures/draw_method.py", "--output_dir", tmp_path / "b")[0] == 0
     for name in ("method.png", "method.svg"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()

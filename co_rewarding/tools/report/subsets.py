@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Some of the questions apart: those whose text stands in a parquet file of verl's schema.
+
+A prompt asks a question if it ends in its text, or has only the few characters of a chat template behind it. White
+space does not count. Accuracy is that of the validation dumps, on all validated steps that have one; labels are those
+that the original wordings were given in training, compared with the truth as a vote compares answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from statistics import fmean
+
+from co_rewarding.algo.equivalence.relation import Equivalence
+from co_rewarding.storage.files import parse_jsonl
+from co_rewarding.storage.rows import question_text, read_rows
+from co_rewarding.storage.run_dir import RunDir
+from co_rewarding.tools.report.runs import Run, Subset, dumped_steps, is_number, read_rollouts
+
+TEMPLATE_CHARS = 40
+"""How much may stand behind a question: "<|im_end|>\\n<|im_start|>assistant\\n" has 32 characters."""
+
+
+def asks_one_of(file: Path) -> Callable[[str], bool]:
+    """Whether a prompt asks a question of `file`.
+
+    Raises:
+        ValueError: the file is not readable as parquet, or holds no question.
+    """
+    texts = {" ".join(text.split()) for row in read_rows(file) if (text := question_text(row))}
+    if not texts:
+        raise ValueError(f"{file}: no row has a question (a user's message in the column prompt)")
+
+    @cache
+    def asks(prompt: str) -> bool:
+        asked = " ".join(prompt.split())
+        places = (asked.rfind(text, max(0, len(asked) - len(text) - TEMPLATE_CHARS)) for text in texts)
+        return any(place >= 0 and not asked[place - 1 : place].isalnum() for place in places)  # 5 - 3 is not 25 - 3
+
+    return asks
+
+
+def with_subset(run: Run, run_dir: Path, name: str, asks: Callable[[str], bool]) -> Run:
+    """`run` with the accuracy on the questions that `asks` is true of as one more metric, and its Subset."""
+    layout, metric, num_questions = RunDir(run_dir), f"subset/{name}/accuracy", 0
+    steps = {step: dict(data) for step, data in run.steps.items()}
+    for accuracy in list(run.accuracy_metrics.values())[:1]:
+        for step in {*run.series(accuracy)[0]} & {*layout.validated_steps()}:
+            path = layout.validation_file(step)
+            rows, _ = parse_jsonl(path.read_bytes(), str(path))
+            graded = [row for row in rows if is_number(row.get("acc")) and asks(str(row.get("input")))]
+            if graded:
+                steps[step][metric] = fmean(row["acc"] for row in graded)
+                num_questions = len({row["input"] for row in graded})
+    same, right, total = Equivalence().same, 0, 0
+    for step in dumped_steps(run_dir, run):
+        labels = {
+            rollout.question: rollout
+            for rollout in read_rollouts(run_dir, step)
+            if rollout.view == "original" and rollout.label is not None and asks(rollout.prompt)
+        }
+        right += sum(same(one.label, one.ground_truth) for one in labels.values() if one.ground_truth is not None)
+        total += sum(one.ground_truth is not None for one in labels.values())
+    subset = Subset(metric, num_questions, right, total)
+    return replace(run, steps=steps, subsets={**(run.subsets or {}), name: subset})
