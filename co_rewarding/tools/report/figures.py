@@ -14,7 +14,7 @@ from __future__ import annotations
 import io
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -99,6 +99,7 @@ LENGTH = Panel("Response length (tokens)", {"response_length/mean": ""})
 GAP = Panel("Rollout–training gap (mean |Δp|)", {"training/rollout_probs_diff_mean": ""}, from_zero=True)
 ENTROPY = Panel("Policy entropy (nats a token)", {"actor/entropy": ""})
 REWARD = Panel("Reward mean", {"reward/mean": ""})
+REWARD_OF_SHARES = Panel("Reward mean (nats are off the scale)", {"reward/mean": ""}, is_share=True)
 REWARD_AND_AGREEMENT = Panel(
     "Reward mean, label agreement", {"reward/mean": "reward", "label/agreement": "agreement"}, is_share=True
 )
@@ -109,7 +110,7 @@ SAME_VOTE = {"label/voters_agree": "teacher and student", "label/views_agree": "
 RUNAWAY = {"collapse/repetition": "repetition", "collapse/length_limit": "responses at the limit"}
 PANEL_SETS: dict[str, tuple[Panel, ...]] = {
     "main": (ACCURACY, LABELS, REWARD_AND_AGREEMENT, LENGTH, GAP, ENTROPY),
-    "methods": (ACCURACY, LABELS, replace(REWARD, title="Reward mean (nats are off)", is_share=True), LENGTH, ENTROPY),
+    "methods": (ACCURACY, LABELS, REWARD_OF_SHARES, LENGTH, ENTROPY),
     "all": (
         ACCURACY,
         REWARD,
@@ -268,11 +269,12 @@ Place = tuple[int, int]  # number of the run, number of runs: equal curves do no
 
 def _draw_accuracy(axis: Axes, run: Run, metric: str, look: Look, style: Style, apart: float, place: Place) -> None:
     steps, values = run.series(metric)
-    errors = run.errors(metric) or [0.0] * len(values)
+    errors = run.errors(metric)
     if len(steps) > 2:
         axis.plot(steps, values, color=look.colour, ls=style, lw=1.8, marker=look.marker, ms=3.5)
-        low, high = ([v + sign * e for v, e in zip(values, errors, strict=True)] for sign in (-1, 1))
-        axis.fill_between(steps, low, high, color=look.colour, alpha=0.18, lw=0)
+        if errors:
+            low, high = ([v + sign * e for v, e in zip(values, errors, strict=True)] for sign in (-1, 1))
+            axis.fill_between(steps, low, high, color=look.colour, alpha=0.18, lw=0)
         return
     i, num_runs = place  # runs stand beside each other, inwards from the ends of the axis
     middle = sum(axis.get_xlim()) / 2

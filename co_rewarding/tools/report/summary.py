@@ -67,10 +67,9 @@ def table(runs: Sequence[Run]) -> pd.DataFrame:
 
 
 def as_text(table: pd.DataFrame) -> str:
-    """A table with aligned columns, for a terminal."""
-    return table.rename(columns=lambda name: printable(name, 60)).to_markdown(
-        index=False, tablefmt="simple", disable_numparse=True
-    )
+    """A table with aligned columns, for a terminal: names of folders and data sets cannot act on it."""
+    clean = table.rename(columns=lambda name: printable(name, 60)).map(lambda text: printable(text, 200))
+    return clean.to_markdown(index=False, tablefmt="simple", disable_numparse=True)
 
 
 def legend(runs: Sequence[Run], metrics: Iterable[str] = ENDS.values(), error: str = "standard error") -> str:
