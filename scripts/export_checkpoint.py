@@ -11,48 +11,60 @@ The folder loads in transformers and vLLM. Run again after an evaluation, and th
 
 from __future__ import annotations
 
-import argparse
+import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
+
+from pydantic import field_validator
 
 from co_rewarding.storage.run_dir import RunDir
-from co_rewarding.tools.export.checkpoint import FOLDERS, find_checkpoint
+from co_rewarding.tools.cli import command
+from co_rewarding.tools.export.checkpoint import find_checkpoint
 from co_rewarding.tools.export.export import export
 from co_rewarding.tools.export.run_config import configs_of, saves_teacher
-from co_rewarding.tools.hub import add_sharing_options, push
+from co_rewarding.tools.hub import SharingOptions, send
+from co_rewarding.tools.options import REQUIRED, Options, option, parse
 
 
-def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run_dir", type=Path, metavar="RUN_DIR", help="e.g. runs/co-rewarding/my_run")
-    parser.add_argument("--step", default="latest", help="latest (default), or the number of a step that was saved")
-    parser.add_argument("--weights", default="student", choices=tuple(FOLDERS), help="default: student")
-    parser.add_argument("--dtype", choices=("bfloat16", "float16", "float32"), help="default: that of the rollouts")
-    parser.add_argument("--output_dir", type=Path, help="default: RUN_DIR/export/step_N_student (or _teacher)")
-    parser.add_argument("--checkpoints", type=Path, help="default: RUN_DIR/checkpoints")
-    add_sharing_options(parser)
-    args = parser.parse_args(arguments)
-    if args.step != "latest" and not args.step.isdecimal():
-        parser.error(f"--step {args.step}: must be latest or a whole number")
-    if args.upload and not args.push_to_hub:
-        parser.error("--upload needs --push_to_hub OWNER/NAME")
-    run = RunDir(args.run_dir)
-    try:
-        step = None if args.step == "latest" else int(args.step)
-        checkpoint = find_checkpoint(
-            args.checkpoints or run.checkpoints,
-            step,
-            args.weights,
-            saves_teacher=args.weights == "teacher" and saves_teacher(configs_of(args.run_dir)[-1]),
-        )
-        folder = args.output_dir or run.export_folder(checkpoint.step, checkpoint.weights)
-        for note in export(args.run_dir, checkpoint, folder, args.dtype):
-            print(f"note: {note}")
-        print(f"{args.weights} of step {checkpoint.step}: {folder}")
-        if args.push_to_hub:
-            push(folder, args.push_to_hub, upload=args.upload, public=args.public)
-    except (OSError, ValueError) as error:
-        parser.exit(2, f"error: {error}\n")
+class ExportOptions(Options):
+    """what to export, and where"""
+
+    run_dir: Path = option(REQUIRED, "e.g. runs/co-rewarding/my_run", metavar="RUN_DIR", positional=True)
+    step: str = option("latest", "the number of a step that was saved, or latest", metavar="N")
+    weights: Literal["student", "teacher"] = option("student", "")
+    dtype: Literal["bfloat16", "float16", "float32"] | None = option(None, "default that of the rollouts")
+    output_dir: Path | None = option(None, "default RUN_DIR/export/step_N_student (or _teacher)")
+    checkpoints: Path | None = option(None, "default RUN_DIR/checkpoints")
+
+    @field_validator("step")
+    @classmethod
+    def _is_a_step(cls, step: str) -> str:
+        if step != "latest" and not step.isdecimal():
+            raise ValueError("must be latest or a whole number")
+        return step
+
+
+@command("export_checkpoint.py")
+def main(arguments: Sequence[str]) -> None:
+    ours, sharing = parse("export_checkpoint.py", __doc__, [ExportOptions, SharingOptions], arguments)
+    run = RunDir(ours.run_dir)
+    checkpoint = find_checkpoint(
+        ours.checkpoints or run.checkpoints,
+        None if ours.step == "latest" else int(ours.step),
+        ours.weights,
+        saves_teacher=ours.weights == "teacher" and saves_teacher(configs_of(ours.run_dir)[-1]),
+    )
+    folder = ours.output_dir or run.export_folder(checkpoint.step, checkpoint.weights)
+    for note in export(ours.run_dir, checkpoint, folder, ours.dtype):
+        print(f"note: {note}")
+    print(f"{ours.weights} of step {checkpoint.step}: {folder}")
+    if sharing.push_to_hub:
+        files = sorted(path.name for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+        message = f"{ours.weights.capitalize()} of step {checkpoint.step} of a Co-rewarding run"
+        to = {"upload": sharing.upload, "public": sharing.public}
+        send(folder, dict.fromkeys(files, ""), "model", sharing.push_to_hub, message, **to)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -11,62 +11,73 @@ A folder without a card needs --title, --source and --license too.
 
 from __future__ import annotations
 
-import argparse
+import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
+
+from pydantic import model_validator
 
 from co_rewarding.storage.rows import content_sha256, file_sha256, ground_truth, question_text, read_rows
+from co_rewarding.tools.cli import UserError, command
 from co_rewarding.tools.data.card import Card, FileFacts, read_card, write_card
 from co_rewarding.tools.data.inspection import schema_findings
 from co_rewarding.tools.data.sharing import refuse_withheld, share
-from co_rewarding.tools.hub import add_sharing_options
+from co_rewarding.tools.hub import SharingOptions
+from co_rewarding.tools.options import REQUIRED, Options, option, parse
 
 
-def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path)
-    add_sharing_options(parser)
-    parser.add_argument("--add", nargs="+", default=[], metavar="FILE", help="files of the folder to add to its card")
-    parser.add_argument("--made_of", default="", help="how the added files were made, e.g. which model rephrased them")
-    parser.add_argument("--split", default="train", choices=("train", "test"), help="of the added files")
-    parser.add_argument("--title", help="of the set; for a folder without a card")
-    parser.add_argument("--source", help="where its questions come from; for a folder without a card")
-    parser.add_argument("--license", help="the hub's identifier, e.g. mit; for a folder without a card")
-    args = parser.parse_args(arguments)
-    if not args.push_to_hub and not args.add:
-        parser.error("nothing to do: name a repository with --push_to_hub OWNER/NAME, or files with --add")
-    if args.upload and not args.push_to_hub:
-        parser.error("--upload needs --push_to_hub NAME")
-    if args.add and not args.made_of:
-        parser.error("--add needs --made_of, e.g. --made_of 'train_original.parquet rephrased by Qwen3-32B'")
-    try:
-        if args.add:
-            add_files(args.folder, args.add, args.made_of, args.split, new_card(args))
-        if args.push_to_hub:
-            share(args.folder, args.push_to_hub, upload=args.upload, public=args.public)
-    except (OSError, ValueError) as error:
-        parser.exit(2, f"error: {error}\n")
+class CardOptions(Options):
+    """the set and its card"""
+
+    folder: Path = option(REQUIRED, "parquet files and their card, e.g. data/math", metavar="FOLDER", positional=True)
+    add: list[str] = option([], "files of the folder to add to its card", metavar="FILE")
+    made_of: str = option("", "how the added files were made, e.g. which model rephrased them")
+    split: Literal["train", "test"] = option("train", "of the added files")
+    title: str = option("", "of the set; for a folder without a card")
+    source: str = option("", "where its questions come from; for a folder without a card")
+    license: str = option("", "the hub's identifier, e.g. mit; for a folder without a card", metavar="ID")
+
+    @model_validator(mode="after")
+    def _made_of_what(self) -> CardOptions:
+        if self.add and not self.made_of:
+            raise ValueError("--add needs --made_of, e.g. --made_of 'train_original.parquet rephrased by Qwen3-32B'")
+        return self
+
+    def new_card(self) -> Card | None:
+        """A card without files, None where the options do not make one."""
+        if not (self.title and self.source and self.license):
+            return None
+        return Card(self.title, self.source, licence=self.license, licence_id=self.license, may_be_shared=True)
 
 
-def new_card(args: argparse.Namespace) -> Card | None:
-    """A card without files from the options, None where they do not make one."""
-    if not (args.title and args.source and args.license):
-        return None
-    return Card(args.title, args.source, licence=args.license, licence_id=args.license, may_be_shared=True)
+@command("push_dataset.py")
+def main(arguments: Sequence[str]) -> None:
+    ours, sharing = parse("push_dataset.py", __doc__, [CardOptions, SharingOptions], arguments)
+    if not sharing.push_to_hub and not ours.add:
+        raise UserError("nothing to do: name a repository with --push_to_hub OWNER/NAME, or files with --add")
+    if ours.add:
+        add_files(ours)
+    if sharing.push_to_hub:
+        share(ours.folder, sharing.push_to_hub, upload=sharing.upload, public=sharing.public)
 
 
-def add_files(folder: Path, names: list[str], made_of: str, split: str, card_if_none: Card | None) -> None:
+def add_files(options: CardOptions) -> None:
     """Add files to the folder's card.
 
     Raises:
         ValueError: one line; no card and none given, a file outside the folder, one that is not in verl's schema, or
             rows that may not be shared although the card says so.
     """
-    card = read_card(folder) or card_if_none
+    folder = options.folder
+    card = read_card(folder) or options.new_card()
     if card is None:
         raise ValueError(f"{folder}: no data card; add --title, --source and --license to write one")
+    if card.may_be_shared:
+        refuse_withheld(folder, [card.source])
     files = {}
-    for name in names:
+    for name in options.add:
         path = folder / Path(name).name
         if Path(name).parent != Path() and Path(name).parent.resolve() != folder.resolve():
             raise ValueError(f"--add {name}: is not in {folder}; copy it there first")
@@ -74,12 +85,12 @@ def add_files(folder: Path, names: list[str], made_of: str, split: str, card_if_
         if faults := schema_findings(rows):
             raise ValueError(f"{path}: {faults[0]}; see scripts/inspect_data.py")
         if card.may_be_shared:
-            refuse_withheld(path, rows)
+            refuse_withheld(path, (row["data_source"] for row in rows))
         content = content_sha256([question_text(row), ground_truth(row)] for row in rows)
-        files[path.name] = FileFacts(split, len(rows), made_of, "", file_sha256(path), content)
+        files[path.name] = FileFacts(options.split, len(rows), options.made_of, "", file_sha256(path), content)
     write_card(replace(card, files={**card.files, **files}), folder)
     print(f"{folder}: card now describes {', '.join(files)}")
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sending a folder to the Hugging Face hub: a dry run that lists what would be sent, unless `upload`.
+"""Sending files of a folder, a model or a data set, to the Hugging Face hub: a dry run unless `upload`.
 
 A new repository is private unless `public`.
 """
@@ -7,25 +7,39 @@ A new repository is private unless `public`.
 from __future__ import annotations
 
 import argparse
+import glob
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+from pydantic import model_validator
+
+from co_rewarding.tools import options
+from co_rewarding.tools.cli import one_line
+from co_rewarding.tools.options import Options, option
+
+
+class SharingOptions(Options):
+    """sharing"""
+
+    push_to_hub: str = option(
+        "", "hub repository for files and card; shows what would be sent", metavar="OWNER/NAME", min_length=1
+    )
+    upload: bool = option(False, "really send it (needs a token: hf auth login)")
+    public: bool = option(False, "make a new repository public instead of private")
+
+    @model_validator(mode="after")
+    def _upload_where(self) -> SharingOptions:
+        if self.upload and not self.push_to_hub:
+            raise ValueError("--upload needs --push_to_hub OWNER/NAME")
+        return self
+
 
 def add_sharing_options(parser: argparse.ArgumentParser) -> None:
-    """--push_to_hub NAME --upload --public."""
-    parser.add_argument(
-        "--push_to_hub", metavar="OWNER/NAME", help="hub repository for files and card; shows what would be sent"
-    )
-    parser.add_argument("--upload", action="store_true", help="really send it (needs a token: hf auth login)")
-    parser.add_argument("--public", action="store_true", help="make a new repository public instead of private")
-
-
-def push(folder: Path, repo_id: str, *, upload: bool, public: bool, api: Any = None) -> list[str]:
-    """Send an exported model: what the folder holds, hidden files aside; see `send`."""
-    names = sorted(path.name for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
-    message = "Export of a Co-rewarding run"
-    return send(folder, dict.fromkeys(names, ""), "model", repo_id, message, upload=upload, public=public, api=api)
+    """SharingOptions for a parser of argparse's."""
+    for name, field in SharingOptions.model_fields.items():
+        options._add(parser, name, field)
+    parser.set_defaults(**SharingOptions().model_dump())
 
 
 def send(
@@ -49,14 +63,13 @@ def send(
     Raises:
         ValueError: one line; the hub refused.
     """
-    names = list(files)
     url = f"https://huggingface.co/{'datasets/' if repo_type == 'dataset' else ''}{repo_id}"
     print(f"{'uploading' if upload else 'would upload'} to {url}:")
     for name, remark in files.items():
         print(f"  {name}  {(folder / name).stat().st_size:,} bytes" + (f", {remark}" if remark else ""))
     if not upload:
         print("dry run: nothing was sent; add --upload to send it")
-        return names
+        return list(files)
     import httpx
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HFValidationError
@@ -65,12 +78,13 @@ def send(
     try:
         api.create_repo(repo_id, repo_type=repo_type, private=not public, exist_ok=True)
         api.upload_folder(
-            repo_id=repo_id, repo_type=repo_type, folder_path=folder, allow_patterns=names, commit_message=message
-        )
+            repo_id=repo_id, repo_type=repo_type, folder_path=folder, commit_message=message,
+            allow_patterns=[glob.escape(name) for name in files],
+        )  # fmt: skip
     except (OSError, httpx.HTTPError, HFValidationError) as error:
-        first_line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        why = one_line(str(error).strip().partition("\n")[0] or type(error).__name__)
         raise ValueError(
-            f"--push_to_hub {repo_id}: {first_line} (a token that may write there is needed: hf auth login)"
+            f"--push_to_hub {repo_id}: {why} (a token that may write there is needed: hf auth login)"
         ) from error
     print(f"done: {url}")
-    return names
+    return list(files)

@@ -1,25 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
 """The data card: README.md beside the parquet files, which is also the page of the set on the hub.
 
-Everything it says stands once, as YAML in its head under the key `co_rewarding`; the text below is made of that. So a
-card can be read back, checked against its files, and extended by a rephrased file.
-
-Degenerate cases: a README.md that is not such a card is never overwritten. Line breaks in texts become spaces. Files
-that are in the folder but not in the card are no part of the set; files in the card that are gone or changed are told
-before sharing. No date, so that the same files give the same card.
+Everything it says stands once, as YAML in its head under the key `co_rewarding`; the text below is made of that
+(templates/dataset_card.md.jinja). So a card can be read back, checked against its files, and extended by a rephrased
+file. A README.md that is no such card is never overwritten, and the same files give the same card.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, field, replace
 from pathlib import Path
-from typing import Any
 
+import pandas as pd
 import yaml
+from huggingface_hub import DatasetCard, DatasetCardData
+from pydantic.dataclasses import dataclass
 
 from co_rewarding.storage.files import atomic_write_text
 from co_rewarding.storage.rows import file_sha256
+from co_rewarding.tools.tables import cell, to_markdown
+from co_rewarding.tools.templates import source_of
 
 CARD_NAME = "README.md"
 KEY = "co_rewarding"
@@ -59,16 +60,11 @@ def read_card(folder: Path) -> Card | None:
     path = folder / CARD_NAME
     if not path.exists():
         return None
-    not_a_card = f"{path} is not a data card of this project: move it away or choose another folder"
-    parts = path.read_text(encoding="utf-8").split("---\n", 2)
-    if len(parts) < 3 or parts[0].strip():
-        raise ValueError(not_a_card)
     try:
-        facts = yaml.safe_load(parts[1])[KEY]
-        files = {name: FileFacts(**file) for name, file in facts.pop("files").items()}
-        return Card(**facts, files=files)
-    except (yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(not_a_card) from error
+        text = path.read_text(encoding="utf-8")
+        return Card(**DatasetCard(text).data[KEY] if text.startswith("---") else {})
+    except (ValueError, yaml.YAMLError, KeyError, TypeError, RecursionError):
+        raise ValueError(f"{path} is not a data card of this project: move it away or choose another folder") from None
 
 
 def write_card(card: Card, folder: Path) -> None:
@@ -80,8 +76,7 @@ def write_card(card: Card, folder: Path) -> None:
     earlier = read_card(folder)
     kept = {} if earlier is None else {name: facts for name, facts in earlier.files.items() if name not in card.files}
     kept = {name: facts for name, facts in kept.items() if _is_unchanged(folder / name, facts)}
-    card = _on_one_line(replace(card, files={**card.files, **kept}))
-    atomic_write_text(folder / CARD_NAME, card_text(card))
+    atomic_write_text(folder / CARD_NAME, card_text(replace(card, files={**card.files, **kept})))
 
 
 def changed_files(card: Card, folder: Path) -> list[str]:
@@ -91,55 +86,39 @@ def changed_files(card: Card, folder: Path) -> list[str]:
 
 def card_text(card: Card) -> str:
     """The page: YAML head, source and licence, a table of the files, the schema."""
-    facts = asdict(card)
-    head: dict[str, Any] = {
-        "license": card.licence_id,
-        "language": ["en"],
-        "task_categories": ["text-generation"],
-        "tags": ["math", "reinforcement-learning", "verl"],
-        "configs": [
+    card = replace(card, files=dict(sorted(card.files.items())))
+    head = DatasetCardData(
+        license=card.licence_id,
+        language=["en"],
+        task_categories=["text-generation"],
+        tags=["math", "reinforcement-learning", "verl"],
+        configs=[
             {"config_name": Path(name).stem, "data_files": [{"split": file.split, "path": name}]}
-            for name, file in sorted(card.files.items())
+            for name, file in card.files.items()
         ],
-        KEY: {**facts, "files": dict(sorted(facts["files"].items()))},
-    }
+        **{KEY: asdict(card)},
+    )
     table = [
-        f"| `{name}` | {file.rows:,} | {_cell(file.made_of)} | {file.revision or 'not known'} "
-        f"| {file.file_sha256} | {file.content_sha256} |"
-        for name, file in sorted(card.files.items())
+        {
+            "file": f"`{name}`",
+            "rows": f"{file.rows:,}",
+            "made of": file.made_of,
+            "revision": file.revision or "not known",
+            "SHA-256 of the file": file.file_sha256,
+            "SHA-256 of questions and ground truths": file.content_sha256,
+        }
+        for name, file in card.files.items()
     ]
-    lines = [
-        "---",
-        yaml.safe_dump(head, sort_keys=False, allow_unicode=True, width=1000).rstrip(),
-        "---",
-        f"# {card.title}",
-        "",
-        f"- Source: {card.source}",
-        f"- Licence: {card.licence}",
-        f"- Sharing: {'under that licence' if card.may_be_shared else 'not allowed; for use on this machine only'}",
-        *([f"- Note: {card.note}"] if card.note else []),
-        "",
-        "| file | rows | made of | revision | SHA-256 of the file | SHA-256 of questions and ground truths |",
-        "|---|---|---|---|---|---|",
-        *table,
-        "",
-        "Columns (verl's schema): `data_source`, `prompt` (system and user message), `ability`, `reward_model`",
-        "(`ground_truth` may be empty), `extra_info` (`index` is the question's id; files of one pair share it).",
-        "Made with Co-rewarding.",
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def _on_one_line(card: Card) -> Card:
-    """The card without line breaks in its texts, which could end the YAML head or a row of the table."""
-    texts = {name: " ".join(getattr(card, name).split()) for name in ("title", "source", "licence", "note")}
-    files = {name: replace(file, made_of=" ".join(file.made_of.split())) for name, file in card.files.items()}
-    return replace(card, **texts, files=files)
+    texts = {name: cell(getattr(card, name)) for name in ("title", "source", "licence", "note")}
+    page = DatasetCard.from_template(
+        head,
+        template_str=source_of("dataset_card.md"),
+        **texts,
+        may_be_shared=card.may_be_shared,
+        files=to_markdown(pd.DataFrame(table)),
+    )
+    return f"{page}\n"
 
 
 def _is_unchanged(path: Path, facts: FileFacts) -> bool:
     return path.is_file() and file_sha256(path) == facts.file_sha256
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|")

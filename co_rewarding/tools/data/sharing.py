@@ -1,33 +1,41 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Push a folder of parquet files with its data card to the hub.
+"""What of a folder of parquet files may be shared: its data card and the files that the card describes.
 
-A dry run by default: it prints what would go where. `--upload` does it, into a private repository unless `--public`.
-Only the card and the files that it describes are sent.
-
-Degenerate cases, all errors before anything is sent: no card, a set that may not be shared, rows of such a set under
-another card, a file that is gone or no longer what the card says.
+Errors before anything is sent: no card, a set that may not be shared, rows of such a set under another card or another
+spelling of its name, a file that is gone or no longer what the card says.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from co_rewarding.storage.rows import read_rows
+from co_rewarding.tools.cli import printable
 from co_rewarding.tools.data.card import CARD_NAME, changed_files, read_card
 from co_rewarding.tools.data.sources import NOT_TO_BE_SHARED
 from co_rewarding.tools.hub import send
 
 
-def refuse_withheld(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Raise if `rows`, those of the file `path`, are of a set that may not be shared.
+def refuse_withheld(where: Path, sources: Iterable[object]) -> None:
+    """Raise if one of `sources` names a set that may not be shared: with or without its owner, as an address, in other
+    case or with other signs between the words.
+
+    Args:
+        where: the file or card that they are of.
 
     Raises:
-        ValueError: one line naming the file and the set.
+        ValueError: one line naming `where` and the set.
     """
-    if withheld := NOT_TO_BE_SHARED.intersection(row.get("data_source") for row in rows):
-        raise ValueError(f"{path}: has rows of {', '.join(withheld)}, which may not be redistributed")
+    for source in {_bare(str(source)) for source in sources}:
+        for withheld in sorted(NOT_TO_BE_SHARED):
+            if _bare(withheld.rpartition("/")[2]) in source:
+                raise ValueError(f"{where}: has rows of {withheld}, which may not be redistributed")
+
+
+def _bare(name: str) -> str:
+    return "".join(filter(str.isalnum, name.casefold()))
 
 
 def share(folder: Path, repo_id: str, *, upload: bool = False, public: bool = False, api: Any = None) -> list[str]:
@@ -40,14 +48,17 @@ def share(folder: Path, repo_id: str, *, upload: bool = False, public: bool = Fa
     if card is None:
         raise ValueError(f"{folder}: no data card ({CARD_NAME}); write one with scripts/push_dataset.py --license …")
     if not card.may_be_shared:
-        raise ValueError(f"{folder}: {card.title} may not be redistributed ({card.licence})")
+        raise ValueError(
+            f"{folder}: {printable(card.title, 100)} may not be redistributed ({printable(card.licence, 150)})"
+        )
     if not card.files:
         raise ValueError(f"{folder}: its data card names no files")
     if changed := changed_files(card, folder):
         raise ValueError(f"{folder}: {', '.join(changed)} is gone or not what {CARD_NAME} says; prepare the set again")
+    refuse_withheld(folder / CARD_NAME, [card.source])
     remarks = {CARD_NAME: f"data card, licence {card.licence_id}"}
     for name in sorted(card.files):
-        refuse_withheld(folder / name, read_rows(folder / name))
+        refuse_withheld(folder / name, (row.get("data_source") for row in read_rows(folder / name)))
         remarks[name] = f"{card.files[name].rows:,} rows"
-    message = f"{card.title}: {', '.join(sorted(card.files))}"
+    message = f"{printable(card.title, 100)}: {', '.join(sorted(card.files))}"
     return send(folder, remarks, "dataset", repo_id, message, upload=upload, public=public, api=api)

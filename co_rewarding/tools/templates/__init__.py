@@ -39,3 +39,8 @@ ENVIRONMENT.filters |= {"visible": visible, "printable": printable, "cell": cell
 def render(template: str, **values: Any) -> str:
     """The text of a template, named by its file without .jinja."""
     return ENVIRONMENT.get_template(f"{template}.jinja").render(**values)
+
+
+def source_of(template: str) -> str:
+    """The template itself, for what renders it in its own way (cards of huggingface_hub)."""
+    return ENVIRONMENT.loader.get_source(ENVIRONMENT, f"{template}.jinja")[0]

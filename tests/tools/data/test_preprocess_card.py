@@ -2,6 +2,7 @@
 """The data card tells what its files are, is checked against them, and nothing else is shared."""
 
 import importlib.util
+import sys
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -14,14 +15,48 @@ import yaml
 from co_rewarding.storage.rows import content_sha256, file_sha256, make_row, write_rows
 from co_rewarding.tools.data.card import Card, FileFacts, card_text, changed_files, read_card, write_card
 from co_rewarding.tools.data.sharing import share
+from co_rewarding.tools.tables import cell
 
 REPO = Path(__file__).resolve().parents[3]
+
+EARLIER = """---
+license: other
+language:
+- en
+configs:
+- config_name: train
+  data_files:
+  - split: train
+    path: train.parquet
+co_rewarding:
+  title: Set
+  source: owner/set
+  licence: none on its page on the hub; the questions are the Mathematical Association of America's, all of them
+  licence_id: other
+  may_be_shared: false
+  note: ''
+  files:
+    train.parquet:
+      split: train
+      rows: 2
+      made_of: hub, split a|b
+      revision: ''
+      file_sha256: ab
+      content_sha256: cd
+---
+# Set
+
+- Source: owner/set
+"""
+
+
+BROKEN = EARLIER.replace("rows: 2", "rows: many")
 
 
 def load_script(path: str) -> ModuleType:
     spec = importlib.util.spec_from_file_location(Path(path).stem, REPO / path)
     assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module = importlib.util.module_from_spec(spec)  # pydantic looks types up there
     spec.loader.exec_module(module)
     return module
 
@@ -72,11 +107,24 @@ def test_a_card_reads_back_as_it_was_written(tmp_path: Path) -> None:
 
 
 def test_hostile_values_do_not_break_the_card(tmp_path: Path) -> None:
-    card = write_set(tmp_path, title="---\n: {[*&", note="x\n---\ny: 1")
-    assert read_card(tmp_path) == replace(card, title="--- : {[*&", note="x --- y: 1")
+    hostile = ("---\n: {[*&", "x\n---\ny: 1", "\r---\u2028---\x85", "{{ 7 * 7 }}{% for %}", f"{'a' * 200} ---\n| <b>")
+    for text in hostile:
+        card = write_set(tmp_path, title=text, note=text, source=text)
+        assert read_card(tmp_path) == card
+        body = (tmp_path / "README.md").read_text().split("\n---\n")[-1]
+        assert f"# {cell(text)}\n" in body and f"- Note: {cell(text)}\n" in body
 
 
-@pytest.mark.parametrize("text", ["# My notes\n", "---\nlicense: mit\n---\n", "---\n: [\n---\n", "", "---\n- 1\n---\n"])
+def test_a_card_of_an_earlier_version_is_read(tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text(EARLIER)
+    facts = FileFacts("train", 2, "hub, split a|b", "", "ab", "cd")
+    licence = "none on its page on the hub; the questions are the Mathematical Association of America's, all of them"
+    assert read_card(tmp_path) == Card("Set", "owner/set", licence, "other", False, "", {"train.parquet": facts})
+
+
+@pytest.mark.parametrize(
+    "text", ["# My notes\n", "---\nlicense: mit\n---\n", "---\n: [\n---\n", "", "---\n- 1\n---\n", BROKEN]
+)
 def test_another_readme_is_never_overwritten(text: str, tmp_path: Path) -> None:
     (tmp_path / "README.md").write_text(text)
     with pytest.raises(ValueError, match=r"README.md is not a data card"):
@@ -143,16 +191,21 @@ def test_the_amc_script_never_shares(tmp_path: Path, capsys: pytest.CaptureFixtu
 def test_rows_that_may_not_be_shared_are_refused_under_any_card(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     amc = load_script("scripts/data_preprocess/amc.py").SOURCE
     assert not amc.may_be_shared
-    rows = [make_row(source, "What is 1+1?", "2", i, "test") for i, source in enumerate(("mine", amc.repo_id))]
-    write_rows(rows, tmp_path / "mine.parquet")
     push = load_script("scripts/push_dataset.py")
     added = [str(tmp_path), "--add", "mine.parquet", "--made_of", "by hand"]
-    with pytest.raises(SystemExit) as end:
-        push.main([*added, "--title", "Mine", "--source", "my desk", "--license", "mit", "--push_to_hub", "me/set"])
-    assert end.value.code == 2
+    new = ["--title", "Mine", "--license", "mit", "--push_to_hub", "me/set", "--source"]
     message = "mine.parquet: has rows of AI-MO/aimo-validation-amc, which may not be redistributed"
-    assert message in capsys.readouterr().err
-    assert not (tmp_path / "README.md").exists()
+    spellings = (
+        "ai-mo/AIMO-Validation-AMC ",
+        "aimo_validation_amc",
+        "https://huggingface.co/datasets/AI-MO/aimo-validation-amc",
+    )
+    for name in (amc.repo_id, *spellings):
+        rows = [make_row(source, "What is 1+1?", "2", i, "test") for i, source in enumerate(("mine", name))]
+        write_rows(rows, tmp_path / "mine.parquet")
+        assert push.main([*added, *new, "my desk"]) == 2
+        assert message in capsys.readouterr().err
+        assert not (tmp_path / "README.md").exists()
 
     facts = FileFacts("test", 2, "by hand", "", file_sha256(tmp_path / "mine.parquet"), "")
     card = Card("Mine", "my desk", "MIT", "mit", may_be_shared=True, files={"mine.parquet": facts})
@@ -161,7 +214,19 @@ def test_rows_that_may_not_be_shared_are_refused_under_any_card(tmp_path: Path, 
     assert message in refusal(tmp_path, upload=True, api=hub)
     assert hub.calls == []
     write_card(replace(card, may_be_shared=False), tmp_path)  # a file more for use here
-    push.main(added)
+    assert push.main(added) == 0
+
+
+def test_the_source_of_a_card_is_refused_like_its_rows(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    push = load_script("scripts/push_dataset.py")
+    write_rows([make_row("mine", "What is 1+1?", "2", 0, "test")], tmp_path / "mine.parquet")
+    added = [str(tmp_path), "--add", "mine.parquet", "--made_of", "by hand", "--title", "Mine", "--license", "mit"]
+    assert push.main([*added, "--source", "AI-MO / AIMO validation AMC"]) == 2
+    assert "which may not be redistributed" in capsys.readouterr().err
+    for name in ("math-ai/amc23", "AI-MO/aimo-validation-aime", "AMC"):  # others, which we know nothing of
+        assert push.main([*added, "--source", name]) == 0
+    write_card(replace(read_card(tmp_path), source="AI-MO/aimo-validation-amc"), tmp_path)
+    assert "which may not be redistributed" in refusal(tmp_path, upload=True, api=Recorder())
 
 
 def test_push_dataset_adds_a_rephrased_file(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
@@ -183,9 +248,7 @@ def test_push_dataset_adds_a_rephrased_file(tmp_path: Path, capsys: pytest.Captu
         ([str(tmp_path), "--add", "bad.parquet", "--made_of", "x"], "bad.parquet: not readable as parquet"),
         ([str(tmp_path / "absent"), "--push_to_hub", "me/set"], "no data card"),
     ):
-        with pytest.raises(SystemExit) as end:
-            push.main(arguments)
-        assert end.value.code == 2
+        assert push.main(arguments) == 2
         assert why in capsys.readouterr().err
 
 
@@ -193,8 +256,7 @@ def test_push_dataset_writes_a_card_where_there_is_none(tmp_path: Path, capsys: 
     push = load_script("scripts/push_dataset.py")
     write_rows([make_row("s", "What is 1+1?", "2", 0, "train")], tmp_path / "mine.parquet")
     added = [str(tmp_path), "--add", "mine.parquet", "--made_of", "written by hand"]
-    with pytest.raises(SystemExit):
-        push.main(added)
+    assert push.main(added) == 2
     assert "add --title, --source and --license" in capsys.readouterr().err
     push.main([*added, "--title", "Mine", "--source", "my desk", "--license", "cc0-1.0"])
     card = read_card(tmp_path)

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from huggingface_hub.utils import filter_repo_objects
 from omegaconf import OmegaConf
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor, Shard
@@ -28,7 +29,7 @@ from co_rewarding.tools.export.checkpoint import find_checkpoint
 from co_rewarding.tools.export.export import export
 from co_rewarding.tools.export.merge import fold_adapter, merge
 from co_rewarding.tools.export.run_config import PAPER, changed_between, configs_of, differences, saves_teacher
-from co_rewarding.tools.hub import push
+from co_rewarding.tools.hub import send
 from co_rewarding.tools.quickstart.tiny_model import build_tokenizer
 
 TOKENIZER = build_tokenizer()
@@ -438,36 +439,34 @@ class TestRunConfig:
             configs_of(tmp_path, 1)
 
 
-class TestPush:
-    class Hub:
-        def __init__(self) -> None:
-            self.calls: list[tuple[str, dict[str, Any]]] = []
+class Hub:
+    def __init__(self, refuses: bool = False) -> None:
+        self.refuses = refuses
+        self.calls: list[tuple[str, dict[str, Any]]] = []
 
-        def create_repo(self, repo_id: str, **options: Any) -> None:
-            self.calls.append((repo_id, options))
+    def create_repo(self, repo_id: str, **options: Any) -> None:
+        if self.refuses:
+            raise OSError("401\nmore")
+        self.calls.append((repo_id, options))
 
-        def upload_folder(self, **options: Any) -> None:
-            self.calls.append(("upload", options))
+    def upload_folder(self, **options: Any) -> None:
+        self.calls.append(("upload", options))
 
-    def test_is_a_dry_run_unless_told(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        for name in ("README.md", "model.safetensors", ".hidden"):
-            (tmp_path / name).write_text("x")
-        hub = self.Hub()
-        assert push(tmp_path, "me/x", upload=False, public=False, api=hub) == ["README.md", "model.safetensors"]
-        assert hub.calls == []
-        assert "dry run: nothing was sent" in capsys.readouterr().out
-        push(tmp_path, "me/x", upload=True, public=False, api=hub)
-        (repo, created), (_, sent) = hub.calls
-        assert (repo, created["repo_type"], created["private"]) == ("me/x", "model", True)
-        assert sent["allow_patterns"] == ["README.md", "model.safetensors"]
 
-    def test_a_refusal_is_one_line(self, tmp_path: Path) -> None:
-        class Closed(self.Hub):
-            def create_repo(self, repo_id: str, **options: Any) -> None:
-                raise OSError("401\nmore")
-
-        with pytest.raises(ValueError, match=r"--push_to_hub me/x: 401 \(a token"):
-            push(tmp_path, "me/x", upload=True, public=False, api=Closed())
+def test_sending_is_a_dry_run_unless_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = {"README.md": "", "a[1].safetensors": "the model"}
+    for name in files:
+        (tmp_path / name).write_text("x")
+    hub = Hub()
+    assert send(tmp_path, files, "model", "me/x", "m", upload=False, public=False, api=hub) == list(files)
+    assert hub.calls == []
+    assert "dry run: nothing was sent" in capsys.readouterr().out
+    send(tmp_path, files, "model", "me/x", "m", upload=True, public=False, api=hub)
+    (repo, created), (_, sent) = hub.calls
+    assert (repo, created["repo_type"], created["private"]) == ("me/x", "model", True)
+    assert list(filter_repo_objects([*files, "a1.safetensors"], allow_patterns=sent["allow_patterns"])) == list(files)
+    with pytest.raises(ValueError, match=r"--push_to_hub me/x: 401 \(a token"):
+        send(tmp_path, files, "model", "me/x", "m", upload=True, public=False, api=Hub(refuses=True))
 
 
 def test_the_command(run_dir: Path, run_script: Callable[..., Any]) -> None:
