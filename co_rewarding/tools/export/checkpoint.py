@@ -4,9 +4,8 @@
     actor/       of a checkpoint: the student, verl's FSDP shards, one file a process
     teacher/     the teacher, in the same form (Co-rewarding-II, -III)
 
-Degenerate cases, all errors of one line: no checkpoint, another step than those there are, a method without a teacher,
-a teacher that never moves (it is the starting model), saving that was interrupted before the teacher, a shard that is
-on another machine.
+Errors of one line: no checkpoint, another step than those there are, a method without a teacher, a teacher that never
+moves (it is the starting model), saving that was interrupted before the teacher, a shard that is on another machine.
 """
 
 from __future__ import annotations
@@ -14,8 +13,9 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+from co_rewarding.storage.files import short_json
 from co_rewarding.storage.run_dir import (
     ACTOR,
     BEGUN,
@@ -26,9 +26,11 @@ from co_rewarding.storage.run_dir import (
     saved_steps,
     shard_file,
 )
+from co_rewarding.tools.cli import one_line
 
 Weights = Literal["student", "teacher"]
 FOLDERS: dict[Weights, str] = {"student": ACTOR, "teacher": TEACHER}
+MOST_SHARDS = 100_000
 
 
 @dataclass(frozen=True)
@@ -40,8 +42,24 @@ class Checkpoint:
     folder: Path  # with model_world_size_W_rank_R.pt, fsdp_config.json and huggingface/
     world_size: int
 
-    def shard(self, rank: int) -> Path:
-        return self.folder / shard_file(rank, self.world_size)
+    @property
+    def shards(self) -> list[Path]:
+        return [self.folder / shard_file(rank, self.world_size) for rank in range(self.world_size)]
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file of a run, a checkpoint or an export.
+
+    Raises:
+        ValueError: one line naming the file.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: not JSON ({one_line(error)}); copy it again from where it was written") from None
+    if not isinstance(found, dict):
+        raise ValueError(f"{path}: not a JSON object; copy it again from where it was written")
+    return found
 
 
 def find_checkpoint(checkpoints: Path, step: int | None, weights: Weights, saves_teacher: bool = False) -> Checkpoint:
@@ -59,9 +77,9 @@ def find_checkpoint(checkpoints: Path, step: int | None, weights: Weights, saves
     there = f"there are {', '.join(map(str, steps))}"
     if step is None:
         tracker = checkpoints / TRACKER
-        text = tracker.read_text().strip() if tracker.is_file() else ""
+        text = tracker.read_text(errors="replace").strip() if tracker.is_file() else ""
         if not text.isdecimal() or int(text) not in steps:
-            raise ValueError(f"{tracker}: does not name a step that was saved ({text!r}); choose one: {there}")
+            raise ValueError(f"{tracker}: does not name a step that was saved ({text[:60]!r}); choose one: {there}")
         step = int(text)
     elif step not in steps:
         raise ValueError(f"--step {step}: not saved in {checkpoints}; {there}")
@@ -76,11 +94,13 @@ def find_checkpoint(checkpoints: Path, step: int | None, weights: Weights, saves
     facts = folder / "fsdp_config.json"
     if not facts.is_file() or not (folder / "huggingface/config.json").is_file():
         raise ValueError(f"{folder}: lacks {facts.name} or huggingface/config.json; was saving it interrupted?")
-    checkpoint = Checkpoint(step, weights, folder, int(json.loads(facts.read_text())["world_size"]))
-    missing = [rank for rank in range(checkpoint.world_size) if not checkpoint.shard(rank).is_file()]
-    if missing:
+    world_size = read_json(facts).get("world_size")
+    if not isinstance(world_size, int) or not 1 <= world_size <= MOST_SHARDS:
+        raise ValueError(f"{facts}: world_size={short_json(world_size)}: must be the number of shards beside it")
+    checkpoint = Checkpoint(step, weights, folder, world_size)
+    if missing := [path for path in checkpoint.shards if not path.is_file()]:
         raise ValueError(
-            f"{checkpoint.shard(missing[0])}: missing, one of {len(missing)} missing shards of "
-            f"{checkpoint.world_size}; copy them from the machines that wrote them"
+            f"{missing[0]}: missing, one of {len(missing)} missing shards of {world_size}; copy them from the machines "
+            "that wrote them"
         )
     return checkpoint

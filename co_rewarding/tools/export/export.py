@@ -3,12 +3,11 @@
 
     <folder>.unfinished/ → <folder>/      so a folder that is there is whole
     export.json                           which checkpoint it is; never changes, unlike the card
+    .<folder>.lock                        of two exports into one folder the second waits
 
 The model is merged once. Exporting again into the same folder leaves it and only writes the card anew, so that an
-evaluation made in between gets into it; a card that was edited by hand stays.
-
-Degenerate cases: a folder that holds something else, or another checkpoint, is refused, never overwritten; a run that
-kept no metrics has a card without curves.
+evaluation made in between gets into it; a card that was edited by hand stays. A folder that holds something else, or
+another checkpoint, is refused, never overwritten.
 """
 
 from __future__ import annotations
@@ -16,16 +15,22 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
 
 from co_rewarding.storage.files import atomic_write_text
-from co_rewarding.storage.provenance import recorded
 from co_rewarding.storage.run_dir import RunDir
+from co_rewarding.tools.cli import printable
 from co_rewarding.tools.evaluation.generate import model_fingerprint
 from co_rewarding.tools.evaluation.results import EXPORT_NAME, result_files
-from co_rewarding.tools.export.card import CARD_NAME, CURVES_NAME, Export, card_text, evaluation_text, is_edited
-from co_rewarding.tools.export.checkpoint import Checkpoint
+from co_rewarding.tools.export.card import CARD_NAME, CURVES_NAME, Export, card_text, is_edited
+from co_rewarding.tools.export.checkpoint import Checkpoint, read_json
 from co_rewarding.tools.export.run_config import configs_of, rollout_dtype, starts_of
 from co_rewarding.tools.report.figures import draw
 from co_rewarding.tools.report.runs import Run, read_run
@@ -40,67 +45,90 @@ def export(run_dir: Path, checkpoint: Checkpoint, folder: Path, dtype: str | Non
     Raises:
         ValueError: one line; the run or the checkpoint is incomplete, or `folder` holds something else.
     """
-    layout = RunDir(run_dir)
-    configs = configs_of(run_dir, checkpoint.step)
-    notes = []
-    if any(layout.metrics_file(start).stat().st_size for start in layout.starts()):
-        run = read_run(run_dir)
-    else:
-        run = Run(run_dir.resolve().name, {}, starts=0, num_validation=None)
-        notes.append(f"{layout.metrics}: no metrics (trainer.logger without file?); the card has no curves")
-    run = replace(run, steps={step: data for step, data in run.steps.items() if step <= checkpoint.step})
-    made_with = [recorded(run_dir, start) for start in starts_of(run_dir, checkpoint.step)]
-    exported = Export(run, configs, checkpoint.step, checkpoint.weights, dtype or rollout_dtype(configs[-1]), made_with)
-    method = exported.method  # an unknown one is refused before the work
-    facts = {
-        "method": method.name,
-        "run": run.name,
-        "step": exported.step,
-        "weights": exported.weights,
-        "dtype": exported.dtype,
-        "shards": [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in _shards(checkpoint)],
-    }
-    if folder.exists():
-        _refuse_other(folder, facts)
-        notes.append(f"{folder}: the model is there already; only its card is written anew")
-    else:
-        _merge(checkpoint, folder, exported.dtype, facts)
-    if any(run.steps.values()) and not (folder / CURVES_NAME).exists():  # what led to a checkpoint does not change
-        draw([run], folder / CURVES_NAME)
-    evaluations, others = result_files(layout.evaluation)
+    exported, notes = _read(RunDir(run_dir), checkpoint, dtype)
+    evaluations, others = result_files(RunDir(run_dir).evaluation)
     notes += [f"{path}: not of an evaluation, left out" for path in others]
-    text = card_text(exported, evaluation_text(evaluations, model_fingerprint(str(folder))), bool(run.steps))
-    card = folder / CARD_NAME
-    if card.exists() and is_edited(card.read_text(encoding="utf-8")):
-        notes.append(f"{card}: was edited by hand and stays; remove it to have it written anew")
-    else:
-        atomic_write_text(card, text)
+    shards = [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in checkpoint.shards]
+    facts = {"method": exported.method.name, "run": exported.run.name, "step": checkpoint.step}
+    facts |= {"weights": checkpoint.weights, "dtype": exported.dtype, "shards": shards}
+    with _alone(folder):
+        if folder.exists():
+            _refuse_other(folder, facts)
+            notes.append(f"{folder}: the model is there already; only its card is written anew")
+        else:
+            _merge(checkpoint, folder, facts)
+        has_curves = any(exported.run.steps.values())
+        if has_curves and not (folder / CURVES_NAME).exists():  # what led to a checkpoint does not change
+            draw([exported.run], folder / CURVES_NAME)
+        text = card_text(exported, evaluations, model_fingerprint(str(folder)), has_curves)
+        card = folder / CARD_NAME
+        if card.exists() and is_edited(card.read_text(encoding="utf-8", errors="replace")):
+            notes.append(f"{card}: was edited by hand and stays; remove it to have it written anew")
+        else:
+            atomic_write_text(card, text)
     return notes
 
 
-def _merge(checkpoint: Checkpoint, folder: Path, dtype: str, facts: dict) -> None:
+def _read(layout: RunDir, checkpoint: Checkpoint, dtype: str | None) -> tuple[Export, list[str]]:
+    """What the run left of the steps up to the checkpoint, and notes."""
+    configs, notes = configs_of(layout.path, checkpoint.step), []
+    if any(layout.metrics_file(start).stat().st_size for start in layout.starts()):
+        run = read_run(layout.path)
+    else:
+        run = Run(layout.path.resolve().name, {}, starts=0, num_validation=None)
+        notes.append(f"{layout.metrics}: no metrics (trainer.logger without file?); the card has no curves")
+    run = replace(run, steps={step: data for step, data in run.steps.items() if step <= checkpoint.step})
+    made = [layout.made_with_file(start) for start in starts_of(layout.path, checkpoint.step)]
+    made_with = [{"versions": {}, "commit": None} | read_json(path) for path in made if path.is_file()]
+    dtype = dtype or rollout_dtype(configs[-1])
+    return Export(run, configs, checkpoint.step, checkpoint.weights, dtype, made_with), notes
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """While no other export works on `folder`."""
+    folder = folder.resolve()
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder.with_name(f".{folder.name}.lock"))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        print(f"{folder}: waiting for another export into it to end", file=sys.stderr)
+        lock.acquire()
+    except OSError:
+        pass  # a file system without locks
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _merge(checkpoint: Checkpoint, folder: Path, facts: dict[str, Any]) -> None:
     from co_rewarding.tools.export.merge import DTYPES, merge  # verl and torch take seconds to import
 
-    if dtype not in DTYPES:
-        raise ValueError(f"--dtype {dtype}: must be one of {', '.join(DTYPES)}")
+    if facts["dtype"] not in DTYPES:
+        raise ValueError(f"--dtype {facts['dtype']}: must be one of {', '.join(DTYPES)}")
     unfinished = folder.with_name(folder.name + ".unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir(parents=True)
-    merge(checkpoint, unfinished, dtype)
+    unfinished.mkdir()
+    merge(checkpoint, unfinished, facts["dtype"])
     (unfinished / EXPORT_NAME).write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     os.replace(unfinished, folder)
 
 
-def _refuse_other(folder: Path, facts: dict) -> None:
+def _refuse_other(folder: Path, facts: dict[str, Any]) -> None:
     path = folder / EXPORT_NAME
     if not path.is_file():
         raise ValueError(f"{folder}: exists and is no export; choose another --output_dir")
-    if json.loads(path.read_text(encoding="utf-8")) != facts:
+    there = read_json(path)
+    differing = [
+        f"{key} {printable(there.get(key), 60)}, not {value}"
+        for key, value in facts.items()
+        if key != "shards" and there.get(key) != value
+    ]
+    if not differing and there.get("shards") != facts["shards"]:
+        differing = ["other shards: of another checkpoint, or of this one before it was saved again"]
+    if differing:
         raise ValueError(
-            f"{folder}: holds an export of another checkpoint, or of this one before it was written again; remove it "
-            "or choose another --output_dir"
+            f"{folder}: holds an export with {'; '.join(differing)}; remove it or choose another --output_dir"
         )
-
-
-def _shards(checkpoint: Checkpoint) -> list[Path]:
-    return [checkpoint.shard(rank) for rank in range(checkpoint.world_size)]

@@ -8,29 +8,37 @@ Two things are done here, in the one method that loads the shards:
 - a LoRA adapter is folded in, W + (alpha / r) · B A, in float32. verl's leaves it in a folder beside the unchanged
   base model, so that loading the folder gives the model from before training.
 
-Deliberately absent: Megatron checkpoints, and the average's remainder of a teacher (algo.ema): what is exported
-is the teacher that served.
+Before that, all bytes of the shards are compared with the checksums in them. Not merged: Megatron checkpoints, and the
+average's remainder of a teacher (algo.ema): what is exported is the teacher that served.
 """
 
 from __future__ import annotations
 
 import contextlib
+import io
 import json
+import logging
 import pickle
 import shutil
-import sys
+import warnings
+import zipfile
+import zlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch.distributed.tensor import DTensor
+from transformers.utils import logging as transformers_logging
 from verl.model_merger.base_model_merger import ModelMergerConfig
 from verl.model_merger.fsdp_model_merger import FSDPModelMerger, merge_non_dtensor_shards
 
-from co_rewarding.tools.export.checkpoint import Checkpoint
+from co_rewarding.tools.cli import one_line, progress
+from co_rewarding.tools.export.checkpoint import Checkpoint, read_json
 
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 LORA_META = "lora_train_meta.json"  # verl's
+_MB = 2**20
 _A, _B, _BASE, _PREFIX = ".lora_A.default.weight", ".lora_B.default.weight", ".base_layer.", "base_model.model."
 
 
@@ -41,13 +49,18 @@ def merge(checkpoint: Checkpoint, target: Path, dtype: str) -> None:
         dtype: one of DTYPES.
 
     Raises:
-        ValueError: one line: a shard is cut off, or the checkpoint holds an adapter that cannot be folded in.
+        ValueError: one line: a shard is damaged, or the checkpoint holds an adapter that cannot be folded in.
     """
-    huggingface = str(checkpoint.folder / "huggingface")
+    check_bytes(checkpoint.shards)
     config = ModelMergerConfig("merge", "fsdp", str(target), local_dir=str(checkpoint.folder))
-    config.hf_model_config_path = huggingface
-    with contextlib.redirect_stdout(sys.stderr):  # it tells its progress with print
-        _Merger(config, DTYPES[dtype]).merge_and_save()
+    config.hf_model_config_path = str(checkpoint.folder / "huggingface")
+    try:
+        with _quiet():
+            _Merger(config, DTYPES[dtype]).merge_and_save()
+    except (AssertionError, NotImplementedError, ValueError) as error:
+        if str(checkpoint.folder) in str(error):
+            raise
+        raise ValueError(f"{checkpoint.folder}: cannot be merged ({one_line(error)})") from error
     # the merger loads the tokenizer and saves what it made of it; what training used stands in these files
     for path in (checkpoint.folder / "huggingface").iterdir():
         if "token" in path.name or path.suffix in (".jinja", ".txt", ".model") or path.name == "vocab.json":
@@ -55,6 +68,47 @@ def merge(checkpoint: Checkpoint, target: Path, dtype: str) -> None:
     # the merger builds its model in bfloat16, and that is what its config says
     path = target / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"dtype": dtype}, indent=2) + "\n")
+
+
+def check_bytes(shards: Sequence[Path]) -> None:
+    """Compare the bytes of the files with the checksums in them, which torch.load does not.
+
+    Raises:
+        ValueError: one line: a file that is cut off, or has other bytes than were written.
+    """
+    done, total = 0, sum(path.stat().st_size for path in shards)
+    with progress("checking the shards", "MB", -(-total // _MB)) as bar:
+        for path in shards:
+            try:
+                with zipfile.ZipFile(path) as archive:
+                    for member in archive.infolist():
+                        with archive.open(member) as file:
+                            while block := file.read(8 * _MB):  # at the end the checksum is compared
+                                done += len(block)
+                                bar.update(done // _MB - bar.n)
+            except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
+                raise ValueError(_unreadable(path, error)) from None
+        bar.update(bar.total - bar.n)
+
+
+def _unreadable(path: Path, error: Exception) -> str:
+    return f"{path}: cannot be read, was writing or copying it interrupted? ({one_line(error)})"
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what verl prints and what transformers and torch warn of: they speak of their own insides."""
+    bars = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
+    logging.disable(logging.WARNING)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(logging.NOTSET)
+        if bars:
+            transformers_logging.enable_progress_bar()
 
 
 class _Merger(FSDPModelMerger):
@@ -73,7 +127,11 @@ class _Merger(FSDPModelMerger):
         ranks = [self._load(world_size, rank) for rank in range(total_shards)]
         # an adapter is added before rounding
         dtype = torch.float32 if any(".lora_" in name for name in ranks[0]) else self.dtype
-        whole = {name: self._whole(name, [shards.pop(name) for shards in ranks], dtype) for name in list(ranks[0])}
+        whole = {}
+        with progress("merging", "weights", len(ranks[0])) as bar:
+            for name in list(ranks[0]):
+                whole[name] = self._whole(name, [shards.pop(name) for shards in ranks], dtype)
+                bar.update()
         fold_adapter(whole, Path(self.config.local_dir) / LORA_META)
         return {name: _to(whole.pop(name), self.dtype) for name in list(whole)}
 
@@ -83,8 +141,7 @@ class _Merger(FSDPModelMerger):
             # memory-mapped and tensors only: a checkpoint from elsewhere must not run code
             return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
-            reason = " ".join(str(error).split())[:100]
-            raise ValueError(f"{path}: cannot be read, was writing or copying it interrupted? ({reason})") from error
+            raise ValueError(_unreadable(path, error)) from error
 
     def _whole(self, name: str, shards: list[torch.Tensor], dtype: torch.dtype) -> torch.Tensor:
         if not isinstance(shards[0], DTensor):
@@ -108,12 +165,16 @@ def fold_adapter(weights: dict[str, torch.Tensor], meta: Path) -> None:
         return
     if not meta.is_file():
         raise ValueError(f"{meta}: missing; the scale of the LoRA adapter is not known without it")
-    facts = json.loads(meta.read_text())
+    facts = read_json(meta)
+    try:
+        scale = facts["lora_alpha"] / facts["r"]
+    except (KeyError, TypeError, ZeroDivisionError):
+        raise ValueError(f"{meta}: lora_alpha and r must be numbers: the scale of the LoRA adapter") from None
     for name in adapted:
         if f"{name}{_BASE}weight" not in weights:
             raise ValueError(f"{meta.parent}: holds an adapter without {name}; was it saved with save_lora_only?")
         b, a = weights.pop(name + _B), weights.pop(name + _A)
-        weights[f"{name}{_BASE}weight"] = weights[f"{name}{_BASE}weight"] + facts["lora_alpha"] / facts["r"] * (b @ a)
+        weights[f"{name}{_BASE}weight"] = weights[f"{name}{_BASE}weight"] + scale * (b @ a)
     if left := [name for name in weights if ".lora_" in name]:
         raise ValueError(f"{meta.parent}: {left[0]}: an adapter of this kind cannot be folded in")
     for name in list(weights):

@@ -3,11 +3,8 @@
 
 A start leaves a configuration and, once it has validated or trained, a metrics file of the same name; in older runs the
 configuration's name is a moment earlier, and refused starts have one, too (storage.run_dir). So the configuration of a
-start that trained is the newest that is not newer than its metrics file.
-
-Degenerate cases: a start that only validated counts for nothing; a run without metrics files has its newest
-configuration; one without a configuration is an error. A value that the configuration of another verl does not have is
-left out of the comparison.
+start that trained is the newest that is not newer than its metrics file; a run without metrics files has its newest. A
+start that only validated counts for nothing. What the configuration of another verl does not have is not compared.
 """
 
 from __future__ import annotations
@@ -18,11 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from co_rewarding.algo.methods import METHODS, Method
 from co_rewarding.storage.run_dir import RunDir
+from co_rewarding.tools.cli import one_line
 from co_rewarding.tools.report.runs import STEP_TIME
 
 
@@ -84,7 +83,7 @@ def configs_of(run_dir: Path, step: float = float("inf")) -> list[DictConfig]:
     """The configurations of the starts that trained up to `step`, earliest first.
 
     Raises:
-        ValueError: the run's folder has no configuration.
+        ValueError: one line: the run's folder has no configuration, or a broken one.
     """
     layout = RunDir(run_dir)
     paths = layout.configurations()
@@ -95,7 +94,16 @@ def configs_of(run_dir: Path, step: float = float("inf")) -> list[DictConfig]:
         if earlier := [time for time in paths if time <= start]:
             times.append(earlier[-1])
     chosen = list(dict.fromkeys(times)) or [list(paths)[-1]]
-    return [DictConfig(OmegaConf.load(paths[time])) for time in chosen]
+    return [_load(paths[time]) for time in chosen]
+
+
+def _load(path: Path) -> DictConfig:
+    try:
+        found = OmegaConf.load(path)
+        method_of(found)
+    except (yaml.YAMLError, OmegaConfBaseException, ValueError, OSError, RecursionError) as error:
+        raise ValueError(f"{path}: not the configuration of a run ({one_line(error)})") from None
+    return found
 
 
 def method_of(config: DictConfig) -> Method:
@@ -104,16 +112,16 @@ def method_of(config: DictConfig) -> Method:
     Raises:
         ValueError: it names none, or one that is unknown.
     """
-    name = _value(config, "co_rewarding.method")
-    if name not in METHODS:
-        raise ValueError(f"co_rewarding.method={name} in the run's configuration: must be one of {', '.join(METHODS)}")
+    name = value_of(config, "co_rewarding.method")
+    if not isinstance(name, str) or name not in METHODS:
+        raise ValueError(f"co_rewarding.method={name}: must be one of {', '.join(METHODS)}")
     return METHODS[name]
 
 
 def saves_teacher(config: DictConfig) -> bool:
     """Whether checkpoints hold a teacher: the run has one, whatever its method, and it moves."""
-    return bool(_value(config, "actor_rollout_ref.teacher")) and (
-        _value(config, "actor_rollout_ref.teacher.update") is not False
+    return bool(value_of(config, "actor_rollout_ref.teacher")) and (
+        value_of(config, "actor_rollout_ref.teacher.update") is not False
     )
 
 
@@ -123,9 +131,9 @@ def differences(config: DictConfig, method: Method) -> list[tuple[str, str, str]
     for paper in PAPER:
         if paper.methods and method.name not in paper.methods:
             continue
-        if OmegaConf.select(config, paper.key.rpartition(".")[0]) is None:
+        if value_of(config, paper.key.rpartition(".")[0]) is None:
             continue
-        value = _value(config, paper.key)
+        value = value_of(config, paper.key)
         if value != paper.value:
             found.append((paper.words, _words(value), _words(paper.value)))
     return found
@@ -135,7 +143,7 @@ def changed_between(configs: Sequence[DictConfig]) -> list[str]:
     """Settings of the paper that were not the same in all starts: "words: value, then value"."""
     changed = []
     for words, key in dict.fromkeys((paper.words, paper.key) for paper in PAPER):
-        values = [_words(_value(config, key)) for config in configs]
+        values = [_words(value_of(config, key)) for config in configs]
         if len(set(values)) > 1:
             changed.append(f"{words}: {', then '.join(values)}")
     return changed
@@ -143,7 +151,7 @@ def changed_between(configs: Sequence[DictConfig]) -> list[str]:
 
 def rollout_dtype(config: DictConfig) -> str:
     """Type of the numbers that the run's rollouts were computed with, e.g. bfloat16."""
-    return str(_value(config, "actor_rollout_ref.rollout.dtype") or "bfloat16")
+    return str(value_of(config, "actor_rollout_ref.rollout.dtype") or "bfloat16")
 
 
 def _first_trained_step(metrics: Path) -> int | None:
@@ -157,7 +165,7 @@ def _first_trained_step(metrics: Path) -> int | None:
     return None
 
 
-def _value(config: DictConfig, key: str) -> Any:
+def value_of(config: DictConfig, key: str) -> Any:
     try:
         value = OmegaConf.select(config, key)
     except OmegaConfBaseException:  # an interpolation that only verl's own start resolves

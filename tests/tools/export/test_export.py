@@ -5,14 +5,22 @@ The shards are written here the way FSDP2 and verl write them: DTensors split al
 process; torch lets one process make those of both.
 """
 
+import ast
 import json
+import re
+import socket
+import threading
 from collections.abc import Callable
 from pathlib import Path
+from time import sleep
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 import yaml
+from huggingface_hub import ModelCard
 from huggingface_hub.utils import filter_repo_objects
 from omegaconf import OmegaConf
 from torch.distributed.device_mesh import DeviceMesh
@@ -22,6 +30,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, PreTr
 from co_rewarding import __version__
 from co_rewarding.algo.methods import METHODS, Method
 from co_rewarding.storage import provenance
+from co_rewarding.storage.rows import file_sha256, make_row, write_rows
+from co_rewarding.tools.data.card import Card, FileFacts, write_card
 from co_rewarding.tools.evaluation.generate import model_fingerprint
 from co_rewarding.tools.evaluation.results import FORMAT
 from co_rewarding.tools.export.card import base_model, is_edited
@@ -114,6 +124,27 @@ def add_checkpoint(run_dir: Path, step: int, *, world_size: int = 1, architectur
     (run_dir / "checkpoints/latest_checkpointed_iteration.txt").write_text(str(step))
 
 
+def card_of(folder: Path) -> str:
+    """The card, without the spaces that align its tables."""
+    return re.sub(" +", " ", (folder / "README.md").read_text())
+
+
+def head_of(folder: Path) -> dict[str, Any]:
+    return yaml.safe_load((folder / "README.md").read_text().split("---\n")[1])
+
+
+def evaluate(run_dir: Path, name: str, model: Path | str, **more: Any) -> None:
+    """A result of MATH-500, 50 ± 5 % of 100 questions, as scripts/evaluate.py leaves it."""
+    fingerprint = model if isinstance(model, str) else model_fingerprint(str(model))
+    task = {"primary": "pass@1", "accuracy": {"pass@1": {"value": 0.5, "standard_error": 0.05}}}
+    task |= {"questions": 100, "num_rows": 100, "samples": 1} | more
+    result = {"format": FORMAT, "name": name, "method": "co_rewarding_I", "base_model": "tiny"}
+    result |= {"model": {"path": "x", "fingerprint": fingerprint}, "tasks": {"math500": task}}
+    path = run_dir / f"evaluation/{name}/results.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps(result))
+
+
 def by_hand(folder: Path, architecture: str, world_size: int) -> PreTrainedModel:
     """The shards, put together without verl and without the code under test."""
     files = [folder / f"model_world_size_{world_size}_rank_{rank}.pt" for rank in range(world_size)]
@@ -165,6 +196,23 @@ def test_a_shard_that_is_cut_off_is_named(run_dir: Path, kept: int) -> None:
     assert len(str(told.value).splitlines()) == 1
 
 
+def test_flipped_bytes_in_a_shard_are_found(run_dir: Path) -> None:
+    add_checkpoint(run_dir, 3, world_size=2)
+    shard = run_dir / "checkpoints/global_step_3/actor/model_world_size_2_rank_1.pt"
+    good = shard.read_bytes()
+    middle = len(good) // 2
+    shard.write_bytes(
+        good[:middle] + bytes(255 - byte for byte in good[middle : middle + 2000]) + good[middle + 2000 :]
+    )
+    with pytest.raises(ValueError, match=r"model_world_size_2_rank_1\.pt: cannot be read, was .* interrupted\? \(Bad "):
+        merge(find_checkpoint(run_dir / "checkpoints", 3, "student"), run_dir / "out", "float32")
+    one = good.index(torch.ones(2).numpy().tobytes())  # in the weights of a norm
+    shard.write_bytes(good[:one] + b"\x01" + good[one + 1 :])
+    with pytest.raises(ValueError, match="Bad CRC-32"):
+        merge(find_checkpoint(run_dir / "checkpoints", 3, "student"), run_dir / "out", "float32")
+    assert not (run_dir / "out").exists()
+
+
 def test_a_lora_adapter_is_folded_in(run_dir: Path) -> None:
     peft = pytest.importorskip("peft")
     base = random_model("qwen2", 1)
@@ -188,6 +236,10 @@ def test_what_an_adapter_needs(tmp_path: Path) -> None:
     meta = tmp_path / "lora_train_meta.json"
     with pytest.raises(ValueError, match=r"lora_train_meta\.json: missing"):
         fold_adapter(dict(adapter), meta)
+    for broken in ("{", "[]", "{}", '{"r": 0, "lora_alpha": 3}'):
+        meta.write_text(broken)
+        with pytest.raises(ValueError, match=r"lora_train_meta\.json: "):
+            fold_adapter(dict(adapter), meta)
     meta.write_text('{"r": 1, "lora_alpha": 3}')
     with pytest.raises(ValueError, match="save_lora_only"):
         fold_adapter({name: value for name, value in adapter.items() if "base" not in name}, meta)
@@ -225,7 +277,13 @@ class TestFindCheckpoint:
             find_checkpoint(checkpoints, 9, "teacher")
         with pytest.raises(ValueError, match=r"--weights teacher: .*; was saving it interrupted\?"):
             find_checkpoint(checkpoints, 9, "teacher", saves_teacher=True)
-        (checkpoints / "global_step_9/actor/fsdp_config.json").unlink()
+        facts = checkpoints / "global_step_9/actor/fsdp_config.json"
+        for broken in ("", "{", "[2]", '{"world_size": "2"}', '{"world_size": 0}', "{}", '{"world_size": 1e9}', "\xff"):
+            facts.write_text(broken, encoding="latin-1")
+            with pytest.raises(ValueError, match=r"fsdp_config\.json: ") as told:
+                find_checkpoint(checkpoints, 9, "student")
+            assert len(str(told.value).splitlines()) == 1
+        facts.unlink()
         with pytest.raises(ValueError, match="interrupted"):
             find_checkpoint(checkpoints, 9, "student")
 
@@ -243,15 +301,15 @@ class TestCard:
             OmegaConf.save(OmegaConf.merge(OmegaConf.load(path), {"co_rewarding": {"method": "short"}}), path)
         target, again = self.exported(run_dir)
         again()
-        text = (target / "README.md").read_text()
+        text = card_of(target)
         assert "| method | short |" in text
         assert "Trained with short, by an independent implementation on verl." in text  # not as the paper describes
 
     def test_says_what_the_run_was(self, run_dir: Path, sample_folder: Path) -> None:
         target, again = self.exported(run_dir)
         again()
-        text = (target / "README.md").read_text()
-        head = yaml.safe_load(text.split("---\n")[1])
+        text = card_of(target)
+        head = head_of(target)
         assert head["co_rewarding"] == {"method": "co_rewarding_I", "weights": "student", "step": 3}
         assert "base_model" not in head and "license" not in head  # a folder on a machine, of an unknown licence
         for part in (
@@ -272,7 +330,7 @@ class TestCard:
         # the sample run is one on CPU, which rolls out in float32
         assert AutoModelForCausalLM.from_pretrained(target).dtype == torch.float32
         assert (target / "training_curves.png").read_bytes().startswith(b"\x89PNG")
-        assert not is_edited(text)
+        assert not is_edited((target / "README.md").read_text())
 
     def test_says_what_trained_if_the_run_noted_it(self, run_dir: Path) -> None:
         target, again = self.exported(run_dir)
@@ -285,38 +343,136 @@ class TestCard:
         noted = {"versions": {"verl": "0.9.0"}, "commit": "c0ffee"}
         (run_dir / f"made_with/{first}.json").write_text(json.dumps(noted))
         again()
-        text = (target / "README.md").read_text()
+        text = card_of(target)
         assert "Trained with verl 0.9.0 at commit `c0ffee`." in text and "\nExported with co-rewarding " in text
 
     def test_a_run_beyond_the_checkpoint_is_not_on_it(self, run_dir: Path) -> None:
         add_checkpoint(run_dir, 2)
         export(run_dir, find_checkpoint(run_dir / "checkpoints", 2, "teacher"), run_dir / "out")
-        assert "| steps done | 2 |" in (run_dir / "out/README.md").read_text()
+        assert "| steps done | 2 |" in card_of(run_dir / "out")
 
     def test_an_evaluation_of_these_weights_gets_onto_it(self, run_dir: Path) -> None:
         target, again = self.exported(run_dir)
         again()
+        assert "model-index" not in head_of(target)
         fingerprint = model_fingerprint(str(target))
         weights = (target / "model.safetensors").stat().st_mtime_ns
-        for name, mark, share in (("mine", fingerprint, 0.5), ("other", "files 0", 0.25)):
-            task = {
-                "primary": "pass@1",
-                "accuracy": {"pass@1": {"value": share, "standard_error": 0.05}},
-                "questions": 100,
-                "num_rows": 100,
-                "samples": 1,
-            }
-            result = {"format": FORMAT, "name": name, "method": None, "base_model": None}
-            result |= {"model": {"path": "x", "fingerprint": mark}, "tasks": {"math500": task}}
-            path = run_dir / f"evaluation/{name}/results.json"
-            path.parent.mkdir(parents=True)
-            path.write_text(json.dumps(result))
+        evaluate(run_dir, "mine", target)
+        evaluate(run_dir, "other", "files 0")
         assert any("there already" in note for note in again())
-        text = (target / "README.md").read_text()
-        table = text.split("## Evaluation")[1]
-        assert "| mine " in table and "50.00 ± 5.00" in table and "other" not in table
+        table = card_of(target).split("## Evaluation")[1]
+        assert "| Co-rewarding-I, student of step 3 | 50.00 ± 5.00 |" in table and "other" not in table
+        (index,) = head_of(target)["model-index"]
+        assert index["name"] == "model, Co-rewarding-I, student of step 3"
+        assert index["results"] == [
+            {
+                "task": {"type": "text-generation"},
+                "dataset": {"name": "MATH-500", "type": "math500"},
+                "metrics": [{"type": "pass@1", "value": 50.0, "name": "pass@1, percent"}],
+            }
+        ]
+        assert ModelCard((target / "README.md").read_text()).data.eval_results[0].metric_value == 50
         assert (target / "model.safetensors").stat().st_mtime_ns == weights
         assert model_fingerprint(str(target)) == fingerprint  # a new card does not make another model
+
+    def test_several_evaluations_and_parts_of_a_set(self, run_dir: Path) -> None:
+        target, again = self.exported(run_dir)
+        again()
+        evaluate(run_dir, "greedy", target, questions=20)
+        evaluate(run_dir, "<b>|", target)
+        again()
+        table = card_of(target).split("## Evaluation")[1]
+        assert "| Co-rewarding-I, student of step 3 (greedy) |" in table
+        (result,) = head_of(target)["model-index"][0]["results"]
+        assert {m["name"] for m in result["metrics"]} == {"pass@1, percent", "pass@1, percent, 20 of 100 questions"}
+        path = run_dir / "evaluation/greedy/results.json"
+        path.write_text(path.read_text().replace('"accuracy"', '"precision"'))
+        with pytest.raises(ValueError, match=r"greedy/results\.json.*: not a whole result"):
+            again()
+
+    def test_a_teachers_card_says_whose_numbers_they_are(self, run_dir: Path) -> None:
+        add_checkpoint(run_dir, 3)
+        (path,) = (run_dir / "metrics").iterdir()
+        with path.open("a") as file:
+            for step, accuracy in ((0, 0.61), (3, 0.832)):
+                file.write(json.dumps({"step": step, "data": {"val-core/toy/acc/mean@1": accuracy}}) + "\n")
+        cards = {}
+        for weights in ("student", "teacher"):
+            target = run_dir / weights
+            checkpoint = find_checkpoint(run_dir / "checkpoints", 3, weights)
+            export(run_dir, checkpoint, target)
+            evaluate(run_dir, f"of_{weights}", target)
+            export(run_dir, checkpoint, target)
+            cards[weights] = card_of(target)
+        assert "\n## Training\n" in cards["student"] and "| | up to step 3 |" in cards["student"]
+        assert "\n## Training of the student\n" in cards["teacher"]
+        assert "accuracies here are the student’s" in cards["teacher"]
+        assert "| | the student’s, up to step 3 |" in cards["teacher"]
+        assert "| accuracy after | 0.832 (step 3) |" in cards["teacher"]
+        assert "| Co-rewarding-I, teacher of step 3 | 50.00 ± 5.00 |" in cards["teacher"]
+        assert "teacher" not in cards["student"]
+
+    @pytest.mark.parametrize(
+        ("messages", "expected"),
+        [
+            ([("system", 'Say "it"\n```\n{{ 7 * 7 }}'), ("user", "?")], 'Say "it"\n```\n{{ 7 * 7 }}'),
+            ([("user", "?")], ""),
+            ([("system", "x" * 2001), ("user", "?")], None),
+            (None, None),
+        ],
+    )
+    def test_the_system_message_is_that_of_the_training_file(
+        self, run_dir: Path, tmp_path: Path, messages: Any, expected: str | None
+    ) -> None:
+        path = tmp_path / "train.parquet"
+        if messages is not None:
+            prompt = [{"role": role, "content": content} for role, content in messages]
+            pq.write_table(pa.Table.from_pylist([{"prompt": prompt}]), path)
+        for config in run_dir.glob("hydra/*/.hydra/config.yaml"):
+            OmegaConf.save(OmegaConf.merge(OmegaConf.load(config), {"data": {"train_files": [str(path)]}}), config)
+        target, again = self.exported(run_dir)
+        again()
+        text = (target / "README.md").read_text()
+        (code,) = re.findall(r"^```python\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
+        asked = ast.literal_eval(code[code.index("messages = ") + 11 : code.index("inputs = ")])
+        assert [m["content"] for m in asked if m["role"] == "system"] == ([expected] if expected else [])
+        assert ("training asked with this system message" in text) == bool(expected)
+        assert ("training asked without a system message" in text) == (expected == "")
+        assert "Let's think step by step" not in text
+
+    def test_what_the_hub_reads(self, run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Licence of the base model, data sets, base model; without a network."""
+        monkeypatch.setattr(socket.socket, "connect", lambda *_: pytest.fail("the network was asked"))
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+        cached = tmp_path / "hub/models--Qwen--Qwen2.5-3B"  # as huggingface_hub leaves what it downloaded
+        link = "https://huggingface.co/Qwen/Qwen2.5-3B/blob/main/LICENSE"
+        licence = f"license: other\nlicense_name: qwen-research\nlicense_link: {link}\n"
+        for path, text in (
+            (cached / "refs/main", "c0ffee"),
+            (cached / "snapshots/c0ffee/config.json", "{}"),
+            (cached / "snapshots/c0ffee/README.md", f"---\n{licence}---\n# Qwen\n"),
+        ):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        data = tmp_path / "data/train.parquet"
+        write_rows([make_row("s", "What is 1+1?", "2", 0, "train")], data)
+        facts = FileFacts("train", 1, "hub", "", file_sha256(data), "")
+        write_card(Card("MATH", "owner/math", "MIT", "mit", True, files={data.name: facts}), data.parent)
+        told = {"data": {"train_files": str(data)}, "actor_rollout_ref": {"model": {"path": "Qwen/Qwen2.5-3B"}}}
+        for config in run_dir.glob("hydra/*/.hydra/config.yaml"):
+            OmegaConf.save(OmegaConf.merge(OmegaConf.load(config), told), config)
+        target, again = self.exported(run_dir)
+        again()
+        head = head_of(target)
+        assert (head["license"], head["license_name"], head["license_link"]) == ("other", "qwen-research", link)
+        assert (head["base_model"], head["datasets"]) == ("Qwen/Qwen2.5-3B", ["owner/math"])
+        assert (head["library_name"], head["pipeline_tag"]) == ("transformers", "text-generation")
+        assert "math" in head["tags"]
+        assert "Licence: qwen-research, the base model’s." in card_of(target)
+        for broken in ("---\nlicense: [a]\n---\n", "---\nlicense: '<b>\n\n  x'\n---\n", "---\n: [\n---\n", "\xff"):
+            (cached / "snapshots/c0ffee/README.md").write_text(broken, encoding="latin-1")
+            again()
+            assert "license" not in head_of(target) and "The base model’s licence applies." in card_of(target)
 
     def test_a_foreign_result_is_left_out_and_said(self, run_dir: Path) -> None:
         target, again = self.exported(run_dir)
@@ -332,7 +488,7 @@ class TestCard:
         target, again = self.exported(run_dir)
         (note,) = again()
         assert "no metrics" in note and "the card has no curves" in note
-        text = (target / "README.md").read_text()
+        text = card_of(target)
         assert "The run kept no metrics." in text and "training_curves" not in text
         assert "| questions a batch | 8 | 128 |" in text  # the configuration is known
         assert not (target / "training_curves.png").exists()
@@ -374,15 +530,58 @@ class TestCard:
         target.rmdir()
         again()
         (run_dir / "checkpoints/global_step_3/actor/model_world_size_1_rank_0.pt").touch()  # saved again
-        with pytest.raises(ValueError, match="another checkpoint"):
+        with pytest.raises(ValueError, match="other shards: of another checkpoint"):
             again()
+        (target / "export.json").write_text("{")
+        with pytest.raises(ValueError, match=r"export\.json: not JSON"):
+            again()
+
+    def test_an_export_in_another_dtype_is_told_as_that(self, run_dir: Path) -> None:
+        target, again = self.exported(run_dir)
+        again()
+        checkpoint = find_checkpoint(run_dir / "checkpoints", 3, "student")
+        with pytest.raises(ValueError, match=r"holds an export with dtype float32, not bfloat16; remove it or"):
+            export(run_dir, checkpoint, target, "bfloat16")
+
+    def test_of_two_exports_at_once_the_second_waits(
+        self, run_dir: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        merges = []
+
+        def slow(checkpoint: Any, folder: Path, dtype: str) -> None:
+            merges.append(folder)
+            merge(checkpoint, folder, dtype)
+            sleep(0.5)  # the other one is there by now
+
+        monkeypatch.setattr("co_rewarding.tools.export.merge.merge", slow)
+        target, again = self.exported(run_dir)
+        notes: list[list[str]] = []
+        both = [threading.Thread(target=lambda: notes.append(again())) for _ in range(2)]
+        for thread in both:
+            thread.start()
+        for thread in both:
+            thread.join()
+        assert len(merges) == 1 and len(notes) == 2
+        assert sorted(len(told) for told in notes) == [0, 1]  # "the model is there already"
+        assert "waiting for another export into it to end" in capfd.readouterr().err
+        assert AutoModelForCausalLM.from_pretrained(target).dtype == torch.float32
+        assert not target.with_name(target.name + ".unfinished").exists()
+
+    def test_nothing_of_the_libraries_is_printed(self, run_dir: Path, capfd: pytest.CaptureFixture[str]) -> None:
+        add_checkpoint(run_dir, 3, world_size=2)
+        _, again = self.exported(run_dir)
+        capfd.readouterr()
+        again()
+        out, err = capfd.readouterr()
+        assert out == ""
+        assert {line.partition(":")[0] for line in err.splitlines()} <= {"checking the shards", "merging"}
 
     def test_a_hostile_name_ends_no_table(self, run_dir: Path) -> None:
         hostile = run_dir.with_name("a|b\n<script>`x")
         run_dir.rename(hostile)
         target, again = self.exported(hostile)
         again()
-        text = (target / "README.md").read_text()
+        text = card_of(target)
         assert "| run | `a\\|b &lt;script>'x` |" in text
 
 
@@ -433,6 +632,17 @@ class TestRunConfig:
         assert "KL coefficient" in words
         words = [words for words, _, _ in differences(config, METHODS["co_rewarding_II"])]
         assert "KL coefficient" not in words
+
+    @pytest.mark.parametrize(
+        "broken", ["a: [", "a: !!python/object/apply:os.system ['true']", "- 1", "text", "a: ${b", "\xff", ""]
+    )
+    def test_a_broken_configuration_is_named(self, run_dir: Path, run_script: Callable[..., Any], broken: str) -> None:
+        add_checkpoint(run_dir, 3)
+        (path,) = run_dir.glob("hydra/*/.hydra/config.yaml")
+        path.write_text(broken, encoding="latin-1")
+        code, _, err = run_script("export_checkpoint.py", run_dir)
+        assert (code, len(err.splitlines())) == (2, 1), err
+        assert f"error: {path}: " in err
 
     def test_none_at_all(self, tmp_path: Path) -> None:
         with pytest.raises(ValueError, match="no configuration of a run"):
