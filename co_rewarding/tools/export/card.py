@@ -43,26 +43,11 @@ from co_rewarding.tools.tables import cell, to_markdown
 from co_rewarding.tools.templates import source_of
 
 CARD_NAME, CURVES_NAME = "README.md", "training_curves.png"
-PAPER = "[arXiv 2508.00410](https://arxiv.org/abs/2508.00410)"
+TAGS = ["co-rewarding", "reinforcement-learning", "grpo", "verl"]
+COLUMNS = ["setting", "this run", "paper (Table 5, Eq. 4)"]
 LONGEST_SYSTEM = 2000  # characters
 _MARK = re.compile(r"<!-- co-rewarding card ([0-9a-f]{16}) -->\n\Z")
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
-
-WHAT_IT_DOES = {
-    "co_rewarding_I": "every question is asked in two wordings, and the majority answer to one rewards the answers to "
-    "the other",
-    "co_rewarding_II": "the majority answer of a teacher, a slowly moving average of the model, rewards the model’s "
-    "answers",
-    "co_rewarding_III": "every question is asked in two wordings, and the majority answer of a teacher, a slowly "
-    "moving average of the model, to one rewards the model’s answers to the other",
-    "ground_truth": "the known answer rewards (a baseline, not label-free)",
-    "majority_voting": "the model’s own majority answer rewards (a baseline)",
-    "self_certainty": "the model’s certainty of its own tokens rewards (a baseline)",
-    "entropy": "a low entropy of the model’s own distribution rewards (a baseline)",
-    "random": "a random reward (a control)",
-    "format_only": "any boxed answer is rewarded (a control)",
-    "incorrect": "wrong answers are rewarded (a control)",
-}
 
 
 @dataclass(frozen=True)
@@ -77,16 +62,16 @@ class Export:
     made_with: Sequence[Mapping[str, Any]]  # of those starts that noted it, see co_rewarding.storage.provenance
 
     @property
-    def config(self) -> DictConfig:
-        return self.configs[-1]
-
-    @property
     def method(self) -> Method:
-        return method_of(self.config)
+        return method_of(self.configs[-1])
 
     @property
     def method_title(self) -> str:
         return METHOD_TITLES.get(self.method.name, self.method.name)
+
+    @property
+    def name(self) -> str:
+        return f"{self.method_title}, {self.weights} of step {self.step}"
 
 
 def card_text(export: Export, evaluations: Iterable[Path], fingerprint: str, has_curves: bool) -> str:
@@ -96,64 +81,56 @@ def card_text(export: Export, evaluations: Iterable[Path], fingerprint: str, has
         evaluations: results of any models; those of the model with this fingerprint get onto the card.
 
     Raises:
-        ValueError: one line: the run's method is not known, or a result is broken.
+        ValueError: one line: a result is broken.
     """
-    base, base_on_hub = base_model(export.config)
-    data = _data_files(export.config)
-    row = _first_row(export.config)
-    licence = _licence(export.config)
-    results = _results(export, evaluations, fingerprint)
-    eval_results, evaluation = _evaluation(results)
-    name = export.method.name
+    config, is_teacher = export.configs[-1], export.weights == "teacher"
+    base, base_on_hub = base_model(config)
+    title = f"{base.rpartition('/')[2]}, {export.name}"
+    licence, data, row = _licence(config), _data_files(config), _first_row(config)
+    sources = {card.source: None for *_, card in data if card and _HUB_NAME.fullmatch(card.source)}
+    for_head, evaluation = _evaluation(export, evaluations, fingerprint)
+    system = _system_message(row)
     head = ModelCardData(
         **licence,
         base_model=base if base_on_hub else None,
-        datasets=list(dict.fromkeys(card.source for *_, card in data if card and _HUB_NAME.fullmatch(card.source)))
-        or None,
+        datasets=list(sources) or None,
         library_name="transformers",
         pipeline_tag="text-generation",
-        tags=[
-            "co-rewarding",
-            "reinforcement-learning",
-            "grpo",
-            "verl",
-            *(["math"] if row.get("ability") == "math" else []),
-        ],
-        model_name=_title(export) if eval_results else None,
-        eval_results=eval_results or None,
-        co_rewarding={"method": name, "weights": export.weights, "step": export.step},
+        tags=TAGS + ["math"] * (row.get("ability") == "math"),
+        model_name=title if for_head else None,
+        eval_results=for_head or None,
+        co_rewarding={"method": export.method.name, "weights": export.weights, "step": export.step},
     )
-    facts = [
-        ("base model", f"[{base}](https://huggingface.co/{base})" if base_on_hub else _code(base)),
-        # a method of the user's is described by its name alone, and not by the paper
-        ("method", f"{export.method_title}: {WHAT_IT_DOES[name]}" if name in WHAT_IT_DOES else name),
-        ("weights", f"{export.weights} after {export.step} steps, {export.dtype}"),
-        ("run", _code(export.run.name)),
-        *((words, _file_in_words(path, card)) for words, path, card in data),
-    ]
-    system = _system_message(row)
-    whose = "the student’s, " if export.weights == "teacher" else ""
+    texts = {
+        "title": title,
+        "method": export.method_title,
+        "base_model_link": f"[{base}](https://huggingface.co/{base})" if base_on_hub else _code(base),
+        "dtype": export.dtype,
+        "run": _code(export.run.name),
+        "licence": licence.get("license_name", licence.get("license", "")),
+    }
+    achieved = pd.DataFrame(summary(export.run).items(), columns=["", f"up to step {export.step}"])
+    if is_teacher:
+        achieved.columns = ["", f"the student’s, {achieved.columns[1]}"]
+    differing = differences(config, export.method)
     page = ModelCard.from_template(
         head,
         template_str=source_of("model_card.md"),
-        title=cell(_title(export)),
-        method=cell(export.method_title),
-        origin=_origin(export.method),
-        is_teacher=export.weights == "teacher",
-        facts=_table(("", "this model"), facts),
-        system=repr(system) if system else None,
+        **{name: cell(text) for name, text in texts.items()},
+        method_name=export.method.name,
+        weights=export.weights,
+        is_teacher=is_teacher,
+        step=export.step,
+        data_files=[(words, cell(_file_in_words(path, card))) for words, path, card in data],
+        system_literal=repr(system) if system else None,
         without_system=system == "",
-        settings=_table(("setting", "this run", "paper (Table 5, Eq. 4)"), differences(export.config, export.method)),
+        settings=to_markdown(pd.DataFrame(differing, columns=COLUMNS)) if differing else None,
         changes=[cell(change) for change in changed_between(export.configs)],
         num_starts=len(export.configs),
         curves=CURVES_NAME if has_curves else None,
-        training=_table(
-            ("", f"{whose}up to step {export.step}"), list(summary(export.run).items()) if has_curves else []
-        ),
-        legend=legend([export.run]),
+        training=to_markdown(achieved),
         evaluation=evaluation,
         made_with="\n".join(map(cell, _made_with(export))),
-        licence=licence.get("license_name", licence.get("license")),
     )
     text = f"{page}\n"
     return text + f"<!-- co-rewarding card {_hash(text)} -->\n"
@@ -165,19 +142,31 @@ def is_edited(text: str) -> bool:
     return mark is None or mark[1] != _hash(text[: mark.start()])
 
 
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _made_with(export: Export) -> list[str]:
+    trained = dict.fromkeys(f"Trained with {provenance.in_words(made)}." for made in export.made_with)
+    return [*trained, f"Exported with {provenance.in_words(provenance.here())}."]
+
+
+def _code(text: str) -> str:
+    return "`" + " ".join(text.split()).replace("`", "'") + "`"
+
+
+# --- the base model
+
+
 def base_model(config: DictConfig) -> tuple[str, bool]:
     """Name of the model that the run started from, and whether that is a name on the hub.
 
     OWNER/NAME may be either, a name on the hub or a folder as seen from where the run was started. It is the hub's if
     this machine loaded it from there; where that is not known it gets no link, which might be somebody else's.
     """
-    path = _model_path(config)
+    path = str(value_of(config, "actor_rollout_ref.model.path") or "not known").rstrip("/")
     on_hub = _HUB_NAME.fullmatch(path) and not Path(path).exists() and _cached(path, "config.json")
     return (path, True) if on_hub else (Path(path).name, False)
-
-
-def _model_path(config: DictConfig) -> str:
-    return str(value_of(config, "actor_rollout_ref.model.path") or "not known").rstrip("/")
 
 
 def _cached(name: str, file: str) -> Path | None:
@@ -192,9 +181,11 @@ def _cached(name: str, file: str) -> Path | None:
 def _licence(config: DictConfig) -> dict[str, str]:
     """The base model's licence in the hub's words, if its card is on this machine and says it."""
     name, on_hub = base_model(config)
-    card = _cached(name, CARD_NAME) if on_hub else Path(_model_path(config)) / CARD_NAME
+    path = (
+        _cached(name, CARD_NAME) if on_hub else Path(str(value_of(config, "actor_rollout_ref.model.path")), CARD_NAME)
+    )
     try:
-        data = ModelCard(card.read_text(encoding="utf-8"), ignore_metadata_errors=True).data if card else {}
+        data = ModelCard(path.read_text(encoding="utf-8"), ignore_metadata_errors=True).data if path else {}
     except (OSError, ValueError, TypeError, yaml.YAMLError, RecursionError):
         return {}
     found = {key: data.get(key) for key in ("license", "license_name", "license_link")}
@@ -205,55 +196,22 @@ def _licence(config: DictConfig) -> dict[str, str]:
     return {key: printable(text, 200) for key, text in found.items() if isinstance(text, str)}
 
 
-def _title(export: Export) -> str:
-    base = base_model(export.config)[0].rpartition("/")[2]
-    return f"{base}, {export.method_title}, {export.weights} of step {export.step}"
-
-
-def _origin(method: Method) -> str:
-    if method.name not in WHAT_IT_DOES or method.is_control:
-        return ""
-    return f", {'as described in' if method.name.startswith('co_rewarding') else 'a baseline of'} {PAPER}"
-
-
-def _made_with(export: Export) -> list[str]:
-    """What trained, if the run noted it, and what exported."""
-    trained = dict.fromkeys(map(provenance.in_words, export.made_with))
-    exported = provenance.in_words(provenance.here())
-    if list(trained) == [exported]:
-        return [f"Trained and exported with {exported}."]
-    return [*(f"Trained with {words}." for words in trained), f"Exported with {exported}."]
-
-
 # --- evaluations
 
 
-def _results(export: Export, paths: Iterable[Path], fingerprint: str) -> dict[Path, Result]:
-    """The results of the exported weights, called after these: a result knows the method, but not the weights."""
-    found = {path: read_result(path) for path in paths}
-    found = {
-        path: result for path, result in found.items() if (result.get("model") or {}).get("fingerprint") == fingerprint
-    }
-    name = f"{export.method_title}, {export.weights} of step {export.step}"
-    return {
-        path: result
-        | {
-            "method": None,
-            "base_model": None,
-            "name": name if len(found) == 1 else f"{name} ({printable(result['name'], 100)})",
-        }
-        for path, result in found.items()
-    }
-
-
-def _evaluation(results: Mapping[Path, Result]) -> tuple[list[EvalResult], str]:
-    """For the head and for the page; nothing without results."""
+def _evaluation(export: Export, paths: Iterable[Path], fingerprint: str) -> tuple[list[EvalResult], str]:
+    """Of the exported weights, for the head and for the page; nothing where they were not evaluated."""
+    results = [(path, read_result(path)) for path in paths]
+    results = [(path, found) for path, found in results if (found.get("model") or {}).get("fingerprint") == fingerprint]
     try:
-        for_head = [found for result in results.values() for found in _eval_results(result)]
-        return for_head, markdown(make_table(list(results.items()))).strip() if results else ""
+        for _, result in results:  # a result knows the method, but not the weights
+            called = f" ({printable(result['name'], 100)})" if len(results) > 1 else ""
+            result |= {"name": export.name + called, "method": None, "base_model": None}
+        for_head = [found for _, result in results for found in _eval_results(result)]
+        return for_head, markdown(make_table(results)).strip() if results else ""
     except (KeyError, TypeError, AttributeError) as error:
-        paths = ", ".join(map(str, results))
-        raise ValueError(f"{paths}: not a whole result ({type(error).__name__}: {error}); evaluate again") from error
+        named = ", ".join(str(path) for path, _ in results)
+        raise ValueError(f"{named}: not a whole result ({type(error).__name__}: {error}); evaluate again") from error
 
 
 def _eval_results(result: Result) -> list[EvalResult]:
@@ -336,18 +294,3 @@ def _system_message(row: Mapping[str, Any]) -> str | None:
     except (KeyError, TypeError):
         return None
     return text if isinstance(text, str) and len(text) <= LONGEST_SYSTEM else None
-
-
-# --- Markdown
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    return to_markdown(pd.DataFrame(rows, columns=head)) if rows else ""
-
-
-def _code(text: str) -> str:
-    return "`" + " ".join(text.split()).replace("`", "'") + "`"
-
-
-def _hash(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -98,7 +98,6 @@ def _unreadable(path: Path, error: Exception) -> str:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Without what verl prints and what transformers and torch warn of: they speak of their own insides."""
-    bars = transformers_logging.is_progress_bar_enabled()
     transformers_logging.disable_progress_bar()
     logging.disable(logging.WARNING)
     try:
@@ -107,8 +106,7 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         logging.disable(logging.NOTSET)
-        if bars:
-            transformers_logging.enable_progress_bar()
+        transformers_logging.enable_progress_bar()
 
 
 class _Merger(FSDPModelMerger):

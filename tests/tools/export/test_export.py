@@ -339,7 +339,7 @@ class TestCard:
         (first, *_) = sorted(path.stem for path in (run_dir / "metrics").iterdir())
         provenance.record(run_dir, first)
         again()
-        assert f"Trained and exported with co-rewarding {__version__}, verl 0.9.1" in (target / "README.md").read_text()
+        assert f"Trained with co-rewarding {__version__}, verl 0.9.1" in (target / "README.md").read_text()
         noted = {"versions": {"verl": "0.9.0"}, "commit": "c0ffee"}
         (run_dir / f"made_with/{first}.json").write_text(json.dumps(noted))
         again()
@@ -401,6 +401,7 @@ class TestCard:
             target = run_dir / weights
             checkpoint = find_checkpoint(run_dir / "checkpoints", 3, weights)
             export(run_dir, checkpoint, target)
+            assert ("which were not evaluated." in card_of(target)) == (weights == "teacher")
             evaluate(run_dir, f"of_{weights}", target)
             export(run_dir, checkpoint, target)
             cards[weights] = card_of(target)
