@@ -129,6 +129,7 @@ def card_text(export: Export, evaluations: Iterable[Path], fingerprint: str, has
         num_starts=len(export.configs),
         curves=CURVES_NAME if has_curves else None,
         training=to_markdown(achieved),
+        legend=legend([export.run]),
         evaluation=evaluation,
         made_with="\n".join(map(cell, _made_with(export))),
     )
