@@ -105,7 +105,7 @@ def _add(place: Any, name: str, field: Any) -> None:
         words += f" (default {shown})" if words else f"default {shown}"
     how: dict[str, Any] = {"help": words.replace("%", "%%"), "metavar": more["metavar"] or _metavar(kind)}
     if get_origin(kind) is list:
-        how["nargs"] = "+"
+        how |= {"nargs": "+", "action": "extend"}  # --data A B and --data A --data B
     elif more["const"] is not None:
         how |= {"nargs": "?", "const": more["const"]}
     elif kind is bool:

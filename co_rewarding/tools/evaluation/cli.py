@@ -7,59 +7,46 @@
 
 An evaluation's directory:
     results.json                     scores and what they depend on
-    table.md, .csv, .png, details.csv
+    table.md, .csv, .tex, details.csv
     generations/TASK.jsonl           every response, as it came; what a continued evaluation resumes from
     graded/TASK.jsonl                the same with answer and verdict
     lm_eval/TASK/                    what lm_eval wrote, with its log
 
 Tasks that other calls put into results.json stay there, each with the settings that it was made with, whether they came
-before or beside this one: the file is read again and locked (.results.lock) for each entry.
+before or beside this one: the file is locked and read again for each entry.
 
-Exit codes: 0 done; 2 a user error, reported in one line; 130 interrupted, the same command goes on.
+Exit codes: 0 done; 2 a user error, reported in one line; 3 the server or vLLM stopped answering; 130 interrupted. After
+3, 130 and any kill the same command resumes.
 """
 
 from __future__ import annotations
 
-import argparse
 import datetime
-import fcntl
 import json
 import re
 import shutil
 import sys
 from collections.abc import Iterable, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from co_rewarding.algo.equivalence.relation import TIMEOUT_S, Equivalence, WorkerError
+from filelock import FileLock
+
+from co_rewarding.algo.equivalence.relation import TIMEOUT_S, Equivalence
 from co_rewarding.cpu.build import is_cpu
 from co_rewarding.storage.files import atomic_write_text
+from co_rewarding.storage.journal import Journal
 from co_rewarding.storage.provenance import commit, versions
 from co_rewarding.storage.run_dir import RunDir
-from co_rewarding.tools.cli import UserError, printable
+from co_rewarding.tools.cli import UserError, command, printable
 from co_rewarding.tools.evaluation import harness
-from co_rewarding.tools.evaluation.generate import (
-    Generation,
-    Generations,
-    Sampling,
-    generate,
-    model_fingerprint,
-    seeding,
-    vllm_version,
-    weights_dtype,
-)
-from co_rewarding.tools.evaluation.grade import (
-    Graded,
-    agreement,
-    as_row,
-    grade,
-    group,
-    read_saved,
-    scores,
-)
-from co_rewarding.tools.evaluation.options import PROGRAM, parse
+from co_rewarding.tools.evaluation.generate import Generation, engine_seed, generate, missing, of_set, record_key
+from co_rewarding.tools.evaluation.grade import Graded, grade, group, read_saved, scores
+from co_rewarding.tools.evaluation.model import Model, run_of
+from co_rewarding.tools.evaluation.options import PROGRAM, EvaluateOptions, parse_options
+from co_rewarding.tools.evaluation.protocols import TRAINING, Protocol
 from co_rewarding.tools.evaluation.results import (
     EXPORT_NAME,
     FILE_NAME,
@@ -73,173 +60,178 @@ from co_rewarding.tools.evaluation.results import (
     write_result,
 )
 from co_rewarding.tools.evaluation.tables import make_table, markdown, write_tables
-from co_rewarding.tools.evaluation.tasks import MATHS_SAMPLES, QuestionSet, default_file, in_table_order, read_questions
-from co_rewarding.tools.generation.vllm_engine import EngineOptions, load_tokenizer, prompt_text
+from co_rewarding.tools.evaluation.tasks import QuestionSet, default_file, in_table_order, read_questions
+from co_rewarding.tools.generation.engine import EngineDown, Sampling
 
 MAX_SHOWN = 5  # differing verdicts that are printed
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+@command(PROGRAM)
+def main(arguments: Sequence[str]) -> int:
+    options = parse_options(arguments)
+    if options.what.compare:
+        return compare(options)
+    if options.what.regrade:
+        return regrade(options)
     try:
-        options = parse(arguments)
-        if options.compare:
-            compare(options)
-        elif options.regrade:
-            regrade(options)
-        else:
-            evaluate(options)
-    except (UserError, ValueError, WorkerError) as error:
-        print(f"{PROGRAM}: error: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"{PROGRAM}: error: {error.filename}: {error.strerror}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print(f"{PROGRAM}: interrupted; what was generated is kept, the same command goes on", file=sys.stderr)
-        return 130
-    return 0
+        return evaluate(options)
+    except EngineDown as error:
+        print(f"{PROGRAM}: stopped: {error}\nWhat was generated is kept: the same command resumes.", file=sys.stderr)
+        return 3
 
 
 # --- --model
 
 
-def evaluate(options: argparse.Namespace) -> None:
-    fingerprint = model_fingerprint(options.model)
-    exported = _export_facts(options.model)
-    name = options.name or exported.get("name") or _model_name(options.model)
-    run = _run_of(options.model)
-    folder: Path = options.output_dir or (run or RunDir("runs")).evaluation / re.sub(r"[^\w.-]+", "-", name)
-    # what is wrong with the folder, the data or the calls of lm_eval is told before hours of generation
-    _earlier(folder, fingerprint, restart=options.restart)
-    result = _result(options, name)
-    result["method"] = result["method"] or exported.get("method")
-    result["model"] = {"path": options.model, "fingerprint": fingerprint}
-    sets = [
-        read_questions(
-            task,
-            options.data.get(task) or default_file(options.data_dir, task),
-            options.samples or (1 if options.temperature == 0 else MATHS_SAMPLES.get(task, 1)),
-            options.limit,
-        )
-        for task in options.tasks
-        if task not in harness.TASKS
-    ]
-    calls = _harness_calls(options, fingerprint, folder.absolute())
-    if sets:
-        _evaluate_maths(options, sets, fingerprint, folder, result)
-        _add(folder, result, restart=options.restart)
-    for task, (command, where) in calls.items():
-        if options.restart and where.is_dir():
+def evaluate(options: EvaluateOptions) -> int:
+    with ExitStack() as stack:
+        model = Model(options, stack)
+        exported = _export_facts(options.what.model)
+        name = options.output.name or exported.get("name") or model.row_name
+        run = run_of(options.what.model)
+        folder = options.output.output_dir or (run or RunDir("runs")).evaluation / re.sub(r"[^\w.-]+", "-", name)
+        restart = options.output.restart
+        # what is wrong with the folder, the data or the calls of lm_eval is told before hours of generation
+        _earlier(folder, model.fingerprint, restart)
+        result = _result(options, name)
+        result["method"] = result["method"] or exported.get("method")
+        result["model"] = {"path": options.what.model or None, "fingerprint": model.fingerprint}
+        questions = options.questions
+        sets = [
+            read_questions(
+                task,
+                options.files.get(task) or default_file(questions.data_dir, task),
+                options.drawing.samples or (1 if options.drawing.temperature == 0 else None),
+                questions.limit,
+            )
+            for task in options.tasks
+            if task not in harness.TASKS
+        ]
+        calls = _harness_calls(options, model.fingerprint, folder.absolute())
+        if sets:
+            _evaluate_maths(options, sets, model, folder, result)
+            _add(folder, result, restart)
+    for task, (command_words, where) in calls.items():
+        if restart and where.is_dir():
             shutil.rmtree(where)
-        found = harness.run(task, command, fingerprint, where, options.data.get(task))
+        data = options.files.get(task)
+        found = harness.run(task, command_words, model.fingerprint, where, data)
         entry = harness.read_scores(task, found)
-        entry["data"]["folder"] = str(options.data[task]) if task in options.data else None
-        result["tasks"][task] = {**entry, "command": command[1:]}
-        _add(folder, result, restart=options.restart)
+        entry["data"]["folder"] = str(data) if data else None
+        entry["sampling"] = {"dtype": options.local.dtype}
+        arguments = options.harness.lm_eval_args
+        result["tasks"][task] = {**entry, "command": command_words[1:], "arguments": arguments}
+        _add(folder, result, restart)
     print(markdown(make_table([(folder / FILE_NAME, read_result(folder / FILE_NAME))])))
     print(f"results: {folder}")
-    if run is not None and folder.resolve().is_relative_to(run.evaluation):
+    if run is not None and folder.resolve().is_relative_to(run.evaluation.resolve()):
         table = make_table(in_paper_order(find_results([run.evaluation])))
         print(f"table of this run directory: {write_tables(run.evaluation, table)[0]}")
+    return 0
 
 
 def _evaluate_maths(
-    options: argparse.Namespace, sets: Sequence[QuestionSet], fingerprint: str, folder: Path, result: Result
+    options: EvaluateOptions, sets: Sequence[QuestionSet], model: Model, folder: Path, result: Result
 ) -> None:
     """Generate, grade, and put the entry of each set into `result`."""
+    drawing = options.drawing
     sampling = Sampling(
-        options.temperature, options.top_p, options.max_tokens, options.seed, options.chat_template_kwargs
+        drawing.temperature,
+        drawing.top_p,
+        max_tokens=drawing.max_tokens,
+        chat_template_kwargs=drawing.chat_template_kwargs,
     )
-    engine = EngineOptions(
-        options.tensor_parallel_size, options.gpu_memory_utilization, options.kv_cache_mb, options.dtype
-    )
-    tokenizer = load_tokenizer(options.model, f"--model {options.model}: its tokenizer")
-    how = asdict(sampling) | {"dtype": weights_dtype(options.model, options.dtype), "vllm": vllm_version()}
     with ExitStack() as stack:
-        records = {
-            s.name: stack.enter_context(
-                Generations(
-                    folder / "generations" / f"{s.name}.jsonl",
-                    how | {"model": fingerprint, "data": s.content_sha256},
-                    options.restart,
-                )
-            )
-            for s in sets
-        }
-        generate(options.model, sets, records, sampling, engine)
-        for s in sets:
-            asked = {question.index for question in s.questions}
-            rows = [g for g in records[s.name].done.values() if g.index in asked and g.sample < s.samples]
-            graded, entry = _score(rows, options.equivalence)
+        journals = {}
+        for asked in sets:
+            settings = model.settings(asked, sampling, drawing.seed)
+            settings |= {"model": model.fingerprint, "data": asked.content_sha256}
+            path = folder / "generations" / f"{asked.name}.jsonl"
+            journal = Journal(path, settings, record_key, restart=options.output.restart)
+            journals[asked.name] = stack.enter_context(journal)
+        if wanted := missing(sets, journals):
+            print(f"{PROGRAM}: {len(wanted):,} responses to generate", file=sys.stderr, flush=True)
+            engine = model.engine(sets, engine_seed(drawing.seed, journals))
+            if failed := generate(engine, wanted, journals, sampling, drawing.seed):
+                raise EngineDown(f"the server failed on {failed:,} of {len(wanted):,} requests and answered the others")
+        for asked in sets:
+            graded, entry = _score(of_set(journals[asked.name], asked), options.output.equivalence, asked.protocol)
             _write_lines(
-                folder / "graded" / f"{s.name}.jsonl", [as_row(row) for graded_G in group(graded) for row in graded_G]
+                folder / "graded" / f"{asked.name}.jsonl",
+                [row.as_row() for graded_G in group(graded) for row in graded_G],
             )
-            first = s.questions[0]
-            result["tasks"][s.name] = {
+            first = asked.questions[0]
+            result["tasks"][asked.name] = {
                 **entry,
-                "num_rows": s.num_rows,
-                "data": {"file": str(s.path), "file_sha256": s.file_sha256, "content_sha256": s.content_sha256},
-                "sampling": {"n": s.samples, **how, "seeding": seeding(sampling)},
+                "protocol": asked.protocol.name,
+                "num_rows": asked.num_rows,
+                "data": {
+                    "file": str(asked.path),
+                    "file_sha256": asked.file_sha256,
+                    "content_sha256": asked.content_sha256,
+                },
+                "sampling": {
+                    "n": asked.samples,
+                    **model.settings(asked, sampling, drawing.seed),
+                    "seeding": model.seeding,
+                },
                 "prompt": {
                     "system": next((m["content"] for m in first.messages if m["role"] == "system"), None),
-                    "example": prompt_text(tokenizer, first.messages, **sampling.chat_template_kwargs),
+                    "example": model.example(asked, sampling),
                 },
             }
 
 
-def _score(generations: Sequence[Generation], mode: str) -> tuple[list[Graded], dict[str, Any]]:
+def _score(
+    generations: Sequence[Generation], mode: str, protocol: Protocol = TRAINING
+) -> tuple[list[Graded], dict[str, Any]]:
     """Verdicts in the order of `generations`, and the scores with the grader that they are by."""
     with Equivalence(mode=mode) as equivalence:
-        graded = [grade(generation, equivalence.same) for generation in generations]
+        graded = grade(generations, equivalence.same, protocol)
         found = scores(group(graded), equivalence.same)
         counts = equivalence.counts
-    return graded, found | {"grader": _grader(mode), "comparisons": asdict(counts)}
-
-
-def _grader(mode: str) -> dict[str, Any]:
-    found = versions(PACKAGES)
-    return {
-        "extraction": "content of the last closed \\boxed{} (co_rewarding.algo.answers)",
+    made_with = versions(PACKAGES)
+    where = "content of the last closed \\boxed{}" if protocol is TRAINING else "anywhere, by math-verify"
+    grader = {
+        "extraction": f"{where} (protocol {protocol.name})",
         "equivalence": mode,
         "timeout_s": TIMEOUT_S,
-        "co-rewarding": found["co-rewarding"],
+        "co-rewarding": made_with["co-rewarding"],
         "commit": commit(),
-        "math-verify": found.get("math-verify"),
-        "sympy": found.get("sympy"),
+        "math-verify": made_with.get("math-verify"),
+        "sympy": made_with.get("sympy"),
     }
+    return graded, found | {"grader": grader, "comparisons": asdict(counts)}
 
 
-def _harness_calls(options: argparse.Namespace, fingerprint: str, folder: Path) -> dict[str, tuple[list[str], Path]]:
+def _harness_calls(options: EvaluateOptions, fingerprint: str, folder: Path) -> dict[str, tuple[list[str], Path]]:
     """Command line and folder by task."""
-    tasks = [task for task in options.tasks if task in harness.TASKS]
-    if not tasks:
-        return {}
     how = harness.HarnessOptions(
-        command=options.lm_eval,
-        extra=options.lm_eval_args,
-        limit=options.limit,
-        seed=options.seed,
+        local=options.local,
+        command=options.harness.lm_eval,
+        extra=options.harness.lm_eval_args,
+        limit=options.questions.limit,
+        seed=options.drawing.seed,
         on_cpu=is_cpu(),
-        tensor_parallel_size=options.tensor_parallel_size,
-        gpu_memory_utilization=options.gpu_memory_utilization,
-        dtype=options.dtype,
-        confirm_run_unsafe_code=options.confirm_run_unsafe_code,
+        confirm_run_unsafe_code=options.harness.confirm_run_unsafe_code,
     )
-    where = {task: folder / "lm_eval" / task for task in tasks}
-    calls = {task: (harness.command_line(task, options.model, where[task], how), where[task]) for task in tasks}
-    for task, (command, place) in calls.items():
-        if not options.restart:
-            harness.check_folder(command, fingerprint, place, options.data.get(task))
+    calls = {}
+    for task in options.tasks:
+        if task in harness.TASKS:
+            where = folder / "lm_eval" / task
+            calls[task] = (harness.command_line(task, options.what.model, where, how), where)
+            if not options.output.restart:
+                harness.check_folder(calls[task][0], fingerprint, where, options.files.get(task))
     return calls
 
 
-def _result(options: argparse.Namespace, name: str) -> Result:
+def _result(options: EvaluateOptions, name: str) -> Result:
     """The head of a result; its tasks are those of this call."""
     return {
         "format": FORMAT,
         "name": name,
-        "method": options.method,
-        "base_model": options.base_model,
+        "method": options.output.method,
+        "base_model": options.output.base_model,
         "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "versions": versions(PACKAGES),
         "commit": commit(),
@@ -271,9 +263,7 @@ def _write_lines(path: Path, rows: Iterable[dict[str, Any]]) -> None:
 def _add(folder: Path, result: Result, restart: bool) -> None:
     """Put the tasks of `result` beside those that results.json has by now: another call may have added some."""
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".results.lock").open("a") as lock:
-        with suppress(OSError):  # a file system without locks: reading again is what is left
-            fcntl.flock(lock, fcntl.LOCK_EX)  # until the file is closed
+    with FileLock(folder / f".{FILE_NAME}.lock"):
         earlier = _earlier(folder, result["model"]["fingerprint"], restart)
         kept = {key: result[key] or earlier.get(key) for key in ("method", "base_model")}
         _write(folder, result | kept | {"tasks": {**earlier.get("tasks", {}), **result["tasks"]}})
@@ -294,71 +284,59 @@ def _export_facts(model: str) -> dict[str, str]:
         return {}
 
 
-def _model_name(model: str) -> str:
-    """The folder's name; inside a run directory the path below it."""
-    run = _run_of(model)
-    if run is not None:
-        return "-".join(Path(model).resolve().relative_to(run.path.resolve()).parts)
-    return Path(model).resolve().name if Path(model).exists() else model
-
-
-def _run_of(model: str) -> RunDir | None:
-    """The training run whose directory holds the model; None outside of one."""
-    path = Path(model).resolve()
-    return RunDir.containing(path) if path.is_dir() else None
-
-
 # --- --compare
 
 
-def compare(options: argparse.Namespace) -> None:
-    found = in_paper_order(find_results(options.compare))
-    table = make_table(found)
+def compare(options: EvaluateOptions) -> int:
+    table = make_table(in_paper_order(find_results(options.what.compare)))
     print(markdown(table))
-    if options.output_dir is None:
-        print("(--output_dir DIR writes it as Markdown, CSV and PNG)")
+    if options.output.output_dir is None:
+        print("(--output_dir DIR writes it as Markdown, CSV and LaTeX)")
     else:
-        print(f"table: {write_tables(options.output_dir, table)[0]}")
+        print(f"table: {write_tables(options.output.output_dir, table)[0]}")
+    return 0
 
 
 # --- --regrade
 
 
-def regrade(options: argparse.Namespace) -> None:
-    if options.output_dir is not None:
-        _refuse_evaluation(options.output_dir)
-    saved = read_saved(options.regrade)
-    graded, entry = _score(saved.generations, options.equivalence)
-    match = agreement(graded, saved.verdicts)
-    path = options.regrade.resolve()
+def regrade(options: EvaluateOptions) -> int:
+    path, output = options.what.regrade, options.output
+    target = output.output_dir
+    if target is not None and (
+        (target / "generations").is_dir()
+        or ((target / FILE_NAME).exists() and "regraded" not in read_result(target / FILE_NAME))
+    ):
+        raise UserError(f"--output_dir {target}: holds an evaluation, which this would overwrite; choose another one")
+    saved = read_saved(path)
+    graded, entry = _score(saved.generations, output.equivalence)
+    pairs = [(ours, stored) for ours, stored in zip(graded, saved.verdicts, strict=True) if stored is not None]
+    differing = [(ours, stored) for ours, stored in pairs if ours.correct != stored]
+    place = path.resolve()
     # RUN_DIR/validation/10.jsonl and EVALUATION/generations/math500.jsonl
-    task = path.parent.name if path.stem.isdecimal() else path.stem
-    result = _result(options, options.name or f"{path.parent.parent.name}/{path.stem}")
-    result |= {"regraded": str(options.regrade), "model": {"path": None, "fingerprint": saved.settings.get("model")}}
+    task = place.parent.name if place.stem.isdecimal() else place.stem
+    result = _result(options, output.name or f"{place.parent.parent.name}/{place.stem}")
+    result |= {"regraded": str(path), "model": {"path": None, "fingerprint": saved.settings.get("model")}}
     known = ("temperature", "top_p", "max_tokens", "seed", "dtype", "chat_template_kwargs")
-    sampling = {key: saved.settings.get(key) for key in known}
-    stored = {"compared": match.compared, "agreed": match.agreed}
-    result["tasks"][task] = {**entry, "num_rows": None, "sampling": sampling, "stored_verdicts": stored}
+    result["tasks"][task] = {
+        **entry,
+        "num_rows": None,
+        "sampling": {key: saved.settings.get(key) for key in known},
+        "stored_verdicts": {"compared": len(pairs), "agreed": len(pairs) - len(differing)},
+    }
     print(markdown(make_table([(path, result)])))
-    print(f"stored verdicts: {f'{match.agreed} of {match.compared} are ours too' if match.compared else 'none'}")
-    for ours, verdict in match.differing[:MAX_SHOWN]:
-        print(_difference(ours, verdict))
-    if len(match.differing) > MAX_SHOWN:
-        print(f"  and {len(match.differing) - MAX_SHOWN} more; with --output_dir all are in graded/")
-    if options.output_dir is not None:
+    if pairs:
+        print(f"stored verdicts: {len(pairs) - len(differing):,} of {len(pairs):,} are ours too")
+    for ours, stored in differing[:MAX_SHOWN]:
+        print(_difference(ours, stored))
+    if len(differing) > MAX_SHOWN:
+        print(f"  and {len(differing) - MAX_SHOWN} more; with --output_dir all are in graded/")
+    if target is not None:
         rows = zip(graded, saved.verdicts, strict=True)
-        _write_lines(
-            options.output_dir / "graded" / f"{task}.jsonl",
-            [as_row(row) | {"stored": verdict} for row, verdict in rows],
-        )
-        _write(options.output_dir, result)
-        print(f"results: {options.output_dir}")
-
-
-def _refuse_evaluation(folder: Path) -> None:
-    path = folder / FILE_NAME
-    if (folder / "generations").is_dir() or (path.exists() and "regraded" not in read_result(path)):
-        raise UserError(f"--output_dir {folder}: holds an evaluation, which this would overwrite; choose another one")
+        _write_lines(target / "graded" / f"{task}.jsonl", [row.as_row() | {"stored": stored} for row, stored in rows])
+        _write(target, result)
+        print(f"results: {target}")
+    return 0
 
 
 def _difference(ours: Graded, stored: bool) -> str:

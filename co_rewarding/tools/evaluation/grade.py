@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 r"""Responses -> verdicts -> the scores of a task, by the same two functions as training.
 
-    answer  = content of the last closed \boxed{...} (co_rewarding.algo.answers)
+    answer  = content of the last closed \boxed{...} (co_rewarding.algo.answers), or what the task's protocol reads
     correct = the answer is equivalent to the ground truth (co_rewarding.algo.equivalence.relation)
 
 These are what training.reward_manager does in validation, so the two agree on the same text. (A ground truth
 \boxed{x} is read as x here; validation leaves that to the equivalence, which looks through a box, too.)
 
-Also here: a file of responses that was generated elsewhere, graded again (`read_saved`): training's validation dump
-{input, output, gts, score}, or a file of this tool; a verdict that is stored beside a response is compared with ours.
+Also here: responses that were saved before, graded again (`read_saved`): training's validation dump {input, output,
+gts, score}, or a file of this tool; a verdict that is stored beside a response is compared with ours.
 
-Degenerate cases: no box is wrong, however right the text; a question without a ground truth is in no accuracy; a
+Degenerate cases: no answer is wrong, however right the text; a question without a ground truth is in no accuracy; a
 comparison that gave up counts as wrong and is counted.
 
 Legend: P question, G response to a question.
@@ -25,8 +25,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from co_rewarding.algo.answers import extract_answer, ground_truth_answer
+from co_rewarding.algo.answers import ground_truth_answer
 from co_rewarding.storage.files import parse_jsonl
+from co_rewarding.tools.cli import UserError, printable
 from co_rewarding.tools.evaluation.estimates import (
     Estimate,
     avg_at_n,
@@ -36,8 +37,9 @@ from co_rewarding.tools.evaluation.estimates import (
     pass_at_k,
 )
 from co_rewarding.tools.evaluation.generate import Generation
+from co_rewarding.tools.evaluation.protocols import TRAINING, Protocol
 
-EQUIVALENCE = "math"  # as training's settings have it, and so the next one
+EQUIVALENCE = "math"  # as training's settings have it
 Same = Callable[[str, str], bool]
 
 
@@ -49,12 +51,17 @@ class Graded:
     answer: str | None
     correct: bool | None  # None: no ground truth
 
+    def as_row(self) -> dict[str, Any]:
+        """A line of graded/TASK.jsonl."""
+        return {**asdict(self.generation), "answer": self.answer, "correct": self.correct}
 
-def grade(generation: Generation, same: Same) -> Graded:
-    answer = extract_answer(generation.response)
-    if generation.ground_truth is None:
-        return Graded(generation, answer, None)
-    return Graded(generation, answer, answer is not None and same(answer, generation.ground_truth))
+
+def grade(generations: Sequence[Generation], same: Same, protocol: Protocol = TRAINING) -> list[Graded]:
+    answers = protocol.answers([generation.response for generation in generations])
+    return [
+        Graded(g, answer, None if g.ground_truth is None else answer is not None and same(answer, g.ground_truth))
+        for g, answer in zip(generations, answers, strict=True)
+    ]
 
 
 def group(graded: Iterable[Graded]) -> list[list[Graded]]:
@@ -73,7 +80,8 @@ def scores(graded_P_G: Sequence[Sequence[Graded]], same: Same) -> dict[str, Any]
         accuracy: name -> {value, standard_error}: avg@n (n the samples, where several), pass@k, maj@k; empty without
             a ground truth;
         primary: the accuracy that goes into the table, pass@1 for one response and avg@n for several;
-        boxed_rate and tokens: {value, standard_error}, tokens None where they are not known;
+        boxed_rate (share of responses with an answer) and tokens: {value, standard_error}, tokens None where they are
+            not known;
         tokens_median, cut_off (share of responses that hit the limit), prompt_too_long (responses; they were never
             asked for and are in no length).
 
@@ -93,10 +101,12 @@ def scores(graded_P_G: Sequence[Sequence[Graded]], same: Same) -> dict[str, Any]
             accuracy[f"avg@{samples}"] = avg_at_n(correct_P_G)
         accuracy |= {f"pass@{k}": pass_at_k(correct_P_G, k) for k in ks_up_to(samples)}
         accuracy |= {f"maj@{k}": maj_at_k(answers_P_G, correct_P_G, k, same) for k in ks_up_to(samples) if k > 1}
-    asked_P_G = [[row for row in graded_G if row.generation.finish != "prompt_too_long"] for graded_G in graded_P_G]
+    not_asked = ("prompt_too_long", "refused")
+    asked_P_G = [[row for row in graded_G if row.generation.finish not in not_asked] for graded_G in graded_P_G]
     asked_P_G = [asked_G for asked_G in asked_P_G if asked_G]
     tokens = [row.generation.tokens for asked_G in asked_P_G for row in asked_G]
     tokens_known = bool(tokens) and None not in tokens
+    finished = [row.generation.finish for row in rows]
     return {
         "questions": len(graded_P_G),
         "without_ground_truth": len(graded_P_G) - len(labelled_P_G),
@@ -107,18 +117,13 @@ def scores(graded_P_G: Sequence[Sequence[Graded]], same: Same) -> dict[str, Any]
         "boxed_rate": asdict(_mean(graded_P_G, lambda row: row.answer is not None)),
         "tokens": asdict(_mean(asked_P_G, lambda row: row.generation.tokens)) if tokens_known else None,
         "tokens_median": statistics.median(tokens) if tokens_known else None,
-        "cut_off": sum(row.generation.finish == "length" for row in rows) / len(rows) if tokens_known else None,
-        "prompt_too_long": sum(row.generation.finish == "prompt_too_long" for row in rows),
+        "cut_off": finished.count("length") / len(rows) if set(finished) != {None} else None,
+        "prompt_too_long": sum(finished.count(name) for name in not_asked),
     }
 
 
 def _mean(graded_P_G: Sequence[Sequence[Graded]], value: Callable[[Graded], float]) -> Estimate:
     return mean_of_questions([statistics.fmean(map(value, graded_G)) for graded_G in graded_P_G])
-
-
-def as_row(graded: Graded) -> dict[str, Any]:
-    """A line of graded/TASK.jsonl."""
-    return {**asdict(graded.generation), "answer": graded.answer, "correct": graded.correct}
 
 
 # --- responses that were saved before
@@ -139,68 +144,53 @@ def read_saved(path: Path) -> Saved:
     Responses to one question are told by verl's uid, or by the prompt and the ground truth where there is none.
 
     Raises:
-        ValueError: one line naming the file, the line and what is wrong.
+        UserError: one line naming the file, the line and what is wrong.
     """
     if not path.is_file():
-        raise ValueError(f"--regrade {path}: {'not a file' if path.exists() else 'no such file'}; name a JSONL file")
+        raise UserError(f"--regrade {path}: {'not a file' if path.exists() else 'no such file'}; name a JSONL file")
     rows, _ = parse_jsonl(path.read_bytes(), str(path))
     settings: Mapping[str, Any] = {}
     if rows and rows[0].get("kind") == "header":
-        settings = rows[0].get("settings") or {}
-        rows = rows[1:]
+        settings = rows.pop(0).get("settings") or {}
     if not rows:
-        raise ValueError(f"--regrade {path}: has no responses")
-    question_of: dict[Any, int] = {}
-    samples: dict[int, int] = {}
+        raise UserError(f"--regrade {path}: has no responses")
+    samples_of: dict[Any, int] = {}  # question -> responses so far; its place is its number
     generations, verdicts = [], []
     for number, row in enumerate(rows, start=1):
-        where = f"--regrade {path}, response {number}"
-        if "output" in row and "gts" in row:
-            text, truth, verdict = row["output"], row["gts"], row.get("acc", row.get("score"))
-            prompt = row.get("input")
-            uid = row.get("uid")
-            key = uid.split("_")[0] if isinstance(uid, str) and uid else json.dumps([prompt, truth])
-            tokens = finish = None
-        elif {"index", "response", "ground_truth"} <= row.keys():
-            text, truth, verdict = row["response"], row["ground_truth"], row.get("correct")
-            prompt, key = row.get("question"), row["index"]
-            tokens, finish = row.get("tokens"), row.get("finish")
-        else:
-            raise ValueError(
-                f"{where}: must have output and gts (a validation dump) or index, response and ground_truth (an "
-                f"evaluation), it has {', '.join(sorted(row))[:80]}; training rollouts: python -m co_rewarding.score"
-            )
-        if not isinstance(text, str):
-            raise ValueError(f"{where}: the response is {json.dumps(text)[:40]}; must be text")
-        if truth is not None and not isinstance(truth, str | int | float):
-            raise ValueError(f"{where}: the ground truth is {json.dumps(truth)[:40]}; must be text")
-        if not isinstance(key, str | int):
-            raise ValueError(f"{where}: index is {json.dumps(key)[:40]}; must be a number")
-        index = question_of.setdefault(key, len(question_of))
-        samples[index] = samples.get(index, -1) + 1
-        truth = None if truth is None else ground_truth_answer(str(truth))
-        if truth is None or verdict is None:
-            verdicts.append(None)
-        elif isinstance(verdict, bool | int | float):
-            verdicts.append(bool(verdict))
-        else:
-            raise ValueError(f"{where}: the stored verdict is {json.dumps(verdict)[:40]}; must be a number or a bool")
-        generations.append(Generation(index, samples[index], str(prompt or ""), truth, text, tokens, finish))
+        try:
+            question, prompt, text, truth, verdict = _saved_row(row)
+        except (TypeError, ValueError) as error:
+            raise UserError(f"--regrade {path}, response {number}: {error}") from None
+        sample = samples_of[question] = samples_of.get(question, -1) + 1
+        index = list(samples_of).index(question) if sample else len(samples_of) - 1
+        generations.append(
+            Generation(index, sample, prompt, truth, text, row.get("tokens"), row.get("finish"))
+        )  # fmt: skip
+        verdicts.append(verdict if truth is not None else None)
     return Saved(generations, verdicts, settings)
 
 
-@dataclass(frozen=True)
-class Agreement:
-    """Our verdicts beside those that were stored."""
-
-    compared: int
-    differing: list[tuple[Graded, bool]]  # ours, and the stored one
-
-    @property
-    def agreed(self) -> int:
-        return self.compared - len(self.differing)
-
-
-def agreement(graded: Sequence[Graded], verdicts: Sequence[bool | None]) -> Agreement:
-    pairs = [(ours, stored) for ours, stored in zip(graded, verdicts, strict=True) if stored is not None]
-    return Agreement(len(pairs), [(ours, stored) for ours, stored in pairs if ours.correct != stored])
+def _saved_row(row: Mapping[str, Any]) -> tuple[Any, str, str, str | None, bool | None]:
+    """Which question, its prompt, the response, the ground truth, the stored verdict."""
+    if "output" in row and "gts" in row:
+        text, truth, prompt, verdict = row["output"], row["gts"], row.get("input"), row.get("acc", row.get("score"))
+        uid = row.get("uid")
+        question = uid.split("_")[0] if isinstance(uid, str) and uid else json.dumps([prompt, truth])
+    elif {"index", "response", "ground_truth"} <= row.keys():
+        text, truth, prompt, verdict = row["response"], row["ground_truth"], row.get("question"), row.get("correct")
+        question = row["index"]
+    else:
+        raise ValueError(
+            f"must have output and gts (a validation dump) or index, response and ground_truth (an evaluation), it has "
+            f"{', '.join(sorted(row))[:80]}; training rollouts: python -m co_rewarding.score"
+        )
+    for name, value, kinds in (
+        ("response", text, str),
+        ("ground truth", truth, str | int | float | None),
+        ("index", question, str | int),
+        ("stored verdict", verdict, bool | int | float | None),
+    ):
+        if not isinstance(value, kinds):
+            raise TypeError(f"the {name} is {printable(json.dumps(value), 40)}")
+    truth = None if truth is None else ground_truth_answer(str(truth))
+    return question, str(prompt or ""), text, truth, None if verdict is None else bool(verdict)

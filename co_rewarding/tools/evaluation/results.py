@@ -11,7 +11,7 @@ calls. Values of accuracies are shares from 0 to 1.
 
 Degenerate cases: what is not known is null, never 0. A result is written whole or not at all.
 
-Deliberately absent: the responses (generations/, graded/) and the tables (tables.py).
+Deliberately absent: the responses (generations/, graded/), differences (paired.py) and tables (tables.py).
 """
 
 from __future__ import annotations
@@ -19,14 +19,13 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from co_rewarding.algo.methods import METHODS
 from co_rewarding.storage.files import atomic_write_text
-from co_rewarding.tools.cli import printable
+from co_rewarding.tools.cli import UserError, printable
 
 FORMAT = "co-rewarding evaluation 1"
 FILE_NAME = "results.json"
@@ -77,16 +76,16 @@ def read_result(path: Path) -> Result:
     """Read a results.json.
 
     Raises:
-        ValueError: one line: it is absent, broken, or not an evaluation's.
+        UserError: one line: it is absent, broken, or not an evaluation's.
     """
     try:
         result = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ValueError(f"{path} cannot be read: {error.strerror}") from None
+        raise UserError(f"{path} cannot be read: {error.strerror}") from None
     except ValueError as error:
-        raise ValueError(f"{path}: not JSON ({' '.join(str(error).split())[:100]}); evaluate again") from None
+        raise UserError(f"{path}: not JSON ({' '.join(str(error).split())[:100]}); evaluate again") from None
     if not isinstance(result, dict) or result.get("format") != FORMAT or not isinstance(result.get("tasks"), dict):
-        raise ValueError(f"{path}: not a result of scripts/evaluate.py of this version ({FORMAT!r})")
+        raise UserError(f"{path}: not a result of scripts/evaluate.py of this version ({FORMAT!r})")
     return result
 
 
@@ -94,15 +93,15 @@ def find_results(folders: Iterable[Path]) -> list[tuple[Path, Result]]:
     """All results below each folder, in the order of the folders, numbers in names counted (step_2 before step_10).
 
     Raises:
-        ValueError: one line: a folder is missing or holds no result, or a result is broken.
+        UserError: one line: a folder is missing or holds no result, or a result is broken.
     """
     found: dict[Path, Result] = {}
     for folder in folders:
         if not folder.is_dir():
-            raise ValueError(f"--compare {folder}: no such folder; name evaluation or run directories")
+            raise UserError(f"--compare {folder}: no such folder; name evaluation or run directories")
         ours, _ = result_files(folder)
         if not ours:
-            raise ValueError(f"--compare {folder}: no {FILE_NAME} of an evaluation below it; evaluate a model first")
+            raise UserError(f"--compare {folder}: no {FILE_NAME} of an evaluation below it; evaluate a model first")
         found |= {path.resolve(): read_result(path) for path in ours}
     return list(found.items())
 
@@ -142,29 +141,9 @@ def settings_of(task: Mapping[str, Any]) -> dict[str, Any]:
         "equivalence": grader.get("equivalence"),
         "math-verify": grader.get("math-verify"),
         "lm_eval": task.get("lm_eval"),
-        "lm_eval's arguments": _lm_eval_arguments(task.get("command") or ()),
+        "lm_eval's arguments": task.get("arguments") or None,
         "data": (data.get("content_sha256") or "")[:8] or None,
     }
-
-
-_NO_MATTER = {"--tasks", "--output_path", "--use_cache", "--limit", "-L", "--seed", "--device", "--batch_size"}
-"""Options of lm_eval, each with a value, that do not make two scores unlike; a limit has a note of its own."""
-
-
-def _lm_eval_arguments(command: Sequence[str]) -> str | None:
-    """What of a call of lm_eval decides about its number: of the model's arguments the type of the weights alone."""
-    kept: list[str] = []
-    option = ""
-    for word in command:
-        if word.startswith("-"):
-            option = word.partition("=")[0]
-            if option not in _NO_MATTER:
-                kept.append(word)
-        elif option == "--model_args":
-            kept += [argument for argument in word.split(",") if argument.startswith("dtype=")]
-        elif option not in _NO_MATTER:
-            kept.append(word)
-    return shlex.join(kept) or None
 
 
 def _brief(text: str | None) -> str | None:
@@ -173,11 +152,14 @@ def _brief(text: str | None) -> str | None:
 
 
 def _is_ours(path: Path) -> bool:
-    """lm_eval and others use the name too; a broken file is told when it is read."""
+    """lm_eval and others use the name too; what is no JSON may be ours, torn, and is told when it is read."""
     try:
-        return FORMAT in path.read_text(encoding="utf-8", errors="replace")[:200]
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        return True
     except OSError:
         return False
+    return isinstance(found, dict) and found.get("format") == FORMAT
 
 
 def _natural(text: str) -> list[tuple[int, str]]:

@@ -1,217 +1,146 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Results side by side, in the order of the paper's tables: Markdown to read, CSV to compute with, PNG to show.
+"""Results side by side, in the order of the paper's tables: Markdown to read, CSV to compute with, LaTeX for a paper.
 
-A row is a model, a column a task: percent ± standard error. Below, or in details.csv: the other accuracies, share of
-boxed answers, response length. What makes two numbers of one column unlike (other questions, another temperature ...)
-is told in a note; a part of a set is marked with a dagger. The best number of a column is bold where there are several;
-beside whole sets a part does not count.
+A row is a model, a column a task: percent ± standard error. Below, or in details.csv: differences to the first row on
+the same questions, the other accuracies, share of answers, response length. What makes two numbers of one column unlike
+(other questions, another temperature ...) is told in a note; a part of a set is marked with a dagger. The best number
+of a column is bold where it is better than each of the others by more than two standard errors of the difference
+(paired.py); beside whole sets a part does not count.
 
 Degenerate cases: a task that a model was not asked is "–"; two results of one name get their folders' names.
 """
 
 from __future__ import annotations
 
-import csv
-import io
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from co_rewarding.storage.files import atomic_write_text
 from co_rewarding.storage.run_dir import RunDir
+from co_rewarding.tools.evaluation import harness
+from co_rewarding.tools.evaluation.paired import difference
 from co_rewarding.tools.evaluation.results import METHOD_TITLES, Result, settings_of
-from co_rewarding.tools.evaluation.tasks import in_table_order, title
+from co_rewarding.tools.evaluation.tasks import MATHS, in_table_order, title
+from co_rewarding.tools.tables import to_latex, to_markdown
 
-ABSENT = "–"
 PARTIAL = "†"
 LEGEND = "Percent ± standard error over questions."
-DETAILS = ("task", "metric", "percent", "standard error", "questions", "responses each", "temperature")
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One number of the table, in percent."""
-
-    value: float
-    standard_error: float | None
-    is_partial: bool  # not all questions of the set were asked
-
-    @property
-    def text(self) -> str:
-        error = "" if self.standard_error is None else f" ± {self.standard_error:.2f}"
-        return f"{self.value:.2f}{error}{f' {PARTIAL}' if self.is_partial else ''}"
+BOLD = " Bold: better than every other by more than two standard errors of the difference."
+NAMES = ("table.md", "table.csv", "table.tex", "details.csv")
 
 
 @dataclass(frozen=True)
 class Table:
-    """Names of rows and columns, and cells by row and column."""
+    """Results in the order of the rows, with their names, and (task, metric) of each column."""
 
+    named: Sequence[tuple[Path, Result]]
     rows: list[str]
-    columns: list[str]
-    cells: list[list[Cell | None]]
-    notes: list[str]
-    results: list[Result]
+    columns: list[tuple[str, str]]
+
+    @property
+    def headings(self) -> list[str]:
+        return [f"{title(task)} {metric}" for task, metric in self.columns]
+
+    def entry(self, row: int, column: int) -> dict[str, Any] | None:
+        """What a result says of a task, None where it has no such number."""
+        task, metric = self.columns[column]
+        entry = self.named[row][1]["tasks"].get(task)
+        return entry if entry is not None and entry["primary"] == metric else None
 
     def is_best(self, row: int, column: int) -> bool:
-        cells = [cells[column] for cells in self.cells if cells[column] is not None]
-        rivals = [cell for cell in cells if not cell.is_partial] or cells
-        cell = self.cells[row][column]
-        return cell in rivals and len(rivals) > 1 and cell.value == max(rival.value for rival in rivals)
+        entries = {i: entry for i in range(len(self.rows)) if (entry := self.entry(i, column))}
+        whole = {i for i, entry in entries.items() if not _is_partial(entry)}
+        rivals = whole or set(entries)
+        if row not in rivals or len(rivals) < 2:
+            return False
+        task = self.columns[column][0]
+        differences = [difference(self.named[row], self.named[i], task) for i in rivals - {row}]
+        return all(found.value > 0 and found.is_clear for found in differences)
 
 
 def make_table(named: Sequence[tuple[Path, Result]]) -> Table:
     """A table of results, in the order given."""
-    results = [result for _, result in named]
-    rows = _row_names(named)
-    tasks = in_table_order([task for result in results for task in result["tasks"]])
-    keys = list(
-        dict.fromkeys(
-            (task, result["tasks"][task]["primary"])
-            for task in tasks
-            for result in results
-            if task in result["tasks"] and result["tasks"][task]["primary"] is not None
-        )
-    )
-    cells = [[_cell(result, *key) for key in keys] for result in results]
-    return Table(
-        rows, [f"{title(task)} {metric}" for task, metric in keys], cells, _notes(rows, results, keys, tasks), results
-    )
+    tasks = in_table_order([task for _, result in named for task in result["tasks"]])
+    columns = [
+        (task, result["tasks"][task]["primary"])
+        for task in tasks
+        for _, result in named
+        if task in result["tasks"] and result["tasks"][task]["primary"] is not None
+    ]
+    return Table(named, _row_names(named), list(dict.fromkeys(columns)))
 
 
 def markdown(table: Table) -> str:
     """The table, its notes and the details."""
-    body = [
-        [
-            name,
-            *(
-                ABSENT if cell is None else f"**{cell.text}**" if table.is_best(i, j) else cell.text
-                for j, cell in enumerate(cells)
-            ),
-        ]
-        for i, (name, cells) in enumerate(zip(table.rows, table.cells, strict=True))
+    parts = [
+        to_markdown(_main(table, mark=lambda text: f"**{text}**")),
+        "",
+        f"- {LEGEND}{BOLD if len(table.rows) > 1 else ''}",
     ]
-    parts = [_grid(["model", *table.columns], body), "", f"- {LEGEND}"]
-    parts += [f"- {note}" for note in table.notes]
-    details = [[cell if cell is not None else ABSENT for cell in row] for row in _detail_rows(table)]
-    lengths = [[cell if cell is not None else ABSENT for cell in row] for row in _length_rows(table)]
-    parts += ["", "All accuracies:", "", _grid(["model", *DETAILS], details)]
-    if lengths:
-        head = ["model", "task", "boxed %", "mean tokens", "median tokens", "cut off %", "prompt too long"]
-        parts += ["", "Responses:", "", _grid(head, lengths)]
+    parts += [f"- {note}" for note in _notes(table)]
+    for heading, frame in (
+        (f"Difference to {table.rows[0]}, on the same questions:", _differences(table)),
+        ("All accuracies:", _rounded(_details(table))),
+        ("Responses:", _lengths(table)),
+    ):
+        if len(frame):
+            parts += ["", heading, "", to_markdown(frame)]
     return "\n".join(parts) + "\n"
 
 
 def csv_table(table: Table) -> str:
     """A row a model; two columns a task, percent and its standard error; empty where there is no number."""
-    head = ["model", "method", "base_model", *(f"{c}{s}" for c in table.columns for s in ("", " standard error"))]
-    body = [
-        [
-            name,
-            result.get("method"),
-            result.get("base_model"),
-            *(x for cell in cells for x in ((cell.value, cell.standard_error) if cell else (None, None))),
-        ]
-        for name, result, cells in zip(table.rows, table.results, table.cells, strict=True)
-    ]
-    return _csv([head, *body])
-
-
-def csv_details(table: Table) -> str:
-    return _csv([["model", *DETAILS], *_detail_rows(table, rounded=False)])
-
-
-def draw(table: Table, path: Path) -> None:
-    """The table as a picture."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
-    texts = [["model", *table.columns]] + [
-        [name, *(cell.text if cell else ABSENT for cell in cells)]
-        for name, cells in zip(table.rows, table.cells, strict=True)
-    ]
-    texts[0] = [texts[0][0], *(column.replace(" ", "\n", 1) for column in table.columns)]
-    inches = [
-        0.085 * max(len(line) for row in texts for line in row[j].split("\n")) + 0.3 for j in range(len(texts[0]))
-    ]
-    row_height, head_height = 0.3, 0.5
-    notes = [LEGEND, *table.notes]
-    width = max(sum(inches), 4.5)
-    wrapped = [line for note in notes for line in _wrapped(note, int(width / 0.072))]
-    height = head_height + row_height * len(table.rows) + 0.19 * len(wrapped) + 0.35
-    with plt.rc_context({"text.parse_math": False, "font.size": 9}):
-        figure = plt.figure(figsize=(width, height))
-        axis = figure.add_axes((0, 0, 1, 1))
-        axis.set_xlim(0, width)
-        axis.set_ylim(0, height)
-        axis.axis("off")
-        top = height - 0.1
-        edges = [sum(inches[:j]) for j in range(len(inches))]
-
-        def rule(y: float, thick: float) -> None:
-            axis.plot([0.08, sum(inches) - 0.08], [y, y], color="black", lw=thick, solid_capstyle="butt")
-
-        rule(top, 1.2)
-        for i, row in enumerate(texts):
-            y = top - head_height / 2 if i == 0 else top - head_height - row_height * (i - 0.5)
-            for j, text in enumerate(row):
-                bold = i == 0 or (j > 0 and table.is_best(i - 1, j - 1))
-                x, align = (edges[0] + 0.12, "left") if j == 0 else (edges[j] + inches[j] / 2, "center")
-                axis.text(x, y, text, ha=align, va="center", fontweight="bold" if bold else "normal", linespacing=1.3)
-        rule(top - head_height, 0.7)
-        bottom = top - head_height - row_height * len(table.rows)
-        rule(bottom, 1.2)
-        for i, line in enumerate(wrapped):
-            axis.text(0.12, bottom - 0.17 - 0.19 * i, line, ha="left", va="center", fontsize=7.5, color="#444444")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, dpi=200, metadata={"Software": None})
-        plt.close(figure)
+    rows = []
+    for i, (name, (_, result)) in enumerate(zip(table.rows, table.named, strict=True)):
+        row = {"model": name, "method": result.get("method"), "base_model": result.get("base_model")}
+        for j, heading in enumerate(table.headings):
+            value, error = _percent(table.entry(i, j))
+            row |= {heading: value, f"{heading} standard error": error}
+        rows.append(row)
+    return pd.DataFrame(rows).to_csv(index=False, lineterminator="\n")
 
 
 def write_tables(folder: Path, table: Table) -> list[Path]:
-    """table.md, table.csv, details.csv and table.png."""
-    paths = [folder / name for name in ("table.md", "table.csv", "details.csv", "table.png")]
-    for path, text in zip(paths, (markdown(table), csv_table(table), csv_details(table)), strict=False):
+    """table.md, table.csv, table.tex and details.csv."""
+    texts = (
+        markdown(table),
+        csv_table(table),
+        to_latex(_main(table)),
+        _details(table).to_csv(index=False, lineterminator="\n"),
+    )
+    paths = [folder / name for name in NAMES]
+    for path, text in zip(paths, texts, strict=True):
         atomic_write_text(path, text)
-    draw(table, paths[-1])
     return paths
 
 
-def _row_names(named: Sequence[tuple[Path, Result]]) -> list[str]:
-    several_bases = len({result.get("base_model") for _, result in named}) > 1
-    names = []
-    for _, result in named:
-        name = METHOD_TITLES.get(result.get("method") or "", result["name"])
-        base = result.get("base_model")
-        names.append(f"{base}: {name}" if several_bases and base else name)
-    by_method = Counter(names)
-    names = [
-        name if by_method[name] == 1 or result["name"] in name else f"{name} ({result['name']})"
-        for name, (_, result) in zip(names, named, strict=True)
-    ]
-    again = Counter(names)
-    return [
-        name if again[name] == 1 else f"{name} ({_owner(path)})" for name, (path, _) in zip(names, named, strict=True)
-    ]
+def _main(table: Table, mark: Any = str) -> pd.DataFrame:
+    rows = []
+    for i, name in enumerate(table.rows):
+        texts = [_text(table.entry(i, j)) for j in range(len(table.columns))]
+        rows.append([name, *(mark(text) if table.is_best(i, j) else text for j, text in enumerate(texts))])
+    return pd.DataFrame(rows, columns=["model", *table.headings])
 
 
-def _owner(path: Path) -> str:
-    """A result's run directory, or its own folder."""
-    parts = path.parent.parts
-    of_a_run = len(parts) > 3 and path.parents[1] == RunDir(path.parents[2]).evaluation
-    return parts[-3] if of_a_run else "/".join(parts[-2:])
-
-
-def _cell(result: Result, task: str, metric: str) -> Cell | None:
-    entry = result["tasks"].get(task)
-    if entry is None or entry["primary"] != metric:
+def _text(entry: dict[str, Any] | None) -> str | None:
+    value, error = _percent(entry)
+    if entry is None or value is None:
         return None
-    score = entry["accuracy"][metric]
+    shown = f"{value:.2f}" + ("" if error is None else f" ± {error:.2f}")
+    return f"{shown} {PARTIAL}" if _is_partial(entry) else shown
+
+
+def _percent(entry: dict[str, Any] | None, metric: str | None = None) -> tuple[float | None, float | None]:
+    if entry is None:
+        return None, None
+    score = entry["accuracy"][metric or entry["primary"]]
     error = score["standard_error"]
-    return Cell(100 * score["value"], None if error is None else 100 * error, _is_partial(entry))
+    return 100 * score["value"], None if error is None else 100 * error
 
 
 def _is_partial(entry: dict[str, Any]) -> bool:
@@ -219,21 +148,101 @@ def _is_partial(entry: dict[str, Any]) -> bool:
     return rows is not None and entry["questions"] < rows
 
 
-def _notes(
-    rows: Sequence[str], results: Sequence[Result], keys: Sequence[tuple[str, str]], tasks: Sequence[str]
-) -> list[str]:
+def _differences(table: Table) -> pd.DataFrame:
+    rows = []
+    for i, name in list(enumerate(table.rows))[1:]:
+        for j, (task, metric) in enumerate(table.columns):
+            if table.entry(0, j) and table.entry(i, j):
+                found = difference(table.named[i], table.named[0], task)
+                error = None if found.standard_error is None else f"{100 * found.standard_error:.2f}"
+                paired = found.questions or "not the same questions, or their responses are gone"
+                rows.append([name, f"{title(task)} {metric}", f"{100 * found.value:+.2f}", error, paired])
+    return pd.DataFrame(rows, columns=["model", "task", "percent", "standard error", "questions of both"])
+
+
+def _details(table: Table) -> pd.DataFrame:
+    rows = []
+    for name, (_, result) in zip(table.rows, table.named, strict=True):
+        for task in in_table_order(list(result["tasks"])):
+            entry = result["tasks"][task]
+            for metric in entry["accuracy"]:
+                value, error = _percent(entry, metric)
+                temperature = (entry.get("sampling") or {}).get("temperature")
+                rows.append(
+                    [name, title(task), metric, value, error, entry["questions"], entry["samples"], temperature]
+                )
+    heads = ["model", "task", "metric", "percent", "standard error", "questions", "responses each", "temperature"]
+    return pd.DataFrame(rows, columns=heads)
+
+
+def _rounded(details: pd.DataFrame) -> pd.DataFrame:
+    shown = details.astype(object).where(details.notna(), None)
+    for column in ("percent", "standard error"):
+        shown[column] = [None if value is None else f"{value:.2f}" for value in shown[column]]
+    return shown
+
+
+def _lengths(table: Table) -> pd.DataFrame:
+    rows = []
+    for name, (_, result) in zip(table.rows, table.named, strict=True):
+        for task in in_table_order(list(result["tasks"])):
+            entry = result["tasks"][task]
+            if "boxed_rate" in entry:
+                tokens, median, cut_off = entry["tokens"], entry["tokens_median"], entry["cut_off"]
+                lengths = [f"{tokens['value']:.0f}", f"{median:.0f}"] if tokens else [None, None]
+                answered = f"{100 * entry['boxed_rate']['value']:.1f}"
+                limit = None if cut_off is None else f"{100 * cut_off:.1f}"
+                rows.append([name, title(task), answered, *lengths, limit, entry["prompt_too_long"]])
+    heads = ["model", "task", "answered %", "mean tokens", "median tokens", "cut off %", "prompt too long"]
+    return pd.DataFrame(rows, columns=heads)
+
+
+def _row_names(named: Sequence[tuple[Path, Result]]) -> list[str]:
+    """The method's title or the result's name, the base model before it where there are several; repeated names get
+    the folder."""
+    several = len({result.get("base_model") for _, result in named}) > 1
+    names = []
+    for _, result in named:
+        name = METHOD_TITLES.get(result.get("method") or "", result["name"])
+        base = result.get("base_model")
+        names.append(f"{base}: {name}" if several and base else name)
+    count = Counter(names)
+    return [
+        name if count[name] == 1 else f"{name} ({_owner(path)})" for name, (path, _) in zip(names, named, strict=True)
+    ]
+
+
+def _owner(path: Path) -> str:
+    """A result's folder, in its run directory if it is of one."""
+    parts = path.parent.parts
+    of_a_run = len(parts) > 3 and path.parents[1] == RunDir(path.parents[2]).evaluation
+    return f"{parts[-3]}/{parts[-1]}" if of_a_run else "/".join(parts[-2:])
+
+
+def _notes(table: Table) -> list[str]:
     notes = []
+    tasks = in_table_order([task for _, result in table.named for task in result["tasks"]])
+    maths = [task for task in tasks if task in MATHS]
+    if maths:
+        names = ", ".join(title(task) for task in maths if MATHS[task].protocol.name == "training")
+        lighteval = ", ".join(title(task) for task in maths if MATHS[task].protocol.name != "training")
+        notes += [f"{names}: training’s prompt, the last \\boxed{{}}."] if names else []
+        notes += [f"{lighteval}: lighteval’s prompt, an answer anywhere."] if lighteval else []
     for task in tasks:
-        entries = {name: r["tasks"][task] for name, r in zip(rows, results, strict=True) if task in r["tasks"]}
+        entries = {
+            name: result["tasks"][task]
+            for name, (_, result) in zip(table.rows, table.named, strict=True)
+            if task in result["tasks"]
+        }
+        if task in harness.NOTES:
+            notes.append(f"{title(task)}: {harness.NOTES[task]}.")
         partial = {n: f"{e['questions']:,} of {e['num_rows']:,}" for n, e in entries.items() if _is_partial(e)}
         if partial:
             notes.append(f"{PARTIAL} {title(task)}: {_by_value(partial, len(entries))} questions.")
         missing = {n: str(e["without_ground_truth"]) for n, e in entries.items() if e.get("without_ground_truth")}
         if missing:
-            notes.append(
-                f"{title(task)}: {_by_value(missing, len(entries))} questions have no ground truth and are in no "
-                "accuracy."
-            )
+            count = _by_value(missing, len(entries))
+            notes.append(f"{title(task)}: {count} questions have no ground truth and are in no accuracy.")
         for setting in settings_of(next(iter(entries.values()))):
             values = {name: str(settings_of(entry)[setting]) for name, entry in entries.items()}
             if len(set(values.values())) > 1:
@@ -249,69 +258,3 @@ def _by_value(values: dict[str, str], out_of: int) -> str:
     if len(names_of) == 1 and len(values) == out_of:
         return next(iter(names_of))
     return ", ".join(f"{value} ({', '.join(names)})" for value, names in names_of.items())
-
-
-def _detail_rows(table: Table, rounded: bool = True) -> list[list[Any]]:
-    out = []
-    for name, result in zip(table.rows, table.results, strict=True):
-        for task in in_table_order(list(result["tasks"])):
-            entry = result["tasks"][task]
-            for metric, score in entry["accuracy"].items():
-                percent, error = 100 * score["value"], score["standard_error"]
-                error = None if error is None else 100 * error
-                if rounded:
-                    percent, error = f"{percent:.2f}", None if error is None else f"{error:.2f}"
-                temperature = (entry.get("sampling") or {}).get("temperature")
-                out.append(
-                    [name, title(task), metric, percent, error, entry["questions"], entry["samples"], temperature]
-                )
-    return out
-
-
-def _length_rows(table: Table) -> list[list[Any]]:
-    def percent(share: float | None) -> str | None:
-        return None if share is None else f"{100 * share:.1f}"
-
-    out = []
-    for name, result in zip(table.rows, table.results, strict=True):
-        for task in in_table_order(list(result["tasks"])):
-            entry = result["tasks"][task]
-            if "boxed_rate" not in entry:
-                continue
-            tokens = entry["tokens"]
-            out.append(
-                [
-                    name,
-                    title(task),
-                    percent(entry["boxed_rate"]["value"]),
-                    None if tokens is None else f"{tokens['value']:.0f}",
-                    None if tokens is None else f"{entry['tokens_median']:.0f}",
-                    percent(entry["cut_off"]),
-                    entry["prompt_too_long"],
-                ]
-            )
-    return out
-
-
-def _grid(head: Sequence[str], body: Sequence[Sequence[Any]]) -> str:
-    rows = [[_cell_text(cell) for cell in row] for row in [head, *body]]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ["| " + " | ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) + " |" for row in rows]
-    lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
-    return "\n".join(lines)
-
-
-def _cell_text(value: Any) -> str:
-    return str(value).replace("|", "\\|").replace("\n", " ")
-
-
-def _csv(rows: Sequence[Sequence[Any]]) -> str:
-    out = io.StringIO()
-    csv.writer(out, lineterminator="\n").writerows(rows)
-    return out.getvalue()
-
-
-def _wrapped(text: str, width: int) -> list[str]:
-    import textwrap
-
-    return textwrap.wrap(text, width) or [""]

@@ -27,7 +27,7 @@ from filelock import FileLock, Timeout
 from co_rewarding.storage.files import atomic_write_text
 from co_rewarding.storage.run_dir import RunDir
 from co_rewarding.tools.cli import printable
-from co_rewarding.tools.evaluation.generate import model_fingerprint
+from co_rewarding.tools.evaluation.model import model_fingerprint
 from co_rewarding.tools.evaluation.results import EXPORT_NAME, result_files
 from co_rewarding.tools.export.card import CARD_NAME, CURVES_NAME, Export, card_text, is_edited
 from co_rewarding.tools.export.checkpoint import Checkpoint, read_json

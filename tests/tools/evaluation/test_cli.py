@@ -12,8 +12,8 @@ import pytest
 from co_rewarding.storage.rows import make_row, write_rows
 from co_rewarding.tools.cli import UserError
 from co_rewarding.tools.evaluation.cli import _add, main
-from co_rewarding.tools.evaluation.generate import model_fingerprint
-from co_rewarding.tools.evaluation.options import parse
+from co_rewarding.tools.evaluation.model import model_fingerprint
+from co_rewarding.tools.evaluation.options import parse_options
 from co_rewarding.tools.evaluation.results import FORMAT, read_result
 from co_rewarding.tools.evaluation.tasks import read_questions
 
@@ -44,10 +44,10 @@ def refusal(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "one of the arguments --model --regrade --compare is required"),
-        (["--model", "m", "--compare", "."], "not allowed with argument"),
+        ([], "nothing: give one of --model, --base_url, --regrade and --compare"),
+        (["--model", "m", "--compare", "."], "--compare and --model: give one of --model"),
         (["--model", "m"], "no task: name some with --tasks"),
-        (["--model", "m", "--tasks", "maths"], "--tasks maths: unknown; use math500, gsm8k, amc, ifeval"),
+        (["--model", "m", "--tasks", "maths"], "--tasks maths: unknown; use math500, math500_lighteval, gsm8k"),
         (["--model", "m", "--tasks", "amc,amc"], "names a task twice"),
         (["--model", "m", "--tasks", "livecodebench"], "docs/EVALUATION.md has the recipe"),
         (["--model", "m", "--tasks", "amc", "--data_dir", "/no"], "python scripts/data_preprocess/amc.py"),
@@ -55,15 +55,22 @@ def refusal(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
         (["--model", "m", "--data", "../x=x.parquet"], "must be NAME=FILE"),
         (["--model", "m", "--data", "a=x", "--data", "a=y"], "a was given before as x"),
         (["--model", "m", "--data", "ifeval=x.jsonl"], "must be a folder with google/IFEval"),
-        (["--model", "m", "--data", "a=x", "--limit", "0"], "--limit 0: must be 1 or more"),
-        (["--model", "m", "--data", "a=x", "--samples", "-1"], "--samples -1: must be 1 or more"),
-        (["--model", "m", "--data", "a=x", "--temperature", "nan"], "--temperature nan: must be a number from 0"),
-        (["--model", "m", "--data", "a=x", "--top_p", "0"], "--top_p 0.0: must be above 0"),
+        (["--model", "m", "--data", "a=x", "--limit", "0"], "--limit 0: must be greater than or equal to 1"),
+        (["--model", "m", "--data", "a=x", "--samples", "-1"], "--samples -1: must be greater than or equal to 1"),
+        (["--model", "m", "--data", "a=x", "--temperature", "nan"], "--temperature nan: must be a finite number"),
+        (["--model", "m", "--data", "a=x", "--top_p", "0"], "--top_p 0: must be greater than 0"),
         (["--model", "m", "--data", "a=x", "--temperature", "0", "--samples", "8"], "the same response 8 times"),
-        (["--model", "m", "--data", "a=x", "--chat_template_kwargs", "{"], "--chat_template_kwargs {: not JSON"),
-        (["--model", "m", "--data", "a=x", "--chat_template_kwargs", "[]"], "must be a JSON object"),
-        (["--model", "m", "--data", "a=x", "--equivalence", "loose"], "must be one of math, string, exact"),
-        (["--model", "m", "--data", "a=x", "--method", "co-rewarding"], "--method co-rewarding: must be one of base"),
+        (["--model", "m", "--data", "a=x", "--chat_template_kwargs", "{"], "--chat_template_kwargs {: must be a JSON"),
+        (["--model", "m", "--data", "a=x", "--chat_template_kwargs", "[]"], "--chat_template_kwargs []: must be a val"),
+        (["--base_url", "http://h/v1", "--tasks", "ifeval"], "lm_eval runs the model itself"),
+        (
+            ["--model", "m", "--data", "a=x", "--equivalence", "loose"],
+            "--equivalence loose: must be 'math', 'string' or 'exact'",
+        ),
+        (
+            ["--model", "m", "--data", "a=x", "--method", "co-rewarding"],
+            "--method co-rewarding: must be 'base', 'ground_truth'",
+        ),
         (["--model", "m", "--data", "a=x", "--output_dir", __file__], "is a file; name a folder"),
         (["--model", "/no/model", "--data", "a=x"], "--model /no/model does not exist"),
         (["--regrade", "/no.jsonl"], "no such file; name a JSONL file"),
@@ -152,7 +159,9 @@ def test_questions_and_limit(data: Path) -> None:
 
 
 def test_tasks_come_in_the_order_of_the_tables(data: Path, tmp_path: Path) -> None:
-    options = parse(["--model", "m", "--tasks", "ifeval,gsm8k", "--data", f"mine={data}", "--data", f"gsm8k={data}"])
+    options = parse_options(
+        ["--model", "m", "--tasks", "ifeval,gsm8k", "--data", f"mine={data}", "--data", f"gsm8k={data}"]
+    )
     assert options.tasks == ["gsm8k", "ifeval", "mine"]
 
 
@@ -187,7 +196,7 @@ def test_regrading_writes_a_result_and_names_differences(tmp_path: Path, capsys:
     graded = [json.loads(line) for line in (tmp_path / "out/graded/validation.jsonl").read_text().splitlines()]
     assert [(row["correct"], row["stored"]) for row in graded] == [(False, True), (True, True)] + [(False, False)] * 2
     assert main(["--compare", str(tmp_path / "out"), "--output_dir", str(tmp_path / "across")]) == 0
-    assert "| run/10 | 25.00 ± 25.00     |" in (tmp_path / "across/table.md").read_text()
+    assert "| run/10  | 25.00 ± 25.00       |" in (tmp_path / "across/table.md").read_text()
 
 
 def test_regrading_overwrites_no_evaluation(tmp_path: Path, refusal: Callable[..., str]) -> None:

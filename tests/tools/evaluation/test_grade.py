@@ -10,8 +10,10 @@ import pytest
 from omegaconf import OmegaConf
 
 from co_rewarding.algo.equivalence.relation import Equivalence
+from co_rewarding.tools.evaluation import extraction
+from co_rewarding.tools.evaluation.extraction import extract_anywhere
 from co_rewarding.tools.evaluation.generate import Generation
-from co_rewarding.tools.evaluation.grade import agreement, grade, group, read_saved, scores
+from co_rewarding.tools.evaluation.grade import grade, group, read_saved, scores
 from co_rewarding.tools.quickstart.tiny_model import build_tokenizer
 from co_rewarding.training.reward_manager import GroupRewardManager
 
@@ -42,12 +44,12 @@ def known() -> list[Generation]:
 
 def test_verdicts_of_the_known_set(known: list[Generation], equivalence: Equivalence) -> None:
     verdict = {True: "y", False: "n", None: " "}
-    graded = group(grade(generation, equivalence.same) for generation in reversed(known))
+    graded = group(grade(known[::-1], equivalence.same))
     assert ["".join(verdict[row.correct] for row in graded_G) for graded_G in graded] == [v for *_, v in KNOWN.values()]
 
 
 def test_scores_of_the_known_set(known: list[Generation], equivalence: Equivalence) -> None:
-    found = scores(group(grade(generation, equivalence.same) for generation in known), equivalence.same)
+    found = scores(group(grade(known, equivalence.same)), equivalence.same)
     assert (found["questions"], found["without_ground_truth"], found["responses"]) == (5, 1, 20)
     # right of four: 3, 1, 2, 1 of the four questions with a ground truth
     value = {name: score["value"] for name, score in found["accuracy"].items()}
@@ -69,7 +71,7 @@ def test_scores_of_the_known_set(known: list[Generation], equivalence: Equivalen
 
 def test_one_response_is_pass_at_1(known: list[Generation], equivalence: Equivalence) -> None:
     first = [generation for generation in known if generation.sample == 0]
-    found = scores(group(grade(generation, equivalence.same) for generation in first), equivalence.same)
+    found = scores(group(grade(first, equivalence.same)), equivalence.same)
     assert found["primary"] == "pass@1"
     assert list(found["accuracy"]) == ["pass@1"]
     # y y n y: 3/4, s² = (3 · 1/16 + 9/16) / 3 = 1/4, s/√4 = 1/4
@@ -77,14 +79,14 @@ def test_one_response_is_pass_at_1(known: list[Generation], equivalence: Equival
 
 
 def test_a_set_without_ground_truths_has_no_accuracy(equivalence: Equivalence) -> None:
-    graded = [grade(Generation(0, 0, "q", None, r"\boxed{1}", 5, "stop"), equivalence.same)]
+    graded = grade([Generation(0, 0, "q", None, r"\boxed{1}", 5, "stop")], equivalence.same)
     found = scores(group(graded), equivalence.same)
     assert (found["primary"], found["accuracy"], found["boxed_rate"]["value"]) == (None, {}, 1.0)
 
 
 def test_a_prompt_that_was_never_asked_has_no_length(equivalence: Equivalence) -> None:
     never = Generation(1, 0, "q", "1", "", 0, "prompt_too_long")
-    graded = [grade(row, equivalence.same) for row in (Generation(0, 0, "q", "1", r"\boxed{1}", 5, "stop"), never)]
+    graded = grade([Generation(0, 0, "q", "1", r"\boxed{1}", 5, "stop"), never], equivalence.same)
     found = scores(group(graded), equivalence.same)
     assert (found["tokens"]["value"], found["tokens_median"], found["prompt_too_long"]) == (5, 5, 1)
     assert found["accuracy"]["pass@1"]["value"] == 0.5  # it is wrong all the same
@@ -121,11 +123,10 @@ def test_a_validation_dump_is_graded_as_it_was(tmp_path: Path, equivalence: Equi
         {"input": "r", "output": r"\boxed{3}", "gts": "", "score": 0.0, "uid": "e-f_0_0"},
     ]
     saved = read_saved(save(tmp_path / "10.jsonl", rows))
-    graded = [grade(generation, equivalence.same) for generation in saved.generations]
+    graded = grade(saved.generations, equivalence.same)
     assert [len(graded_G) for graded_G in group(graded)] == [2, 1, 1]
-    match = agreement(graded, saved.verdicts)
-    assert (match.compared, match.agreed) == (3, 2)  # 3 is not 1/2, whatever the file says; no truth, no verdict
-    assert [(ours.answer, stored) for ours, stored in match.differing] == [("3", True)]
+    assert [row.correct for row in graded] == [True, False, False, None]
+    assert saved.verdicts == [True, False, True, None]  # 3 is not 1/2, whatever the file says; no truth, no verdict
 
 
 def test_generations_and_graded_files_are_read(tmp_path: Path) -> None:
@@ -143,10 +144,10 @@ def test_generations_and_graded_files_are_read(tmp_path: Path) -> None:
         ([], "has no responses"),
         ([{"kind": "header", "settings": {}}], "has no responses"),
         ([{"prompt": "q", "response": "r"}], r"response 1: must have output and gts .* it has prompt, response"),
-        ([{"output": 3, "gts": "4"}], "response 1: the response is 3; must be text"),
-        ([{"output": "r", "gts": ["4"]}], r"response 1: the ground truth is \[\"4\"\]; must be text"),
+        ([{"output": 3, "gts": "4"}], "response 1: the response is 3"),
+        ([{"output": "r", "gts": ["4"]}], r"response 1: the ground truth is \[\"4\"\]"),
         ([{"output": "r", "gts": "4", "score": "yes"}], 'stored verdict is "yes"'),
-        ([{"index": None, "response": "r", "ground_truth": "4"}], "index is null"),
+        ([{"index": None, "response": "r", "ground_truth": "4"}], "the index is null"),
     ],
 )
 def test_what_cannot_be_graded_again_is_told(tmp_path: Path, rows: list[Any], message: str) -> None:
@@ -159,3 +160,23 @@ def test_a_missing_or_broken_file_is_told(tmp_path: Path) -> None:
         read_saved(tmp_path / "absent.jsonl")
     with pytest.raises(ValueError, match="line 1: not a JSON object"):
         read_saved(save(tmp_path / "x.jsonl", [[1]]))
+
+
+# --- lighteval's extraction
+
+
+def test_an_answer_anywhere_is_read_as_lighteval_reads_it() -> None:
+    texts = [
+        "It costs 3 + 4 dollars. So the answer is $7$.",
+        r"Half of 5 is 2.5. Therefore, the final answer is: $\boxed{\frac{1}{2}}$. I hope it is correct",
+        "18 eggs are left.",
+        "no number at all",
+        "",
+    ]
+    assert extract_anywhere(texts) == ["7", r"\frac{1}{2}", "18", None, None]
+
+
+def test_a_text_that_math_verify_does_not_finish_has_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(extraction, "TIMEOUT_S", 5.0)
+    bomb = r"The answer is $9^{9^{9^{9}}}!$"
+    assert extract_anywhere(["It is $1$.", bomb, "It is $2$."])[::2] == ["1", "2"]

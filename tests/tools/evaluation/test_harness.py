@@ -10,9 +10,7 @@ from co_rewarding.tools.evaluation.harness import (
     HarnessOptions,
     check_folder,
     command_line,
-    crux_verdicts,
     find_command,
-    predicts,
     read_scores,
     run,
 )
@@ -121,69 +119,7 @@ def test_scores_are_read(lm_eval: Path, tmp_path: Path) -> None:
     assert (found["primary"], found["questions"], found["num_rows"]) == ("strict prompt", 8, 541)
     assert found["accuracy"]["strict prompt"] == {"value": 0.25, "standard_error": 0.125}
     assert found["accuracy"]["inst_level_loose_acc"] == {"value": 0.5, "standard_error": None}
-    # what the file does not say is not known
-    assert (found["sampling"]["n"], found["sampling"]["temperature"], found["num_fewshot"]) == (1, None, None)
-    assert found["prompt"] == {"system": None, "example": None}
     broken = tmp_path / "results_x.json"
     broken.write_text('{"results": {}}')
     with pytest.raises(ValueError, match=r"has no 'ifeval' where lm_eval 0.4.13 writes it"):
         read_scores("ifeval", broken)
-
-
-def test_how_lm_eval_asked_is_kept(tmp_path: Path) -> None:
-    greedy = {"until": ["Question:"], "max_gen_toks": 2048, "do_sample": False, "temperature": 0.0}
-    config = {"dataset_path": "TIGER-Lab/MMLU-Pro", "num_fewshot": 5, "generation_kwargs": greedy}
-    written = {
-        "results": {"mmlu_pro": {"exact_match,custom-extract": 0.5}},
-        "configs": {"mmlu_pro_biology": config, "mmlu_pro_law": config},
-        "n-samples": {"mmlu_pro_biology": {"original": 9, "effective": 9}},
-    }
-    (tmp_path / "results_T.json").write_text(json.dumps(written))
-    logged = [{"arguments": {"gen_args_0": {"arg_0": f"<user>{i}", "arg_1": greedy}}} for i in range(2)]
-    (tmp_path / "samples_mmlu_pro_biology_T.jsonl").write_text("".join(json.dumps(row) + "\n" for row in logged))
-    found = read_scores("mmlu_pro", tmp_path / "results_T.json")
-    assert found["sampling"] == {
-        "n": 1, "temperature": 0.0, "top_p": None, "max_tokens": 2048, "generation_kwargs": greedy
-    }  # fmt: skip
-    assert (found["num_fewshot"], found["data"]["dataset"]) == (5, "TIGER-Lab/MMLU-Pro")
-    assert found["prompt"]["example"] == "<user>0"
-
-
-@pytest.mark.parametrize(
-    ("response", "output", "right"),
-    [
-        ("[ANSWER]\nassert f('b') == 'ba'\n[/ANSWER]", "'ba'", True),  # lm_eval takes the quotes off: wrong there
-        ('it is\n[ANSWER] assert f("b") == "ba"', "'ba'", True),
-        ("assert f(2) == 3", "3", True),
-        ("f('==') == ['=='] \nand more words", "['==']", True),
-        ("[1, 2]", "[1, 2]", True),
-        ("assert f('b') == ba", "'ba'", False),
-        ("assert f(2) == 2 + 1", "3", False),  # a literal was asked for
-        ("assert f(x) == None", "None", True),
-        ("assert f(2) == __import__('os').getcwd()", "3", False),
-        ("[ANSWER]\n```python\nassert f(1) == 3\n```", "3", True),
-        ("[ANSWER]\n```\nassert f(1) == 3\n```\n[/ANSWER]", "3", True),
-        ("[ANSWER] `assert f(1) == 3` [/ANSWER]", "3", True),
-        ("1. f is called.\n\nassert f(1) == 3", "3", True),
-        ("x == 4 at first.\nassert f(1) == 2\nSo, corrected:\nassert f(1) == 3\nx == 5", "3", True),
-        ("[PYTHON]\nassert f(1) == 3\n[/PYTHON]", "3", True),
-        ("[ANSWER]\n[PYTHON]\nassert f(1) == 3\n[/PYTHON]\n[/ANSWER]", "3", True),
-        ("**[ANSWER]** assert f(1) == 3 **[/ANSWER]**", "3", True),
-        ("**[ANSWER]**\nassert f(1) == 3\n**[/ANSWER]**", "3", True),
-        ("[ANSWER]\n```python\nassert f(1) == [\n    3,\n]\n```", "[3]", True),  # over several lines
-        ("```python\nassert f(1) == 4\n```", "3", False),
-        ("assert f(1) == 3\nassert f(1) == y", "3", False),  # the last assertion is the answer
-        ("assert f(1) == '`*'", "'`*'", True),
-        ("[" * 5000, "[]", False),
-        ("x == [\n" * 1200, "[]", False),
-        ("no idea", "3", False),
-        ("", "''", False),
-    ],
-)
-def test_predicted_outputs(response: str, output: str, right: bool) -> None:
-    assert predicts(response, output) is right
-
-
-def test_crux_verdicts_by_question() -> None:
-    rows = [{"doc": {"output": "3"}, "resps": [["f(2) == 3", "f(2) == 4"]]}]
-    assert crux_verdicts(rows) == [[True, False]]

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from co_rewarding.tools.evaluation.harness import HarnessOptions, command_line
+from co_rewarding.tools.evaluation.paired import difference
 from co_rewarding.tools.evaluation.results import FORMAT, find_results, in_paper_order, read_result, write_result
 from co_rewarding.tools.evaluation.tables import csv_table, make_table, markdown, write_tables
 
@@ -44,7 +44,7 @@ def test_columns_and_rows_stand_in_the_papers_order() -> None:
     ii = result("ii", "co_rewarding_II", mine=entry(0.1), amc=entry(0.4, "avg@8"), math500=entry(0.8))
     gt = result("gt", "ground_truth", ifeval=entry(0.5, "strict prompt"), gsm8k=entry(0.9), math500=entry(0.7))
     table = table_of(ii, result("extra", None, math500=entry(0.2)), gt, result("start", "base", math500=entry(0.3)))
-    assert table.columns == ["MATH-500 pass@1", "GSM8K pass@1", "AMC avg@8", "IFEval strict prompt", "mine pass@1"]
+    assert table.headings == ["MATH-500 pass@1", "GSM8K pass@1", "AMC avg@8", "IFEval strict prompt", "mine pass@1"]
     assert table.rows == ["Before RL", "GT-Reward", "Co-rewarding-II", "extra"]
     lines = markdown(table).splitlines()
     assert [cell.strip() for cell in lines[2].split("|")[1:4]] == ["Before RL", "30.00 ± 2.10", "–"]
@@ -89,33 +89,26 @@ def test_prompts_and_types_of_numbers_are_noted() -> None:
     assert re.search(r"mine: not alike in system prompt: Think first\. \([0-9a-f]{8}\) \(a\), None \(b\)\.", text)
 
 
-def test_of_an_lm_eval_call_only_what_decides_is_compared() -> None:
-    def called(folder: str, *more: str, dtype: str = "auto") -> dict[str, Any]:
-        words = command_line(
-            "ifeval", f"{folder}/model", Path(folder), HarnessOptions(command="sh", dtype=dtype, extra=" ".join(more))
-        )
-        return entry(0.5, "strict prompt", command=words[1:])
+def test_arguments_of_lm_eval_are_compared() -> None:
+    def called(arguments: str) -> dict[str, Any]:
+        return entry(0.5, "strict prompt", arguments=arguments)
 
-    one = result("a", ifeval=called("/x"))
-    note = "IFEval: not alike in lm_eval's arguments"
-    assert note not in markdown(table_of(one, result("b", ifeval=called("/y", "--limit 8 --seed 3"))))
-    changed = called("/x", "--gen_kwargs temperature=0.8,do_sample=True")
-    text = markdown(table_of(one, result("b", ifeval=changed)))
-    arguments = "run --model vllm --model_args dtype=auto --apply_chat_template --log_samples"
-    assert f"{note}: {arguments} (a), {arguments} --gen_kwargs temperature=0.8,do_sample=True (b)." in text
-    assert note in markdown(table_of(one, result("b", ifeval=called("/x", dtype="float32"))))
+    one, other = result("a", ifeval=called("")), result("b", ifeval=called("--gen_kwargs temperature=0.8"))
+    note = "IFEval: not alike in lm_eval's arguments: None (a), --gen_kwargs temperature=0.8 (b)."
+    assert note in markdown(table_of(one, other))
+    assert "not alike" not in markdown(table_of(one, one))
 
 
 def test_names_that_repeat_are_told_apart() -> None:
     x, y = result("final", "co_rewarding_I", mine=entry(0.1)), result("final", "co_rewarding_I", mine=entry(0.2))
     table = make_table([(Path("runs/p/x/evaluation/final/results.json"), x), (Path("q/y/results.json"), y)])
-    assert table.rows == ["Co-rewarding-I (final) (x)", "Co-rewarding-I (final) (q/y)"]
+    assert table.rows == ["Co-rewarding-I (x/final)", "Co-rewarding-I (q/y)"]
 
 
 def test_a_table_without_accuracy_is_still_a_table() -> None:
     unlabelled = entry(0.0, accuracy={}, primary=None, tokens=None, tokens_median=None, cut_off=None)
     text = markdown(table_of(result("a", mine=unlabelled)))
-    assert "| a     | mine | 90.0    | –" in text
+    assert "| a | mine | 90.0 | – | – | – | 0 |" in " ".join(text.split())
 
 
 def test_files_are_written_and_found_again(tmp_path: Path) -> None:
@@ -126,9 +119,9 @@ def test_files_are_written_and_found_again(tmp_path: Path) -> None:
     found = find_results([tmp_path / "run", tmp_path / "run"])
     assert [r["name"] for _, r in found] == ["step_9", "step_10"]
     paths = write_tables(tmp_path / "out", make_table(found))
-    assert [path.name for path in paths] == ["table.md", "table.csv", "details.csv", "table.png"]
-    assert paths[-1].read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
-    assert "step_10,mine,pass@1,20" in paths[2].read_text()
+    assert [path.name for path in paths] == ["table.md", "table.csv", "table.tex", "details.csv"]
+    assert r"step\_10 & 20.00 ± 2.10" in paths[2].read_text()
+    assert "step_10,mine,pass@1,20" in paths[3].read_text()
 
 
 def test_missing_and_broken_results_are_told(tmp_path: Path) -> None:
@@ -138,8 +131,68 @@ def test_missing_and_broken_results_are_told(tmp_path: Path) -> None:
         find_results([tmp_path])
     path = write_result(tmp_path, result("a"))
     path.write_text(path.read_text()[:-5])
-    with pytest.raises(ValueError, match=r"not JSON .*evaluate again"):
+    with pytest.raises(ValueError, match=r"results.json: not JSON .*evaluate again"):
+        find_results([tmp_path])
+    path.write_text("")  # torn before anything of it says whose it is
+    with pytest.raises(ValueError, match=r"results.json: not JSON .*evaluate again"):
         find_results([tmp_path])
     path.write_text(json.dumps({"format": "other"}))
     with pytest.raises(ValueError, match=r"not a result of scripts/evaluate.py"):
         read_result(path)
+
+
+def answered(folder: Path, name: str, verdicts_P_G: list[list[int]], method: str | None = None) -> tuple[Path, Any]:
+    """A result whose graded responses are there."""
+    shares = [sum(verdicts_G) / len(verdicts_G) for verdicts_G in verdicts_P_G]
+    mean = sum(shares) / len(shares)
+    score = {"value": mean, "standard_error": 0.5 * mean}
+    found = result(
+        name, method, toy=entry(mean, accuracy={"pass@1": score}, questions=len(shares), num_rows=len(shares))
+    )
+    rows = [
+        {"index": p, "sample": g, "question": f"q{p}", "correct": bool(verdict)}
+        for p, verdicts_G in enumerate(verdicts_P_G)
+        for g, verdict in enumerate(verdicts_G)
+    ]
+    (folder / name / "graded").mkdir(parents=True)
+    (folder / name / "graded/toy.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return write_result(folder / name, found), found
+
+
+def test_a_difference_is_of_the_same_questions(tmp_path: Path) -> None:
+    # shares of right responses: 1/2, 1, 0, 1 and 1/2, 1/2, 0, 0
+    a = answered(tmp_path, "a", [[1, 0], [1, 1], [0, 0], [1, 1]])
+    b = answered(tmp_path, "b", [[0, 1], [1, 0], [0, 0], [0, 0]])
+    found = difference(a, b, "toy")
+    # differences 0, 1/2, 0, 1: mean 3/8; squares of what is off it: 9/64, 1/64, 9/64, 25/64, sum 44/64;
+    # s² = 44/64 / 3 = 11/48, s / √4 = √(11/48) / 2
+    assert (found.value, found.questions) == (3 / 8, 4)
+    assert found.standard_error == pytest.approx((11 / 48) ** 0.5 / 2)  # 0.239
+    assert not found.is_clear  # 0.375 is less than 2 · 0.239
+    # other questions: the errors of both add up, 0.5 · 0.625 and 0.5 · 0.25, whose hypotenuse is 0.3366
+    other = answered(tmp_path, "other", [[1], [0], [0], [0], [0]])
+    found = difference(a, other, "toy")
+    assert (found.value, found.questions) == (pytest.approx(0.625 - 0.2), None)
+    assert found.standard_error == pytest.approx(((0.5 * 0.625) ** 2 + (0.5 * 0.2) ** 2) ** 0.5)
+
+
+def test_the_best_is_marked_only_beyond_two_errors(tmp_path: Path) -> None:
+    # 30 questions; a is right on 20 of them, b on 10 of these, c on 19 of these
+    a = answered(tmp_path, "a", [[1]] * 20 + [[0]] * 10)
+    b = answered(tmp_path, "b", [[1]] * 10 + [[0]] * 20)
+    c = answered(tmp_path, "c", [[1]] * 19 + [[0]] * 11)
+    # a − b: 10 ones in 30, mean 1/3, s² = (10 · 4/9 + 20 · 1/9) / 29 = 0.2299, error 0.0875: 3.8 errors away
+    assert make_table([b, a]).is_best(1, 0) and not make_table([b, a]).is_best(0, 0)
+    # a − c: 1 one in 30, mean 1/30, s² = ((29/30)² + 29/900) / 29 = 1/30, error 1/30: one error away
+    assert not make_table([b, a, c]).is_best(1, 0)
+    text = markdown(make_table([b, a, c]))
+    assert "**" not in text and "Difference to b, on the same questions:" in text
+    assert "| a | toy pass@1 | +33.33 | 8.75 | 30 |" in " ".join(text.split())
+
+
+def test_a_column_says_its_protocol() -> None:
+    text = markdown(table_of(result("a", math500=entry(0.5), math500_lighteval=entry(0.6), cruxeval=entry(0.1))))
+    assert "| MATH-500 pass@1 | MATH-500 (lighteval) pass@1 |" in " ".join(text.split())
+    assert "- MATH-500: training’s prompt, the last \\boxed{}." in text
+    assert "- MATH-500 (lighteval): lighteval’s prompt, an answer anywhere." in text
+    assert "- CRUXEval-O: by lm_eval, which counts a right output that is a string as wrong" in text

@@ -32,7 +32,7 @@ from co_rewarding.algo.methods import METHODS, Method
 from co_rewarding.storage import provenance
 from co_rewarding.storage.rows import file_sha256, make_row, write_rows
 from co_rewarding.tools.data.card import Card, FileFacts, write_card
-from co_rewarding.tools.evaluation.generate import model_fingerprint
+from co_rewarding.tools.evaluation.model import model_fingerprint
 from co_rewarding.tools.evaluation.results import FORMAT
 from co_rewarding.tools.export.card import base_model, is_edited
 from co_rewarding.tools.export.checkpoint import find_checkpoint

@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+r"""How a set is asked and what of a response is its answer: training's way, and lighteval's.
+
+    training    the row's messages as they stand, system prompt included; the last closed \boxed{...}
+    lighteval   lighteval's own prompt without a system message; an answer anywhere in the text, boxed ones first
+
+The paper's numbers for MATH-500 and GSM8K are lighteval's (its appendix C.3), so only the second can be held beside
+them. Prompts, lengths, stop and the order of extraction are those of lighteval 0.10.0 (MIT licence), the version of the
+paper's time: tasks lighteval|math_500 and lighteval|gsm8k. What is extracted is compared as everywhere here
+(co_rewarding.algo.equivalence), not by lighteval's call of math-verify.
+
+Deliberately absent: lighteval's few-shot variants.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from co_rewarding.algo.answers import extract_answer
+from co_rewarding.tools.evaluation.extraction import extract_anywhere
+
+Messages = list[dict[str, str]]
+
+# lighteval/tasks/default_prompts.py: math_500 (there adapted from OpenAI's simple-evals) and gsm8k
+MATH_500 = (
+    "Solve the following math problem efficiently and clearly.  The last line of your response should be of the "
+    "following format: 'Therefore, the final answer is: $\\boxed{{ANSWER}}$. I hope it is correct' (without quotes) "
+    "where ANSWER is just the final number or expression that solves the problem. Think step by step before "
+    "answering.\n\n{question}"
+)
+GSM8K = "Question: {question}\nAnswer:"
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """A way to ask and to read."""
+
+    name: str
+    template: str | None = None  # of the user's message; None: the row's messages
+    max_tokens: int | None = None  # of a response; None: what the user asks for
+    stop: tuple[str, ...] = ()
+    answers: Callable[[Sequence[str]], list[str | None]] = lambda texts: [extract_answer(text) for text in texts]
+
+    def messages(self, messages: Messages) -> Messages:
+        if self.template is None:
+            return messages
+        question = next((m["content"] for m in reversed(messages) if m["role"] == "user"), "")
+        return [{"role": "user", "content": self.template.format(question=question)}]
+
+
+TRAINING = Protocol("training")
+LIGHTEVAL_MATH = Protocol("lighteval", MATH_500, max_tokens=32_768, answers=extract_anywhere)
+LIGHTEVAL_GSM8K = Protocol("lighteval", GSM8K, max_tokens=256, stop=("Question:",), answers=extract_anywhere)
