@@ -6,6 +6,7 @@ from __future__ import annotations
 import pandas as pd
 
 ABSENT = "–"
+_LATEX = {"±": r"$\pm$", "†": r"$^\dagger$", "→": r"$\rightarrow$", "–": "--", "−": "$-$", "α": r"$\alpha$"}
 
 
 def cell(value: object) -> str:
@@ -23,7 +24,8 @@ def to_markdown(table: pd.DataFrame) -> str:
 def to_latex(table: pd.DataFrame) -> str:
     r"""A tabular with \toprule (booktabs) without the index; all characters that LaTeX reads are escaped."""
     texts = table.astype(object).map(lambda value: ABSENT if value is None or value != value else _one_line(value))
-    return texts.to_latex(index=False, escape=True)
+    text = texts.to_latex(index=False, escape=True)
+    return text.translate(str.maketrans(_LATEX))
 
 
 def _one_line(value: object) -> str:

@@ -15,4 +15,5 @@ def test_markdown_keeps_texts_as_they_are_written() -> None:
 
 
 def test_latex_escapes() -> None:
-    assert r"m & n\_1 & v \\" in to_latex(TABLE) and "1.50 & – & –" in to_latex(TABLE)
+    assert r"m & n\_1 & v \\" in to_latex(TABLE) and "1.50 & -- & --" in to_latex(TABLE)
+    assert r"0.5 $\pm$ 0.1 $^\dagger$" in to_latex(pd.DataFrame([["0.5 ± 0.1 †"]], columns=["x"]))

@@ -120,7 +120,7 @@ def test_files_are_written_and_found_again(tmp_path: Path) -> None:
     assert [r["name"] for _, r in found] == ["step_9", "step_10"]
     paths = write_tables(tmp_path / "out", make_table(found))
     assert [path.name for path in paths] == ["table.md", "table.csv", "table.tex", "details.csv"]
-    assert r"step\_10 & 20.00 ± 2.10" in paths[2].read_text()
+    assert r"step\_10 & 20.00 $\pm$ 2.10" in paths[2].read_text()
     assert "step_10,mine,pass@1,20" in paths[3].read_text()
 
 
