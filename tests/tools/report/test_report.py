@@ -302,13 +302,3 @@ def test_a_reader_that_closes_the_pipe_ends_the_command_after_its_files(run_dir:
     process.stdout.close()
     assert process.stderr.read() == b"" and process.wait() == 141
     assert (run_dir / "curves.png").is_file()
-
-
-def test_method_figure_has_the_same_bytes_every_time(tmp_path: Path, run_script: Callable[..., Any]) -> None:
-    # once in a process of its own, whose hashes of strings differ from this one's
-    script = REPO / "scripts" / "figures/draw_method.py"
-    subprocess.run([sys.executable, script, "--output_dir", tmp_path / "a"], capture_output=True, check=True)
-    with matplotlib.rc_context():  # the script changes matplotlib's settings for all that its process draws
-        assert run_script("figures/draw_method.py", "--output_dir", tmp_path / "b")[0] == 0
-    for name in ("method.png", "method.svg"):
-        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
