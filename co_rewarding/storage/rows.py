@@ -18,18 +18,22 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from co_rewarding.storage.files import atomic_write
 
+T = TypeVar("T")
+Row = Mapping[str, Any]
 SYSTEM_PROMPT = r"Let's think step by step and output the final answer within \boxed{}."
 ABILITY = "math"
 MAX_NAMED = 3  # rows named in a message
+OTHER_FORMATS = (".csv", ".tsv", ".json", ".jsonl", ".arrow", ".xlsx")
+HOW_TO_CONVERT = 'data/README.md shows under "Your own questions" how to write verl\'s schema'
 PAIR_COLUMNS = ("extra_info.index", "reward_model.ground_truth")  # all that check_pairs reads of a row
 
 
@@ -61,7 +65,7 @@ def arrow_schema(extra_columns: Sequence[str] = ()) -> pa.Schema:
     )
 
 
-def write_rows(rows: Sequence[Mapping[str, Any]], path: Path, extra_columns: Sequence[str] = ()) -> None:
+def write_rows(rows: Sequence[Row], path: Path, extra_columns: Sequence[str] = ()) -> None:
     """Write rows that `make_row` made; the same rows give the same bytes for one version of pyarrow."""
     table = pa.Table.from_pylist([dict(row) for row in rows], schema=arrow_schema(extra_columns))
     with atomic_write(path) as part:
@@ -73,21 +77,34 @@ def as_paths(files: str | Sequence[str]) -> list[str]:
     return [files] if isinstance(files, str) else list(files)
 
 
-def read_rows(path: Path) -> list[dict[str, Any]]:
-    """All rows of a parquet file, with whatever columns it has.
+def read_table(path: Path) -> pa.Table:
+    """A parquet file, with whatever columns it has; its texts are UTF-8.
 
     Raises:
-        ValueError: one line naming the file, where it is absent or not readable as parquet.
+        ValueError: one line naming the file, where it is absent, of another format or damaged.
     """
     if not path.is_file():
         raise ValueError(f"{path}: {'not a file' if path.exists() else 'no such file'}; name a parquet file")
+    if path.suffix.lower() in OTHER_FORMATS:
+        raise ValueError(f"{path}: is {path.suffix[1:].upper()}, not parquet; {HOW_TO_CONVERT}")
     try:
-        return pq.read_table(path).to_pylist()
+        table = pq.read_table(path)
     except (OSError, pa.ArrowException) as error:
         raise ValueError(f"{path}: not readable as parquet ({_first_line(error)})") from error
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        try:
+            column.validate(full=True)  # Python reads no text that is not UTF-8
+        except pa.ArrowException as error:
+            raise ValueError(f"{path}: not readable in column {name!r} ({_first_line(error)}); use UTF-8") from error
+    return table
 
 
-def question_text(row: Mapping[str, Any]) -> str | None:
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """All rows of a parquet file. Raises ValueError, see `read_table`."""
+    return read_table(path).to_pylist()
+
+
+def question_text(row: Row) -> str | None:
     """Content of the last user message, None where the row has none of that form."""
     prompt = row.get("prompt")
     messages = [m for m in prompt if isinstance(m, Mapping)] if isinstance(prompt, list | tuple) else []
@@ -95,24 +112,42 @@ def question_text(row: Mapping[str, Any]) -> str | None:
     return contents[-1] if contents and isinstance(contents[-1], str) else None
 
 
-def ground_truth(row: Mapping[str, Any]) -> str:
-    """The row's ground truth, "" where it has none (label-free data)."""
-    truth = (row.get("reward_model") or {}).get("ground_truth")
+def ground_truth(row: Row) -> str:
+    """The row's ground truth, "" where it has none (label-free data).
+
+    Raises:
+        ValueError: there is something else in its place.
+    """
+    truth = _field(row, "reward_model", "ground_truth")
+    if isinstance(truth, bytes | list | Mapping):
+        raise ValueError(f"reward_model.ground_truth is {truth!r:.60}; make it text")
     return "" if truth is None else str(truth)
 
 
-def question_id(row: Mapping[str, Any]) -> Any:
-    """`extra_info.index` of the row, None where it has none."""
-    return (row.get("extra_info") or {}).get("index")
+def question_id(row: Row) -> Any:
+    """`extra_info.index` of the row, None where it has none.
+
+    Raises:
+        ValueError: there is something else in its place.
+    """
+    index = _field(row, "extra_info", "index")
+    if isinstance(index, list | Mapping):
+        raise ValueError(f"extra_info.index is {index!r:.60}; make it a number or text")
+    return index
 
 
-def check_question_ids(rows: Sequence[Mapping[str, Any]], name: str) -> None:
+def ground_truths(rows: Sequence[Row], name: str) -> list[str]:
+    """`ground_truth` of each row. Raises ValueError, which names the file `name` and the row."""
+    return _each(ground_truth, rows, name)
+
+
+def check_question_ids(rows: Sequence[Row], name: str) -> None:
     """Raise unless every row has an id of its own: rollouts of rows with one id would be taken for one group.
 
     Raises:
         ValueError: one line naming the file and the first rows whose `extra_info.index` is missing or repeated.
     """
-    ids = [question_id(row) for row in rows]
+    ids = _each(question_id, rows, name)
     _raise_for(
         [i for i, q in enumerate(ids) if q is None],
         lambda i: f"row {i}",
@@ -122,14 +157,12 @@ def check_question_ids(rows: Sequence[Mapping[str, Any]], name: str) -> None:
     repeated = [i for i, q in enumerate(ids) if first_row.setdefault(q, i) != i]
     _raise_for(
         repeated,
-        lambda i: f"row {i} repeats {ids[i]} of row {first_row[ids[i]]}",
+        lambda i: f"row {i} repeats {ids[i]!r:.60} of row {first_row[ids[i]]}",
         f"{name}: extra_info.index must be different in every row, also of several files together",
     )
 
 
-def check_pairs(
-    original: Sequence[Mapping[str, Any]], rephrased: Sequence[Mapping[str, Any]], names: tuple[str, str]
-) -> None:
+def check_pairs(original: Sequence[Row], rephrased: Sequence[Row], names: tuple[str, str]) -> None:
     """Raise unless row i of `rephrased` is another wording of row i of `original`, for every i.
 
     Args:
@@ -147,16 +180,16 @@ def check_pairs(
             "both files must have the same rows in the same order"
         )
     check_question_ids(original, names[0])
-    ids = [question_id(row) for row in original]
+    ids = _pairs(question_id, original, rephrased, names)
     _raise_for(
-        [i for i, (a, b) in enumerate(zip(original, rephrased, strict=True)) if question_id(a) != question_id(b)],
-        lambda i: f"row {i}: {ids[i]} and {question_id(rephrased[i])}",
+        [i for i, (a, b) in enumerate(ids) if a != b],
+        lambda i: "row {}: {!r:.60} and {!r:.60}".format(i, *ids[i]),
         f"{both} do not pair up: extra_info.index differs; bring the rows of both files into the same order",
     )
-    truths = [(ground_truth(a), ground_truth(b)) for a, b in zip(original, rephrased, strict=True)]
+    truths = _pairs(ground_truth, original, rephrased, names)
     _raise_for(
         [i for i, (a, b) in enumerate(truths) if a and b and a != b],
-        lambda i: f"row {i}: {truths[i][0]!r} and {truths[i][1]!r}",
+        lambda i: "row {}: {!r:.60} and {!r:.60}".format(i, *truths[i]),
         f"{both} do not pair up: the ground truth differs; a rephrased question must keep its answer",
     )
 
@@ -179,10 +212,36 @@ def file_sha256(path: Path) -> str:
 
 
 def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return str(error).strip().split("\n")[0] or type(error).__name__
 
 
-def _raise_for(rows: Sequence[int], describe: Any, problem: str) -> None:
+def _field(row: Row, column: str, field: str) -> Any:
+    struct = row.get(column) or {}
+    if not isinstance(struct, Mapping):
+        raise ValueError(f"{column} is {struct!r:.60}; make it a struct with the field {field}")
+    return struct.get(field)
+
+
+def _each(read: Callable[[Row], T], rows: Sequence[Row], name: str) -> list[T]:
+    values = []
+    for i, row in enumerate(rows):
+        try:
+            values.append(read(row))
+        except ValueError as error:
+            raise ValueError(f"{name}, row {i}: {error}") from error
+    return values
+
+
+def _pairs(
+    read: Callable[[Row], T],
+    original: Sequence[Row],
+    rephrased: Sequence[Row],
+    names: tuple[str, str],
+) -> list[tuple[T, T]]:
+    return list(zip(_each(read, original, names[0]), _each(read, rephrased, names[1]), strict=True))
+
+
+def _raise_for(rows: Sequence[int], describe: Callable[[int], str], problem: str) -> None:
     if rows:
         more = f" and {len(rows) - MAX_NAMED} more" if len(rows) > MAX_NAMED else ""
         raise ValueError(f"{problem} ({'; '.join(describe(i) for i in rows[:MAX_NAMED])}{more})")

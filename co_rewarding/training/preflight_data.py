@@ -7,13 +7,12 @@ Rows are in verl's schema (data/README.md). Files are read whole: their rows are
 from pathlib import Path
 from typing import Any
 
-import pyarrow
 import pyarrow.parquet
 from omegaconf import DictConfig, OmegaConf
 
 from co_rewarding.algo.answers import ground_truth_answer
 from co_rewarding.algo.methods import METHODS
-from co_rewarding.storage.rows import MAX_NAMED, as_paths, check_pairs, check_question_ids, ground_truth
+from co_rewarding.storage.rows import MAX_NAMED, as_paths, check_pairs, check_question_ids, ground_truths, read_table
 
 REQUIRED_COLUMNS = ("data_source", "prompt", "reward_model", "extra_info")
 
@@ -37,15 +36,17 @@ def check_data(config: DictConfig) -> None:
             names=(named, f"data.train_aug_files={config.data.train_aug_files}"),
         )
     method = METHODS[config.co_rewarding.method]
-    if method.needs_labels and not any(ground_truth_answer(ground_truth(row)) for row in rows["data.train_files"]):
+    truths = ground_truths(rows["data.train_files"], named)
+    if method.needs_labels and not any(map(ground_truth_answer, truths)):
         raise ValueError(
             f"{named}: no row has a reward_model.ground_truth, which co_rewarding.method={method.name} rewards by; use "
             "labelled data or another method"
         )
-    unknown = [i for i, row in enumerate(rows["data.val_files"]) if not ground_truth(row)]
+    validated = f"data.val_files={config.data.val_files}"
+    unknown = [i for i, truth in enumerate(ground_truths(rows["data.val_files"], validated)) if not truth]
     if unknown:
         raise ValueError(
-            f"data.val_files={config.data.val_files}: {len(unknown)} rows without reward_model.ground_truth (first: "
+            f"{validated}: {len(unknown)} rows without reward_model.ground_truth (first: "
             f"{unknown[:MAX_NAMED]}); validation measures accuracy against it"
         )
     questions, batch = len(rows["data.train_files"]), config.data.train_batch_size
@@ -72,9 +73,9 @@ def read_rows(key: str, path: str) -> list[dict[str, Any]]:
             f"{key}={path}: the name must end in .parquet, by which verl knows the format; rename the file"
         )
     try:
-        table = pyarrow.parquet.read_table(file)
-    except (pyarrow.ArrowException, OSError) as error:
-        raise ValueError(f"{key}={path}: not a readable parquet file: {error}") from error
+        table = read_table(file)
+    except ValueError as error:
+        raise ValueError(f"{key}={error}") from error
     missing = [name for name in REQUIRED_COLUMNS if name not in table.column_names]
     if missing:
         raise ValueError(

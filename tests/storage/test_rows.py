@@ -1,9 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Two files belong together only if row i of one is another wording of row i of the other."""
+"""Two files belong together only if row i of one is another wording of row i of the other; what no row can be."""
 
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from co_rewarding.storage.rows import check_pairs, check_question_ids, ground_truth, question_id
+from co_rewarding.storage.rows import (
+    check_pairs,
+    check_question_ids,
+    ground_truth,
+    ground_truths,
+    question_id,
+    read_rows,
+)
 
 NAMES = ("a.parquet", "b.parquet")
 
@@ -100,3 +113,45 @@ def test_every_question_has_an_id_of_its_own() -> None:
         check_question_ids([row(0), row(None), {"extra_info": None}], "a.parquet")
     with pytest.raises(ValueError, match=r"must be different in every row.*row 2 repeats 0 of row 0"):
         check_question_ids([row(0), row(1), row(0)], "a.parquet")  # two files that both count from 0
+
+
+@pytest.mark.parametrize(
+    ("bad", "why"),
+    [
+        ({"extra_info": json.dumps({"index": 1})}, "extra_info is '{\"index\": 1}'; make it a struct"),
+        ({"extra_info": {"index": [1]}}, "extra_info.index is [1]; make it a number or text"),
+        ({"reward_model": "7"}, "reward_model is '7'; make it a struct with the field ground_truth"),
+        ({"reward_model": {"ground_truth": b"7" * 1000}}, "reward_model.ground_truth is b'777"),
+        ({"reward_model": {"ground_truth": ["7"]}}, "reward_model.ground_truth is ['7']; make it text"),
+    ],
+)
+def test_what_is_no_id_or_truth_is_told_with_file_and_row(bad: dict[str, Any], why: str) -> None:
+    wrong = [row(0), row(1) | bad]
+    assert f"a.parquet, row 1: {why}" in refusal(wrong, [row(0), row(1)])
+    with pytest.raises(ValueError, match=r"^b\.parquet, row 1: "):
+        check_pairs([row(0), row(1)], wrong, NAMES)
+    with pytest.raises(ValueError, match=r"^x, row 1: "):
+        ground_truths(wrong, "x") if "reward_model" in bad else check_question_ids(wrong, "x")
+
+
+def test_a_hostile_id_or_truth_is_shown_in_part() -> None:
+    assert len(refusal([row("\x1b\n" * 500)], [row("b" * 500)])) < 300
+    assert len(refusal([row(0, "\x1b\n" * 500)], [row(0, "b" * 500)])) < 300
+
+
+def test_texts_that_are_not_utf8_are_told(tmp_path: Path) -> None:
+    text = pa.array([b"What is \xff?"]).view(pa.string())
+    prompt = pa.ListArray.from_arrays(
+        [0, 1], pa.StructArray.from_arrays([pa.array(["user"]), text], ["role", "content"])
+    )
+    for column in (text, prompt):
+        pq.write_table(pa.table({"id": [0], "prompt": column}), tmp_path / "x.parquet")
+        with pytest.raises(ValueError, match=r"x\.parquet: not readable in column 'prompt' .*UTF"):
+            read_rows(tmp_path / "x.parquet")
+
+
+@pytest.mark.parametrize("suffix", ["csv", "json", "jsonl"])
+def test_files_of_other_formats_are_told(suffix: str, tmp_path: Path) -> None:
+    (tmp_path / f"x.{suffix}").write_text("question,answer\n")
+    with pytest.raises(ValueError, match=rf"x\.{suffix}: is {suffix.upper()}, not parquet; data/README.md shows"):
+        read_rows(tmp_path / f"x.{suffix}")

@@ -5,6 +5,7 @@ The checks run on the real composed configuration (see `config`, `refusal` and `
 """
 
 import copy
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -61,16 +62,29 @@ class TestFile:
 
     def test_not_parquet(self, refused_after: Callable[..., str], key: str, tmp_path: Path) -> None:
         (tmp_path / "text.parquet").write_text('{"prompt": "no parquet"}\n' * 20)
-        refused_after(key, f"{tmp_path}/text.parquet", "not a readable parquet file")
+        refused_after(key, f"{tmp_path}/text.parquet", "not readable as parquet")
 
     def test_cut_short(self, refused_after: Callable[..., str], key: str, sample_folder: Path, tmp_path: Path) -> None:
         # a download that broke off
         (tmp_path / "half.parquet").write_bytes((sample_folder / "train.parquet").read_bytes()[:-100])
-        refused_after(key, f"{tmp_path}/half.parquet", "not a readable parquet file")
+        refused_after(key, f"{tmp_path}/half.parquet", "not readable as parquet")
 
     def test_zero_bytes(self, refused_after: Callable[..., str], key: str, tmp_path: Path) -> None:
         (tmp_path / "empty.parquet").touch()
-        refused_after(key, f"{tmp_path}/empty.parquet", "not a readable parquet file")
+        refused_after(key, f"{tmp_path}/empty.parquet", "not readable as parquet")
+
+    def test_no_utf8(self, refused_after: Callable[..., str], key: str, tmp_path: Path) -> None:
+        text = pa.array([b"What is \xff?"]).view(pa.string())
+        pq.write_table(pa.table({"data_source": text}), tmp_path / "latin.parquet")
+        refused_after(key, f"{tmp_path}/latin.parquet", "not readable in column 'data_source'", "UTF-8")
+
+    def test_no_structs(
+        self, refused_after: Callable[..., str], key: str, sample_rows: dict[str, Any], tmp_path: Path
+    ) -> None:
+        rows = sample_rows["test" if key == "data.val_files" else "train"]
+        texts = [{**row, "reward_model": json.dumps(row["reward_model"])} for row in rows]
+        path = write(tmp_path / "json.parquet", texts)
+        refused_after(key, str(path), "json.parquet, row 0: reward_model is '{", "make it a struct")
 
     def test_no_rows(self, refused_after: Callable[..., str], key: str, sample_folder: Path, tmp_path: Path) -> None:
         pq.write_table(pq.read_table(sample_folder / "train.parquet").slice(0, 0), tmp_path / "none.parquet")
@@ -173,6 +187,15 @@ def test_questions_that_share_an_id(
         write(tmp_path / f"{name}.parquet", sample_rows["train"])
     with pytest.raises(ValueError, match="row 16 repeats 0 of row 0"):
         check_data(config)
+
+
+@pytest.mark.parametrize("extra_info", ['{"index": 3}', {"index": [3]}])
+@pytest.mark.parametrize("key", ["data.train_files", "data.train_aug_files"])
+def test_ids_that_are_none(
+    refused_after: Callable[..., str], sample_rows: dict[str, Any], tmp_path: Path, key: str, extra_info: Any
+) -> None:
+    path = write(tmp_path / "ids.parquet", [{**row, "extra_info": extra_info} for row in sample_rows["train"]])
+    refused_after(key, str(path), "ids.parquet, row 0: extra_info")
 
 
 @pytest.mark.parametrize("method", ["ground_truth", "incorrect"])
