@@ -1,16 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-r"""The ground truth as each published set writes it, as text.
+r"""The ground truth as each published set writes it, as text; anything else is a ValueError that says what it is.
 
-    MATH      content of the solution's last \boxed{...} or \fbox{...}
-    GSM8K     what follows the solution's last ####, without thousands separators
-    AMC       a float column: 142.0 is the answer 142
+    MATH              content of the solution's last \boxed{...} or \fbox{...}
+    GSM8K             what follows the solution's last ####, without thousands separators
+    AMC               a float column: 142.0 is the answer 142
+    DAPO, MATH-500    the text itself; OpenRS too, where a missing one is ""
 
 Ground truths keep their spaces and their LaTeX, because the published Co-rewarding files do: two runs on either are
 compared by the same strings. Equivalence (co_rewarding.algo.equivalence.relation) ignores such differences anyway.
-
-Degenerate cases: no box, or an empty one, gives ""; of nested boxes the inner one counts; a box that never closes is
-not a box. TeX's brace-less spelling `$\boxed 5$` is read up to the end of its formula, which
-co_rewarding.algo.answers, made for what models write, does not do.
+co_rewarding.algo.answers, made for what models write, strips them, passes over empty boxes and does not read
+`\boxed 5`.
 """
 
 from __future__ import annotations
@@ -21,14 +20,22 @@ import re
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*(?:\{|(?<=\s))")
 
 
-def boxed_truth(solution: str) -> str:
-    r"""Content of the last \boxed{...}, \fbox{...} or `\boxed 5$`, not stripped; "" where there is none.
+def text_truth(answer: object) -> str:
+    if not isinstance(answer, str):
+        raise ValueError(f"its answer {answer!r:.60} is not text")
+    return answer
 
-    Raises:
-        ValueError: not text.
+
+def optional_truth(answer: object) -> str:
+    return "" if answer is None else text_truth(answer)
+
+
+def boxed_truth(solution: object) -> str:
+    r"""Content of the last box that closes, not stripped; "" where there is none.
+
+    Of nested boxes the inner one counts. TeX's brace-less spelling `$\boxed 5$` is read up to the end of its formula.
     """
-    if not isinstance(solution, str):
-        raise ValueError(f"its solution {solution!r} is not text")
+    solution = text_truth(solution)
     for box in reversed(list(_BOX.finditer(solution))):
         if not box.group().endswith("{"):
             return solution[box.end() :].split("$", 1)[0]
@@ -38,26 +45,18 @@ def boxed_truth(solution: str) -> str:
     return ""
 
 
-def hash_mark_truth(solution: str) -> str:
-    """What follows the last ####, without spaces around it and without thousands separators.
-
-    Raises:
-        ValueError: there is no ####, or it is not text.
-    """
-    _, mark, answer = solution.rpartition("####") if isinstance(solution, str) else ("", "", "")
+def hash_mark_truth(solution: object) -> str:
+    """What follows the last ####, without spaces around it and without thousands separators."""
+    _, mark, answer = text_truth(solution).rpartition("####")
     if not mark:
         raise ValueError("its answer has no '####'")
     return re.sub(r"(?<=\d),(?=\d{3})", "", answer.strip())
 
 
-def number_truth(number: float) -> str:
-    """A number as text: 142.0 is "142", 0.5 is "0.5".
-
-    Raises:
-        ValueError: not a finite number.
-    """
+def number_truth(number: object) -> str:
+    """A finite number as text: 142.0 is "142", 0.5 is "0.5"."""
     if isinstance(number, bool) or not isinstance(number, int | float) or not math.isfinite(number):
-        raise ValueError(f"its answer {number!r} is not a number")
+        raise ValueError(f"its answer {number!r:.60} is not a number")
     return str(int(number)) if number == int(number) else repr(number)
 
 

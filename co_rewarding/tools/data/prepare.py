@@ -3,16 +3,16 @@
 
     load → check columns and number of rows → convert → check the questions → first --max_samples → write → card
 
-The same source gives the same bytes. A row keeps its number in the source as `extra_info.index`.
-
-Degenerate cases: a question may lack its ground truth (2 in MATH, 1 in OpenRS), which is counted and written as "";
-an empty question is an error. Repeated questions are counted and kept, so that row numbers stay the source's.
+The same source gives the same bytes. A row keeps its number in the source as `extra_info.index`. A question may lack
+its ground truth (2 in MATH, 1 in OpenRS), which is counted and written as ""; an empty question is an error. Repeated
+questions are counted and kept, so that row numbers stay the source's.
 """
 
 from __future__ import annotations
 
-import argparse
+import functools
 import statistics
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,81 +26,75 @@ from co_rewarding.storage.rows import (
     question_text,
     write_rows,
 )
+from co_rewarding.tools.cli import UserError, command
 from co_rewarding.tools.data.card import CARD_NAME, Card, FileFacts, read_card, write_card
+from co_rewarding.tools.data.loading import check, check_questions, load
 from co_rewarding.tools.data.sharing import share
-from co_rewarding.tools.data.sources import Source, Split, check, check_questions, load
-from co_rewarding.tools.hub import add_sharing_options
+from co_rewarding.tools.data.sources import SOURCES, Source, Split
+from co_rewarding.tools.hub import SharingOptions
+from co_rewarding.tools.options import Options, option, parse
 
 
-def main(source: Source, arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=f"{source.title}: {source.repo_id} from the hub, or local files, to parquet in verl's schema.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+class PreparingOptions(Options):
+    """what to write, and of what"""
+
+    local_dir: Path | None = option(None, "folder to write to (default data/NAME, see above)")
+    from_files: list[str] = option(
+        [],
+        "instead of the hub: a folder downloaded from it, or SPLIT=FILE items (parquet, jsonl, json)",
+        metavar="FILE",
     )
-    outputs = ", ".join(f"{split.output} ({split.num_rows:,} rows)" for split in source.splits)
-    names = " or ".join(split.name for split in source.splits)
-    parser.add_argument("--local_dir", type=Path, default=Path("data", source.name), help=f"folder for {outputs}")
-    parser.add_argument(
-        "--from_files",
-        nargs="+",
-        default=[],
-        metavar="FILES",
-        help=f"instead of the hub: a folder downloaded from it, or SPLIT=FILE items (parquet, jsonl, json; {names})",
-    )
-    parser.add_argument("--revision", default=source.revision, help="commit or branch on the hub")
-    parser.add_argument("--max_samples", type=int, help="keep only the first questions of each split")
-    parser.add_argument(
-        "--any_rows", action="store_true", help="accept another number of rows and other questions than documented"
-    )
-    add_sharing_options(parser)
-    args = parser.parse_args(arguments)
-    if args.max_samples is not None and args.max_samples < 1:
-        parser.error(f"--max_samples {args.max_samples}: must be at least 1")
-    if args.upload and not args.push_to_hub:
-        parser.error("--upload needs --push_to_hub NAME")
-    if args.push_to_hub and not source.may_be_shared:
-        parser.error(f"--push_to_hub: {source.title} may not be redistributed ({source.licence})")
-    try:
-        prepare(source, args.local_dir, args.revision, args.from_files, args.max_samples, any_rows=args.any_rows)
-        if args.push_to_hub:
-            share(args.local_dir, args.push_to_hub, upload=args.upload, public=args.public)
-    except (OSError, ValueError) as error:
-        parser.exit(2, f"error: {error}\n")
+    revision: str = option("", "commit or branch on the hub (default: the fixed commit)", min_length=1)
+    max_samples: int | None = option(None, "keep only the first questions of each split", ge=1)
+    any_rows: bool = option(False, "accept another number of rows and other questions than documented")
 
 
-def prepare(
-    source: Source,
-    local_dir: Path,
-    revision: str,
-    from_files: Sequence[str] = (),
-    max_samples: int | None = None,
-    *,
-    any_rows: bool = False,
-) -> None:
+def main(name: str, arguments: Sequence[str] | None = None) -> int:
+    """The command of SOURCES[name]."""
+    return command(f"{name}.py")(functools.partial(_main, name))(arguments)
+
+
+def _main(name: str, arguments: Sequence[str]) -> None:
+    source = SOURCES[name]
+    folder = Path("data", source.folder)
+    outputs = ", ".join(f"{split.output} ({split.num_rows:,} rows, split {split.name})" for split in source.splits)
+    about = (
+        f"{source.title}: {source.repo_id} from the hub at commit {source.revision[:8]}, or local files, in verl's schema.\n"
+        f"Writes {outputs} to {folder}.\n\n{textwrap.fill(source.about, 100)}"
+    )
+    options, sharing = parse(f"{name}.py", about, [PreparingOptions, SharingOptions], arguments)
+    if sharing.push_to_hub and not source.may_be_shared:
+        raise UserError(f"--push_to_hub: {source.title} may not be redistributed ({source.licence})")
+    folder = options.local_dir or folder
+    prepare(source, folder, options)
+    if sharing.push_to_hub:
+        share(folder, sharing.push_to_hub, upload=sharing.upload, public=sharing.public)
+
+
+def prepare(source: Source, folder: Path, options: PreparingOptions) -> None:
     """Write the files and the card, and print a summary.
 
     Raises:
-        ValueError: one line; see `sources.load`, `sources.check`, `convert_rows`, `card.read_card`.
+        ValueError: see `loading.load`, `loading.check`, `convert_rows`, `card.read_card`.
     """
-    read_card(local_dir)  # a README.md that is not ours is told before the download
-    rows_of, origin = load(source, revision, from_files)
-    splits = [split for split in source.splits if split.name in rows_of]
+    read_card(folder)  # a README.md that is not ours is told before the download
+    rows_of, origin = load(source, options.revision or source.revision, options.from_files)
     converted = {}
-    for split in splits:
-        rows = rows_of[split.name]
-        check(source, split, rows, any_rows=any_rows)
-        converted[split.name] = convert_rows(source, split, rows)
-        check_questions(source, split, [question_text(row) for row in converted[split.name]], any_rows=any_rows)
-    local_dir.mkdir(parents=True, exist_ok=True)
+    for split in source.splits:
+        if split.name in rows_of:
+            check(source, split, rows_of[split.name], any_rows=options.any_rows)
+            converted[split] = convert_rows(source, split, rows_of[split.name])
+            if not options.any_rows:
+                check_questions(source, split, [question_text(row) or "" for row in converted[split]])
     files = {}
-    for split in splits:
-        path, rows = local_dir / split.output, converted[split.name][:max_samples]
-        write_rows(rows, path, source.extra_columns)
-        files[path.name] = FileFacts(
+    for split, all_rows in converted.items():
+        rows, path = all_rows[: options.max_samples], folder / split.output
+        write_rows(rows, path, tuple(source.extra))
+        kept = f", of which the first {len(rows):,}" if len(rows) < len(all_rows) else ""
+        files[split.output] = FileFacts(
             split=split.role,
             rows=len(rows),
-            made_of=f"{origin.of_split[split.name]}, {len(converted[split.name]):,} rows"
-            + (f", of which the first {len(rows):,}" if len(rows) < len(converted[split.name]) else ""),
+            made_of=f"{origin.of_split[split.name]}, {len(all_rows):,} rows{kept}",
             revision=origin.revision,
             file_sha256=file_sha256(path),
             content_sha256=content_sha256([question_text(row), ground_truth(row)] for row in rows),
@@ -112,11 +106,10 @@ def prepare(
         licence=source.licence,
         licence_id=source.licence_id,
         may_be_shared=source.may_be_shared,
-        note=source.note,
         files=files,
     )
-    write_card(card, local_dir)
-    print(f"{local_dir / CARD_NAME}: data card ({source.licence}; revision {origin.revision or 'not known'})")
+    write_card(card, folder)
+    print(f"{folder / CARD_NAME}: data card ({source.licence}; revision {origin.revision or 'not known'})")
 
 
 def convert_rows(source: Source, split: Split, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -127,18 +120,17 @@ def convert_rows(source: Source, split: Split, rows: Sequence[Mapping[str, Any]]
     """
     converted = []
     for index, row in enumerate(rows):
+        question = row[source.question]
         try:
-            example = source.convert(row)
-            for name, text in (("question", example.question), ("ground truth", example.ground_truth)):
-                if not isinstance(text, str):
-                    raise ValueError(f"its {name} {text!r} is not text")
-            if not example.question.strip():
+            if not isinstance(question, str):
+                raise ValueError(f"its question {question!r:.60} is not text")
+            if not question.strip():
                 raise ValueError("its question is empty")
+            truth = source.truth(row[source.answer])
         except ValueError as error:
-            raise ValueError(f"{source.repo_id}, split {split.name}, row {index}: {error}") from error
-        converted.append(
-            make_row(source.repo_id, example.question, example.ground_truth, index, split.role, example.extra)
-        )
+            raise UserError(f"{source.repo_id}, split {split.name}, row {index}: {error}") from error
+        extra = {name: template.format(row[column]) for name, (column, template) in source.extra.items()}
+        converted.append(make_row(source.repo_id, question, truth, index, split.role, extra))
     return converted
 
 

@@ -1,38 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A published set: where it is, what its columns hold, how many rows it has, and how to get it.
+"""The published sets, one entry each: where a set is, what its columns hold, how many rows it has.
 
-From the hub at a fixed commit through the `datasets` library, or from local files in the same column layout. Both ways
-give the same rows, and both are checked: columns, documented number of rows and, where it is known, a hash of the
-questions.
-
-Degenerate cases: a revision that is a branch is resolved to its commit first, which the data card then names;
-with HF_HUB_OFFLINE set nothing is resolved and the local cache answers.
-
-Deliberately absent: writing (prepare.py).
+Getting the rows is in loading.py, writing them in prepare.py. SOURCES[NAME] has the command scripts/data_preprocess/
+NAME.py.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
-from co_rewarding.storage.rows import content_sha256, file_sha256, read_rows
+from co_rewarding.tools.data.ground_truths import boxed_truth, hash_mark_truth, number_truth, optional_truth, text_truth
 
-HUB = "https://huggingface.co/datasets"
 # data_source of rows that may be used here and not passed on, under whatever name and card
 NOT_TO_BE_SHARED = frozenset({"AI-MO/aimo-validation-amc"})
-
-
-@dataclass(frozen=True)
-class Example:
-    """One question: its text, its ground truth ("" where there is none) and further columns."""
-
-    question: str
-    ground_truth: str
-    extra: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -40,188 +22,149 @@ class Split:
     """A part of a set."""
 
     name: str  # on the hub
+    role: Literal["train", "test"]  # what it is for here; also extra_info.split
     num_rows: int  # documented; checked
     hub_files: str  # pattern of its files in the hub repository
-    output: str  # name of the parquet file made of it
-    role: str  # "train" or "test", in extra_info.split
     questions_sha256: str | None = None  # content_sha256 of the questions in order; None: not known, not checked
+
+    @property
+    def output(self) -> str:
+        """Name of the parquet file made of it."""
+        return {"train": "train_original.parquet", "test": "test.parquet"}[self.role]
 
 
 @dataclass(frozen=True)
 class Source:
-    """A set. `convert` raises ValueError, without naming the row, for one that it cannot read."""
+    """A set. `truth` raises ValueError, without naming the row, for an answer that it cannot read."""
 
-    name: str  # of the folder below data/
+    folder: str  # below data/
     title: str
+    about: str  # for --help: the paper, and what a user should know
     repo_id: str  # on the hub; also the rows' data_source
     revision: str  # commit
     licence: str  # as the hub's page or the authors say; one phrase
     licence_id: str  # the hub's identifier
-    columns: tuple[str, ...]  # that `convert` reads
+    question: str  # column with the question, which is taken as it is
+    answer: str  # column that the ground truth is read from
+    truth: Callable[[Any], str]  # ... by this
     splits: tuple[Split, ...]
-    convert: Callable[[Mapping[str, Any]], Example]
     config: str | None = None
-    extra_columns: tuple[str, ...] = ()
-    note: str = ""  # for the card
+    extra: Mapping[str, tuple[str, str]] = field(default_factory=dict)  # column here: column there, and its template
 
     @property
     def may_be_shared(self) -> bool:
         return self.repo_id not in NOT_TO_BE_SHARED
 
-
-@dataclass(frozen=True)
-class Origin:
-    """Where the rows came from, as the data card tells it."""
-
-    of_split: Mapping[str, str]  # per split: repository, or file names and their hashes
-    revision: str  # commit; "" for local files
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Those that are read."""
+        return (self.question, self.answer, *(column for column, _ in self.extra.values()))
 
 
-def load(source: Source, revision: str, files: Sequence[str]) -> tuple[dict[str, list[dict[str, Any]]], Origin]:
-    """Rows of each split by its name, unchecked, and where they came from: the hub, or local `files` if there are any.
-
-    Raises:
-        ValueError: one line; no network or an unknown revision (says what to download and where to put it), or files
-            that are missing, unreadable or of an unknown split.
-    """
-    return _from_files(source, files) if files else _from_hub(source, revision)
-
-
-def check(source: Source, split: Split, rows: Sequence[Mapping[str, Any]], *, any_rows: bool) -> None:
-    """Raise unless `rows` are the documented ones.
-
-    Args:
-        any_rows: accept any number of rows and any questions; the columns must be right all the same.
-
-    Raises:
-        ValueError: one line naming the split, what is there and what was expected.
-    """
-    if not rows:
-        raise ValueError(f"{source.repo_id}, split {split.name}: no rows")
-    for index, row in enumerate(rows):  # rows of a JSON file may differ
-        if missing := [column for column in source.columns if column not in row]:
-            raise ValueError(
-                f"{source.repo_id}, split {split.name}, row {index}: no column {', '.join(missing)}; "
-                f"found {', '.join(row)}, expected {', '.join(source.columns)}"
-            )
-    if any_rows:
-        return
-    if len(rows) != split.num_rows:
-        raise ValueError(
-            f"{source.repo_id}, split {split.name}: {len(rows)} rows instead of {split.num_rows}; "
-            "download it again, or take it as it is with --any_rows"
-        )
-
-
-def check_questions(source: Source, split: Split, questions: Sequence[str], *, any_rows: bool) -> None:
-    """Raise if the hash of all questions is known and another one.
-
-    Raises:
-        ValueError: one line naming both hashes.
-    """
-    if any_rows or split.questions_sha256 is None:
-        return
-    found = content_sha256(questions)
-    if found != split.questions_sha256:
-        raise ValueError(
-            f"{source.repo_id}, split {split.name}: other questions, or another order, than the published Co-rewarding "
-            f"files have (SHA-256 {found[:12]}… instead of {split.questions_sha256[:12]}…); "
-            "a rephrased file made for those does not pair up with it; take it as it is with --any_rows"
-        )
-
-
-def _from_hub(source: Source, revision: str) -> tuple[dict[str, list[dict[str, Any]]], Origin]:
-    import datasets  # slow to import, and not needed with local files
-    import httpx
-    import huggingface_hub
-
-    try:
-        if not huggingface_hub.constants.HF_HUB_OFFLINE:
-            # Answers within a second where there is no network; load_dataset tries for half a minute.
-            revision = huggingface_hub.HfApi().dataset_info(source.repo_id, revision=revision, timeout=30).sha
-        rows = {}
-        for split in source.splits:
-            print(f"downloading {source.repo_id}, split {split.name}, revision {revision}", flush=True)
-            part = datasets.load_dataset(source.repo_id, source.config, split=split.name, revision=revision)
-            rows[split.name] = part.to_list()
-    except (OSError, httpx.HTTPError, datasets.exceptions.DatasetsError) as error:
-        raise ValueError(no_network_message(source, revision, error)) from error
-    return rows, Origin({name: f"{HUB}/{source.repo_id}, split {name}" for name in rows}, revision)
-
-
-def no_network_message(source: Source, revision: str, error: BaseException) -> str:
-    """What to download from where, where to put it, and how to go on."""
-    cause = (str(error).strip().splitlines() or [""])[0]
-    folder = f"downloads/{source.name}"
-    wanted = " ".join(f"--include '{split.hub_files}'" for split in source.splits)
-    return (
-        f"{source.repo_id} at revision {revision} could not be had from the hub "
-        f"({type(error).__name__}: {cause[:200]}).\n"
-        f"  On a machine with a network: hf download {source.repo_id} --repo-type dataset --revision {revision} "
-        f"{wanted} --local-dir {folder}\n"
-        f"  or by hand from {HUB}/{source.repo_id}/tree/{revision}: "
-        f"{', '.join(split.hub_files for split in source.splits)}\n"
-        f"  Copy the folder here, then add: --from_files {folder}   (unknown revision: --revision main)"
-    )
-
-
-def _from_files(source: Source, files: Sequence[str]) -> tuple[dict[str, list[dict[str, Any]]], Origin]:
-    paths = local_paths(source, files)
-    rows, of_split = {}, {}
-    for name, parts in paths.items():
-        rows[name] = []
-        for path in parts:
-            print(f"reading {path}", flush=True)
-            rows[name] += read_rows(path) if path.suffix == ".parquet" else _read_json(path)
-        of_split[name] = ", ".join(f"local file {path.name} (SHA-256 {file_sha256(path)})" for path in parts)
-    return rows, Origin(of_split, "")
-
-
-def local_paths(source: Source, files: Sequence[str]) -> dict[str, list[Path]]:
-    """Which local files hold which split.
-
-    Args:
-        files: a folder downloaded from the hub, or `SPLIT=FILE` items, or one bare file where the set has one split.
-
-    Raises:
-        ValueError: one line naming the item and what it should be.
-    """
-    names = [split.name for split in source.splits]
-    if len(files) == 1 and Path(files[0]).is_dir():
-        folder = Path(files[0])
-        found = {split.name: sorted(folder.glob(split.hub_files)) for split in source.splits}
-        for split in source.splits:
-            if not found[split.name]:
-                raise ValueError(
-                    f"--from_files {folder}: no {split.hub_files} in this folder, which is where the hub has the split "
-                    f"{split.name}; name the file with --from_files {split.name}=FILE"
-                )
-        return found
-    paths: dict[str, list[Path]] = {}
-    for item in files:
-        name, mark, path = item.partition("=")
-        if not mark and len(names) == 1:
-            name, path = names[0], item
-        if name not in names:
-            raise ValueError(
-                f"--from_files {item}: use a folder downloaded from the hub, or SPLIT=FILE with SPLIT one of "
-                f"{', '.join(names)}"
-            )
-        if not Path(path).is_file():
-            raise ValueError(f"--from_files {item}: {path} is {'not a file' if Path(path).exists() else 'missing'}")
-        if Path(path).suffix not in (".parquet", ".jsonl", ".json"):
-            raise ValueError(f"--from_files {item}: use a .parquet, .jsonl or .json file")
-        paths.setdefault(name, []).append(Path(path))
-    return paths
-
-
-def _read_json(path: Path) -> list[dict[str, Any]]:
-    """Rows of a JSON array of objects, or of one object a line."""
-    try:
-        text = path.read_text(encoding="utf-8")
-        rows = json.loads(text) if text.lstrip().startswith("[") else [json.loads(x) for x in text.split("\n") if x]
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path}: not readable as JSON ({error})") from error
-    if not all(isinstance(row, dict) for row in rows):
-        raise ValueError(f"{path}: every row must be a JSON object")
-    return rows
+SOURCES: dict[str, Source] = {
+    "math_dataset": Source(
+        folder="math",
+        title="MATH",
+        about="Hendrycks et al., arXiv 2103.03874: questions with worked solutions. The hashes are those of the "
+        "published Co-rewarding files, so that their rephrased file pairs up with what this writes. Two training rows "
+        "(5341, 5343) have no ground truth there. MATH-500 is part of the test split.",
+        repo_id="DigitalLearningGmbH/MATH-lighteval",
+        revision="0530c78699ea5e8eb5530600900e1f328b48acad",
+        licence="MIT, as the authors' repository github.com/hendrycks/math says",
+        licence_id="mit",
+        question="problem",
+        answer="solution",
+        truth=boxed_truth,
+        splits=(
+            Split(
+                "train",
+                role="train",
+                num_rows=7500,
+                hub_files="data/train-*.parquet",
+                questions_sha256="14bd4891872ebc7dec0ed3a13fead85b131f544968f84a8e81015d31769cf670",
+            ),
+            Split(
+                "test",
+                role="test",
+                num_rows=5000,
+                hub_files="data/test-*.parquet",
+                questions_sha256="9cfa795124e38097056e72092dc7e48f025d76d5b3b7140073d7bad65e78eb88",
+            ),
+        ),
+        extra={"level": ("level", "{}"), "type": ("type", "{}")},
+    ),
+    "dapo": Source(
+        folder="dapo",
+        title="DAPO-14k",
+        about="The English part of DAPO-Math-17k (arXiv 2503.14476), without repetitions; answers are integers. The "
+        "published Co-rewarding files hold 14,109 of the 14,116 questions: 7 were dropped when they were rephrased "
+        "(extra_info.index 1308, 6331, 6836, 7695, 9827, 9844, 10655). Their data_source is MATH's, here it is the "
+        "set's own.",
+        repo_id="open-r1/DAPO-Math-17k-Processed",
+        config="en",
+        revision="31dd309567e3da778038cc87d868b6097a3ccf68",
+        licence="the processed set names none; its origin BytedTsinghua-SIA/DAPO-Math-17k is under Apache-2.0",
+        licence_id="apache-2.0",
+        question="prompt",
+        answer="solution",
+        truth=text_truth,
+        splits=(Split("train", role="train", num_rows=14116, hub_files="en/train-*.parquet"),),
+    ),
+    "openrs": Source(
+        folder="openrs",
+        title="OpenRS",
+        about="Dang and Ngo, arXiv 2503.16219: training questions. One has no answer; it is kept without ground truth.",
+        repo_id="knoveleng/open-rs",
+        revision="8de2b2d11162d97b45c7606902eae2bb1ff629b4",
+        licence="MIT, as its page on the hub says",
+        licence_id="mit",
+        question="problem",
+        answer="answer",
+        truth=optional_truth,
+        splits=(Split("train", role="train", num_rows=7000, hub_files="data/train-*.parquet"),),
+    ),
+    "gsm8k": Source(
+        folder="gsm8k",
+        title="GSM8K",
+        about="Cobbe et al., arXiv 2110.14168: its test questions, for evaluation.",
+        repo_id="openai/gsm8k",
+        config="main",
+        revision="e53f048856ff4f594e959d75785d2c2d37b678ee",
+        licence="MIT, as its page on the hub says",
+        licence_id="mit",
+        question="question",
+        answer="answer",
+        truth=hash_mark_truth,
+        splits=(Split("test", role="test", num_rows=1319, hub_files="main/test-*.parquet"),),
+    ),
+    "math500": Source(
+        folder="math500",
+        title="MATH-500",
+        about="Lightman et al., arXiv 2305.20050: questions of MATH's test split, for evaluation. Part of "
+        "data/math/test.parquet: a checkpoint chosen by that file is not judged independently by this one.",
+        repo_id="HuggingFaceH4/MATH-500",
+        revision="ff5b20257d8185524591543f8ff5993951537bb8",
+        licence="none on its page on the hub; its questions are MATH's, under MIT",
+        licence_id="mit",
+        question="problem",
+        answer="answer",
+        truth=text_truth,
+        splits=(Split("test", role="test", num_rows=500, hub_files="test.jsonl"),),
+        extra={"level": ("level", "Level {}"), "type": ("subject", "{}")},  # as MATH's files have them
+    ),
+    "amc": Source(
+        folder="amc",
+        title="AMC 12, 2022 and 2023",
+        about="Contest questions whose answers are numbers, for evaluation. They are the Mathematical Association of "
+        "America's: they may be downloaded for use here, and are not shared.",
+        repo_id="AI-MO/aimo-validation-amc",
+        revision="8ef249608d65c2de7763ca7525f438e540ba285e",
+        licence="none on its page on the hub; the questions are the Mathematical Association of America's",
+        licence_id="other",
+        question="problem",
+        answer="answer",
+        truth=number_truth,
+        splits=(Split("train", role="test", num_rows=83, hub_files="data/train-*.parquet"),),
+    ),
+}
+"""Name of the command in scripts/data_preprocess -> its set."""

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Published sets → verl's schema: each set's column layout, what is checked, and what is said when it cannot be had."""
 
-import importlib.util
 import json
+from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import datasets
@@ -16,11 +15,9 @@ import pytest
 from co_rewarding.storage.rows import SYSTEM_PROMPT, arrow_schema, make_row, question_text
 from co_rewarding.tools.data.ground_truths import boxed_truth, hash_mark_truth, number_truth
 from co_rewarding.tools.data.prepare import main
-from co_rewarding.tools.data.sources import Source
-from co_rewarding.tools.quickstart import arithmetic
+from co_rewarding.tools.data.sources import SOURCES
 
 REPO = Path(__file__).resolve().parents[3]
-SCRIPTS = ("math_dataset", "dapo", "openrs", "gsm8k", "math500", "amc")
 
 # Invented questions in the column layout and with the types that each set has on the hub.
 RAW: dict[str, list[dict[str, Any]]] = {
@@ -73,31 +70,26 @@ TRUTHS = {
 }
 
 
-def load_script(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, REPO / f"scripts/data_preprocess/{name}.py")
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def source(name: str) -> Source:
-    return load_script(name).SOURCE
+def test_each_set_has_its_command(run_script: Callable[..., Any]) -> None:
+    assert {path.stem for path in (REPO / "scripts/data_preprocess").iterdir()} == SOURCES.keys()
+    for name, source in SOURCES.items():
+        code, out, _ = run_script(f"data_preprocess/{name}.py", "--help")
+        assert code == 0 and source.repo_id in out and f"to data/{source.folder}." in out
 
 
 def test_the_page_names_the_pinned_commits() -> None:
     page = (REPO / "data/README.md").read_text(encoding="utf-8")
-    for pinned in map(source, SCRIPTS):
+    for pinned in SOURCES.values():
         (row,) = (line for line in page.splitlines() if f"`{pinned.repo_id}`" in line and line.startswith("| `python"))
         assert f"`{pinned.revision[:8]}…`" in row
-    openrs = source("openrs")
+    openrs = SOURCES["openrs"]
     assert f"hf download {openrs.repo_id} --repo-type dataset --revision {openrs.revision} " in page
 
 
 def write_raw(folder: Path, name: str, rows: list[dict[str, Any]] | None = None) -> list[str]:
     """A file in the set's layout for each of its splits, and the --from_files items that name them."""
     items = []
-    for split in source(name).splits:
+    for split in SOURCES[name].splits:
         path = folder / split.hub_files.replace("*", "00000-of-00001")
         path.parent.mkdir(parents=True, exist_ok=True)
         content = RAW[name] if rows is None else rows
@@ -110,27 +102,25 @@ def write_raw(folder: Path, name: str, rows: list[dict[str, Any]] | None = None)
 
 
 def prepare(name: str, out: Path, *options: str) -> None:
-    main(source(name), ["--local_dir", str(out), *options])
+    assert main(name, ["--local_dir", str(out), *options]) == 0
 
 
 def refusal(name: str, out: Path, *options: str, capsys: pytest.CaptureFixture) -> str:
     """The message with which the command ends."""
-    with pytest.raises(SystemExit) as end:
-        prepare(name, out, *options)
-    assert end.value.code == 2
+    assert main(name, ["--local_dir", str(out), *options]) == 2
     message = capsys.readouterr().err
     assert "Traceback" not in message
     return message
 
 
-@pytest.mark.parametrize("name", SCRIPTS)
+@pytest.mark.parametrize("name", SOURCES)
 def test_each_layout_becomes_verls_schema(name: str, tmp_path: Path) -> None:
     write_raw(tmp_path / "raw", name)
     prepare(name, tmp_path / "out", "--any_rows", "--from_files", str(tmp_path / "raw"))
-    spec = source(name)
+    spec = SOURCES[name]
     for split in spec.splits:
         table = pq.read_table(tmp_path / "out" / split.output)
-        assert table.schema.remove_metadata() == arrow_schema(spec.extra_columns)
+        assert table.schema.remove_metadata() == arrow_schema(tuple(spec.extra))
         rows = table.to_pylist()
         assert [row["reward_model"]["ground_truth"] for row in rows] == TRUTHS[name]
         asked = [next(raw[key] for key in ("problem", "question", "prompt") if key in raw) for raw in RAW[name]]
@@ -151,12 +141,8 @@ def test_math_500_writes_levels_as_math_does(tmp_path: Path) -> None:
 
 def test_sets_have_their_own_names() -> None:
     # one shared data_source would merge the validation metrics of two sets
-    sources = [source(name) for name in SCRIPTS]
-    assert len({spec.repo_id for spec in sources}) == len({spec.name for spec in sources}) == len(SCRIPTS)
-
-
-def test_the_toy_set_asks_in_the_same_way() -> None:
-    assert arithmetic.SYSTEM_PROMPT == SYSTEM_PROMPT
+    sources = SOURCES.values()
+    assert len({spec.repo_id for spec in sources}) == len({spec.folder for spec in sources}) == len(SOURCES)
 
 
 @pytest.mark.parametrize(
@@ -236,14 +222,22 @@ def test_files_that_cannot_be_used_are_told(tmp_path: Path, capsys: pytest.Captu
     (tmp_path / "x.parquet").write_text("not parquet")
     (tmp_path / "x.jsonl").write_text("{")
     (tmp_path / "y.json").write_text("[1]")
+    (tmp_path / "z.json").write_text("[" * 100_000)
+    (tmp_path / "latin.jsonl").write_bytes(b'{"problem": "\xff"}')
+    latin = pa.array([b"What is \xff?"]).view(pa.string())
+    pq.write_table(pa.table({"problem": latin}), tmp_path / "latin.parquet")
     for item, why in (
         ("empty", "no data/train-*.parquet in this folder"),
         ("x.parquet", "SPLIT=FILE with SPLIT one of train, test"),
-        ("train=absent.parquet", "absent.parquet is missing"),
-        ("train=x.csv", "use a .parquet, .jsonl or .json file"),
+        ("train=absent.parquet", "absent.parquet: no such file"),
+        ("train=absent.json", "absent.json: No such file"),
+        ("train=x.csv", "x.csv: is CSV, not parquet"),
         ("train=x.parquet", "x.parquet: not readable as parquet"),
         ("train=x.jsonl", "x.jsonl: not readable as JSON"),
         ("train=y.json", "every row must be a JSON object"),
+        ("train=z.json", "z.json: not readable as JSON"),
+        ("train=latin.jsonl", "latin.jsonl: not readable as JSON"),
+        ("train=latin.parquet", "latin.parquet: not readable in column 'problem'"),
     ):
         name, mark, path = item.partition("=")
         named = f"{name}={tmp_path / path}" if mark else str(tmp_path / name)
@@ -264,7 +258,9 @@ def test_max_samples_keeps_the_first_questions(tmp_path: Path, capsys: pytest.Ca
     assert [r["extra_info"]["index"] for r in pq.read_table(tmp_path / "test.parquet").to_pylist()] == [0, 1]
     assert "3 rows, of which the first 2" in (tmp_path / "README.md").read_text()
     capsys.readouterr()
-    assert "must be at least 1" in refusal("math_dataset", tmp_path, "--max_samples", "0", capsys=capsys)
+    assert "--max_samples 0: must be greater than or equal to 1" in refusal(
+        "math_dataset", tmp_path, "--max_samples", "0", capsys=capsys
+    )
 
 
 def test_the_same_source_gives_the_same_bytes(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

@@ -13,8 +13,10 @@ import pytest
 import yaml
 
 from co_rewarding.storage.rows import content_sha256, file_sha256, make_row, write_rows
+from co_rewarding.tools.data import prepare
 from co_rewarding.tools.data.card import Card, FileFacts, card_text, changed_files, read_card, write_card
 from co_rewarding.tools.data.sharing import share
+from co_rewarding.tools.data.sources import SOURCES
 from co_rewarding.tools.tables import cell
 
 REPO = Path(__file__).resolve().parents[3]
@@ -181,15 +183,13 @@ def test_a_refusal_of_the_hub_is_one_line(tmp_path: Path) -> None:
 
 
 def test_the_amc_script_never_shares(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    amc = load_script("scripts/data_preprocess/amc.py")
-    with pytest.raises(SystemExit):
-        amc.main(amc.SOURCE, ["--local_dir", str(tmp_path / "amc"), "--push_to_hub", "me/amc"])
+    assert prepare.main("amc", ["--local_dir", str(tmp_path / "amc"), "--push_to_hub", "me/amc"]) == 2
     assert "may not be redistributed" in capsys.readouterr().err
     assert not (tmp_path / "amc").exists()
 
 
 def test_rows_that_may_not_be_shared_are_refused_under_any_card(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    amc = load_script("scripts/data_preprocess/amc.py").SOURCE
+    amc = SOURCES["amc"]
     assert not amc.may_be_shared
     push = load_script("scripts/push_dataset.py")
     added = [str(tmp_path), "--add", "mine.parquet", "--made_of", "by hand"]

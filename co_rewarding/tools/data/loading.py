@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The rows of a published set: from the hub at a fixed commit, or from local files in the same column layout.
+
+Both ways give the same rows, and both are checked: columns, documented number of rows and, where it is known, a hash of
+the questions. A revision that is a branch is resolved to its commit first, which the data card then names; with
+HF_HUB_OFFLINE set nothing is resolved and the local cache answers.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from co_rewarding.storage.rows import content_sha256, file_sha256, read_rows
+from co_rewarding.tools.cli import UserError, one_line
+from co_rewarding.tools.data.sources import Source, Split
+
+HUB = "https://huggingface.co/datasets"
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where the rows came from, as the data card tells it."""
+
+    of_split: Mapping[str, str]  # per split: repository, or file names and their hashes
+    revision: str  # commit; "" for local files
+
+
+def load(source: Source, revision: str, files: Sequence[str]) -> tuple[dict[str, list[dict[str, Any]]], Origin]:
+    """Rows of each split by its name, unchecked, and where they came from: the hub, or local `files` if there are any.
+
+    Raises:
+        ValueError: no network or an unknown revision (says what to download and where to put it), or one line on files
+            that are missing, unreadable or of an unknown split.
+    """
+    return _from_files(source, files) if files else _from_hub(source, revision)
+
+
+def check(source: Source, split: Split, rows: Sequence[Mapping[str, Any]], *, any_rows: bool) -> None:
+    """Raise unless `rows` are the documented ones.
+
+    Args:
+        any_rows: accept any number of rows; the columns must be right all the same.
+
+    Raises:
+        ValueError: one line naming the split, what is there and what was expected.
+    """
+    where = f"{source.repo_id}, split {split.name}"
+    if not rows:
+        raise UserError(f"{where}: no rows")
+    for index, row in enumerate(rows):  # rows of a JSON file may differ
+        if missing := [column for column in source.columns if column not in row]:
+            raise UserError(
+                f"{where}, row {index}: no column {', '.join(missing)}; "
+                f"found {', '.join(row)}, expected {', '.join(source.columns)}"
+            )
+    if len(rows) != split.num_rows and not any_rows:
+        raise UserError(
+            f"{where}: {len(rows)} rows instead of {split.num_rows}; "
+            "download it again, or take it as it is with --any_rows"
+        )
+
+
+def check_questions(source: Source, split: Split, questions: Sequence[str]) -> None:
+    """Raise if the hash of all questions is known and another one.
+
+    Raises:
+        ValueError: one line naming both hashes.
+    """
+    known = split.questions_sha256
+    if known is not None and (found := content_sha256(questions)) != known:
+        raise UserError(
+            f"{source.repo_id}, split {split.name}: other questions, or another order, than the published Co-rewarding "
+            f"files have (SHA-256 {found[:12]}… instead of {known[:12]}…); "
+            "a rephrased file made for those does not pair up with it; take it as it is with --any_rows"
+        )
+
+
+def _from_hub(source: Source, revision: str) -> tuple[dict[str, list[dict[str, Any]]], Origin]:
+    import datasets  # slow to import, and not needed with local files
+    import httpx
+    import huggingface_hub
+
+    try:
+        if not huggingface_hub.constants.HF_HUB_OFFLINE:
+            # Answers within a second where there is no network; load_dataset tries for half a minute.
+            revision = huggingface_hub.HfApi().dataset_info(source.repo_id, revision=revision, timeout=30).sha
+        rows = {}
+        for split in source.splits:
+            print(f"downloading {source.repo_id}, split {split.name}, revision {revision}", flush=True)
+            part = datasets.load_dataset(source.repo_id, source.config, split=split.name, revision=revision)
+            rows[split.name] = part.to_list()
+    except (OSError, httpx.HTTPError, datasets.exceptions.DatasetsError) as error:
+        raise UserError(no_network_message(source, revision, error)) from error
+    return rows, Origin({name: f"{HUB}/{source.repo_id}, split {name}" for name in rows}, revision)
+
+
+def no_network_message(source: Source, revision: str, error: BaseException) -> str:
+    """What to download from where, where to put it, and how to go on."""
+    folder = f"downloads/{source.folder}"
+    patterns = [split.hub_files for split in source.splits]
+    wanted = " ".join(f"--include '{pattern}'" for pattern in patterns)
+    return (
+        f"{source.repo_id} at revision {revision} could not be had from the hub "
+        f"({type(error).__name__}: {one_line(error)}).\n"
+        f"  On a machine with a network: hf download {source.repo_id} --repo-type dataset --revision {revision} "
+        f"{wanted} --local-dir {folder}\n"
+        f"  or by hand from {HUB}/{source.repo_id}/tree/{revision}: {', '.join(patterns)}\n"
+        f"  Copy the folder here, then add: --from_files {folder}   (unknown revision: --revision main)"
+    )
+
+
+def _from_files(source: Source, files: Sequence[str]) -> tuple[dict[str, list[dict[str, Any]]], Origin]:
+    rows, of_split = {}, {}
+    for name, paths in local_paths(source, files).items():
+        print(f"reading {', '.join(map(str, paths))}", flush=True)
+        rows[name] = [row for path in paths for row in _read(path)]
+        of_split[name] = ", ".join(f"local file {path.name} (SHA-256 {file_sha256(path)})" for path in paths)
+    return rows, Origin(of_split, "")
+
+
+def local_paths(source: Source, files: Sequence[str]) -> dict[str, list[Path]]:
+    """Which local files hold which split.
+
+    Args:
+        files: a folder downloaded from the hub, or `SPLIT=FILE` items, or one bare file where the set has one split.
+
+    Raises:
+        ValueError: one line naming the item and what it should be.
+    """
+    names = [split.name for split in source.splits]
+    paths: dict[str, list[Path]] = {}
+    if len(files) == 1 and Path(files[0]).is_dir():
+        for split in source.splits:
+            paths[split.name] = sorted(Path(files[0]).glob(split.hub_files))
+            if not paths[split.name]:
+                raise UserError(
+                    f"--from_files {files[0]}: no {split.hub_files} in this folder, which is where the hub has the "
+                    f"split {split.name}; name the file with --from_files {split.name}=FILE"
+                )
+        return paths
+    for item in files:
+        name, mark, path = item.partition("=")
+        if not mark and len(names) == 1:
+            name, path = names[0], item
+        if name not in names:
+            raise UserError(
+                f"--from_files {item}: use a folder downloaded from the hub, or SPLIT=FILE with SPLIT one of "
+                f"{', '.join(names)}"
+            )
+        paths.setdefault(name, []).append(Path(path))
+    return paths
+
+
+def _read(path: Path) -> list[dict[str, Any]]:
+    """Rows of a parquet file, of a JSON array of objects, or of one object a line."""
+    if path.suffix not in (".json", ".jsonl"):
+        return read_rows(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+        rows = json.loads(text) if text.lstrip().startswith("[") else [json.loads(x) for x in text.split("\n") if x]
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: not readable as JSON ({one_line(error)})") from error
+    if not all(isinstance(row, dict) for row in rows):
+        raise UserError(f"{path}: every row must be a JSON object")
+    return rows
