@@ -59,8 +59,8 @@ def _main(name: str, arguments: Sequence[str]) -> None:
     folder = Path("data", source.folder)
     outputs = ", ".join(f"{split.output} ({split.num_rows:,} rows, split {split.name})" for split in source.splits)
     about = (
-        f"{source.title}: {source.repo_id} from the hub at commit {source.revision[:8]}, or local files, in verl's schema.\n"
-        f"Writes {outputs} to {folder}.\n\n{textwrap.fill(source.about, 100)}"
+        f"{source.title}, from the hub ({source.repo_id}, commit {source.revision[:8]}) or from local files.\n"
+        f"Writes {outputs} to {folder} in verl's schema.\n\n{textwrap.fill(source.about, 100)}"
     )
     options, sharing = parse(f"{name}.py", about, [PreparingOptions, SharingOptions], arguments)
     if sharing.push_to_hub and not source.may_be_shared:

@@ -74,7 +74,7 @@ def test_each_set_has_its_command(run_script: Callable[..., Any]) -> None:
     assert {path.stem for path in (REPO / "scripts/data_preprocess").iterdir()} == SOURCES.keys()
     for name, source in SOURCES.items():
         code, out, _ = run_script(f"data_preprocess/{name}.py", "--help")
-        assert code == 0 and source.repo_id in out and f"to data/{source.folder}." in out
+        assert code == 0 and source.repo_id in out and f"to data/{source.folder} " in out
 
 
 def test_the_page_names_the_pinned_commits() -> None:
