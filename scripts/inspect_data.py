@@ -2,133 +2,146 @@
 # SPDX-License-Identifier: Apache-2.0
 """Inspect one data file, or a file of questions and the file of their rephrasings: schema, lengths, pairs, samples.
 
---drop-invalid FOLDER writes both files there without the pairs that a validator objects to, row by row as they were.
+--drop_invalid FOLDER writes both files there without the pairs that a validator objects to, row by row as they were.
 
-Exit status: 0 without problems, 1 with problems (what training refuses; of what was written, with --drop-invalid),
+Exit status: 0 without problems, 1 with problems (what training refuses; of what was written, with --drop_invalid),
 2 for a file that cannot be read or written.
 """
 
 from __future__ import annotations
 
-import argparse
+import functools
 import sys
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
+from pydantic import model_validator
 
-from co_rewarding.storage.files import atomic_write
-from co_rewarding.storage.rows import read_rows
+from co_rewarding.storage.files import atomic_write, atomic_write_text
+from co_rewarding.storage.rows import read_rows, read_table
+from co_rewarding.tools.cli import UserError, command, one_line, progress
 from co_rewarding.tools.data.inspection import draw_samples, inspect_file, inspect_pair, objections
 from co_rewarding.tools.data.inspection_page import as_json, as_page, as_text
+from co_rewarding.tools.options import REQUIRED, Names, Options, option, parse
 
-BATCH = 1000  # prompts between two lines of progress
+BATCH = 1000  # prompts between two updates of the progress
 
 
-def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="a parquet file, and its rephrased twin")
-    parser.add_argument("--tokenizer", help="folder or hub id; without it lengths are in characters only")
-    parser.add_argument("--max_prompt_length", type=int, default=512, help="in tokens, as in training (default 512)")
-    parser.add_argument("--num_samples", type=int, default=5, help="random rows to show side by side (default 5)")
-    parser.add_argument("--seed", type=int, default=0, help="chooses the samples (default 0)")
-    parser.add_argument("--html", type=Path, metavar="OUT.html", help="also write the report as a page")
-    parser.add_argument("--json", type=Path, metavar="OUT.json", help="also write the findings with all their rows")
-    parser.add_argument(
-        "--skip_validators", default="", metavar="NAME,...", help="validators of rephrasings that are not asked"
+class InspectionOptions(Options):
+    """inspection"""
+
+    files: list[Path] = option(REQUIRED, "a parquet file, and its rephrased twin", metavar="FILE", positional=True)
+    tokenizer: str = option("", "folder or hub id; without it lengths are in characters only")
+    max_prompt_length: int = option(512, "in tokens, as in training", ge=1)
+    num_samples: int = option(5, "random rows to show side by side, and as many of those with findings", ge=0)
+    seed: int = option(0, "chooses the samples (default 0)")
+    html: Path | None = option(None, "also write the report as a page", metavar="OUT.html")
+    json_: Path | None = option(None, "also write the findings with all their rows", metavar="OUT.json")
+    skip_validators: Names = option((), "validators of rephrasings that are not asked", metavar="NAME,...")
+    drop_invalid: Path | None = option(
+        None, "write both files to this folder, without the pairs that a validator objects to", metavar="FOLDER"
     )
-    parser.add_argument(
-        "--drop-invalid", "--drop_invalid", type=Path, metavar="FOLDER",
-        help="write both files to this folder, without the pairs that a validator objects to",
-    )  # fmt: skip
-    args = parser.parse_args(arguments)
-    if len(args.files) > 2:
-        parser.error(f"{len(args.files)} files: name one, or two that pair up")
-    if args.drop_invalid and len({path.name for path in args.files}) < 2:
-        parser.error("--drop-invalid: name two files that pair up, of different names")
-    if args.drop_invalid and args.drop_invalid.resolve() in [path.resolve().parent for path in args.files]:
-        parser.error(f"--drop-invalid {args.drop_invalid}: the files themselves are there; name another folder")
-    if args.num_samples < 0:
-        parser.error(f"--num_samples {args.num_samples}: must not be negative")
-    if args.max_prompt_length < 1:
-        parser.error(f"--max_prompt_length {args.max_prompt_length}: must be at least 1")
 
-    try:
-        files = [read_rows(path) for path in args.files]
-        count_tokens = token_counter(args.tokenizer) if args.tokenizer else None
-        reports = [
-            inspect_file(str(path), rows, count_tokens, args.max_prompt_length)
-            for path, rows in zip(args.files, files, strict=True)
-        ]
-        pair, invalid = None, frozenset()
-        if len(files) == 2:
-            pair = inspect_pair(files[0], files[1], (str(args.files[0]), str(args.files[1])))
-            if pair.length_ratio is not None:  # they pair up
-                found = objections(files[0], files[1], [name for name in args.skip_validators.split(",") if name])
-                pair = replace(pair, findings=(*pair.findings, *found))
-                invalid = frozenset(row for finding in found for row in finding.rows)
-        samples = draw_samples(files, args.num_samples, args.seed)
-        print(as_text(reports, pair, samples))
-        if args.html:
-            args.html.parent.mkdir(parents=True, exist_ok=True)
-            args.html.write_text(as_page(reports, pair, samples), encoding="utf-8")
-            print(f"\npage: {args.html}")
-        if args.json:
-            args.json.parent.mkdir(parents=True, exist_ok=True)
-            args.json.write_text(as_json(reports, pair), encoding="utf-8")
-            print(f"findings: {args.json}")
-        if args.drop_invalid:
-            if pair is None or pair.length_ratio is None:
-                raise ValueError("--drop-invalid: nothing written, the files do not pair up")
-            write_without(invalid, args.files, args.drop_invalid)
-    except (OSError, ValueError) as error:
-        parser.exit(2, f"error: {error}\n")
-    findings = [finding for report in [*reports, *([pair] if pair else [])] for finding in report.findings]
-    dropped = invalid if args.drop_invalid else frozenset()
-    return int(any(finding.is_problem and not dropped.issuperset(finding.rows or {None}) for finding in findings))
+    @model_validator(mode="after")
+    def _one_file_or_a_pair(self) -> InspectionOptions:
+        if len(self.files) > 2:
+            raise ValueError(f"{len(self.files)} files: name one, or two that pair up")
+        if self.drop_invalid and len({path.name for path in self.files}) < 2:
+            raise ValueError("--drop_invalid: name two files that pair up, of different names")
+        if self.drop_invalid and self.drop_invalid.resolve() in [path.resolve().parent for path in self.files]:
+            raise ValueError(f"--drop_invalid {self.drop_invalid}: the files themselves are there; name another folder")
+        return self
+
+
+@command("inspect_data.py")
+def main(arguments: Sequence[str]) -> int:
+    (options,) = parse("inspect_data.py", __doc__, [InspectionOptions], arguments)
+    names = tuple(map(str, options.files))
+    files = [read_rows(path) for path in options.files]
+    tokenizer = load_tokenizer(options.tokenizer) if options.tokenizer else None
+    reports = [
+        inspect_file(
+            name, rows, tokenizer and functools.partial(count_tokens, tokenizer, name), options.max_prompt_length
+        )
+        for name, rows in zip(names, files, strict=True)
+    ]
+    pair, objected, remarkable = None, [], reports[0].findings
+    if len(files) == 2:
+        pair = inspect_pair(*files, names)
+        if pair.length_ratio is not None:  # they pair up
+            objected = objections(*files, options.skip_validators)
+        remarkable = (*objected, *pair.findings)
+        pair = replace(pair, findings=(*pair.findings, *objected))
+    samples = draw_samples(files, options.num_samples, options.seed, remarkable)
+    print(as_text(reports, pair, samples))
+    if options.html:
+        atomic_write_text(options.html, as_page(reports, pair, samples))
+        print(f"\npage: {options.html}")
+    if options.json_:
+        atomic_write_text(options.json_, as_json(reports, pair))
+        print(f"findings: {options.json_}")
+    dropped: frozenset[int] = frozenset()
+    if options.drop_invalid:
+        if pair is None or pair.length_ratio is None:
+            raise UserError("--drop_invalid: nothing written, the files do not pair up")
+        dropped = frozenset(row for finding in objected for row in finding.rows)
+        write_without(dropped, options.files, options.drop_invalid)
+    problems = [f for report in (*reports, pair) if report for f in report.findings if f.is_problem]
+    # of what was written, a problem is left if it is of the whole file or of a row that was not dropped
+    return int(any(not finding.rows or not dropped.issuperset(finding.rows) for finding in problems))
 
 
 def write_without(dropped: Collection[int], paths: Sequence[Path], folder: Path) -> None:
     """The files under their names in `folder`, without some rows; types, other columns and metadata are kept."""
-    folder.mkdir(parents=True, exist_ok=True)
     for path in paths:
-        table = pq.read_table(path)
+        table = read_table(path)
         kept = table.take([row for row in range(table.num_rows) if row not in dropped])
         with atomic_write(folder / path.name) as part:
             pq.write_table(kept, part)
         print(f"{folder / path.name}: {kept.num_rows:,} rows, {table.num_rows - kept.num_rows:,} left out")
 
 
-def token_counter(name: str) -> Callable[[list[list[dict[str, str]]]], list[int]]:
-    """Tokens of a prompt through the chat template, with the opening of the answer, as training counts them.
+def load_tokenizer(name: str) -> Any:
+    """A tokenizer with a chat template.
 
     Raises:
-        ValueError: one line; no such tokenizer, it has no chat template, or the template refuses a prompt.
+        ValueError: one line; no such tokenizer, or it has no chat template.
     """
-    from jinja2 import TemplateError  # both slow to import, and needed with --tokenizer only
-    from transformers import AutoTokenizer
+    from transformers import AutoTokenizer  # slow to import, and needed with --tokenizer only
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(name)
     except (OSError, ValueError) as error:
-        raise ValueError(f"--tokenizer {name}: cannot be loaded ({str(error).strip().splitlines()[0]})") from error
+        raise UserError(f"--tokenizer {name}: cannot be loaded ({one_line(error)})") from error
     if not tokenizer.chat_template:
-        raise ValueError(f"--tokenizer {name}: has no chat template; use the one of the model to be trained")
+        raise UserError(f"--tokenizer {name}: has no chat template; use the one of the model to be trained")
+    return tokenizer
 
-    def count(prompts: list[list[dict[str, str]]]) -> list[int]:
-        lengths: list[int] = []
+
+def count_tokens(tokenizer: Any, file: str, prompts: list[list[dict[str, str]]]) -> list[int]:
+    """Tokens of each prompt through the chat template, with the opening of the answer, as training counts them.
+
+    Raises:
+        ValueError: one line; the template refuses a prompt.
+    """
+    from jinja2 import TemplateError
+
+    lengths: list[int] = []
+    with progress(f"counting tokens of {file}", "prompts", len(prompts)) as bar:
         for start in range(0, len(prompts), BATCH):
             batch = prompts[start : start + BATCH]
             try:
                 texts = tokenizer.apply_chat_template(batch, add_generation_prompt=True, tokenize=False)
             except TemplateError as error:
-                raise ValueError(f"--tokenizer {name}: its chat template refuses a prompt ({error})") from error
+                raise UserError(
+                    f"--tokenizer: its chat template refuses a prompt of {file} ({one_line(error)})"
+                ) from error
             lengths += map(len, tokenizer(texts, add_special_tokens=False)["input_ids"])
-            print(f"tokens counted: {len(lengths):,} of {len(prompts):,} prompts", file=sys.stderr, flush=True)
-        return lengths
-
-    return count
+            bar.update(len(batch))
+    return lengths
 
 
 if __name__ == "__main__":

@@ -32,6 +32,7 @@ Row = Mapping[str, Any]
 SYSTEM_PROMPT = r"Let's think step by step and output the final answer within \boxed{}."
 ABILITY = "math"
 MAX_NAMED = 3  # rows named in a message
+REQUIRED_COLUMNS = ("data_source", "prompt", "reward_model", "extra_info")  # of those above; training reads these
 OTHER_FORMATS = (".csv", ".tsv", ".json", ".jsonl", ".arrow", ".xlsx")
 HOW_TO_CONVERT = 'data/README.md shows under "Your own questions" how to write verl\'s schema'
 PAIR_COLUMNS = ("extra_info.index", "reward_model.ground_truth")  # all that check_pairs reads of a row
@@ -95,7 +96,8 @@ def read_table(path: Path) -> pa.Table:
         try:
             column.validate(full=True)  # Python reads no text that is not UTF-8
         except pa.ArrowException as error:
-            raise ValueError(f"{path}: not readable in column {name!r} ({_first_line(error)}); use UTF-8") from error
+            reason = _first_line(error).rpartition(": ")[2]
+            raise ValueError(f"{path}: not readable in column {name!r} ({reason}); use UTF-8") from error
     return table
 
 

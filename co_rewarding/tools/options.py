@@ -9,7 +9,8 @@
     (sampling,) = parse("rewrite.py", "Rewrites questions.", [Sampling], arguments)
 
 Types and ranges are pydantic's, --help is argparse's. Every command spells its options --with_underscores (hyphens are
-read, too), and several values follow one option (--compare A B). What cannot be meant is one UserError that names the
+read, too), and several values follow one option (--compare A B). A name that pydantic has for itself ends in an
+underscore, which is not part of the option (json_: --json). What cannot be meant is one UserError that names the
 option and the value.
 """
 
@@ -114,7 +115,7 @@ def _add(place: Any, name: str, field: Any) -> None:
         optional = {} if required or "nargs" in how else {"nargs": "?", "default": argparse.SUPPRESS}
         place.add_argument(name, **how, **optional)
     else:
-        place.add_argument(f"--{name}", required=required, default=argparse.SUPPRESS, **how)
+        place.add_argument(f"--{name.rstrip('_')}", dest=name, required=required, default=argparse.SUPPRESS, **how)
 
 
 def _metavar(kind: Any) -> str:
@@ -138,4 +139,4 @@ def _checked(group: type[G], given: dict[str, Any]) -> G:
             raise UserError(what) from None
         name = str(first["loc"][0])
         is_positional = group.model_fields[name].json_schema_extra["positional"]
-        raise UserError(f"{'' if is_positional else '--'}{name} {first['input']}: {what}") from None
+        raise UserError(f"{'' if is_positional else '--'}{name.rstrip('_')} {first['input']}: {what}") from None

@@ -12,9 +12,15 @@ from omegaconf import DictConfig, OmegaConf
 
 from co_rewarding.algo.answers import ground_truth_answer
 from co_rewarding.algo.methods import METHODS
-from co_rewarding.storage.rows import MAX_NAMED, as_paths, check_pairs, check_question_ids, ground_truths, read_table
-
-REQUIRED_COLUMNS = ("data_source", "prompt", "reward_model", "extra_info")
+from co_rewarding.storage.rows import (
+    MAX_NAMED,
+    REQUIRED_COLUMNS,
+    as_paths,
+    check_pairs,
+    check_question_ids,
+    ground_truths,
+    read_table,
+)
 
 
 def check_data(config: DictConfig) -> None:

@@ -18,6 +18,7 @@ class Drawing(Options):
     kind: Literal["a", "b"] = option("a", "which")
     restart: Literal["all", "verify"] | None = option(None, "forget", const="all")
     skip: Names = option((), "left out")
+    json_: int = option(1, "a name that pydantic has", ge=1)
     think: bool = option(False, "think first")
 
 
@@ -38,6 +39,7 @@ def test_values_have_their_types_and_groups() -> None:
     )  # fmt: skip
     assert drawing == Drawing(max_tokens=3, skip=("x", "y"), restart="all", think=True)
     assert (files.run_dirs, files.compare) == ([Path("r1"), Path("r2")], [Path("a"), Path("b")])
+    assert read("r", "--json", "2")[0] == Drawing(json_=2)
     assert read("r", "--restart", "verify", "--temperature=1e-1")[0] == Drawing(restart="verify", temperature=0.1)
 
 
@@ -47,6 +49,7 @@ def test_values_have_their_types_and_groups() -> None:
         (["r", "--temperature", "nan"], "--temperature nan: must be a finite number"),
         (["r", "--temperature", "3"], "--temperature 3: must be less than or equal to 2"),
         (["r", "--max_tokens", "x"], "--max_tokens x: must be a valid integer"),
+        (["r", "--json", "0"], "--json 0: must be greater than or equal to 1"),
         (["r", "--kind", "c"], "--kind c: must be 'a' or 'b'"),
         (["r", "--kin", "a"], "unrecognized arguments: --kin a; see --help"),
         ([], "the following arguments are required: RUN_DIR; see --help"),

@@ -9,8 +9,7 @@ a rewriting (co_rewarding.tools.data.validators) object to.
 
 A *problem* is what training refuses or what would make a pair meaningless; a *note* is worth a look.
 
-Degenerate cases: rows that break the schema are counted and left out of what they cannot take part in; an empty file
-is a problem. Deliberately absent: judging whether two wordings mean the same.
+Rows that break the schema are counted and left out of what they cannot take part in.
 """
 
 from __future__ import annotations
@@ -18,10 +17,18 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain, zip_longest
 from random import Random
 from typing import Any
 
-from co_rewarding.storage.rows import check_pairs, ground_truth, question_id, question_text
+from co_rewarding.storage.rows import (
+    HOW_TO_CONVERT,
+    REQUIRED_COLUMNS,
+    check_pairs,
+    ground_truth,
+    question_id,
+    question_text,
+)
 from co_rewarding.tools.data.validators import VALIDATORS, validate
 
 ROLES = ("system", "user", "assistant")
@@ -94,6 +101,7 @@ class Sample:
     question_id: str
     ground_truth: str
     texts: tuple[str, ...]  # one a file
+    findings: tuple[str, ...] = ()  # about this row
 
 
 def inspect_file(
@@ -110,6 +118,9 @@ def inspect_file(
     """
     if not rows:
         return FileReport(name, 0, (), (Finding("no rows", is_problem=True),))
+    if missing := [column for column in REQUIRED_COLUMNS if column not in rows[0]]:
+        found = f"no columns {', '.join(missing)}; found {', '.join(rows[0])}; {HOW_TO_CONVERT}"
+        return FileReport(name, len(rows), (), (Finding(found, is_problem=True),))
     findings = schema_findings(rows)
     readable = [i for i, row in enumerate(rows) if not prompt_fault(row)]
     lengths = []
@@ -130,17 +141,17 @@ def inspect_pair(
     original: Sequence[Mapping[str, Any]], rephrased: Sequence[Mapping[str, Any]], names: tuple[str, str]
 ) -> PairReport:
     """Report on two files that should pair up row by row."""
-    if not all(map(_has_structs, [*original, *rephrased])):
-        return PairReport((Finding("not compared, because of the schema's problems", is_problem=True),), None)
     try:
         check_pairs(original, rephrased, names)
     except ValueError as error:
         return PairReport((Finding(str(error), is_problem=True),), None)
     pairs = list(zip(original, rephrased, strict=True))
-    texts = [(question_text(a), question_text(b)) for a, b in pairs]
-    readable = [i for i, (a, b) in enumerate(texts) if a and b and a.strip() and b.strip()]
-    ratios = {i: len(texts[i][1] or "") / len(texts[i][0] or "") for i in readable}
-    findings = shared_rephrasing_findings(original, rephrased, readable)
+    readable = [i for i, pair in enumerate(pairs) if not any(map(prompt_fault, pair))]
+    ratios = {
+        i: len(rephrased[i]["prompt"][-1]["content"]) / len(original[i]["prompt"][-1]["content"]) for i in readable
+    }
+    findings = [] if readable or not pairs else [Finding("no pair has a question in both files", is_problem=True)]
+    findings += shared_rephrasing_findings(original, rephrased, readable)
     findings += _found(
         "pairs of identical wording (they vote for themselves)",
         [i for i in readable if _words(original[i]) == _words(rephrased[i])],
@@ -178,11 +189,9 @@ def schema_findings(rows: Sequence[Mapping[str, Any]]) -> list[Finding]:
     for i, row in enumerate(rows):
         for fault in _row_faults(row):
             faults.setdefault(fault, []).append(i)
-        if (index := question_id(row) if isinstance(row.get("extra_info"), Mapping | None) else None) is not None:
-            if isinstance(index, list | dict):
-                faults.setdefault("extra_info.index is not a number or text", []).append(i)
-            elif first_row.setdefault(index, i) != i:
-                faults.setdefault("extra_info.index repeats that of an earlier row", []).append(i)
+        index = _value(question_id, row)
+        if index is not None and first_row.setdefault(index, i) != i:
+            faults.setdefault("extra_info.index repeats that of an earlier row", []).append(i)
     return [Finding(fault, tuple(found), is_problem=True) for fault, found in faults.items()]
 
 
@@ -244,29 +253,42 @@ def objections(
     return [found for name, rows in rows_of.items() for found in _found(f"{name} ({meaning[name]})", rows)]
 
 
-def draw_samples(files: Sequence[Sequence[Mapping[str, Any]]], num_samples: int, seed: int) -> list[Sample]:
-    """The same random rows of one file or two, in order; the same arguments draw the same rows."""
-    num_rows = min(len(rows) for rows in files)
-    chosen = sorted(Random(f"samples:{seed}").sample(range(num_rows), min(num_samples, num_rows)))
+def draw_samples(
+    files: Sequence[Sequence[Mapping[str, Any]]], num_samples: int, seed: int, findings: Sequence[Finding] = ()
+) -> list[Sample]:
+    """The same rows of one file or two, in order: random ones, and as many that `findings` name, each finding in turn.
+
+    The same arguments draw the same rows. Rows without a question are not shown.
+    """
+    texts = zip(*(map(question_text, rows) for rows in files), strict=False)
+    texts_of = {i: questions for i, questions in enumerate(texts) if all(questions)}
+    rng = Random(f"samples:{seed}")
+    chosen = set(rng.sample(list(texts_of), min(num_samples, len(texts_of))))
+    turns = zip_longest(*(rng.sample(finding.rows, len(finding.rows)) for finding in findings))
+    named = dict.fromkeys(i for i in chain.from_iterable(turns) if i in texts_of)
     return [
-        Sample(i, id_text(files[0][i]), truth_text(files[0][i]), tuple(question_text(f[i]) or "" for f in files))
-        for i in chosen
+        Sample(
+            row=i,
+            question_id="none" if (index := _value(question_id, files[0][i])) is None else str(index),
+            ground_truth=truth_text(files[0][i]),
+            texts=texts_of[i],
+            findings=tuple(finding.text for finding in findings if i in finding.rows),
+        )
+        for i in sorted(chosen | set(list(named)[:num_samples]))
     ]
 
 
 def truth_text(row: Mapping[str, Any]) -> str:
     """Ground truth of a row that may break the schema, "" where it has none."""
-    return ground_truth(row) if isinstance(row.get("reward_model"), Mapping) else ""
+    return _value(ground_truth, row) or ""
 
 
-def id_text(row: Mapping[str, Any]) -> str:
-    """`extra_info.index` of a row that may break the schema, as text."""
-    return str(question_id(row)) if isinstance(row.get("extra_info"), Mapping) else "none"
-
-
-def _has_structs(row: Mapping[str, Any]) -> bool:
-    structs = isinstance(row.get("reward_model"), Mapping) and isinstance(row.get("extra_info"), Mapping)
-    return structs and not isinstance(question_id(row), list | dict)
+def _value(read: Callable[[Mapping[str, Any]], Any], row: Mapping[str, Any]) -> Any:
+    """What `read` reads, None where the row breaks the schema."""
+    try:
+        return read(row)
+    except ValueError:
+        return None
 
 
 def _words(row: Mapping[str, Any]) -> str:
@@ -290,9 +312,8 @@ def _row_faults(row: Mapping[str, Any]) -> list[str]:
         faults.append('reward_model has no ground_truth ("" where there is none)')
     elif not isinstance(reward_model["ground_truth"], str | None):
         faults.append("reward_model.ground_truth is not text")
-    extra_info = row.get("extra_info")
-    if not isinstance(extra_info, Mapping) or extra_info.get("index") is None:
-        faults.append("extra_info has no index, the id that a pair shares")
+    if _value(question_id, row) is None:
+        faults.append("extra_info has no index (a number or text), the id that a pair shares")
     return faults
 
 

@@ -91,4 +91,5 @@ def _ratio(pair: PairReport) -> str:
 
 def _sample_title(sample: Sample) -> str:
     truth = visible(sample.ground_truth, 200).replace("\n", " ") or "none"
-    return f"row {sample.row}, index {visible(sample.question_id, 100)}, ground truth: {truth}"
+    why = f"; {visible('; '.join(sample.findings), 400)}" if sample.findings else ""
+    return f"row {sample.row}, index {visible(sample.question_id, 100)}, ground truth: {truth}{why}"

@@ -1,20 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """Inspection: what it finds in a file and in a pair, and that a page shows hostile text without obeying it."""
 
-import importlib.util
 import json
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from co_rewarding.storage.rows import make_row, read_rows, write_rows
-from co_rewarding.tools.data.inspection import Lengths, draw_samples, inspect_file, inspect_pair
+from co_rewarding.tools.data.inspection import Finding, Lengths, draw_samples, inspect_file, inspect_pair
 from co_rewarding.tools.data.inspection_page import as_page, as_text
 from co_rewarding.tools.quickstart.tiny_model import build_tokenizer
 
@@ -36,12 +35,10 @@ def pair_found(original: list[dict[str, Any]], rephrased: list[dict[str, Any]]) 
     return {finding.text: finding.rows for finding in inspect_pair(original, rephrased, NAMES).findings}
 
 
-def load_command() -> Callable[[list[str]], int]:
-    spec = importlib.util.spec_from_file_location("inspect_data", REPO / "scripts/inspect_data.py")
-    assert spec and spec.loader
-    module: ModuleType = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.main
+@pytest.fixture
+def inspect(run_script: Callable[..., Any]) -> Callable[..., tuple[int, str, str]]:
+    """inspect(*arguments): exit code, standard output and error of the command."""
+    return lambda *arguments: run_script("inspect_data.py", *arguments)
 
 
 def test_a_clean_file_has_nothing_to_report() -> None:
@@ -69,6 +66,9 @@ def test_p95_is_the_smallest_length_that_95_percent_do_not_exceed() -> None:
         ({"prompt": []}, "prompt is not a list of messages"),
         ({"prompt": [{"role": "user", "content": None}]}, "prompt has a message without text"),
         ({"prompt": ["What?"]}, "prompt has a message without text"),
+        ({"prompt": [None, {"role": "user", "content": "What?"}]}, "prompt has a message without text"),
+        ({"prompt": b"What?"}, "prompt is not a list of messages"),
+        ({"prompt": [{"role": "user", "content": b"What?"}]}, "prompt has a message without text"),
         (
             {"prompt": [{"role": "human", "content": "x"}]},
             "prompt has a message whose role is none of system, user, assistant",
@@ -79,10 +79,10 @@ def test_p95_is_the_smallest_length_that_95_percent_do_not_exceed() -> None:
         ({"reward_model": None}, 'reward_model has no ground_truth ("" where there is none)'),
         ({"reward_model": "7"}, 'reward_model has no ground_truth ("" where there is none)'),
         ({"reward_model": {"ground_truth": 7}}, "reward_model.ground_truth is not text"),
-        ({"extra_info": None}, "extra_info has no index, the id that a pair shares"),
-        ({"extra_info": "x"}, "extra_info has no index, the id that a pair shares"),
+        ({"extra_info": None}, "extra_info has no index (a number or text), the id that a pair shares"),
+        ({"extra_info": "x"}, "extra_info has no index (a number or text), the id that a pair shares"),
         ({"extra_info": {"index": 0}}, "extra_info.index repeats that of an earlier row"),
-        ({"extra_info": {"index": [1]}}, "extra_info.index is not a number or text"),
+        ({"extra_info": {"index": [1]}}, "extra_info has no index (a number or text), the id that a pair shares"),
     ],
 )
 def test_each_departure_from_the_schema_is_a_problem(change: dict[str, Any], fault: str) -> None:
@@ -91,13 +91,22 @@ def test_each_departure_from_the_schema_is_a_problem(change: dict[str, Any], fau
     report = inspect_file("x", data)
     problems = {finding.text: finding.rows for finding in report.findings if finding.is_problem}
     assert problems == {fault: (1,)}
-    samples = draw_samples([data, data], 3, seed=0)  # bad rows can be shown, and compared without a crash
+    samples = draw_samples([data, data], 3, seed=0, findings=report.findings)  # shown and compared without a crash
     as_page([report], inspect_pair(data, data, NAMES), samples)
 
 
 def test_no_rows_and_missing_columns_are_problems() -> None:
     assert found([]) == {"no rows": ()}
-    assert len(found([{"text": "x"}])) == 5  # prompt, data_source, reward_model, extra_info; and no ground truth
+    (missing,) = found([{"text": "x", "prompt": "y"}])
+    assert missing.startswith("no columns data_source, reward_model, extra_info; found text, prompt; data/README.md")
+
+
+def test_the_page_shows_how_to_write_the_schema(tmp_path: Path) -> None:
+    section = (REPO / "data/README.md").read_text().partition("### Your own questions\n")[2].partition("\n## ")[0]
+    code = "\n".join(line.strip() for line in section.splitlines() if line.startswith("    "))
+    pd.DataFrame({"question": ["What is 1+1?"], "answer": [2]}).to_csv(tmp_path / "mine.csv")
+    exec(code.replace("mine.csv", f"{tmp_path}/mine.csv").replace("data/mine", f"{tmp_path}/mine"))
+    assert inspect_file("x", read_rows(tmp_path / "mine/train.parquet")).findings == ()
 
 
 def test_repetitions_spaces_aside_and_their_ground_truths() -> None:
@@ -173,6 +182,25 @@ def test_samples_are_the_same_rows_of_both_files_and_reproducible() -> None:
     assert all(sample.texts[0].upper() == sample.texts[1] for sample in samples)
     assert [s.row for s in samples] == sorted({s.row for s in samples})
     assert len(draw_samples([original, rephrased[:3]], 10, seed=1)) == 3
+    rephrased[2]["prompt"] = rephrased[2]["prompt"][:1]  # a row that has no question to be shown
+    assert [s.row for s in draw_samples([original, rephrased[:4]], 10, seed=1)] == [0, 1, 3]
+
+
+def test_rows_with_findings_are_shown_too_each_finding_in_turn() -> None:
+    files = [rows(*"abcdefghij"), rows(*"ABCDEFGHIJ")]
+    often, once = Finding("often", rows=(1, 2, 3, 4, 5, 6)), Finding("once", rows=(4, 9))
+    random = [sample.row for sample in draw_samples(files, 3, seed=1)]
+    samples = draw_samples(files, 3, seed=1, findings=[often, Finding("of the file"), once])
+    named = {sample.row for sample in samples} - set(random)
+    assert {sample.row for sample in samples} >= set(random)
+    assert 4 in named | set(random) and 9 in named | set(random)  # the second finding has its turns, too
+    assert {s.row: s.findings for s in samples if s.findings} == {
+        row: tuple(f.text for f in (often, once) if row in f.rows)
+        for row in {*random, *named}
+        if row in (*often.rows, *once.rows)
+    }
+    page, text = as_page([], None, samples), as_text([], None, samples)
+    assert "row 9, index 9, ground truth: 9; once" in page and "row 9, index 9, ground truth: 9; once" in text
 
 
 class Tags(HTMLParser):
@@ -212,80 +240,88 @@ def test_a_page_shows_hostile_text_and_does_not_obey_it() -> None:
     assert "default-src 'none'" in page
 
 
-def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    command = load_command()
+def test_the_command(inspect: Callable[..., Any], tmp_path: Path) -> None:
     good, twin, page = tmp_path / "good.parquet", tmp_path / "twin.parquet", tmp_path / "out/page.html"
     write_rows(rows("one?", "two?"), good)
     write_rows(rows("un?", "deux?"), twin)
-    assert command([str(good), str(twin), "--html", str(page)]) == 0
-    printed = capsys.readouterr().out
-    assert "2 rows" in printed and "un?" in printed
+    code, out, _ = inspect(good, twin, "--html", page)
+    assert code == 0 and "2 rows" in out and "un?" in out
     before = page.read_bytes()
-    assert command([str(good), str(twin), "--html", str(page)]) == 0
+    assert inspect(good, twin, "--html", page)[0] == 0
     assert page.read_bytes() == before
 
     write_rows(rows("one?"), twin)
-    assert command([str(good), str(twin)]) == 1  # does not pair up
-    assert "PROBLEM" in capsys.readouterr().out
+    code, out, _ = inspect(good, twin)  # does not pair up
+    assert code == 1 and "PROBLEM" in out
     write_rows(rows(*["one?"] * 30), twin)
-    assert command([str(twin), "--json", str(tmp_path / "out/findings.json")]) == 0
+    assert inspect(twin, "--json", tmp_path / "out/findings.json")[0] == 0
     (finding,) = json.loads((tmp_path / "out/findings.json").read_text())["files"][0]["findings"][:1]
     assert finding["rows"] == list(range(1, 30))  # all of them, where the text names 10
-    pq.write_table(pa.table({"text": ["x"]}), twin)
-    assert command([str(twin)]) == 1
-    assert command([str(twin), str(twin)]) == 1
-    capsys.readouterr()
-
-    (tmp_path / "text.parquet").write_text("x")
-    for arguments, why in (
-        ([str(tmp_path / "absent.parquet")], "no such file"),
-        ([str(tmp_path)], "not a file"),
-        ([str(tmp_path / "text.parquet")], "not readable as parquet"),
-        ([str(good), str(good), str(good)], "3 files"),
-        ([str(good), "--num_samples", "-1"], "must not be negative"),
-        ([str(good), "--max_prompt_length", "0"], "must be at least 1"),
-        ([str(good), "--tokenizer", str(tmp_path)], "cannot be loaded"),
-    ):
-        with pytest.raises(SystemExit) as end:
-            command(arguments)
-        assert end.value.code == 2
-        assert why in capsys.readouterr().err
 
 
-def test_invalid_pairs_are_told_and_dropped(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    command = load_command()
+def test_files_without_the_schema_are_told_in_few_lines_and_not_shown(
+    inspect: Callable[..., Any], tmp_path: Path
+) -> None:
+    pq.write_table(pa.table({"question": ["x"], "answer": ["y"]}), tmp_path / "x.parquet")
+    code, out, _ = inspect(tmp_path / "x.parquet", tmp_path / "x.parquet")
+    assert code == 1
+    assert out.count("PROBLEM") == 3  # one a file, and that they do not pair up
+    assert '"Your own questions"' in out and "--- row" not in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (["absent.parquet"], "absent.parquet: no such file"),
+        (["."], "not a file"),
+        (["text.parquet"], "text.parquet: not readable as parquet"),
+        (["text.jsonl"], "text.jsonl: is JSONL, not parquet"),
+        (["good.parquet"] * 3, "3 files"),
+        (["good.parquet", "--num-samples", "-1"], "--num_samples -1: must be greater than or equal to 0"),
+        (["good.parquet", "--max_prompt_length", "0"], "--max_prompt_length 0: must be greater than or equal to 1"),
+        (["good.parquet", "--tokenizer", "."], "cannot be loaded"),
+        (["good.parquet", "--html", "good.parquet/x.html"], "good.parquet/x.html: File exists"),
+        (["good.parquet", "--drop_invalid", "clean"], "name two files"),
+        (["good.parquet", "short.parquet", "--drop_invalid", "."], "the files themselves are there"),
+        (["good.parquet", "short.parquet", "--drop-invalid", "clean"], "do not pair up"),
+        (["good.parquet", "twin.parquet", "--skip_validators", "taste"], "'taste' is unknown"),
+    ],
+)
+def test_what_cannot_be_done_is_told_in_one_line(
+    inspect: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, arguments: list[str], why: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, num in (("good", 2), ("twin", 2), ("short", 1)):
+        write_rows(rows(*["one?", "two?"][:num]), Path(f"{name}.parquet"))
+    Path("text.parquet").write_text("x")
+    Path("text.jsonl").write_text("{}")
+    code, _, err = inspect(*arguments)
+    assert code == 2
+    (line,) = err.splitlines()
+    assert why in line
+
+
+def test_invalid_pairs_are_told_and_dropped(inspect: Callable[..., Any], tmp_path: Path) -> None:
     files, clean = [tmp_path / "o.parquet", tmp_path / "r.parquet"], tmp_path / "clean"
     original = rows("How much is 12 and 35?", "How much is 61 and 78?", "Is 5 odd?", "How much is 3 and 9?")
     rephrased = rows("Add 12 and 35.", "<rewritten question>", "<rewritten question>", "How much is 3 and 9?")
     write_rows(original, files[0])
     write_rows(rephrased, files[1])
-    assert command([*map(str, files)]) == 1  # one rephrasing for two questions
-    printed = capsys.readouterr().out
-    assert "note: placeholder (the instruction's placeholder instead of a question): 2 (rows 1, 2)" in printed
-    assert "note: unchanged (the question itself): 1 (rows 3)" in printed
-    assert command([*map(str, files), "--drop-invalid", str(clean)]) == 0  # nothing is left of the problem
-    assert f"{clean / 'r.parquet'}: 1 rows, 3 left out" in capsys.readouterr().out
+    code, out, _ = inspect(*files)
+    assert code == 1  # one rephrasing for two questions
+    assert "note: placeholder (the instruction's placeholder instead of a question): 2 (rows 1, 2)" in out
+    assert "note: unchanged (the question itself): 1 (rows 3)" in out
+    assert "row 1, index 1, ground truth: 1; placeholder (" in out
+    code, out, _ = inspect(*files, "--drop-invalid", clean)
+    assert code == 0  # nothing is left of the problem
+    assert f"{clean / 'r.parquet'}: 1 rows, 3 left out" in out
     assert read_rows(clean / "o.parquet") == original[:1] and read_rows(clean / "r.parquet") == rephrased[:1]
     assert pq.read_schema(clean / "r.parquet").equals(pq.read_schema(files[1]), check_metadata=True)
-    assert command([*map(str, files), "--drop-invalid", str(clean), "--skip_validators", "unchanged"]) == 0
+    assert inspect(*files, "--drop_invalid", clean, "--skip_validators", "unchanged")[0] == 0
     assert read_rows(clean / "o.parquet") == [original[0], original[3]]
-    capsys.readouterr()
-
-    write_rows(rows("one?"), tmp_path / "short.parquet")
-    for arguments, why in (
-        ([files[0], "--drop-invalid", clean], "name two files"),
-        ([*files, "--drop-invalid", tmp_path], "the files themselves are there"),
-        ([files[0], tmp_path / "short.parquet", "--drop-invalid", clean], "do not pair up"),
-        ([*files, "--skip_validators", "taste"], "'taste' is unknown"),
-    ):
-        with pytest.raises(SystemExit) as end:
-            command(list(map(str, arguments)))
-        assert end.value.code == 2
-        assert why in capsys.readouterr().err
 
 
-def test_the_command_counts_tokens(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    command = load_command()
+def test_the_command_counts_tokens(inspect: Callable[..., Any], tmp_path: Path) -> None:
     tokenizer = build_tokenizer()
     tokenizer.save_pretrained(tmp_path / "tokenizer")
     data = rows("What is 1 + 1?")
@@ -295,14 +331,13 @@ def test_the_command_counts_tokens(tmp_path: Path, capsys: pytest.CaptureFixture
             "input_ids"
         ]
     )
-    assert command([str(tmp_path / "x.parquet"), "--tokenizer", str(tmp_path / "tokenizer")]) == 0
-    assert f"tokens a prompt: {expected} to {expected}" in capsys.readouterr().out
+    code, out, err = inspect(tmp_path / "x.parquet", "--tokenizer", tmp_path / "tokenizer")
+    assert code == 0 and f"tokens a prompt: {expected} to {expected}" in out
+    assert f"counting tokens of {tmp_path}/x.parquet: 1 of 1 prompts" in err
 
     tokenizer.chat_template = None
     tokenizer.save_pretrained(tmp_path / "bare")
-    with pytest.raises(SystemExit):
-        command([str(tmp_path / "x.parquet"), "--tokenizer", str(tmp_path / "bare")])
-    assert "has no chat template" in capsys.readouterr().err
+    assert "has no chat template" in inspect(tmp_path / "x.parquet", "--tokenizer", tmp_path / "bare")[2]
 
 
 @pytest.mark.parametrize(
