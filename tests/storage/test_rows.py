@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from co_rewarding.storage.rows import (
+    SYSTEM_PROMPT,
     check_pairs,
     check_question_ids,
     ground_truth,
@@ -19,6 +20,10 @@ from co_rewarding.storage.rows import (
 )
 
 NAMES = ("a.parquet", "b.parquet")
+
+
+def test_system_prompt_is_the_papers() -> None:
+    assert SYSTEM_PROMPT == r"Let's think step by step and output the final answer within \boxed{}."
 
 
 def row(index: object, truth: str | None = "7") -> dict:

@@ -13,7 +13,7 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 from verl.utils.dataset.rl_dataset import collate_fn, get_dataset_class
 
-from co_rewarding.tools.quickstart.arithmetic import SYSTEM_PROMPT
+from co_rewarding.storage.rows import SYSTEM_PROMPT
 from co_rewarding.tools.quickstart.tiny_model import build_tokenizer
 from co_rewarding.training.dataset import REPHRASED_PROMPT, PairedDataset
 

@@ -19,6 +19,7 @@ from typing import Any
 
 from co_rewarding.storage.rows import (
     MAX_NAMED,
+    arrow_schema,
     content_sha256,
     file_sha256,
     ground_truth,
@@ -89,7 +90,7 @@ def prepare(source: Source, folder: Path, options: PreparingOptions) -> None:
     files = {}
     for split, all_rows in converted.items():
         rows, path = all_rows[: options.max_samples], folder / split.output
-        write_rows(rows, path, tuple(source.extra))
+        write_rows(rows, path, arrow_schema(tuple(source.extra)))
         kept = f", of which the first {len(rows):,}" if len(rows) < len(all_rows) else ""
         files[split.output] = FileFacts(
             split=split.role,

@@ -21,6 +21,7 @@ from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
+from co_rewarding.tools.cli import printable
 from co_rewarding.tools.data.markers import Markers
 from co_rewarding.tools.data.question_numbers import numbers, said, stated
 
@@ -369,9 +370,8 @@ def validate(question: str, rewrite: str, limits: Limits | None = None, skip: Co
     return found
 
 
-def _short(text: str, most: int = 60) -> str:
-    text = " ".join(text[: 4 * most].split())
-    return repr(text if len(text) <= most else text[: most - 3] + "...")
+def _short(text: str) -> str:
+    return repr(printable(text[:240], 60))
 
 
 def _around(text: str, found: re.Match[str]) -> str:

@@ -9,22 +9,25 @@ integers from 0 to 198.
 Rows follow verl's parquet schema. `extra_info` also carries the operands, so that a fact can be recognised whatever its
 wording. Everything is drawn from `random.Random(<string>)`, whose stream does not depend on the platform.
 
-Degenerate cases: b = a gives a difference of 0; the carry or borrow of a written-out solution may be absent.
-Deliberately absent: file writing, tokenizers, models.
+b = a gives a difference of 0; the carry or borrow of a written-out solution may be absent.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from random import Random
 from typing import Any, Literal
+
+import pyarrow as pa
+
+from co_rewarding.storage.rows import arrow_schema, make_row
 
 Operation = Literal["add", "subtract"]
 Family = Literal["plain", "story"]
 
-SYSTEM_PROMPT = r"Let's think step by step and output the final answer within \boxed{}."
 DATA_SOURCE = "toy_arithmetic"
+SCHEMA = arrow_schema(extra_info={"a": pa.int64(), "b": pa.int64(), "operation": pa.string()})
 SMALLEST_OPERAND, LARGEST_OPERAND = 10, 99
 
 # {x} and {y} are the operands of a sum in either order; {a} - {b} is a difference.
@@ -149,29 +152,18 @@ def make_pairs(facts: Sequence[Fact], seed: int, split: str) -> list[tuple[Quest
 
 def to_rows(questions: Sequence[Question], split: str) -> list[dict[str, Any]]:
     """Rows of one parquet file. Files of the two views differ in the user's content and in nothing else."""
-    return [
-        {
-            "data_source": DATA_SOURCE,
-            "prompt": [
-                {"role": "system", "content": SYSTEM_PROMPT},
-                {"role": "user", "content": question.text},
-            ],
-            "ability": "math",
-            "reward_model": {"style": "rule", "ground_truth": str(question.fact.answer)},
-            "extra_info": {
-                "index": index,
-                "split": split,
-                "a": question.fact.a,
-                "b": question.fact.b,
-                "operation": question.fact.operation,
-            },
-        }
-        for index, question in enumerate(questions)
-    ]
+    rows = [make_row(DATA_SOURCE, q.text, str(q.fact.answer), index, split) for index, q in enumerate(questions)]
+    for row, question in zip(rows, questions, strict=True):
+        row["extra_info"] |= asdict(question.fact)
+    return rows
 
 
 def fact_of(extra_info: Mapping[str, Any]) -> Fact:
-    """The fact that a row asks for, whatever its wording."""
+    """The fact that a row asks for, whatever its wording.
+
+    Raises:
+        KeyError, ValueError: a row of another set.
+    """
     return Fact(extra_info["a"], extra_info["b"], extra_info["operation"])
 
 

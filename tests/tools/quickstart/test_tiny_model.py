@@ -9,8 +9,8 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoTokenizer, GenerationConfig
 
+from co_rewarding.storage.rows import SYSTEM_PROMPT
 from co_rewarding.tools.quickstart.arithmetic import (
-    SYSTEM_PROMPT,
     Fact,
     all_facts,
     ask,

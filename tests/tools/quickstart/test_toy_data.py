@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Generated arithmetic: right answers in every wording, disjoint splits, reproducible files in verl's schema."""
 
+import errno
 import hashlib
 import json
 import re
@@ -14,8 +15,9 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from co_rewarding.storage.rows import SYSTEM_PROMPT, make_row, write_rows
+from co_rewarding.tools.quickstart import tiny_model
 from co_rewarding.tools.quickstart.arithmetic import (
-    SYSTEM_PROMPT,
     THINGS,
     WORDINGS,
     Fact,
@@ -145,10 +147,6 @@ def test_rows_of_the_two_views_differ_in_the_users_words_only() -> None:
         assert {**row, "prompt": None} == {**other, "prompt": None}
 
 
-def test_system_prompt_is_the_papers() -> None:
-    assert SYSTEM_PROMPT == r"Let's think step by step and output the final answer within \boxed{}."
-
-
 def test_files_are_reproducible_byte_for_byte_and_their_content_is_pinned(
     tmp_path: Path, run_script: Callable[..., Any]
 ) -> None:
@@ -170,6 +168,42 @@ def test_too_many_questions_end_in_one_clear_line(tmp_path: Path, run_script: Ca
     code, _, err = run_script("toy/make_data.py", "--local_dir", tmp_path, "--num_train", "9000")
     assert code == 2
     assert "num_train=9000" in err and "Traceback" not in err
+
+
+def test_a_full_disk_is_told_with_its_file(
+    tmp_path: Path, run_script: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(pq, "write_table", fail)
+    code, _, err = run_script("toy/make_data.py", "--local_dir", tmp_path)
+    assert (code, err) == (2, f"make_data.py: error: {tmp_path}/train.parquet: No space left on device\n")
+
+
+def test_a_model_of_other_data_or_to_nowhere_is_refused_at_once(
+    tmp_path: Path, run_script: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "run scripts/toy/make_data.py first" in run_script("toy/make_model.py", "--data-dir", tmp_path)[2]
+    for name in ("train", "test"):
+        write_rows([make_row("other", "What is 1+1?", "2", 0, "train")], tmp_path / f"{name}.parquet")
+    code, _, err = run_script("toy/make_model.py", "--data_dir", tmp_path)
+    assert (code, err.count("\n")) == (2, 1)
+    assert f"{tmp_path}/train.parquet: not written by scripts/toy/make_data.py" in err
+    assert run_script("toy/make_data.py", "--local_dir", tmp_path)[0] == 0
+    monkeypatch.setattr(tiny_model, "warm_up", None)  # it must not come to that
+    code, _, err = run_script("toy/make_model.py", "--data_dir", tmp_path, "--output_dir", tmp_path / "test.parquet")
+    assert (code, err) == (2, f"make_model.py: error: {tmp_path}/test.parquet: File exists\n")
+
+
+def test_a_model_that_cannot_be_written_is_told(
+    tmp_path: Path, run_script: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run_script("toy/make_data.py", "--local_dir", tmp_path)[0] == 0
+    (tmp_path / "model/model.safetensors").mkdir(parents=True)  # as on a full disk, safetensors raises its own error
+    monkeypatch.setattr(tiny_model, "warm_up", lambda *_, **__: tiny_model.WarmUp(1, 1.0, 0.5, 0.5))
+    code, _, err = run_script("toy/make_model.py", "--data_dir", tmp_path, "--output_dir", tmp_path / "model")
+    assert code == 2 and f"make_model.py: error: {tmp_path}/model: " in err and "Traceback" not in err
 
 
 def test_the_questions_of_one_operation_are_those_of_the_same_split(
