@@ -193,13 +193,14 @@ def check_pairs(original: Sequence[Row], rephrased: Sequence[Row], names: tuple[
             "both files must have the same rows in the same order"
         )
     check_question_ids(original, names[0])
-    ids = _pairs(question_id, original, rephrased, names)
+    files = ((original, names[0]), (rephrased, names[1]))
+    ids = list(zip(*(_each(question_id, *file) for file in files), strict=True))
     _raise_for(
         [i for i, (a, b) in enumerate(ids) if a != b],
         lambda i: "row {}: {!r:.60} and {!r:.60}".format(i, *ids[i]),
         f"{both} do not pair up: extra_info.index differs; bring the rows of both files into the same order",
     )
-    truths = _pairs(ground_truth, original, rephrased, names)
+    truths = list(zip(*(ground_truths(*file) for file in files), strict=True))
     _raise_for(
         [i for i, (a, b) in enumerate(truths) if a and b and a != b],
         lambda i: "row {}: {!r:.60} and {!r:.60}".format(i, *truths[i]),
@@ -243,15 +244,6 @@ def _each(read: Callable[[Row], T], rows: Sequence[Row], name: str) -> list[T]:
         except ValueError as error:
             raise ValueError(f"{name}, row {i}: {error}") from error
     return values
-
-
-def _pairs(
-    read: Callable[[Row], T],
-    original: Sequence[Row],
-    rephrased: Sequence[Row],
-    names: tuple[str, str],
-) -> list[tuple[T, T]]:
-    return list(zip(_each(read, original, names[0]), _each(read, rephrased, names[1]), strict=True))
 
 
 def _raise_for(rows: Sequence[int], describe: Callable[[int], str], problem: str) -> None:

@@ -24,6 +24,7 @@ from typing import Any
 from co_rewarding.storage.rows import (
     HOW_TO_CONVERT,
     REQUIRED_COLUMNS,
+    Row,
     check_pairs,
     ground_truth,
     question_id,
@@ -106,7 +107,7 @@ class Sample:
 
 def inspect_file(
     name: str,
-    rows: Sequence[Mapping[str, Any]],
+    rows: Sequence[Row],
     count_tokens: Callable[[list[list[dict[str, str]]]], list[int]] | None = None,
     max_prompt_length: int = 512,
 ) -> FileReport:
@@ -121,25 +122,27 @@ def inspect_file(
     if missing := [column for column in REQUIRED_COLUMNS if column not in rows[0]]:
         found = f"no columns {', '.join(missing)}; found {', '.join(rows[0])}; {HOW_TO_CONVERT}"
         return FileReport(name, len(rows), (), (Finding(found, is_problem=True),))
-    findings = schema_findings(rows)
     readable = [i for i, row in enumerate(rows) if not prompt_fault(row)]
-    lengths = []
+    lengths, notes = [], {}
     if readable:
-        lengths.append(Lengths.of([len(question_text(rows[i]) or "") for i in readable], "characters a question"))
+        lengths.append(Lengths.of([len(_question(rows[i])) for i in readable], "characters a question"))
     if readable and count_tokens is not None:
         tokens = count_tokens([list(rows[i]["prompt"]) for i in readable])
         lengths.append(Lengths.of(tokens, "tokens a prompt"))
         too_long = [i for i, n in zip(readable, tokens, strict=True) if n > max_prompt_length]
         share = 100 * len(too_long) / len(rows)
-        findings += _found(f"prompts over {max_prompt_length} tokens ({share:.2f} %), left out of training", too_long)
-    findings += _found("empty ground truths", [i for i, row in enumerate(rows) if not truth_text(row).strip()])
-    findings += repetition_findings(rows, readable)
-    return FileReport(name, len(rows), tuple(lengths), tuple(findings))
+        notes[f"prompts over {max_prompt_length} tokens ({share:.2f} %), left out of training"] = too_long
+    repeated = list(_repeated(rows, readable).values())
+    disagreeing = [group for group in repeated if len({truth_text(rows[i]).strip() for i in group} - {""}) > 1]
+    notes |= {
+        "empty ground truths": [i for i, row in enumerate(rows) if not truth_text(row).strip()],
+        "rows that repeat the question of an earlier row": sorted(i for group in repeated for i in group[1:]),
+        "rows that share their question but not their ground truth": sorted(i for group in disagreeing for i in group),
+    }
+    return FileReport(name, len(rows), tuple(lengths), (*schema_findings(rows), *_notes(notes)))
 
 
-def inspect_pair(
-    original: Sequence[Mapping[str, Any]], rephrased: Sequence[Mapping[str, Any]], names: tuple[str, str]
-) -> PairReport:
+def inspect_pair(original: Sequence[Row], rephrased: Sequence[Row], names: tuple[str, str]) -> PairReport:
     """Report on two files that should pair up row by row."""
     try:
         check_pairs(original, rephrased, names)
@@ -147,42 +150,38 @@ def inspect_pair(
         return PairReport((Finding(str(error), is_problem=True),), None)
     pairs = list(zip(original, rephrased, strict=True))
     readable = [i for i, pair in enumerate(pairs) if not any(map(prompt_fault, pair))]
-    ratios = {
-        i: len(rephrased[i]["prompt"][-1]["content"]) / len(original[i]["prompt"][-1]["content"]) for i in readable
-    }
+    ratios = {i: len(_question(rephrased[i])) / len(_question(original[i])) for i in readable}
     findings = [] if readable or not pairs else [Finding("no pair has a question in both files", is_problem=True)]
     findings += shared_rephrasing_findings(original, rephrased, readable)
-    findings += _found(
-        "pairs of identical wording (they vote for themselves)",
-        [i for i in readable if _words(original[i]) == _words(rephrased[i])],
+    columns = sorted({*original[0], *rephrased[0]} - {"prompt", "reward_model"}) if pairs else []
+    findings += _notes(
+        {
+            "pairs of identical wording (they vote for themselves)": [
+                i for i in readable if _words(original[i]) == _words(rephrased[i])
+            ],
+            "pairs whose messages differ beyond the user's": [
+                i for i in readable if _all_but_question(original[i]) != _all_but_question(rephrased[i])
+            ],
+            **{
+                f"pairs that differ in the column {column}": [
+                    i for i, (a, b) in enumerate(pairs) if a.get(column) != b.get(column)
+                ]
+                for column in columns
+            },
+            "pairs with a ground truth in one file only": [
+                i for i, (a, b) in enumerate(pairs) if bool(ground_truth(a)) != bool(ground_truth(b))
+            ],
+            f"rephrasings more than {LENGTH_RATIO:g} times as long": [i for i in ratios if ratios[i] > LENGTH_RATIO],
+            f"rephrasings less than 1/{LENGTH_RATIO:g} as long": [i for i in ratios if ratios[i] < 1 / LENGTH_RATIO],
+        }
     )
-    findings += _found(
-        "pairs whose messages differ beyond the user's",
-        [i for i in readable if _all_but_question(pairs[i][0]) != _all_but_question(pairs[i][1])],
-    )
-    for column in sorted({*original[0], *rephrased[0]} - {"prompt", "reward_model"}) if pairs else ():
-        findings += _found(
-            f"pairs that differ in the column {column}",
-            [i for i, (a, b) in enumerate(pairs) if a.get(column) != b.get(column)],
-        )
-    findings += _found(
-        "pairs with a ground truth in one file only",
-        [i for i, (a, b) in enumerate(pairs) if bool(ground_truth(a)) != bool(ground_truth(b))],
-    )
-    for text, is_unusual in (
-        (f"rephrasings more than {LENGTH_RATIO:g} times as long", lambda ratio: ratio > LENGTH_RATIO),
-        (f"rephrasings less than 1/{LENGTH_RATIO:g} as long", lambda ratio: ratio < 1 / LENGTH_RATIO),
-    ):
-        findings += _found(text, [i for i, ratio in ratios.items() if is_unusual(ratio)])
     ordered = sorted(ratios.values())
-    quantiles = None
-    if ordered:
-        last = len(ordered) - 1
-        quantiles = (ordered[round(0.05 * last)], statistics.median(ordered), ordered[round(0.95 * last)])
-    return PairReport(tuple(findings), quantiles)
+    last = len(ordered) - 1
+    middle = (ordered[round(0.05 * last)], statistics.median(ordered), ordered[round(0.95 * last)]) if ordered else None
+    return PairReport(tuple(findings), middle)
 
 
-def schema_findings(rows: Sequence[Mapping[str, Any]]) -> list[Finding]:
+def schema_findings(rows: Sequence[Row]) -> list[Finding]:
     """Departures from verl's schema, each with its rows."""
     faults: dict[str, list[int]] = {}
     first_row: dict[Any, int] = {}
@@ -195,7 +194,7 @@ def schema_findings(rows: Sequence[Mapping[str, Any]]) -> list[Finding]:
     return [Finding(fault, tuple(found), is_problem=True) for fault, found in faults.items()]
 
 
-def prompt_fault(row: Mapping[str, Any]) -> str | None:
+def prompt_fault(row: Row) -> str | None:
     """What is wrong with the row's prompt, None if nothing."""
     prompt = row.get("prompt")
     if not isinstance(prompt, list | tuple) or not prompt:
@@ -210,17 +209,8 @@ def prompt_fault(row: Mapping[str, Any]) -> str | None:
     return None if prompt[-1]["content"].strip() else "question is empty"
 
 
-def repetition_findings(rows: Sequence[Mapping[str, Any]], readable: Sequence[int]) -> list[Finding]:
-    """Questions that occur again, and among them those with another ground truth."""
-    groups = list(_repeated(rows, readable).values())
-    disagreeing = [g for g in groups if len({truth_text(rows[i]).strip() for i in g} - {""}) > 1]
-    return _found("rows that repeat the question of an earlier row", sorted(i for g in groups for i in g[1:])) + _found(
-        "rows that share their question but not their ground truth", sorted(i for g in disagreeing for i in g)
-    )
-
-
 def shared_rephrasing_findings(
-    original: Sequence[Mapping[str, Any]], rephrased: Sequence[Mapping[str, Any]], readable: Sequence[int]
+    original: Sequence[Row], rephrased: Sequence[Row], readable: Sequence[int]
 ) -> list[Finding]:
     """One rephrasing for different questions with different ground truths: it belongs to one of them at most."""
     wrong = {
@@ -236,9 +226,7 @@ def shared_rephrasing_findings(
     return [Finding(text, tuple(sorted(i for group in wrong.values() for i in group)), is_problem=True)]
 
 
-def objections(
-    original: Sequence[Mapping[str, Any]], rephrased: Sequence[Mapping[str, Any]], skip: Collection[str] = ()
-) -> list[Finding]:
+def objections(original: Sequence[Row], rephrased: Sequence[Row], skip: Collection[str] = ()) -> list[Finding]:
     """One note for each validator that objects to some pairs; rows without a readable question are left out.
 
     Raises:
@@ -247,14 +235,13 @@ def objections(
     rows_of: dict[str, list[int]] = {name: [] for name in VALIDATORS}
     for i, (a, b) in enumerate(zip(original, rephrased, strict=True)):
         if not prompt_fault(a) and not prompt_fault(b):
-            for finding in validate(question_text(a) or "", question_text(b) or "", skip=skip):
+            for finding in validate(_question(a), _question(b), skip=skip):
                 rows_of[finding.validator].append(i)
-    meaning = {name: text for name, (text, _) in VALIDATORS.items()}
-    return [found for name, rows in rows_of.items() for found in _found(f"{name} ({meaning[name]})", rows)]
+    return _notes({f"{name} ({VALIDATORS[name][0]})": rows for name, rows in rows_of.items()})
 
 
 def draw_samples(
-    files: Sequence[Sequence[Mapping[str, Any]]], num_samples: int, seed: int, findings: Sequence[Finding] = ()
+    files: Sequence[Sequence[Row]], num_samples: int, seed: int, findings: Sequence[Finding] = ()
 ) -> list[Sample]:
     """The same rows of one file or two, in order: random ones, and as many that `findings` name, each finding in turn.
 
@@ -278,12 +265,12 @@ def draw_samples(
     ]
 
 
-def truth_text(row: Mapping[str, Any]) -> str:
+def truth_text(row: Row) -> str:
     """Ground truth of a row that may break the schema, "" where it has none."""
     return _value(ground_truth, row) or ""
 
 
-def _value(read: Callable[[Mapping[str, Any]], Any], row: Mapping[str, Any]) -> Any:
+def _value(read: Callable[[Row], Any], row: Row) -> Any:
     """What `read` reads, None where the row breaks the schema."""
     try:
         return read(row)
@@ -291,11 +278,16 @@ def _value(read: Callable[[Mapping[str, Any]], Any], row: Mapping[str, Any]) -> 
         return None
 
 
-def _words(row: Mapping[str, Any]) -> str:
-    return " ".join((question_text(row) or "").split())
+def _question(row: Row) -> str:
+    """Of a row whose prompt is as it should be."""
+    return row["prompt"][-1]["content"]
 
 
-def _repeated(rows: Sequence[Mapping[str, Any]], readable: Sequence[int]) -> dict[str, list[int]]:
+def _words(row: Row) -> str:
+    return " ".join(_question(row).split())
+
+
+def _repeated(rows: Sequence[Row], readable: Sequence[int]) -> dict[str, list[int]]:
     """Questions that occur more than once, spaces aside, and their rows."""
     rows_of: dict[str, list[int]] = {}
     for i in readable:
@@ -303,7 +295,7 @@ def _repeated(rows: Sequence[Mapping[str, Any]], readable: Sequence[int]) -> dic
     return {text: group for text, group in rows_of.items() if len(group) > 1}
 
 
-def _row_faults(row: Mapping[str, Any]) -> list[str]:
+def _row_faults(row: Row) -> list[str]:
     faults = [fault] if (fault := prompt_fault(row)) else []
     if not isinstance(row.get("data_source"), str) or not row["data_source"]:
         faults.append("data_source is not text")
@@ -317,11 +309,10 @@ def _row_faults(row: Mapping[str, Any]) -> list[str]:
     return faults
 
 
-def _all_but_question(row: Mapping[str, Any]) -> list[tuple[Any, Any]]:
-    return [
-        (m.get("role"), m.get("content") if i < len(row["prompt"]) - 1 else None) for i, m in enumerate(row["prompt"])
-    ]
+def _all_but_question(row: Row) -> list[Any]:
+    *others, question = row["prompt"]
+    return [(message["role"], message["content"]) for message in others] + [question["role"]]
 
 
-def _found(text: str, rows: Sequence[int]) -> list[Finding]:
-    return [Finding(text, tuple(rows))] if rows else []
+def _notes(rows_of: Mapping[str, Sequence[int]]) -> list[Finding]:
+    return [Finding(text, tuple(rows)) for text, rows in rows_of.items() if rows]
