@@ -17,9 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-from pydantic import model_validator
-
-from co_rewarding.storage.rows import content_sha256, file_sha256, ground_truth, question_text, read_rows
+from co_rewarding.storage.rows import content_sha256, file_sha256, ground_truth, made_of, question_text, read_rows
 from co_rewarding.tools.cli import UserError, command
 from co_rewarding.tools.data.card import Card, FileFacts, read_card, write_card
 from co_rewarding.tools.data.inspection import schema_findings
@@ -33,17 +31,11 @@ class CardOptions(Options):
 
     folder: Path = option(REQUIRED, "parquet files and their card, e.g. data/math", metavar="FOLDER", positional=True)
     add: list[str] = option([], "files of the folder to add to its card", metavar="FILE")
-    made_of: str = option("", "how the added files were made, e.g. which model rephrased them")
+    made_of: str = option("", "how the added files were made (what a rephrased file says of itself)")
     split: Literal["train", "test"] = option("train", "of the added files")
     title: str = option("", "of the set; for a folder without a card")
     source: str = option("", "where its questions come from; for a folder without a card")
     license: str = option("", "the hub's identifier, e.g. mit; for a folder without a card", metavar="ID")
-
-    @model_validator(mode="after")
-    def _made_of_what(self) -> CardOptions:
-        if self.add and not self.made_of:
-            raise ValueError("--add needs --made_of, e.g. --made_of 'train_original.parquet rephrased by Qwen3-32B'")
-        return self
 
     def new_card(self) -> Card | None:
         """A card without files, None where the options do not make one."""
@@ -86,8 +78,11 @@ def add_files(options: CardOptions) -> None:
             raise ValueError(f"{path}: {faults[0]}; see scripts/inspect_data.py")
         if card.may_be_shared:
             refuse_withheld(path, (row["data_source"] for row in rows))
+        words = options.made_of or made_of(path)
+        if not words:
+            raise ValueError("--add needs --made_of, e.g. --made_of 'train_original.parquet rephrased by Qwen3-32B'")
         content = content_sha256([question_text(row), ground_truth(row)] for row in rows)
-        files[path.name] = FileFacts(options.split, len(rows), options.made_of, "", file_sha256(path), content)
+        files[path.name] = FileFacts(options.split, len(rows), words, "", file_sha256(path), content)
     write_card(replace(card, files={**card.files, **files}), folder)
     print(f"{folder}: card now describes {', '.join(files)}")
 

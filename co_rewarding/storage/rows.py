@@ -35,6 +35,8 @@ MAX_NAMED = 3  # rows named in a message
 REQUIRED_COLUMNS = ("data_source", "prompt", "reward_model", "extra_info")  # of those above; training reads these
 OTHER_FORMATS = (".csv", ".tsv", ".json", ".jsonl", ".arrow", ".xlsx")
 HOW_TO_CONVERT = 'data/README.md shows under "Your own questions" how to write verl\'s schema'
+MADE_OF = b"co_rewarding.made_of"
+"""In the metadata of a rephrased file: who wrote it."""
 PAIR_COLUMNS = ("extra_info.index", "reward_model.ground_truth")  # all that check_pairs reads of a row
 
 
@@ -110,6 +112,11 @@ def read_table(path: Path) -> pa.Table:
             reason = _first_line(error).rpartition(": ")[2]
             raise ValueError(f"{path}: not readable in column {name!r} ({reason}); use UTF-8") from error
     return table
+
+
+def made_of(path: Path) -> str:
+    """What the file itself says of how it was made; "" where it says nothing."""
+    return (pq.read_schema(path).metadata or {}).get(MADE_OF, b"").decode("utf-8", "replace")
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:

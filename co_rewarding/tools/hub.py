@@ -6,7 +6,6 @@ A new repository is private unless `public`.
 
 from __future__ import annotations
 
-import argparse
 import glob
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,7 +13,6 @@ from typing import Any, Literal
 
 from pydantic import model_validator
 
-from co_rewarding.tools import options
 from co_rewarding.tools.cli import one_line
 from co_rewarding.tools.options import Options, option
 
@@ -33,13 +31,6 @@ class SharingOptions(Options):
         if self.upload and not self.push_to_hub:
             raise ValueError("--upload needs --push_to_hub OWNER/NAME")
         return self
-
-
-def add_sharing_options(parser: argparse.ArgumentParser) -> None:
-    """SharingOptions for a parser of argparse's."""
-    for name, field in SharingOptions.model_fields.items():
-        options._add(parser, name, field)
-    parser.set_defaults(**SharingOptions().model_dump())
 
 
 def send(

@@ -19,13 +19,14 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from co_rewarding.tools.cli import printable
 from co_rewarding.tools.data.markers import Markers
 from co_rewarding.tools.data.question_numbers import numbers, said, stated
 
 MAX_CHARS = 20_000
+DEFAULT_MARKERS = Markers()
 
 
 @dataclass(frozen=True)
@@ -39,23 +40,10 @@ class Finding:
         return f"{self.validator}: {self.detail}"
 
 
-@dataclass(frozen=True)
-class Limits:
-    """Thresholds of the validators that have one. Lengths are those of the prose: figures' code is left out."""
-
-    min_length_ratio: float = 0.2  # rewrite / question in characters
-    max_length_ratio: float = 6.0  # ... of rewrites of 400 and more
-    max_vanished_share: float = 0.5  # of a question's different numbers, 0-1; only above it an objection
-    markers: Markers = field(default_factory=Markers)
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.min_length_ratio < 1:
-            raise ValueError(f"min_length_ratio is {self.min_length_ratio}: use a ratio from 0 to below 1")
-        if not self.max_length_ratio > 1:
-            raise ValueError(f"max_length_ratio is {self.max_length_ratio}: use a ratio above 1")
-        if not 0 <= self.max_vanished_share <= 1:
-            raise ValueError(f"max_vanished_share is {self.max_vanished_share}: use a share between 0 and 1")
-
+# Lengths are those of the prose: figures' code is left out.
+MIN_LENGTH_RATIO = 0.2  # rewrite / question in characters
+MAX_LENGTH_RATIO = 6.0  # ... of rewrites of 400 and more
+MAX_VANISHED_SHARE = 0.5  # of a question's different numbers; only above it an objection
 
 # --- placeholder, empty, unchanged, marker_left, commentary, answer_given
 
@@ -78,22 +66,22 @@ _SLOT = re.compile(
 _WRAPPED = re.compile(r"<[^<>]+>")
 
 
-def _empty(x: _Text, y: _Text, limits: Limits) -> str | None:
+def _empty(x: _Text, y: _Text) -> str | None:
     return None if re.search(r"[^\W_]", y.text) else "no letter or digit"
 
 
-def _placeholder(x: _Text, y: _Text, limits: Limits) -> str | None:
+def _placeholder(x: _Text, y: _Text) -> str | None:
     if _PLACEHOLDER.fullmatch(y.text.strip()[:200]):
         return f"the text is {_short(y.text)}"
     slot = _SLOT.search(y.text)
     return f"holds {_short(slot.group())}" if slot and not _SLOT.search(x.text) else None
 
 
-def _wrapped(x: _Text, y: _Text, limits: Limits) -> str | None:
+def _wrapped(x: _Text, y: _Text) -> str | None:
     return f"all in angle brackets: {_short(y.text)}" if _WRAPPED.fullmatch(y.text.strip()) else None
 
 
-def _unchanged(x: _Text, y: _Text, limits: Limits) -> str | None:
+def _unchanged(x: _Text, y: _Text) -> str | None:
     return "same as the question but for spaces, case and punctuation" if _skeleton(x) == _skeleton(y) else None
 
 
@@ -102,8 +90,8 @@ def _skeleton(text: _Text) -> str:
     return re.sub(r"\s+|\\[,;!]|\\(?:left|right|displaystyle)\b|\$|\\\[|\\\]|[.,;:?!](?=\s|$)", "", text.text).lower()
 
 
-def _marker_left(x: _Text, y: _Text, limits: Limits) -> str | None:
-    marker = limits.markers.find_in(y.text)
+def _marker_left(x: _Text, y: _Text) -> str | None:
+    marker = y.marker
     if marker is None:
         found = re.search(r"</?think>|<\|[a-z_]{2,30}\|>", y.text)
         marker = found.group() if found and found.group() not in x.text else None
@@ -120,7 +108,7 @@ _COMMENTARY = re.compile(
 )
 
 
-def _commentary(x: _Text, y: _Text, limits: Limits) -> str | None:
+def _commentary(x: _Text, y: _Text) -> str | None:
     found = _COMMENTARY.search(y.text)
     return f"speaks about itself: {_around(y.text, found)}" if found and not _COMMENTARY.search(x.text) else None
 
@@ -141,7 +129,7 @@ _ANSWER = re.compile(
 )
 
 
-def _answer_given(x: _Text, y: _Text, limits: Limits) -> str | None:
+def _answer_given(x: _Text, y: _Text) -> str | None:
     found = _ANSWER.search(y.text)
     return f"states an answer: {_around(y.text, found)}" if found and not _ANSWER.search(x.text) else None
 
@@ -149,7 +137,7 @@ def _answer_given(x: _Text, y: _Text, limits: Limits) -> str | None:
 # --- broken_latex
 
 
-def _broken_latex(x: _Text, y: _Text, limits: Limits) -> str | None:
+def _broken_latex(x: _Text, y: _Text) -> str | None:
     known = {kind for kind, _ in _latex_faults(x.prose)}
     return next((detail for kind, detail in _latex_faults(y.prose) if kind not in known), None)
 
@@ -188,12 +176,12 @@ def _latex_faults(text: str) -> list[tuple[str, str]]:
 _FIRST_CHOICE = re.compile(r"(?:\\(?:textbf|text|mathrm|textrm|mathbf)\{\s{0,2})?\(\s{0,2}A\s{0,2}\)")
 
 
-def _numbers_vanished(x: _Text, y: _Text, limits: Limits) -> str | None:
+def _numbers_vanished(x: _Text, y: _Text) -> str | None:
     choices = _FIRST_CHOICE.search(x.prose) if len(_choices(x.prose)) >= 3 else None
     needed = gone = stated(x.prose[: choices.start()] if choices else x.prose)
     for find in (numbers, said):  # the second is exact and slow
         gone = gone - set(find(y.text))
-        if not gone or len(gone) <= limits.max_vanished_share * len(needed):
+        if not gone or len(gone) <= MAX_VANISHED_SHARE * len(needed):
             return None
     names = ", ".join(str(float(n)).removesuffix(".0") for n in sorted(gone)[:5])
     return f"{len(gone)} of {len(needed)} numbers are gone: {names}"
@@ -227,7 +215,7 @@ _SHADING_TALK = re.compile(r"\bthe\s(?:\w+\s){0,3}(?:shaded|highlighted|darkened
 _TOLD_IN_WORDS = 1.8  # a rewrite so many times as long as the question without its figure says what was in the figure
 
 
-def _figure_vanished(x: _Text, y: _Text, limits: Limits) -> str | None:
+def _figure_vanished(x: _Text, y: _Text) -> str | None:
     if not _FIGURE_CODE.search(x.text) or _FIGURE_CODE.search(y.text):
         return None
     talk = _FIGURE_TALK.search(y.text)
@@ -253,7 +241,7 @@ _MIN_ENGLISH = 0.07  # of the words; 0.1 is the least in a published rewrite of 
 _MIN_WORDS = 8
 
 
-def _other_language(x: _Text, y: _Text, limits: Limits) -> str | None:
+def _other_language(x: _Text, y: _Text) -> str | None:
     letters = list(_OTHER_SCRIPT.finditer(y.prose))
     if sum(len(found.group()) for found in letters) >= _FOREIGN_LETTERS and not _OTHER_SCRIPT.search(x.prose):
         return f"a script that the question has not: {_around(y.prose, letters[0])}"
@@ -272,16 +260,16 @@ def _english(text: _Text) -> float:
 # --- too_short, too_long, choices_vanished
 
 
-def _too_short(x: _Text, y: _Text, limits: Limits) -> str | None:
-    if len(y.text) >= limits.min_length_ratio * len(x.prose):
+def _too_short(x: _Text, y: _Text) -> str | None:
+    if len(y.text) >= MIN_LENGTH_RATIO * len(x.prose):
         return None
     return f"{len(y.text)} characters for a question of {len(x.prose)}"
 
 
-def _too_long(x: _Text, y: _Text, limits: Limits) -> str | None:
+def _too_long(x: _Text, y: _Text) -> str | None:
     if len(y.text) >= MAX_CHARS > len(x.text):
         return f"{MAX_CHARS:,} characters and more"
-    if len(y.prose) < 400 or len(y.prose) <= limits.max_length_ratio * len(x.text):
+    if len(y.prose) < 400 or len(y.prose) <= MAX_LENGTH_RATIO * len(x.text):
         return None
     return f"{len(y.prose)} characters for a question of {len(x.prose)}"
 
@@ -300,7 +288,7 @@ def _choices(text: str) -> set[str]:
     return {next(filter(None, groups)) for groups in _CHOICE.findall(text)}
 
 
-def _choices_vanished(x: _Text, y: _Text, limits: Limits) -> str | None:
+def _choices_vanished(x: _Text, y: _Text) -> str | None:
     if len(_choices(x.text)) < 3 or len(_choices(y.text)) >= 2:
         return None
     talk = _CHOICE_TALK.search(y.text)
@@ -318,16 +306,17 @@ class _Text:
     text: str  # clipped to MAX_CHARS
     prose: str  # without the code of figures
     words: list[str]  # of the prose, in lower case, without formulas
+    marker: str | None  # the first one that it holds
 
     @classmethod
-    def of(cls, text: str) -> _Text:
+    def of(cls, text: str, markers: Markers) -> _Text:
         clipped = text[:MAX_CHARS]
         prose = _FIGURE_BLOCK.sub(" ", clipped).strip()
         words = re.findall(r"[^\W\d_]{2,40}", _FORMULA.sub(" ", prose).lower())
-        return cls(clipped, prose, words)
+        return cls(clipped, prose, words, markers.find_in(clipped))
 
 
-VALIDATORS: dict[str, tuple[str, Callable[[_Text, _Text, Limits], str | None]]] = {
+VALIDATORS: dict[str, tuple[str, Callable[[_Text, _Text], str | None]]] = {
     "empty": ("no letter or digit", _empty),
     "placeholder": ("the instruction's placeholder instead of a question", _placeholder),
     "wrapped": ("the whole text in angle brackets, like the placeholder of an instruction", _wrapped),
@@ -346,12 +335,14 @@ VALIDATORS: dict[str, tuple[str, Callable[[_Text, _Text, Limits], str | None]]] 
 """Name -> what it objects to, and the check itself, in the order in which findings are reported."""
 
 
-def validate(question: str, rewrite: str, limits: Limits | None = None, skip: Collection[str] = ()) -> list[Finding]:
+def validate(
+    question: str, rewrite: str, markers: Markers = DEFAULT_MARKERS, skip: Collection[str] = ()
+) -> list[Finding]:
     """Objections to `rewrite` as another wording of `question`; none for a pair that looks right.
 
     Args:
         question, rewrite: the two texts, without system prompt.
-        limits: thresholds, the defaults where None.
+        markers: what the model was asked to write around the rewrite.
         skip: names of validators that are not asked.
 
     Raises:
@@ -359,11 +350,10 @@ def validate(question: str, rewrite: str, limits: Limits | None = None, skip: Co
     """
     if unknown := sorted(set(skip) - VALIDATORS.keys()):
         raise ValueError(f"validator {unknown[0]!r} is unknown: use names out of {', '.join(VALIDATORS)}")
-    limits = limits or Limits()
-    x, y = _Text.of(question), _Text.of(rewrite)
+    x, y = _Text.of(question, markers), _Text.of(rewrite, markers)
     found = []
     for name, (_, check) in VALIDATORS.items():
-        if name not in skip and (detail := check(x, y, limits)) is not None:
+        if name not in skip and (detail := check(x, y)) is not None:
             found.append(Finding(name, detail))
             if name in ("empty", "placeholder"):  # the others would only repeat it
                 break

@@ -26,7 +26,6 @@ from co_rewarding.storage.journal import Journal
 from co_rewarding.storage.rows import SYSTEM_PROMPT
 from co_rewarding.tools.cli import UserError, command, progress
 from co_rewarding.tools.data.markers import Markers
-from co_rewarding.tools.data.validators import Limits
 from co_rewarding.tools.generation.engine import Engine, EngineDown, Sampling, ServerOptions, open_engine
 from co_rewarding.tools.generation.vllm_engine import prompt_ids
 from co_rewarding.tools.rephrase.instruction import Instruction
@@ -61,9 +60,8 @@ def run(options: RewriteOptions) -> int:
         options.asking.instruction_file, Markers(options.asking.begin_marker, options.asking.end_marker)
     )
     questions = Questions(files.input_path, files.question_column, files.max_samples)
-    limits = Limits(markers=instruction.markers)
     checking = options.checking
-    policy = Policy(checking.on_invalid, checking.max_retries, limits, checking.skip_validators)
+    policy = Policy(checking.on_invalid, checking.max_retries, instruction.markers, checking.skip_validators)
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, signal.default_int_handler)
     with Engines(options, questions.questions_P, instruction) as engines:

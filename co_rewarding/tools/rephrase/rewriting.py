@@ -26,7 +26,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from co_rewarding.storage.journal import Journal, JournalError, Record
-from co_rewarding.tools.data.validators import Finding, Limits, validate
+from co_rewarding.tools.data.markers import Markers
+from co_rewarding.tools.data.validators import DEFAULT_MARKERS, Finding, validate
 from co_rewarding.tools.generation.engine import Completion, Engine, Request, Sampling, seed_of
 from co_rewarding.tools.rephrase.instruction import PARSE_FAILURES, Instruction
 
@@ -61,7 +62,7 @@ class Policy:
 
     on_invalid: OnInvalid = "retry"
     max_retries: int = 3  # attempts after the first, >= 0
-    limits: Limits = field(default_factory=Limits)
+    markers: Markers = DEFAULT_MARKERS
     skip: tuple[str, ...] = ()  # validators that are not asked
 
 
@@ -92,7 +93,7 @@ def settle(row: int, question: str, attempts: Sequence[Record], policy: Policy) 
         last = record
         rewrite = record.get("rewrite")
         if rewrite is not None:
-            found = tuple(validate(question, rewrite, policy.limits, policy.skip))
+            found = tuple(validate(question, rewrite, policy.markers, policy.skip))
             tries += [finding.validator for finding in found]
             if not found or policy.on_invalid == "keep":
                 return Outcome(row, rewrite, found, attempts=count, tries=tuple(tries))

@@ -22,27 +22,21 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from co_rewarding.storage.files import atomic_write
-from co_rewarding.tools.cli import UserError, one_line
-
-MADE_OF = b"co_rewarding.made_of"
+from co_rewarding.storage.rows import MADE_OF, read_table
+from co_rewarding.tools.cli import UserError
 
 
 class Questions:
     """The rows of a parquet file (the first `max_rows` of them, 0: all) and the questions in them.
 
     Raises:
-        UserError: no such file or column, a column of another type, text that is no UTF-8, a row without a question.
+        ValueError: no such file or column, a column of another type, text that is no UTF-8, a row without a question.
     """
 
     def __init__(self, path: Path, column: str, max_rows: int = 0) -> None:
         self.path = path
         self.column = column
-        if not path.is_file():
-            raise UserError(f"{path} is {'not a file' if path.exists() else 'missing'}: name a parquet file")
-        try:
-            self._table = pq.read_table(path)
-        except (pa.ArrowInvalid, OSError) as error:
-            raise UserError(f"{path} cannot be read as parquet: {one_line(error)}") from None
+        self._table = read_table(path)
         names = self._table.column_names
         if column not in names:
             raise UserError(f"{path} has no column {column!r}: choose --question_column from {', '.join(names)}")
@@ -52,10 +46,7 @@ class Questions:
             raise UserError(
                 f"{path}: column {column!r} is {kind}; it must hold text, or messages with role and content"
             )
-        try:
-            self._values = self._table.column(column).to_pylist()
-        except UnicodeDecodeError as error:
-            raise UserError(f"{path}: column {column!r} is not UTF-8 ({error}); write it anew as text") from None
+        self._values = self._table.column(column).to_pylist()
         self.texts = [self._text(value) for value in self._values]
         self.questions_P = self.texts[: max_rows or None]
         if not self.questions_P:

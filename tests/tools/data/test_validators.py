@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from co_rewarding.tools.data.validators import VALIDATORS, Limits, validate
+from co_rewarding.tools.data.validators import VALIDATORS, validate
 
 SUM = "Tom has 12 apples and buys 35 more. How many apples does he have?"
 LONG = "A train leaves the station at noon and travels at 60 km/h for 3 hours. " * 3 + "How far does it go?"
@@ -151,14 +151,11 @@ def test_a_rewrite_in_another_language_is_found(language: str) -> None:
 def test_thresholds_and_skipping() -> None:
     question, rewrite = "Add 13, 17 and 29.", "Add 13, 17 and 31."
     assert validate(question, rewrite) == []  # 1 of 3 is gone: 0.33 is not above 0.5
-    (finding,) = validate(question, rewrite, Limits(max_vanished_share=0.3))
-    assert str(finding) == "numbers_vanished: 1 of 3 numbers are gone: 29"
-    assert validate(question, rewrite, Limits(max_vanished_share=0.3), skip=["numbers_vanished"]) == []
+    (finding,) = validate(question, "Add 13, 47 and 66.")  # 2 of 3 are
+    assert str(finding) == "numbers_vanished: 2 of 3 numbers are gone: 17, 29"
+    assert validate(question, "Add 13, 47 and 66.", skip=["numbers_vanished"]) == []
     with pytest.raises(ValueError, match="validator 'number_vanished' is unknown: use names out of empty, "):
         validate(question, rewrite, skip=["number_vanished"])
-    for wrong in ({"min_length_ratio": 1.0}, {"max_length_ratio": 1.0}, {"max_vanished_share": 1.1}):
-        with pytest.raises(ValueError, match=next(iter(wrong))):
-            Limits(**wrong)
 
 
 @pytest.mark.parametrize(

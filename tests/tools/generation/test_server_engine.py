@@ -670,8 +670,8 @@ MODEL = ("--model_path", "m")
         ([*MODEL, "--enable_thinking", "maybe"], "--enable_thinking maybe: must be a valid boolean"),
         ([*MODEL, "--instruction_file", "none.txt"], "--instruction_file none.txt cannot be read"),
         (["--rewrites_from", "have.parquet", "--verify"], "--verify needs a model: name one with --model_path"),
-        ([*MODEL, "--input_path", "none.parquet"], "none.parquet is missing: name a parquet file"),
-        ([*MODEL, "--input_path", __file__], "cannot be read as parquet"),
+        ([*MODEL, "--input_path", "none.parquet"], "none.parquet: no such file; name a parquet file"),
+        ([*MODEL, "--input_path", __file__], "not readable as parquet"),
         ([*MODEL, "--output_jsonl", "none/out.jsonl"], "--output_jsonl none/out.jsonl: its folder must exist"),
     ],
 )  # fmt: skip

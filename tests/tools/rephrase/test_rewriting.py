@@ -10,7 +10,6 @@ import pyarrow.parquet as pq
 import pytest
 
 from co_rewarding.storage.journal import Journal
-from co_rewarding.tools.cli import UserError
 from co_rewarding.tools.data.markers import BEGIN_MARKER, END_MARKER
 from co_rewarding.tools.generation.engine import Completion, Request, Sampling, seed_of
 from co_rewarding.tools.rephrase.instruction import Instruction
@@ -150,11 +149,11 @@ def test_seeds() -> None:
         (pa.array([b"x"]), "column 'prompt' is binary; it must hold text"),
         (
             pa.StringArray.from_buffers(1, pa.py_buffer(struct.pack("<ii", 0, 2)), pa.py_buffer(b"a\xff")),
-            "column 'prompt' is not UTF-8 ('utf-8' codec can't decode byte 0xff in position 1",
+            "not readable in column 'prompt' (Invalid UTF8 sequence at string index 0); use UTF-8",
         ),
     ],
 )
 def test_a_column_that_holds_no_text_is_named(tmp_path, column: pa.Array, message: str) -> None:
     pq.write_table(pa.table({"prompt": column}), tmp_path / "in.parquet")
-    with pytest.raises(UserError, match=re.escape(f"in.parquet: {message}")):
+    with pytest.raises(ValueError, match=re.escape(f"in.parquet: {message}")):
         Questions(tmp_path / "in.parquet", "prompt")
