@@ -224,7 +224,7 @@ def test_good_answers(tmp_path, server, capsys) -> None:
     assert (tmp_path / "out.quarantine.jsonl").read_bytes() == b""
     out, err = capsys.readouterr()
     assert out.startswith("30 of 30 rows rewritten, 0 left out\n")
-    assert re.search(r"rewriting: 30 of 30 rows in 00:\d\d, [\d.]+ rows/s, 00:00 left\n", err)
+    assert re.search(r"rewriting: 30 of 30 rows in 00:\d\d, +[\d.]+ rows/s, 00:00 left\n", err)
     (body,) = [request for request in server.requests if "number 103." in request["messages"][0]["content"]]
     assert body["model"] == "rewriter" and body["top_k"] == 20 and "seed" not in body
     assert body["chat_template_kwargs"] == {"enable_thinking": False} and body["authorization"] is None
