@@ -7,7 +7,7 @@ from omegaconf import DictConfig
 from co_rewarding.training.launch import launch, run_main
 
 
-@hydra.main(config_path="config", config_name="co_rewarding_i", version_base=None)
+@hydra.main(config_path="pkg://co_rewarding_i.config", config_name="co_rewarding_i", version_base=None)
 def main(config: DictConfig) -> None:
     launch(config, trainer="co_rewarding_i.trainer.CoRewardingITrainer", checks=[check_two_views])
 

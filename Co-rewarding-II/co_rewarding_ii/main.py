@@ -6,13 +6,12 @@ from omegaconf import DictConfig
 
 from co_rewarding.training.launch import launch, run_main
 from co_rewarding_ii.preflight import check_teacher
-from co_rewarding_ii.settings import TeacherSettings
 
 
-@hydra.main(config_path="config", config_name="co_rewarding_ii", version_base=None)
+@hydra.main(config_path="pkg://co_rewarding_ii.config", config_name="co_rewarding_ii", version_base=None)
 def main(config: DictConfig) -> None:
     launch(config, trainer="co_rewarding_ii.trainer.CoRewardingIITrainer", checks=[check_teacher])
 
 
 if __name__ == "__main__":
-    run_main(main, blocks=[TeacherSettings])
+    run_main(main)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the teacher needs of a configuration, checked before Ray starts, one line for what is wrong."""
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from co_rewarding.algo.methods import METHODS
 from co_rewarding_ii.checkpoint import check_resumable
@@ -11,7 +11,7 @@ from co_rewarding_ii.settings import TeacherSettings
 def check_teacher(config: DictConfig) -> None:
     """Raises: ValueError that names the key, the value and the fix."""
     actor, ref, model = config.actor_rollout_ref.actor, config.actor_rollout_ref.ref, config.actor_rollout_ref.model
-    settings = TeacherSettings.from_mapping(OmegaConf.to_container(config.actor_rollout_ref.teacher, resolve=True))
+    settings = TeacherSettings.read(config)
     if config.trainer.total_training_steps is not None:  # else the trainer, which knows the number of steps
         settings.schedule(config.trainer.total_training_steps)
     if settings.one_direction and not METHODS[config.co_rewarding.method].needs_both_views:

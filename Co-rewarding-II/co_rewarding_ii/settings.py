@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The configuration block `actor_rollout_ref.teacher`: how the teacher follows the student, and how it is sampled."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 
 from co_rewarding.algo.ema_schedule import DecaySchedule
@@ -9,7 +11,7 @@ from co_rewarding.training.settings import MAX_TEMPERATURE, ConfigBlock
 
 @dataclass(frozen=True)
 class TeacherSettings(ConfigBlock):
-    """Ranges are checked when the value is made."""
+    """The block `actor_rollout_ref.teacher`, of II and III; the average itself is co_rewarding/algo/ema.py."""
 
     NAME = "actor_rollout_ref.teacher"
 
@@ -17,8 +19,8 @@ class TeacherSettings(ConfigBlock):
     temperature: float = 1.0  # 0–2, of the teacher's rollouts
     top_p: float = 1.0  # 0–1, of the teacher's rollouts
     update: bool = True  # False: the starting model stays the teacher (the paper's ablation)
-    decay_start: float = 0.99  # 0–1, α of the first step
-    decay_end: float = 0.9999  # 0–1, α towards the end of the run
+    decay_start: float = 0.99  # 0–1, α of the first step, weight of the old teacher; published alpha_start: 1 - this
+    decay_end: float = 0.9999  # 0–1, α towards the end; published alpha_end=1e-5 is 0.99999, the paper's text 0.9999
     update_interval: int = 1  # >= 1, steps between updates
     start_share: float | None = None  # 0–1: choose α so that this share of the starting model is left at the end
     restart_from_actor: bool = False  # resume a checkpoint that holds no teacher, with its actor as the teacher
@@ -26,21 +28,14 @@ class TeacherSettings(ConfigBlock):
     check_log_probs: bool = False  # log how well vLLM and the reference engine agree on the teacher; a forward pass
 
     def __post_init__(self) -> None:
-        number = (int, float)
-        self.require("n", int, "a whole number from 1 (TEACHER_NUM_ROLLOUTS in the run script)", lambda n: n >= 1)
-        allowed = f"a number from 0 to {MAX_TEMPERATURE:g}"
-        self.require("temperature", number, allowed, lambda value: 0.0 <= value <= MAX_TEMPERATURE)
-        self.require("top_p", number, "a number above 0, at most 1", lambda value: 0.0 < value <= 1.0)
-        for key in ("update", "restart_from_actor", "one_direction", "check_log_probs"):
-            self.require(key, bool, "True or False", lambda _: True)
-        for key in ("decay_start", "decay_end"):
-            self.require(key, number, "a number from 0 to 1", lambda value: 0.0 <= value <= 1.0)
-        self.require("update_interval", int, "a whole number from 1", lambda steps: steps >= 1)
-        if self.start_share is not None:
-            self.require("start_share", number, "null or a number between 0 and 1", lambda share: 0.0 < share < 1.0)
+        self.require("n", self.n >= 1, "a whole number from 1 (TEACHER_NUM_ROLLOUTS in the run script)")
+        is_allowed = 0 <= self.temperature <= MAX_TEMPERATURE
+        self.require("temperature", is_allowed, f"a number from 0 to {MAX_TEMPERATURE:g}")
+        self.require("top_p", 0 < self.top_p <= 1, "a number above 0, at most 1")
+        self.schedule(total_steps=max(1, self.update_interval))
 
     def schedule(self, total_steps: int) -> DecaySchedule:
-        """Raises: ValueError, the values do not go together (see DecaySchedule)."""
+        """Raises: ValueError, a value out of its range, or the values do not go together (see DecaySchedule)."""
         try:
             return DecaySchedule(
                 total_steps=total_steps,
@@ -50,4 +45,4 @@ class TeacherSettings(ConfigBlock):
                 start_share=self.start_share,
             )
         except ValueError as error:
-            raise ValueError(f"{self.NAME}: {error}") from error
+            raise ValueError(f"{self.NAME}.{error}") from error

@@ -21,7 +21,7 @@ from typing import ClassVar
 
 import ray
 import transfer_queue as tq
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from tensordict import TensorDict
 from transfer_queue import KVBatchMeta
 from verl.trainer.ppo.utils import Role
@@ -57,8 +57,7 @@ class CoRewardingIITrainer(GroupRewardTrainer):
     timed: ClassVar[tuple[str, ...]] = ("teacher_update", "teacher_sync", "teacher_gen")
 
     def __init__(self, config: DictConfig):
-        block = OmegaConf.to_container(config.actor_rollout_ref.teacher, resolve=True)
-        self.teacher = TeacherSettings.from_mapping(block)
+        self.teacher = TeacherSettings.read(config)
         super().__init__(config)
         self._teachers_questions: TensorDict | None = None
         self._teacher_batch: KVBatchMeta | None = None

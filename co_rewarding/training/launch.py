@@ -18,29 +18,24 @@ from uuid import uuid4
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from co_rewarding.storage import provenance
 from co_rewarding.storage.run_dir import RunDir
 from co_rewarding.training.preflight import check_config
 from co_rewarding.training.preflight_machine import UnfitCluster, check_cluster, cores, reserved_cpus, starts_own_ray
-from co_rewarding.training.settings import ConfigBlock, Settings
+from co_rewarding.training.settings import ConfigBlock
 
 
-def run_main(hydra_main: Callable[[], None], blocks: Sequence[type[ConfigBlock]] = ()) -> None:
-    """Run a `@hydra.main` function; a wrong key or value becomes one line instead of a traceback.
-
-    Args:
-        blocks: configuration blocks of the tree beside `Settings`.
-    """
+def run_main(hydra_main: Callable[[], None]) -> None:
+    """Run a `@hydra.main` function; a wrong key or value becomes one line instead of a traceback."""
     # Ray prints the lines of its processes here: in a pipe or a file, progress would wait until a block is full
     sys.stdout.reconfigure(line_buffering=True)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let Hydra's errors reach us instead of printing a shortened traceback
-    _refuse_unknown_keys(sys.argv[1:], (Settings, *blocks))
     try:
         hydra_main()
     except (HydraException, OmegaConfBaseException) as error:
-        _refuse(error)
+        _refuse(_explained(error))
 
 
 def launch(config: DictConfig, trainer: str, checks: Sequence[Callable[[DictConfig], None]] = ()) -> None:
@@ -234,20 +229,19 @@ def _size_engine(config: DictConfig) -> None:
             )
 
 
-def _refuse_unknown_keys(overrides: Sequence[str], blocks: Sequence[type[ConfigBlock]]) -> None:
-    """Report an unknown key of our own blocks before Hydra does, whose advice is to add it with a "+"."""
-    for override in overrides:
-        key, _, value = override.lstrip("+~").partition("=")
-        for block in blocks:
-            name = key.removeprefix(f"{block.NAME}.")
-            if name != key and name not in block.names():
-                try:
-                    block.from_mapping({name: value})
-                except ValueError as error:
-                    _refuse(error)
+def _explained(error: Exception) -> str:
+    """What Hydra says of an override, and why; of a key that a block of ours does not have, the keys that it has."""
+    told, cause = str(error).removeprefix("Error merging override "), error.__cause__
+    if not isinstance(cause, OmegaConfBaseException):
+        return told
+    if not isinstance(cause, ConfigAttributeError | ConfigKeyError):
+        return f"{told}: {cause.msg.splitlines()[0]}"
+    if not issubclass(cause.object_type, ConfigBlock):
+        return told
+    override = told.rpartition("use +")[2]  # without Hydra's advice to add the key, which is no way to mend this
+    return f"{override}: unknown key; {cause.object_type.known_keys()}"
 
 
-def _refuse(error: Exception) -> NoReturn:
-    message = " ".join(str(error).split())
-    print(f"error: {message}", file=sys.stderr)
+def _refuse(error: Exception | str) -> NoReturn:
+    print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
     sys.exit(2)

@@ -104,7 +104,7 @@ def check_views(config: DictConfig) -> None:
 
 
 def check_settings(config: DictConfig) -> None:
-    settings = Settings.from_mapping(OmegaConf.to_container(config.co_rewarding, resolve=True))
+    settings = Settings.read(config)
     if settings.min_agreement > 0 and not METHODS[settings.method].is_consensus:
         raise ValueError(
             f"co_rewarding.min_agreement={settings.min_agreement}: {settings.method} takes no vote; set it to 0 "

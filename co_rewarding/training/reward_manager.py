@@ -32,7 +32,7 @@ class GroupRewardManager(RewardManagerBase):
 
     def __init__(self, config: Any, tokenizer: Any, compute_score: Any = None, **_verl_reward_model: Any):
         super().__init__(config, tokenizer, compute_score)
-        self.settings = Settings.from_mapping(config.co_rewarding)
+        self.settings = Settings.read(config)
         self.check(self.settings.method)
         self.method = METHODS[self.settings.method]
         self.equivalence = Equivalence(

@@ -6,13 +6,16 @@ Nothing of it goes back into a reward.
 """
 
 import json
+from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from co_rewarding.algo.rollouts import Same, Scores
 from co_rewarding.monitoring.alarms import CollapseMonitor
 from co_rewarding.monitoring.collapse import LabelHistory, collapse_metrics
+from co_rewarding.monitoring.duration import duration
 from co_rewarding.monitoring.metrics import group_metrics
 from co_rewarding.storage.files import atomic_write_text
 from co_rewarding.storage.run_dir import STATE_FILE, checkpoint_folder
@@ -20,6 +23,8 @@ from co_rewarding.training.checkpoint import latest_checkpoint_before, set_resum
 from co_rewarding.training.rollout_io import Response
 from co_rewarding.training.settings import Settings
 
+STEP_TIME = "timing_s/step"  # verl's; a checkpoint is part of it, validation is not
+STEPS_REMEMBERED = 5  # for the time left
 PROGRESS = "[co-rewarding]"  # starts every line of progress, so that a script can pick them out of Ray's output
 
 
@@ -41,6 +46,7 @@ class RunMonitor:
         self.max_response_length, self.checkpoints = max_response_length, checkpoints
         self.collapse = CollapseMonitor(settings.watch_window, settings.early_stop_after)
         self.label_history = LabelHistory()
+        self.step_times: deque[float] = deque(maxlen=STEPS_REMEMBERED)
 
     def step_metrics(self, responses: Sequence[Response], scores: Scores, same: Same) -> dict[str, float]:
         """Metrics of one step's votes and rewards, and its signs of collapse; records the step's labels."""
@@ -61,6 +67,18 @@ class RunMonitor:
         for alarm in self.collapse.observe(step, metrics):
             if alarm.new:
                 say(f"WARNING step {step}: {alarm}")
+
+    def progress(self, step: int, total: int, metrics: dict[str, Any]) -> None:
+        """Print the line of a step that is done, or of a validation.
+
+        The time left is that of the steps to come, each as long as the median of this start's last few: one with a
+        checkpoint does not distort it. Validation comes on top.
+        """
+        left = None
+        if STEP_TIME in metrics:
+            self.step_times.append(metrics[STEP_TIME])
+            left = (total - step) * median(self.step_times)
+        say(progress_line(step, total, metrics, left))
 
     def stop_if_collapsed(self, step: int) -> bool:
         """Whether the run is to end with `step`; if so, the last good checkpoint becomes the one to resume from."""
@@ -101,17 +119,22 @@ class RunMonitor:
             say(f"{error}: signs of collapse are looked for from here on")
 
 
-def progress_line(step: int, total: int, metrics: dict[str, Any]) -> str:
-    """One line a person can follow: what is known of the step, in a fixed order, nothing for what is not."""
+def progress_line(step: int, total: int, metrics: dict[str, Any], left_s: float | None = None) -> str:
+    """One line a person can follow: what is known of the step, in a fixed order, nothing for what is not.
+
+    Args:
+        left_s: seconds to the end of the run.
+    """
     shown = {
         "reward": metrics.get("reward/mean"),
         "label accuracy": metrics.get("label/accuracy"),
         "views agree": metrics.get("label/views_agree"),
         "teacher agrees": metrics.get("label/voters_agree"),
         "response tokens": metrics.get("response_length/mean"),
-        "seconds": metrics.get("timing_s/step"),
+        "seconds": metrics.get(STEP_TIME),
     }
     parts = [f"{name} {value:.3g}" for name, value in shown.items() if value is not None]
+    parts += [f"left {duration(left_s)}"] if left_s else []
     parts += [
         f"validation accuracy {value:.3f} ({key.split('/')[1]})"
         for key, value in metrics.items()

@@ -38,7 +38,7 @@ from co_rewarding.training.rollout_io import (
     write_jsonl,
     write_rewards,
 )
-from co_rewarding.training.run_monitor import RunMonitor, progress_line, say
+from co_rewarding.training.run_monitor import RunMonitor
 from co_rewarding.training.settings import Settings
 
 
@@ -61,7 +61,7 @@ class GroupRewardTrainer(PPOTrainerSync):
     """
 
     def __init__(self, config: DictConfig):
-        self.settings = Settings.from_mapping(config.co_rewarding)
+        self.settings = Settings.read(config)
         self.method = METHODS[self.settings.method]
         self.two_views = bool(config.data.get("train_aug_files"))  # whether questions are asked in both
         with open_dict(config):
@@ -174,12 +174,12 @@ class GroupRewardTrainer(PPOTrainerSync):
 
     def _validate(self) -> dict[str, float]:
         metrics = super()._validate()
-        say(progress_line(self.global_steps, self.total_training_steps, metrics))
+        self.monitor.progress(self.global_steps, self.total_training_steps, metrics)
         return metrics
 
     def _compute_metrics(self, batch: KVBatchMeta, metrics: dict, timing_raw: dict, **position: int) -> None:
         super()._compute_metrics(batch, metrics, timing_raw, **position)
-        say(progress_line(self.global_steps, self.total_training_steps, metrics))
+        self.monitor.progress(self.global_steps, self.total_training_steps, metrics)
 
     def _log_rollout_data(self, batch: KVBatchMeta, timing_raw: dict, rollout_data_dir: str) -> None:
         # replaces verl's dump, which knows neither view, answer nor label; same thread, same place, one file a step

@@ -12,5 +12,5 @@ def test_a_temperature_is_allowed_in_tools_where_it_is_in_training():
 
 
 def test_an_evaluation_grades_as_validation_does():
-    assert settings.Settings().equivalence == EQUIVALENCE
-    assert settings.Settings().verify_timeout_s == TIMEOUT_S
+    assert settings.Settings.equivalence == EQUIVALENCE
+    assert settings.Settings.verify_timeout_s == TIMEOUT_S

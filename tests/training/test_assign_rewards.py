@@ -111,7 +111,7 @@ def step(monkeypatch: pytest.MonkeyPatch, tokenizer):
             tags.append({"is_padding": True})
         trainer = object.__new__(GroupRewardTrainer)  # nothing of verl is started
         trainer.tokenizer, trainer.global_steps, trainer.config = tokenizer, 3, config
-        trainer.method, trainer.monitor = METHODS[method], RunMonitor(Settings(), 16, Path())
+        trainer.method, trainer.monitor = METHODS[method], RunMonitor(Settings("co_rewarding_I"), 16, Path())
         trainer.reward_manager = MANAGERS.get(method, GroupRewardManager)(config, tokenizer)
         if trainer.method.needs_teacher:  # it answers each wording once, and 7
             trainer._teacher_responses = lambda: [

@@ -250,7 +250,7 @@ def test_verl_saves_and_leaves_pointer_and_pruning_to_us(config: DictConfig, tmp
     trainer = object.__new__(GroupRewardTrainer)
     trainer.config, trainer.use_critic, trainer.trainer_mode = config, False, "sync"
     trainer.actor_rollout_wg, trainer.train_dataloader = Workers(), Loader()
-    trainer.monitor = RunMonitor(Settings(), 16, tmp_path)
+    trainer.monitor = RunMonitor(Settings("co_rewarding_I"), 16, tmp_path)
     called_back = []
 
     class Callback:

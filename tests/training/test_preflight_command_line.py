@@ -15,8 +15,11 @@ from typing import Any
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
+import co_rewarding_ii.main
 from co_rewarding.storage.run_dir import RunDir
+from co_rewarding.training import launch as launch_module
 from co_rewarding.training.launch import _lock, launch, run_main
+from co_rewarding.training.preflight import check_settings
 from co_rewarding.training.preflight_batches import MICRO_BATCH_KEYS
 
 
@@ -165,19 +168,41 @@ def test_command_line_with_a_missing_file(sample_overrides: list[str], tmp_path:
     assert str(tmp_path) in stderr
 
 
-@pytest.mark.parametrize("plus", ["", "+", "++"])
-def test_unknown_settings_are_told_before_hydra_advises_to_add_them(
-    plus: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+UNKNOWN = "unknown key; known keys are early_stop_after, equivalence, method, min_agreement, "
+UNKNOWN_TEACHER = "unknown key; known keys are check_log_probs, decay_end, decay_start, n, "
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("co_rewarding.methd=x", f"co_rewarding.methd=x: {UNKNOWN}"),
+        ("co_rewarding.seed=abc", "co_rewarding.seed=abc: Value 'abc' of type 'str' could not be converted to Integer"),
+        ("co_rewarding.seed=null", "co_rewarding.seed=null: field 'co_rewarding.seed' is not Optional"),
+        ("co_rewarding.min_agreement=2", "co_rewarding.min_agreement=2.0: must be a share from 0 to 1"),
+        ("actor_rollout_ref.teacher.foo=1", f"actor_rollout_ref.teacher.foo=1: {UNKNOWN_TEACHER}"),
+        ("actor_rollout_ref.teacher.n=1.5", "actor_rollout_ref.teacher.n=1.5: Value '1.5' of type 'float' could not"),
+        # Hydra itself lets + add a key to a dataclass
+        ("+co_rewarding.foo=1", f"co_rewarding.foo=1: {UNKNOWN}"),
+        ("++co_rewarding.foo=1", f"co_rewarding.foo=1: {UNKNOWN}"),
+        ("+actor_rollout_ref.teacher.foo=1", f"actor_rollout_ref.teacher.foo=1: {UNKNOWN_TEACHER}"),
+        ("+co_rewarding={foo:1}", f"+co_rewarding={{foo:1}}: {UNKNOWN}"),
+        ("~co_rewarding.seed", "~co_rewarding.seed: Settings (DictConfig) does not support deletion"),
+        ("~co_rewarding", "co_rewarding=None: must be a block; known keys are "),
+        ("trainer.total_epoch=1", "Could not override 'trainer.total_epoch'. To append to your config use +trainer."),
+    ],
+)
+def test_what_is_told_of_an_override(
+    override: str, message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(sys, "argv", ["main.py", "platform=cpu", f"{plus}co_rewarding.foo=1"])
+    """Through Hydra and the two checks that read a block."""
+    monkeypatch.setattr(sys, "argv", ["main.py", override])
+    monkeypatch.setattr(launch_module, "check_config", check_settings)
     with pytest.raises(SystemExit) as stop:
-        run_main(lambda: pytest.fail("Hydra ran"))
+        run_main(co_rewarding_ii.main.main)
     assert stop.value.code == 2
-    message = capsys.readouterr().err
-    assert "co_rewarding.foo" in message
-    assert "unknown key" in message
-    assert message.startswith("error: ")
-    assert message.count("\n") == 1
+    stderr = capsys.readouterr().err
+    assert stderr.startswith(f"error: {message}")
+    assert stderr.count("\n") == 1
 
 
 def test_wandb_stays_offline_without_a_key(

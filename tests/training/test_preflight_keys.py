@@ -28,7 +28,7 @@ from co_rewarding_i.main import check_two_views
 )
 def test_a_setting_out_of_range(config: DictConfig, refusal: Callable[..., str], key: str, value: Any) -> None:
     OmegaConf.update(config, f"co_rewarding.{key}", value)
-    refusal(f"co_rewarding.{key}={value!r}", "must be")
+    refusal(f"co_rewarding.{key}={value}", "must be")
 
 
 def test_an_unknown_setting(config: DictConfig, refusal: Callable[..., str]) -> None:

@@ -29,7 +29,7 @@ def test_what_was_seen_goes_through_a_checkpoint(
     def trainer(window: int = 2) -> GroupRewardTrainer:
         made = object.__new__(GroupRewardTrainer)
         made.config, made.checkpoint_callback = config, CheckpointCallback()
-        made.monitor, made.global_steps = RunMonitor(Settings(watch_window=window), 16, tmp_path), 3
+        made.monitor, made.global_steps = RunMonitor(Settings("co_rewarding_I", watch_window=window), 16, tmp_path), 3
         return made
 
     first = trainer()
@@ -59,7 +59,7 @@ def test_an_early_stop_names_the_last_good_checkpoint(
     (tmp_path / TRACKER).write_text("6")  # 8 was being written when an earlier run was killed
     trainer = object.__new__(GroupRewardTrainer)
     trainer.config = OmegaConf.create({"trainer": {"default_local_dir": str(tmp_path), "resume_mode": "auto"}})
-    trainer.monitor = RunMonitor(Settings(watch_window=2, early_stop_after=2), 16, tmp_path)
+    trainer.monitor = RunMonitor(Settings("co_rewarding_I", watch_window=2, early_stop_after=2), 16, tmp_path)
     trainer.total_training_steps = 50
     # repetition: the means of two are 0.1, 0.1, 0.1, 0.1, 0.3, 0.5: seen at step 7, so step 5 was the last without,
     # and the checkpoint of step 6, of which the window tells, is none to resume from
@@ -72,3 +72,26 @@ def test_an_early_stop_names_the_last_good_checkpoint(
     assert resume_dir(trainer.config) == tmp_path / "global_step_4"
     printed = capsys.readouterr().out
     assert f"step 5 was the last without; the last good checkpoint is {tmp_path}/global_step_4" in printed
+
+
+def test_a_step_says_how_long_the_rest_will_take(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def line(monitor: RunMonitor, step: int, seconds: float) -> str:
+        monitor.progress(step, 174, {"timing_s/step": seconds})
+        return capsys.readouterr().out.removeprefix("[co-rewarding] ").rstrip("\n")
+
+    settings = Settings("co_rewarding_I")
+    monitor = RunMonitor(settings, 16, tmp_path)
+    monitor.progress(0, 174, {"val-core/math/acc/mean@1": 0.5})
+    assert capsys.readouterr().out == "[co-rewarding] step 0/174: validation accuracy 0.500 (math)\n"
+    assert line(monitor, 1, 90.0) == "step 1/174: seconds 90, left 4 h 19 min"  # 173 × 90 s = 15,570 s
+    for step in (2, 3, 4):
+        line(monitor, step, 62.0)
+    # the last five are 90, 62, 62, 62 and 400, of a step that saved: 62 s × 169 = 10,478 s = 2 h 54 min 38 s
+    assert line(monitor, 5, 400.0) == "step 5/174: seconds 400, left 2 h 54 min"
+    # of the last five, 62, 62, 400, 70 and 70, the first steps are forgotten: 70 s × 167 = 11,690 s
+    line(monitor, 6, 70.0)
+    assert line(monitor, 7, 70.0) == "step 7/174: seconds 70, left 3 h 14 min"
+    assert line(monitor, 173, 70.0).endswith("left 1 min 10 s")
+    assert line(monitor, 174, 70.0) == "step 174/174: seconds 70"
+    # another start, perhaps on another machine, knows nothing of these
+    assert line(RunMonitor(settings, 16, tmp_path), 100, 10.0) == "step 100/174: seconds 10, left 12 min 20 s"

@@ -20,6 +20,7 @@ from collections.abc import Iterable, Sequence
 
 import pandas as pd
 
+from co_rewarding.monitoring.duration import duration
 from co_rewarding.tools.cli import printable
 from co_rewarding.tools.report.runs import STEP_TIME, Rollout, Run
 from co_rewarding.tools.tables import ABSENT
@@ -86,16 +87,6 @@ def distinct_names(runs: Sequence[Run]) -> list[str]:
     return [
         name if names.count(name) == 1 else f"{name} ({names[: i + 1].count(name)})" for i, name in enumerate(names)
     ]
-
-
-def duration(seconds: float) -> str:
-    """Seconds as a person says them: 42 s, 7 min 05 s, 3 h 20 min."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02} min"
 
 
 def window_of(values: Sequence[float]) -> int:
