@@ -22,154 +22,144 @@ The file is read twice, so that only answers and not whole responses are held in
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
-import time
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from pydantic import field_validator, model_validator
+
 from co_rewarding.algo.answers import extract_answer, ground_truth_answer
-from co_rewarding.algo.equivalence.relation import MODES, Equivalence, WorkerError
+from co_rewarding.algo.equivalence.relation import Equivalence, Mode, WorkerError
 from co_rewarding.algo.methods import METHODS, Method, method, score_rollouts
 from co_rewarding.algo.rollouts import VIEWS, VOTERS, RewardInputs, Rollout, Scores, answers_by_question
 from co_rewarding.monitoring.metrics import group_metrics
-from co_rewarding.storage.files import atomic_write, json_line, short_json
-from co_rewarding.tools.cli import Parser, UserError
+from co_rewarding.storage.files import atomic_write, json_line, jsonl_rows, short_json
+from co_rewarding.tools.cli import UserError, command, progress
+from co_rewarding.tools.options import REQUIRED, Options, option, parse
 
-PROGRESS_EVERY_S = 5.0
-
-
-class _Progress:
-    """A line on standard error every few seconds."""
-
-    def __init__(self) -> None:
-        self._started = self._last = time.monotonic()
-
-    def show(self, what: str) -> None:
-        now = time.monotonic()
-        if now - self._last >= PROGRESS_EVERY_S:
-            self._last = now
-            print(f"co_rewarding.score: {what} ({now - self._started:.0f} s)", file=sys.stderr, flush=True)
+QUIET_S = 2.0  # what is done sooner shows no progress
 
 
-def main(arguments: list[str] | None = None) -> int:
-    try:
-        _run(_parse_arguments(arguments))
-    except (UserError, WorkerError) as error:
-        print(f"co_rewarding.score: error: {error}", file=sys.stderr)
-        return 2
-    return 0
+class Scoring(Options):
+    """scoring"""
+
+    file: Path = option(REQUIRED, "rows {question, view, voter, response, ...}", metavar="FILE.jsonl", positional=True)
+    method: str = option(REQUIRED, ", ".join(METHODS))
+    output: Path = option(REQUIRED, "where the scored rows go", metavar="OUT.jsonl")
+    min_agreement: float = option(0.0, "smallest share of votes that makes a label", ge=0, le=1)
+    equivalence: Mode = option("math", "when two answers are one vote")
+    seed: int = option(0, "of the method random")
+    json_: bool = option(False, "print the metrics as one JSON object")
+
+    @field_validator("method")
+    @classmethod
+    def _can_be_computed(cls, name: str) -> str:
+        if method(name).needs_logits:
+            raise ValueError(
+                "needs the policy's logits, which no file of responses holds: only training can compute it"
+            )
+        return name
+
+    @model_validator(mode="after")
+    def _files(self) -> Scoring:
+        if not self.file.is_file():
+            raise ValueError(f"{self.file} is {'not a file' if self.file.exists() else 'missing'}: name a JSONL file")
+        if self.output.exists() and self.output.samefile(self.file):
+            raise ValueError(f"--output {self.output} is the input: name another file")
+        if self.output.is_dir() or not self.output.parent.is_dir():
+            raise ValueError(f"--output {self.output}: its folder must exist, and it must not be a folder itself")
+        return self
 
 
-def _parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
-    parser = Parser(
-        prog="python -m co_rewarding.score",
-        description="Label and reward the responses in a JSONL file by one of the methods, and print its metrics.",
+@command("co_rewarding.score")
+def main(arguments: Sequence[str]) -> None:
+    (options,) = parse(
+        "python -m co_rewarding.score",
+        "Label and reward the responses in a JSONL file by one of the methods, and print its metrics.",
+        [Scoring],
+        arguments,
     )
-    parser.add_argument("file", type=Path, metavar="FILE.jsonl", help="rows {question, view, voter, response, ...}")
-    parser.add_argument("--method", required=True, help=", ".join(name for name in METHODS))
-    parser.add_argument("--output", required=True, type=Path, metavar="OUT.jsonl", help="where the scored rows go")
-    parser.add_argument(
-        "--min-agreement", type=float, default=0.0, help="0-1, smallest share of votes that makes a label (default 0)"
-    )
-    parser.add_argument("--equivalence", default="math", help=f"{', '.join(MODES)} (default math)")
-    parser.add_argument("--seed", type=int, default=0, help="of the method random (default 0)")
-    parser.add_argument("--json", action="store_true", help="print the metrics as one JSON object")
-    options = parser.parse_args(arguments)
+    chosen = method(options.method)
+    rollouts, truths, texts = _read(options.file, chosen)
+    _check_needs(chosen, rollouts, options.file)
     try:
-        options.method = method(options.method)
-    except ValueError as error:
-        raise UserError(f"--method: {error}") from None
-    if options.method.needs_logits:
-        raise UserError(
-            f"--method {options.method.name} needs the policy's logits, which a file of responses does not hold: "
-            "it can only be computed in training"
-        )
-    if options.equivalence not in MODES:
-        raise UserError(f"--equivalence {options.equivalence!r} is unknown: use one of {', '.join(MODES)}")
-    if not 0.0 <= options.min_agreement <= 1.0:
-        raise UserError(f"--min-agreement {options.min_agreement} is out of range: use a share between 0 and 1")
-    if not options.file.is_file():
-        raise UserError(f"{options.file} is {'not a file' if options.file.exists() else 'missing'}: name a JSONL file")
-    if options.output.exists() and options.output.samefile(options.file):
-        raise UserError(f"--output {options.output} is the input: name another file")
-    if options.output.is_dir() or not options.output.parent.is_dir():
-        raise UserError(f"--output {options.output}: its folder must exist, and it must not be a folder itself")
-    return options
+        scores, metrics = _score(options, rollouts, truths, texts)
+    except WorkerError as error:
+        raise UserError(str(error)) from None
+    _write(options.file, options.output, rollouts, scores)
+    if options.json_:
+        print(json.dumps(metrics))
+    else:
+        width = max(map(len, metrics))
+        print(f"{chosen.name}: {len(rollouts):,} rows -> {options.output}")
+        for name, value in metrics.items():
+            print(f"  {name:<{width}}  {value:.4f}")
+    if chosen.is_consensus and not any(scores.row_labels):
+        _remark(f"no group has a label, every reward is 0: {_why_no_label(options, rollouts)}")
 
 
-def _run(options: argparse.Namespace) -> None:
-    progress = _Progress()
-    rollouts, truths, texts = _read(options.file, options.method, progress)
-    _check_needs(options.method, rollouts, options.file)
-    with Equivalence(mode=options.equivalence) as equivalence:
+def _score(
+    options: Scoring, rollouts: list[Rollout], truths: list[str | None], texts: list[str] | None
+) -> tuple[Scores, dict[str, float]]:
+    """Labels, rewards and metrics of all rows; says how many answers could not be compared by their values.
+
+    Raises:
+        WorkerError: the installation does not allow answers to be compared.
+    """
+    chosen = method(options.method)
+    by_step: dict[Any, list[tuple[Rollout, str | None]]] = defaultdict(list)
+    for row, truth in zip(rollouts, truths, strict=True):
+        by_step[row.question[0]].append((row, truth))
+    compared = progress("co_rewarding.score: comparing", "pairs of answers", None, delay=QUIET_S)
+    with Equivalence(mode=options.equivalence) as equivalence, compared:
 
         def same(a: str, b: str) -> bool:
-            progress.show(f"{equivalence.counts.calls:,} pairs of answers compared")
+            compared.update()
             return equivalence.same(a, b)
 
-        equivalence.prepare(answers_by_question(rollouts, truths))
+        for rows in by_step.values():  # as in training, workers get their time anew in every step
+            equivalence.prepare(answers_by_question(*zip(*rows, strict=True)))
         inputs = RewardInputs(
             rollouts,
             same,
             min_agreement=options.min_agreement,
-            ground_truths=truths if options.method.needs_labels else None,
+            ground_truths=truths if chosen.needs_labels else None,
             texts=texts,
             seed=options.seed,
         )
-        scores = score_rollouts(options.method, inputs)
+        scores = score_rollouts(chosen, inputs)
         metrics = group_metrics(rollouts, scores, truths, same)
         counts = equivalence.counts
-    _write(options.file, options.output, rollouts, scores, progress)
-    if options.json:
-        print(json.dumps(metrics))
-    else:
-        width = max(map(len, metrics))
-        print(f"{options.method.name}: {len(rollouts):,} rows -> {options.output}")
-        for name, value in metrics.items():
-            print(f"  {name:<{width}}  {value:.4f}")
-    if options.method.is_consensus and not any(scores.row_labels):
-        print(
-            f"co_rewarding.score: no group has a label, every reward is 0: {_why_no_label(options, rollouts)}",
-            file=sys.stderr,
-        )
     if counts.failures or counts.parse_failures:
-        print(
-            f"co_rewarding.score: compared by their spelling only: {counts.parse_failures} answers that are no "
-            f"mathematics; given up: {counts.timeouts + counts.over_budget} out of time, {counts.memory_kills} out of "
-            f"memory, {counts.crashes} by a crash",
-            file=sys.stderr,
+        _remark(
+            f"compared by their spelling only: {counts.parse_failures} answers that are no mathematics; given up: "
+            f"{counts.timeouts + counts.over_budget} out of time, {counts.memory_kills} out of memory, "
+            f"{counts.crashes} by a crash"
         )
+    return scores, metrics
 
 
-def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(line number, row) of every line that is not blank."""
-    try:
-        lines = path.open("rb")
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}") from None
-    with lines:
-        for number, line in enumerate(lines, start=1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except (ValueError, RecursionError) as error:
-                reason = " ".join(str(error).split())
-                raise UserError(f"{path}, line {number}: not JSON ({reason}): one object a line") from None
-            if not isinstance(row, dict):
-                raise UserError(f"{path}, line {number}: {short_json(row)} is not an object: use {{...}}")
-            yield number, row
+def _remark(text: str) -> None:
+    print(f"co_rewarding.score: {text}", file=sys.stderr)
 
 
-def _read(path: Path, method: Method, progress: _Progress) -> tuple[list[Rollout], list[str | None], list[str] | None]:
+def _rows(path: Path, doing: str, total: int | None = None) -> Iterator[tuple[int, dict[str, Any]]]:
+    """(line number, row) of every line that is not blank; shows how far it is."""
+    with path.open("rb") as file, progress(f"co_rewarding.score: {doing}", "rows", total, delay=QUIET_S) as bar:
+        for numbered_row in jsonl_rows(file, str(path)):
+            bar.update()
+            yield numbered_row
+
+
+def _read(path: Path, method: Method) -> tuple[list[Rollout], list[str | None], list[str] | None]:
     """What scoring needs of every row: the rollout, the ground truth, and the text unless the method is a vote."""
     rollouts: list[Rollout] = []
     truths: list[str | None] = []
     texts: list[str] | None = None if method.is_consensus else []
-    for number, row in _rows(path):
+    for number, row in _rows(path, "reading"):
         where = f"{path}, line {number}"
         question = _field(row, "question", (str, int), "a string or an integer", where)
         step = row.get("step")
@@ -185,7 +175,6 @@ def _read(path: Path, method: Method, progress: _Progress) -> tuple[list[Rollout
         truths.append(truth)
         if texts is not None:
             texts.append(response)
-        progress.show(f"{len(rollouts):,} rows read")
     if method.needs_labels and rollouts and not any(truths):
         raise UserError(f"{path}: no row has a 'ground_truth', which method {method.name} rewards by")
     return rollouts, truths, texts
@@ -216,25 +205,21 @@ def _check_needs(method: Method, rollouts: list[Rollout], path: Path) -> None:
         )
 
 
-def _why_no_label(options: argparse.Namespace, rollouts: list[Rollout]) -> str:
-    voter = "teacher" if options.method.needs_teacher else "student"
+def _why_no_label(options: Scoring, rollouts: list[Rollout]) -> str:
+    voter = "teacher" if method(options.method).needs_teacher else "student"
     answers = [row.answer for row in rollouts if row.voter == voter]
     if any(answers):
-        return f"no answer has --min-agreement {options.min_agreement} of its group's votes"
+        return f"no answer has --min_agreement {options.min_agreement} of its group's votes"
     return rf"none of the {voter}'s {len(answers):,} responses states an answer in \boxed{{...}}"
 
 
-def _write(source: Path, target: Path, rollouts: list[Rollout], scores: Scores, progress: _Progress) -> None:
+def _write(source: Path, target: Path, rollouts: list[Rollout], scores: Scores) -> None:
     """The rows of `source` with what was found out, into `target`, which appears only when it is complete."""
-    try:
-        with atomic_write(target) as part, part.open("wb") as out:
-            found = zip(_rows(source), rollouts, scores.row_labels, scores.rewards, strict=True)
-            for (number, row), rollout, label, reward in found:
-                row |= {"answer": rollout.answer, "label": label, "reward": reward}
-                out.write(json_line(row))
-                progress.show(f"{number:,} rows written")
-    except OSError as error:
-        raise UserError(f"--output {target} cannot be written: {error.strerror}") from None
+    with atomic_write(target) as part, part.open("wb") as out:
+        found = zip(_rows(source, "writing", len(rollouts)), rollouts, scores.row_labels, scores.rewards, strict=True)
+        for (_, row), rollout, label, reward in found:
+            row |= {"answer": rollout.answer, "label": label, "reward": reward}
+            out.write(json_line(row))
 
 
 if __name__ == "__main__":

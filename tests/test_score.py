@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from co_rewarding.algo.equivalence.relation import Equivalence
 from co_rewarding.score import main
 
 REPO = Path(__file__).resolve().parents[1]
@@ -78,7 +79,7 @@ def test_no_label_at_all_is_said(tmp_path, capsys):
     unboxed = [row | {"response": "it is 3"} for row in rows()]
     assert said(unboxed) == r"none of the student's 8 responses states an answer in \boxed{...}"
     # 2 of 4 votes are the most that an answer has
-    assert said(rows(), "--min-agreement", "0.6") == "no answer has --min-agreement 0.6 of its group's votes"
+    assert said(rows(), "--min-agreement", "0.6") == "no answer has --min_agreement 0.6 of its group's votes"
     teacher = rows() + [row | {"voter": "teacher"} for row in unboxed]
     assert (
         said(teacher, method="co_rewarding_II") == r"none of the teacher's 8 responses states an answer in \boxed{...}"
@@ -156,34 +157,38 @@ def test_bad_fields_are_named(tmp_path, capsys, change, message):
 
 
 @pytest.mark.parametrize(
-    ("line", "message"),
+    "line",
     [
-        (b'{"question": ', "line 9: not JSON"),
-        (b"[1]", "line 9: [1] is not an object"),
-        (b"\xff", "line 9: not JSON"),
-        (b"[" * 100_000, "line 9: not JSON"),
+        b'{"question": ',
+        b"[1]",
+        b"\xff",
+        b"[" * 100_000,
     ],
 )
-def test_bad_lines_are_named(tmp_path, capsys, line, message):
+def test_bad_lines_are_named(tmp_path, capsys, line):
     source = write(tmp_path / "in.jsonl", rows())
     source.write_bytes(source.read_bytes() + line + b"\n")
     assert main([str(source), "--method", "co_rewarding_I", "--output", str(tmp_path / "out.jsonl")]) == 2
-    assert_one_line(capsys, message)
+    assert_one_line(capsys, "in.jsonl, line 9: not a JSON object; repair or remove the line")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.jsonl"]
 
 
 @pytest.mark.parametrize(
     ("method", "options", "message"),
     [
-        ("co_rewarding_IV", [], "--method: method 'co_rewarding_IV' is unknown: use one of co_rewarding_I, "),
-        ("entropy", [], "--method entropy needs the policy's logits"),
-        ("self_certainty", [], "--method self_certainty needs the policy's logits"),
+        (
+            "co_rewarding_IV",
+            [],
+            "--method co_rewarding_IV: method 'co_rewarding_IV' is unknown: use one of co_rewarding_I, ",
+        ),
+        ("entropy", [], "--method entropy: needs the policy's logits"),
+        ("self_certainty", [], "--method self_certainty: needs the policy's logits"),
         ("co_rewarding_II", [], "has no teacher row: in method co_rewarding_II the teacher votes"),
         ("ground_truth", [], "no row has a 'ground_truth', which method ground_truth rewards by"),
         ("incorrect", [], "no row has a 'ground_truth'"),
-        ("co_rewarding_I", ["--min-agreement", "1.5"], "--min-agreement 1.5 is out of range"),
-        ("co_rewarding_I", ["--min-agreement", "much"], "argument --min-agreement: invalid float value: 'much'"),
-        ("co_rewarding_I", ["--equivalence", "sympy"], "--equivalence 'sympy' is unknown: use one of math, string"),
+        ("co_rewarding_I", ["--min-agreement", "1.5"], "--min_agreement 1.5: must be less than or equal to 1"),
+        ("co_rewarding_I", ["--min-agreement", "much"], "--min_agreement much: must be a valid number"),
+        ("co_rewarding_I", ["--equivalence", "sympy"], "--equivalence sympy: must be 'math', 'string' or 'exact'"),
         ("co_rewarding_I", ["--treshold", "1"], "unrecognized arguments: --treshold 1"),
     ],
 )
@@ -231,7 +236,7 @@ def test_needs_neither_verl_nor_a_gpu(tmp_path):
 import runpy, sys
 sys.argv = {arguments!r}
 try:
-    runpy.run_module("co_rewarding.score", run_name="__main__")
+    runpy.run_module("co_rewarding.score", run_name="__main__", alter_sys=True)
 except SystemExit as end:
     heavy = {{"verl", "ray", "vllm", "torch", "transformers", "numpy", "sympy", "math_verify"}}
     print(end.code, sorted(heavy & set(sys.modules)))
@@ -242,9 +247,26 @@ except SystemExit as end:
 
 
 def test_progress_is_shown_for_what_takes_long(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("co_rewarding.score.PROGRESS_EVERY_S", 0.0)
+    monkeypatch.setattr("co_rewarding.score.QUIET_S", 0.0)
     assert score(tmp_path, rows())[0] == 0
     err = capsys.readouterr().err
-    assert "co_rewarding.score: 8 rows read (0 s)" in err
-    assert "pairs of answers compared" in err
-    assert "co_rewarding.score: 8 rows written" in err
+    assert "co_rewarding.score: reading: 8 rows in 00:00" in err
+    assert "pairs of answers in 00:00" in err
+    assert "co_rewarding.score: writing: 8 of 8 rows in 00:00" in err
+
+
+def test_a_reader_that_has_read_enough_ends_it_quietly(tmp_path):
+    source = write(tmp_path / "in.jsonl", rows())
+    command = f"'{sys.executable}' -m co_rewarding.score {source} --method random --output {tmp_path}/out.jsonl | true"
+    done = subprocess.run(["bash", "-c", command], cwd=REPO, capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+
+
+def test_each_step_has_the_time_of_a_step(tmp_path, monkeypatch):
+    """As in training: a file of many steps must not give up answers that any of them alone would have read."""
+    prepared = []
+    monkeypatch.setattr(Equivalence, "prepare", lambda self, groups: prepared.append(list(groups)))
+    given = [row | {"step": step} for row in rows(ground_truth="0.5") for step in (7, 8)]
+    assert score(tmp_path, given)[0] == 0
+    answers = [answer for answer in ANSWERS for _ in range(2) if answer]  # each beside the truth, which 8 rows have
+    assert [[sorted(group) for group in groups] for groups in prepared] == [[sorted(answers[::2] + ["0.5"] * 8)]] * 2

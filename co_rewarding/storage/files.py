@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -46,27 +46,37 @@ def json_line(value: Any) -> bytes:
         return json.dumps(value).encode() + b"\n"
 
 
+def jsonl_rows(lines: Iterable[bytes], name: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    """(line number, row) of every line of a JSONL file that is not blank.
+
+    Raises:
+        ValueError: a line is no JSON object; names the file and the line.
+    """
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError):
+            row = None
+        if not isinstance(row, dict):
+            raise ValueError(f"{name}, line {number}: not a JSON object; repair or remove the line")
+        yield number, row
+
+
 def parse_jsonl(content: bytes, name: str) -> tuple[list[dict[str, Any]], bool]:
     """Rows of a JSONL file, and whether its last line was cut off (and left out).
 
     Raises:
-        ValueError: a line other than the last is no JSON object; names the file and the line.
+        ValueError: another line is no JSON object; names the file and the line.
     """
     # split by newline alone: str.splitlines would also cut at separators inside a response
-    lines = [(number, line) for number, line in enumerate(content.split(b"\n"), 1) if line.strip()]
-    rows = []
-    for number, line in lines:
-        try:
-            row = json.loads(line)
-        except ValueError:
-            row = None
-        if isinstance(row, dict):
-            rows.append(row)
-        elif number == lines[-1][0] and not content.endswith(b"\n"):
-            return rows, True
-        else:
-            raise ValueError(f"{name}, line {number}: not a JSON object; repair or remove the line")
-    return rows, False
+    *lines, last = content.split(b"\n")
+    rows = [row for _, row in jsonl_rows(lines, name)]
+    try:
+        return rows + [row for _, row in jsonl_rows([last], name)], False
+    except ValueError:
+        return rows, True
 
 
 def short_json(value: Any) -> str:

@@ -62,16 +62,19 @@ class _Lines:
         sys.stderr.flush()
 
 
-def progress(what: str, unit: str, total: int, already: int = 0) -> tqdm:
+def progress(what: str, unit: str, total: int | None, already: int = 0, delay: float = 0.0) -> tqdm:
     """A bar on standard error with rate and time left; a line now and then where that is no terminal.
 
     Args:
+        total: None where it is not known.
         already: of `total`, done by an earlier run.
+        delay: seconds; what is done sooner is not shown.
     """
-    bar = {"desc": what, "unit": f" {unit}", "total": total, "initial": already}
+    bar = {"desc": what, "unit": f" {unit}", "total": total, "initial": already, "delay": delay}
     if sys.stderr.isatty():
         return tqdm(**bar, dynamic_ncols=True)
-    line = "{desc}: {n_fmt} of {total_fmt}{unit} in {elapsed}, {rate_fmt}, {remaining} left{postfix}"
+    of, left = (" of {total_fmt}", ", {remaining} left") if total is not None else ("", "")
+    line = f"{{desc}}: {{n_fmt}}{of}{{unit}} in {{elapsed}}, {{rate_fmt}}{left}{{postfix}}"
     return tqdm(**bar, file=_Lines(), mininterval=10, miniters=1, bar_format=line)
 
 

@@ -82,9 +82,7 @@ class Settings(ConfigBlock):
     equivalence: str = "math"  # when two answers are one vote: math (their values), string (their spelling), exact
     verify_timeout_s: float = TIMEOUT_S  # > 0, CPU time that reading one answer with math-verify may take
     verify_workers: int = 1  # >= 1, processes that do, as many answers at a time
-    poll_interval_s: float = (
-        0.2  # > 0, how often finished rollouts are looked for; verl's 2 s add up, in II twice a step
-    )
+    poll_interval_s: float = 0.2  # > 0, between looks for finished rollouts; verl's 2 s add up, in II twice a step
     seed: int = 0  # of the control `random`
     watch_window: int = 5  # >= 2, steps over which signs of collapse are looked for (docs/METRICS.md)
     early_stop_after: int = 0  # >= 0, steps in a row with such a sign after which a run ends; 0: only warn

@@ -51,7 +51,9 @@ def test_a_separator_inside_a_response_is_not_a_line_end() -> None:
     assert parse_jsonl('{"a": "1\u20282"}\n'.encode(), "f") == ([{"a": "1\u20282"}], False)
 
 
-@pytest.mark.parametrize("content", [b'{"a": 1}\n{"a"\n{"a": 2}\n', b'{"a": 1}\n[2]\n'])
+@pytest.mark.parametrize(
+    "content", [b'{"a": 1}\n{"a"\n{"a": 2}\n', b'{"a": 1}\n[2]\n', b'{"a": 1}\n' + 100_000 * b"[" + b"\n"]
+)
 def test_a_broken_line_elsewhere_is_an_error(content: bytes) -> None:
     with pytest.raises(ValueError, match=r"^dump\.jsonl, line 2: not a JSON object"):
         parse_jsonl(content, "dump.jsonl")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The `co_rewarding` block: every key's type and range, no key that is silently ignored, and the way to Ray's workers."""
+"""The `co_rewarding` block: every key's type and range, no key silently ignored, and the way to Ray's workers."""
 
 import dataclasses
 import subprocess
