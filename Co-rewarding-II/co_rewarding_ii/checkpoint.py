@@ -30,11 +30,11 @@ def check_resumable(config: DictConfig, settings: TeacherSettings) -> None:
         ValueError: the checkpoint that would be resumed holds no teacher.
     """
     folder = resume_dir(config)
-    if folder is None or not settings.update or settings.restart_from_actor:
+    if folder is None or not settings.update:
         return
     if not teacher_dir(folder / ACTOR).is_dir():
         raise ValueError(
             f"trainer.default_local_dir={config.trainer.default_local_dir}: {folder.name} holds no teacher (was the "
-            f"run begun with another method?); set {settings.NAME}.restart_from_actor=True to take its actor for the "
-            "teacher, or choose another RUN_NAME to start afresh"
+            "run begun with another method?); choose another RUN_NAME to start afresh, or export its model and start "
+            "from that (MODEL_PATH)"
         )

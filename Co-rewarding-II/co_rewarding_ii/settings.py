@@ -17,13 +17,11 @@ class TeacherSettings(ConfigBlock):
 
     n: int = 8  # >= 1, rollouts a question (the paper's G̃)
     temperature: float = 1.0  # 0–2, of the teacher's rollouts
-    top_p: float = 1.0  # 0–1, of the teacher's rollouts
     update: bool = True  # False: the starting model stays the teacher (the paper's ablation)
     decay_start: float = 0.99  # 0–1, α of the first step, weight of the old teacher; published alpha_start: 1 - this
     decay_end: float = 0.9999  # 0–1, α towards the end; published alpha_end=1e-5 is 0.99999, the paper's text 0.9999
     update_interval: int = 1  # >= 1, steps between updates
     start_share: float | None = None  # 0–1: choose α so that this share of the starting model is left at the end
-    restart_from_actor: bool = False  # resume a checkpoint that holds no teacher, with its actor as the teacher
     one_direction: bool = False  # co_rewarding_III: student on one view, drawn by chance, teacher on the other
     check_log_probs: bool = False  # log how well vLLM and the reference engine agree on the teacher; a forward pass
 
@@ -31,7 +29,6 @@ class TeacherSettings(ConfigBlock):
         self.require("n", self.n >= 1, "a whole number from 1 (TEACHER_NUM_ROLLOUTS in the run script)")
         is_allowed = 0 <= self.temperature <= MAX_TEMPERATURE
         self.require("temperature", is_allowed, f"a number from 0 to {MAX_TEMPERATURE:g}")
-        self.require("top_p", 0 < self.top_p <= 1, "a number above 0, at most 1")
         self.schedule(total_steps=max(1, self.update_interval))
 
     def schedule(self, total_steps: int) -> DecaySchedule:

@@ -124,7 +124,7 @@ class CoRewardingIITrainer(GroupRewardTrainer):
         """The teacher's responses to the step's questions: rows of the same queue, under uids of their own."""
         questions = rollout_io.with_column(self._teachers_questions, "uid", lambda _: str(uuid.uuid4()))
         questions = rollout_io.with_column(questions, "__rollout_n__", lambda _: self.teacher.n)
-        sampling = {"temperature": self.teacher.temperature, "top_p": self.teacher.top_p}
+        sampling = {"temperature": self.teacher.temperature}
         questions = rollout_io.with_column(questions, SAMPLING, lambda _: sampling)
         tu.assign_non_tensor_data(questions, "global_steps", self.global_steps)
         super()._submit_batch_to_rollout(questions)

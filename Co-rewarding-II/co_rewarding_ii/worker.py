@@ -16,7 +16,6 @@ from verl.workers.engine_workers import ActorRolloutRefWorker
 from co_rewarding.algo.ema import Distance, TeacherAverage
 from co_rewarding.storage.run_dir import shard_file
 from co_rewarding_ii.checkpoint import average_file, teacher_dir
-from co_rewarding_ii.settings import TeacherSettings
 
 
 class TeacherWorker(ActorRolloutRefWorker):
@@ -78,12 +77,8 @@ class TeacherWorker(ActorRolloutRefWorker):
             serving = torch.load(_existing(folder / shard_file(self.rank, self.world_size)), weights_only=False)
             state = torch.load(_existing(folder / average_file(self.rank, self.world_size)), weights_only=True)
             self.average.load_state_dict(state, serving)
-        elif self.config.teacher.restart_from_actor:
-            self.average.update(_parameters(self.actor), decay=0.0)
         else:
-            raise FileNotFoundError(
-                f"{folder}: the checkpoint holds no teacher; see {TeacherSettings.NAME}.restart_from_actor"
-            )
+            raise FileNotFoundError(f"{folder}: the checkpoint holds no teacher, which the run must resume with")
         self._forget_gathered_weights()
 
     def _forget_gathered_weights(self) -> None:

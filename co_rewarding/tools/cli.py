@@ -3,14 +3,12 @@
 
 from __future__ import annotations
 
-import argparse
 import functools
 import os
 import sys
-import time
 import unicodedata
 from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
+from typing import Any
 
 from tqdm import tqdm
 
@@ -78,13 +76,6 @@ def progress(what: str, unit: str, total: int | None, already: int = 0, delay: f
     return tqdm(**bar, file=_Lines(), mininterval=10, miniters=1, bar_format=line)
 
 
-class Parser(argparse.ArgumentParser):
-    """Raises UserError where argparse would print its usage and exit."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message}; see --help")
-
-
 def one_line(error: Any) -> str:
     """What an error of a library says, on one line of at most 300 characters."""
     return " ".join(str(error).split())[:300] or type(error).__name__
@@ -107,42 +98,3 @@ def visible(text: str, limit: int) -> str:
         for character in text[:limit]
     )
     return shown + (f" … ({len(text) - limit:,} more characters)" if len(text) > limit else "")
-
-
-class Progress:
-    """ "rewriting: 120 of 200 rows, 3.2 rows/s, 0:25 left" on standard error; `already`: done by an earlier run."""
-
-    EVERY_S = 5.0  # at most one line in so many seconds
-
-    def __init__(self, what: str, unit: str, total: int, already: int = 0) -> None:
-        self._what, self._unit, self.total = what, unit, total
-        self.done = self._already = already
-        self.remark = ""
-        self.started = self._last = time.monotonic()
-        if already:
-            print(f"{what}: going on, {already:,} of {total:,} {unit} were done before", file=sys.stderr, flush=True)
-
-    def step(self, count: int = 1) -> None:
-        self.done += count
-        now = time.monotonic()
-        if now - self._last >= self.EVERY_S or (self.done == self.total and count):
-            self._last = now
-            print(self.line(now), file=sys.stderr, flush=True)
-
-    def line_short(self) -> str:
-        return f"{self.done:,} of {self.total:,} {self._unit} are finished"
-
-    def line(self, now: float) -> str:
-        rate = (self.done - self._already) / max(now - self.started, 1e-9)
-        left = f", {_clock((self.total - self.done) / rate)} left" if rate > 0 and self.done < self.total else ""
-        share = 100 * self.done / max(self.total, 1)
-        return (
-            f"{self._what}: {self.done:,} of {self.total:,} {self._unit} ({share:.0f} %), "
-            f"{rate:.2g} {self._unit}/s{left}{self.remark}"
-        )
-
-
-def _clock(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"

@@ -13,7 +13,7 @@ from verl.experimental.agent_loop.agent_loop import AgentLoopOutput, register
 from verl.experimental.agent_loop.single_turn_agent_loop import SingleTurnAgentLoop
 
 AGENT_LOOP = "group_reward"
-SAMPLING = "sampling"  # optional column: {"temperature": …, "top_p": …}
+SAMPLING = "sampling"  # optional column, e.g. {"temperature": …}
 
 
 @register(AGENT_LOOP)
