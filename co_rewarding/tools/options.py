@@ -101,7 +101,7 @@ def _add(place: Any, name: str, field: Any) -> None:
     more = field.json_schema_extra
     kind, words = field.annotation, field.description
     required = field.is_required()
-    if field.default not in (None, "", (), [], False) and not required:
+    if not required and field.default is not False and field.default not in (None, "", (), [], {}):
         shown = ",".join(map(str, field.default)) if isinstance(field.default, tuple) else field.default
         words += f" (default {shown})" if words else f"default {shown}"
     how: dict[str, Any] = {"help": words.replace("%", "%%"), "metavar": more["metavar"] or _metavar(kind)}
