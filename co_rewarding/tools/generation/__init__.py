@@ -2,6 +2,6 @@
 """Asking a model for responses: vLLM in this process, or an OpenAI-compatible server.
 
 Read engine.py first: requests in, completions out, whoever answers. vllm_engine.py drives vLLM step by step and loads
-tokenizers and configurations; http_engine.py talks to a server, with retries. rephrase/ uses all three, evaluation/
-drives vLLM directly.
+tokenizers and configurations; server_engine.py talks to a server through the openai client. rephrase/ and evaluation/
+use both.
 """
