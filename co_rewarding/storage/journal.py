@@ -46,6 +46,7 @@ class Journal:
         key: what may exist once; a KeyError or TypeError says that it is no record.
         restart: throw away what it has.
         restart_option: the option that does, for the errors.
+        digests: settings that are digests -> what they are of, for the errors.
         checkpoint: records after which the disk is waited for, >= 1; None: only the time counts.
 
     Raises:
@@ -61,11 +62,12 @@ class Journal:
         *,
         restart: bool = False,
         restart_option: str = "--restart",
+        digests: Mapping[str, str] | None = None,
         checkpoint: int | None = None,
     ) -> None:
         self.path, self.key = path, key
         self.records: dict[Any, Record] = {}
-        self._anew = f"start anew with {restart_option}"
+        self._anew, self._digests = f"start anew with {restart_option}", digests or {}
         self._checkpoint, self._unsynced, self._synced_at = checkpoint, 0, time.monotonic()
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -149,6 +151,8 @@ class Journal:
             case {"kind": "header", "version": version, "settings": dict(found)} if version == VERSION:
                 for name in sorted({*found, *settings}):
                     old, new = found.get(name), settings.get(name)
+                    if old != new and name in self._digests:
+                        raise JournalError(f"{self.path} was made with other {self._digests[name]}; {self._anew}")
                     if old != new:
                         raise JournalError(
                             f"{self.path} was made with {name}={short_json(old)}, now it is {short_json(new)}: set it "

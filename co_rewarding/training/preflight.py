@@ -5,6 +5,7 @@ Each check raises ValueError naming the key, the value and the fix. Checks need 
 the model's weights. What verl checks by itself (`validate_config`) is left to it.
 """
 
+import math
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -86,12 +87,18 @@ def check_missing(config: DictConfig) -> None:
 def check_views(config: DictConfig) -> None:
     """Two views for the votes that need them, and for no other vote."""
     method, files = METHODS[config.co_rewarding.method], OmegaConf.select(config, "data.train_aug_files")
+    asks_both = OmegaConf.select(config, "data.custom_cls.name") == "PairedDataset"
+    if method.needs_both_views and not asks_both:
+        raise ValueError(
+            f"co_rewarding.method={method.name}: asks each question in two views, here it is asked in one; use the run "
+            "script of Co-rewarding-I or -II"
+        )
     if method.needs_both_views and not files:
         raise ValueError(
             f"data.train_aug_files={files}: {method.name} needs the rephrased questions; give their parquet file "
             "(TRAIN_AUG_FILE in the run script)"
         )
-    if files and OmegaConf.select(config, "data.custom_cls.name") != "PairedDataset":
+    if files and not asks_both:
         raise ValueError(
             f"data.train_aug_files={files}: here each question is asked in one view; for both use the run script of "
             "Co-rewarding-I or -II"
@@ -193,6 +200,7 @@ WHOLE_NUMBERS_FROM_1 = (
     "trainer.total_epochs",
 )
 WHOLE_NUMBERS = ("trainer.test_freq", "trainer.save_freq")  # -1: never
+OPTIONAL_FROM_1 = ("trainer.total_training_steps", "trainer.max_actor_ckpt_to_keep")  # null: not set
 WHOLE_NUMBERS_FROM_0 = ("actor_rollout_ref.model.lora_rank",)  # 0: no adapter
 SHARD_SIZES = ("actor_rollout_ref.actor.fsdp_config.fsdp_size", "actor_rollout_ref.ref.fsdp_config.fsdp_size")
 SWITCHES = (
@@ -202,6 +210,7 @@ SWITCHES = (
     "actor_rollout_ref.actor.fsdp_config.param_offload",
     "actor_rollout_ref.actor.fsdp_config.optimizer_offload",
     "actor_rollout_ref.actor.fsdp_config.offload_policy",
+    "trainer.val_before_train",
 )
 NUMBERS = {  # smallest and largest value allowed
     "actor_rollout_ref.actor.optim.lr": (0.0, float("inf")),
@@ -214,6 +223,7 @@ NUMBERS = {  # smallest and largest value allowed
     "actor_rollout_ref.rollout.val_kwargs.temperature": (0.0, MAX_TEMPERATURE),
     "actor_rollout_ref.rollout.gpu_memory_utilization": (0.0, 1.0),
 }
+MAX_ROLLOUTS = 4096  # of a question; more are a slip of the finger
 CHOICES = {
     "actor_rollout_ref.actor.optim.lr_scheduler_type": ("constant", "cosine"),
     "actor_rollout_ref.actor.loss_agg_mode": (
@@ -237,13 +247,18 @@ def check_numbers(config: DictConfig) -> None:
             value = OmegaConf.select(config, key)
             if isinstance(value, bool) or not isinstance(value, int) or value < smallest:
                 raise ValueError(f"{key}={value}: must be {allowed}")
+    for key in OPTIONAL_FROM_1:
+        value = OmegaConf.select(config, key)
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+            raise ValueError(f"{key}={value}: must be a whole number from 1, or null")
     for key in SWITCHES:
         value = OmegaConf.select(config, key)
         if not isinstance(value, bool):
             raise ValueError(f"{key}={value}: must be True or False")
     for key, (low, high) in NUMBERS.items():
         value = OmegaConf.select(config, key)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+        is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        if not is_number or not low <= value <= high:
             bounds = f"from {low:g} to {high:g}" if high < float("inf") else f"from {low:g}"
             raise ValueError(f"{key}={value}: must be a number {bounds}")
     for key, choices in CHOICES.items():
@@ -254,15 +269,21 @@ def check_numbers(config: DictConfig) -> None:
 
 def check_group_size(config: DictConfig) -> None:
     n = config.actor_rollout_ref.rollout.n
-    if not isinstance(n, int) or n < 2:
+    if not isinstance(n, int) or not 2 <= n <= MAX_ROLLOUTS:
         raise ValueError(
-            f"actor_rollout_ref.rollout.n={n!r}: must be at least 2 (NUM_ROLLOUTS in the run script); a group of "
-            "one has no vote and no advantage"
+            f"actor_rollout_ref.rollout.n={n!r}: must be from 2 to {MAX_ROLLOUTS} (NUM_ROLLOUTS in the run script); a "
+            "group of one has no vote and no advantage"
         )
     if config.actor_rollout_ref.rollout.temperature == 0:
         raise ValueError(
             "actor_rollout_ref.rollout.temperature=0: all rollouts of a question would be alike, so that nothing is "
             "learned; use 1.0 (TRAIN_TEMPERATURE in the run script)"
+        )
+    validation = config.actor_rollout_ref.rollout.val_kwargs
+    if validation.n > 1 and validation.temperature == 0:
+        raise ValueError(
+            f"actor_rollout_ref.rollout.val_kwargs.n={validation.n}: at val_kwargs.temperature=0 all of them would be "
+            "alike; use 1, or a temperature above 0 (VAL_NUM_ROLLOUTS, VAL_TEMPERATURE in the run script)"
         )
 
 

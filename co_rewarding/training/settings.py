@@ -81,7 +81,7 @@ class Settings(ConfigBlock):
     min_agreement: float = 0.0  # 0–1, share of a group's rollouts that a label needs; 0: any plurality (paper)
     equivalence: str = "math"  # when two answers are one vote: math (their values), string (their spelling), exact
     verify_timeout_s: float = TIMEOUT_S  # > 0, CPU time that reading one answer with math-verify may take
-    verify_workers: int = 1  # >= 1, processes that do, as many answers at a time
+    verify_workers: int = 1  # 1–1024, processes that do, as many answers at a time
     poll_interval_s: float = 0.2  # > 0, between looks for finished rollouts; verl's 2 s add up, in II twice a step
     seed: int = 0  # of the control `random`
     watch_window: int = 5  # >= 2, steps over which signs of collapse are looked for (docs/METRICS.md)
@@ -93,7 +93,7 @@ class Settings(ConfigBlock):
         self.require("min_agreement", 0 <= self.min_agreement <= 1, "a share from 0 to 1")
         self.require("equivalence", self.equivalence in MODES, "one of " + ", ".join(MODES))
         self.require("verify_timeout_s", 0 < self.verify_timeout_s < infinity, "seconds above 0")
-        self.require("verify_workers", self.verify_workers >= 1, "a whole number from 1")
+        self.require("verify_workers", 1 <= self.verify_workers <= 1024, "a whole number from 1 to 1024")
         self.require("poll_interval_s", 0 < self.poll_interval_s < infinity, "seconds above 0")
         self.require("watch_window", self.watch_window >= 2, "a whole number of steps from 2")
         self.require("early_stop_after", self.early_stop_after >= 0, "a whole number of steps, 0 for never")

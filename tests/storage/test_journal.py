@@ -85,6 +85,12 @@ def test_other_settings_are_refused(tmp_path) -> None:
     )
 
 
+def test_a_digest_is_told_in_words(tmp_path) -> None:
+    Journal(tmp_path / "j", SETTINGS | {"data": "abc"}, key).close()
+    with pytest.raises(JournalError, match=r"j was made with other questions of d.parquet; start anew with --restart$"):
+        Journal(tmp_path / "j", SETTINGS | {"data": "abd"}, key, digests={"data": "questions of d.parquet"})
+
+
 @pytest.mark.parametrize("line", [b"nonsense\n", b'{"kind": "attempt"}\n', b"[]\n", b'{"kind": "answer", "row": 1}\n'])
 def test_damage_is_named(tmp_path, line: bytes) -> None:
     with Journal(tmp_path / "j", SETTINGS, key) as journal:

@@ -24,7 +24,14 @@ from co_rewarding_i.main import check_two_views
 
 
 @pytest.mark.parametrize(
-    ("key", "value"), [("min_agreement", 1.5), ("equivalence", "fuzzy"), ("verify_workers", 0), ("poll_interval_s", -1)]
+    ("key", "value"),
+    [
+        ("min_agreement", 1.5),
+        ("equivalence", "fuzzy"),
+        ("verify_workers", 0),
+        ("verify_workers", 100_000),
+        ("poll_interval_s", -1),
+    ],
 )
 def test_a_setting_out_of_range(config: DictConfig, refusal: Callable[..., str], key: str, value: Any) -> None:
     OmegaConf.update(config, f"co_rewarding.{key}", value)
@@ -189,6 +196,12 @@ def test_arguments_of_another_optimizer(config: DictConfig, refused_after: Calla
         ("actor_rollout_ref.actor.fsdp_config.offload_policy", ("maybe",)),
         ("actor_rollout_ref.ref.log_prob_use_dynamic_bsz", (False,)),
         ("trainer.default_local_dir", (None, 7)),
+        ("trainer.total_training_steps", ("abc", 0, -3, 1.5)),
+        ("trainer.max_actor_ckpt_to_keep", ("abc", 0, -1)),
+        ("trainer.val_before_train", ("maybe", None)),
+        ("actor_rollout_ref.actor.optim.lr", (float("inf"), float("nan"))),
+        ("actor_rollout_ref.rollout.n", (10**9, 1)),
+        ("actor_rollout_ref.rollout.val_kwargs.n", (8,)),  # at temperature 0
         ("co_rewarding_run_dir", (7,)),
     ],
 )

@@ -21,7 +21,7 @@ def test_fewer_questions_than_a_batch(config: DictConfig, refused_after: Callabl
 @pytest.mark.parametrize("n", [1, 0, -1, None, 2.5, "many"])
 def test_a_group_that_cannot_vote(config: DictConfig, refusal: Callable[..., str], n: Any) -> None:
     OmegaConf.update(config, "actor_rollout_ref.rollout.n", n)
-    refusal(f"actor_rollout_ref.rollout.n={n!r}", "at least 2", "NUM_ROLLOUTS")
+    refusal(f"actor_rollout_ref.rollout.n={n!r}", "from 2 to 4096", "NUM_ROLLOUTS")
 
 
 def test_two_rollouts_are_enough(config: DictConfig) -> None:

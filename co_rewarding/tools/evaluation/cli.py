@@ -147,7 +147,8 @@ def _evaluate_maths(
             settings = model.settings(asked, sampling, drawing.seed)
             settings |= {"model": model.fingerprint, "data": asked.content_sha256}
             path = folder / "generations" / f"{asked.name}.jsonl"
-            journal = Journal(path, settings, record_key, restart=options.output.restart)
+            digests = {"data": f"questions than {asked.path} has now"}
+            journal = Journal(path, settings, record_key, restart=options.output.restart, digests=digests)
             journals[asked.name] = stack.enter_context(journal)
         if wanted := missing(sets, journals):
             print(f"{PROGRAM}: {len(wanted):,} responses to generate", file=sys.stderr, flush=True)

@@ -153,6 +153,10 @@ def _journal(options: RewriteOptions, ending: str, settings: dict[str, Any], res
         record_key,
         restart=restart == "all" or (restart is not None and restart_option.endswith(restart)),
         restart_option=restart_option,
+        digests={
+            "input": f"questions than {options.files.input_path} has now",
+            "instruction": "words to ask with (--instruction_file or markers)",
+        },
         checkpoint=options.recording.batch_size,
     )
 
