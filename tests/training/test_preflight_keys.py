@@ -185,6 +185,12 @@ def test_arguments_of_another_optimizer(config: DictConfig, refused_after: Calla
     refused_after(f"{optim}.override_optimizer_config", "fused", "must be a mapping")
 
 
+def test_a_method_of_two_views_in_the_script_of_one(config: DictConfig, refusal: Callable[..., str]) -> None:
+    config.data.custom_cls.name = None  # as scripts/run_baseline.sh has it
+    config.data.train_aug_files = None
+    refusal("co_rewarding.method=co_rewarding_I", "run script of Co-rewarding-I")
+
+
 @pytest.mark.parametrize(
     ("key", "values"),
     [
