@@ -1,63 +1,94 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An answer anywhere in a text, by math-verify, as lighteval finds it: boxed first, then "the answer is", then the last
-formula or number.
+"""An answer anywhere in a text, by math-verify, as lighteval finds it: "the final answer is … I hope it is correct", a
+box, "answer: …", else the last formula or number.
 
 math-verify parses what it finds, which a hostile text can make last for ever: that happens in a process of its own with
 a limit on its memory, which is ended and started anew when an answer takes longer than TIMEOUT_S. Such a text has no
-answer. Only its last MAX_CHARS characters are read.
+answer, and how many there were is said on standard error. Only the last MAX_CHARS characters of a text are read.
 """
 
 from __future__ import annotations
 
 import multiprocessing
 import resource
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
 from multiprocessing.connection import Connection
 
-from tqdm import tqdm
+from co_rewarding.tools.cli import UserError, progress
 
 TIMEOUT_S = 10.0
-FIRST_TIMEOUT_S = 120.0  # the process starts and imports
+START_TIMEOUT_S = 120.0  # the process starts and imports
 MAX_CHARS = 20_000
 MEMORY_BYTES = 4 * 2**30
 
 
-def extract_anywhere(texts: Sequence[str]) -> list[str | None]:
-    """The answer in each text, as it is written there; None where there is none."""
+def extract_anywhere(texts: Sequence[str], boxed_priority: int) -> list[str | None]:
+    """The answer in each text, as it is written there; None where there is none.
+
+    Args:
+        boxed_priority: math-verify's, of boxes among its patterns: 0 first, 55 after "the final answer is".
+
+    Raises:
+        UserError: math-verify does not start.
+    """
     answers: list[str | None] = []
-    with tqdm(total=len(texts), desc="extracting", unit=" responses", disable=None) as bar:
+    given_up = 0
+    with progress("extracting", "responses", len(texts), delay=2) as bar:
         while len(answers) < len(texts):
-            answers += _by_one_process(texts[len(answers) :], bar)
+            for answer in _by_one_process(texts[len(answers) :], boxed_priority):
+                answers.append(answer)
+                bar.update()
+            if len(answers) < len(texts):
+                answers.append(None)
+                bar.update()
+                given_up += 1
+    if given_up:
+        print(f"note: of {given_up:,} responses no answer was found in {TIMEOUT_S:.0f} s", file=sys.stderr)
     return answers
 
 
-def _by_one_process(texts: Sequence[str], bar: tqdm) -> list[str | None]:
-    """Answers until the process ends; of the text that ended it, None."""
+def _by_one_process(texts: Sequence[str], boxed_priority: int) -> Iterator[str | None]:
+    """Answers in order, until the process takes too long or dies over a text."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=_serve, args=([text[-MAX_CHARS:] for text in texts], theirs), daemon=True)
+    arguments = ([text[-MAX_CHARS:] for text in texts], boxed_priority, theirs)
+    process = context.Process(target=_serve, args=arguments, daemon=True)
     process.start()
     theirs.close()
-    answers: list[str | None] = []
     try:
-        while len(answers) < len(texts):
-            if not ours.poll(TIMEOUT_S if answers else FIRST_TIMEOUT_S):
-                return [*answers, None]
-            answers.append(ours.recv())
-            bar.update()
-        return answers
+        if not ours.poll(START_TIMEOUT_S) or not _is_ready(ours):
+            raise UserError(
+                f"math-verify, which lighteval's tasks need, does not start: install it for {sys.executable}"
+            )
+        for _ in texts:
+            if not ours.poll(TIMEOUT_S):
+                return
+            yield ours.recv()
     except EOFError:  # out of memory, or a crash
-        return [*answers, None]
+        return
     finally:
         process.kill()
         process.join()
+        ours.close()
 
 
-def _serve(texts: Sequence[str], replies: Connection) -> None:
+def _is_ready(replies: Connection) -> bool:
+    try:
+        return bool(replies.recv())
+    except EOFError:
+        return False
+
+
+def _serve(texts: Sequence[str], boxed_priority: int, replies: Connection) -> None:
+    import logging
+
     from math_verify import ExprExtractionConfig, LatexExtractionConfig, parse
 
+    logging.getLogger("math_verify").setLevel(logging.ERROR)  # it warns that its own time limit is off
+    how = [ExprExtractionConfig(), LatexExtractionConfig(boxed_match_priority=boxed_priority)]
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
-    how = [ExprExtractionConfig(), LatexExtractionConfig(boxed_match_priority=0)]
+    replies.send(True)
     for text in texts:
-        found = parse(text, extraction_config=how, fallback_mode="first_match", parsing_timeout=None)
+        found = parse(text, extraction_config=how, parsing_timeout=None)
         replies.send(str(found[-1]) if found else None)  # the text it was read from comes last

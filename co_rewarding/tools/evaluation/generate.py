@@ -18,7 +18,7 @@ Degenerate cases: a request that a server fails on is not recorded; the same com
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from co_rewarding.cpu.build import is_cpu
@@ -65,15 +65,8 @@ def missing(sets: Sequence[QuestionSet], journals: Mapping[str, Journal]) -> lis
 
 
 def sampling_of(asked: QuestionSet, sampling: Sampling) -> Sampling:
-    """With what the set's protocol says of length and stop."""
-    protocol = asked.protocol
-    return Sampling(
-        sampling.temperature,
-        sampling.top_p,
-        max_tokens=protocol.max_tokens or sampling.max_tokens,
-        stop=protocol.stop,
-        chat_template_kwargs=sampling.chat_template_kwargs,
-    )
+    """With what the set's protocol says of the length."""
+    return replace(sampling, max_tokens=asked.protocol.max_tokens or sampling.max_tokens)
 
 
 def generate(
@@ -110,9 +103,7 @@ def generate(
 def _generation(completion: Completion, question: Any, sample: int) -> Generation:
     finish = completion.failure or ("length" if completion.reached_limit else "stop")
     tokens = 0 if completion.failure else completion.tokens
-    return Generation(
-        question.index, sample, question.text, question.ground_truth, completion.text, tokens, finish
-    )  # fmt: skip
+    return Generation(question.index, sample, question.text, question.ground_truth, completion.text, tokens, finish)
 
 
 def engine_seed(seed: int, journals: Mapping[str, Journal]) -> int:

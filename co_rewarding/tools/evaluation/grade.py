@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import json
 import statistics
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -82,8 +83,8 @@ def scores(graded_P_G: Sequence[Sequence[Graded]], same: Same) -> dict[str, Any]
         primary: the accuracy that goes into the table, pass@1 for one response and avg@n for several;
         boxed_rate (share of responses with an answer) and tokens: {value, standard_error}, tokens None where they are
             not known;
-        tokens_median, cut_off (share of responses that hit the limit), prompt_too_long (responses; they were never
-            asked for and are in no length).
+        tokens_median, cut_off (share of responses that hit the limit), prompt_too_long and refused (responses that
+            there are not, by a prompt that leaves no room or a server's refusal; they are in no length).
 
     Raises:
         ValueError: no response at all.
@@ -118,7 +119,7 @@ def scores(graded_P_G: Sequence[Sequence[Graded]], same: Same) -> dict[str, Any]
         "tokens": asdict(_mean(asked_P_G, lambda row: row.generation.tokens)) if tokens_known else None,
         "tokens_median": statistics.median(tokens) if tokens_known else None,
         "cut_off": finished.count("length") / len(rows) if set(finished) != {None} else None,
-        "prompt_too_long": sum(finished.count(name) for name in not_asked),
+        **{name: finished.count(name) for name in not_asked},
     }
 
 
@@ -154,18 +155,18 @@ def read_saved(path: Path) -> Saved:
         settings = rows.pop(0).get("settings") or {}
     if not rows:
         raise UserError(f"--regrade {path}: has no responses")
-    samples_of: dict[Any, int] = {}  # question -> responses so far; its place is its number
+    index_of: dict[Any, int] = {}
+    samples: Counter[int] = Counter()  # by index
     generations, verdicts = [], []
     for number, row in enumerate(rows, start=1):
         try:
             question, prompt, text, truth, verdict = _saved_row(row)
         except (TypeError, ValueError) as error:
             raise UserError(f"--regrade {path}, response {number}: {error}") from None
-        sample = samples_of[question] = samples_of.get(question, -1) + 1
-        index = list(samples_of).index(question) if sample else len(samples_of) - 1
-        generations.append(
-            Generation(index, sample, prompt, truth, text, row.get("tokens"), row.get("finish"))
-        )  # fmt: skip
+        index = index_of.setdefault(question, len(index_of))
+        finish = row.get("finish")
+        generations.append(Generation(index, samples[index], prompt, truth, text, row.get("tokens"), finish))
+        samples[index] += 1
         verdicts.append(verdict if truth is not None else None)
     return Saved(generations, verdicts, settings)
 

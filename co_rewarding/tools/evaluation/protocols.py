@@ -2,12 +2,13 @@
 r"""How a set is asked and what of a response is its answer: training's way, and lighteval's.
 
     training    the row's messages as they stand, system prompt included; the last closed \boxed{...}
-    lighteval   lighteval's own prompt without a system message; an answer anywhere in the text, boxed ones first
+    lighteval   lighteval's own prompt without a system message; an answer anywhere in the text
 
 The paper's numbers for MATH-500 and GSM8K are lighteval's (its appendix C.3), so only the second can be held beside
-them. Prompts, lengths, stop and the order of extraction are those of lighteval 0.10.0 (MIT licence), the version of the
-paper's time: tasks lighteval|math_500 and lighteval|gsm8k. What is extracted is compared as everywhere here
-(co_rewarding.algo.equivalence), not by lighteval's call of math-verify.
+them. Prompts, lengths and the order of extraction are those of lighteval 0.10.0 (MIT licence), the version of the
+paper's time: tasks lighteval|math_500 and lighteval|gsm8k. As with its --use-chat-template, which 0.13 sets by itself
+for a tokenizer that has one, the prompt is a message of the user, and GSM8K's stop "Question:" is not used. What is
+extracted is compared as everywhere here (co_rewarding.algo.equivalence), not by lighteval's call of math-verify.
 
 Deliberately absent: lighteval's few-shot variants.
 """
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from co_rewarding.algo.answers import extract_answer
 from co_rewarding.tools.evaluation.extraction import extract_anywhere
@@ -39,7 +41,6 @@ class Protocol:
     name: str
     template: str | None = None  # of the user's message; None: the row's messages
     max_tokens: int | None = None  # of a response; None: what the user asks for
-    stop: tuple[str, ...] = ()
     answers: Callable[[Sequence[str]], list[str | None]] = lambda texts: [extract_answer(text) for text in texts]
 
     def messages(self, messages: Messages) -> Messages:
@@ -50,5 +51,5 @@ class Protocol:
 
 
 TRAINING = Protocol("training")
-LIGHTEVAL_MATH = Protocol("lighteval", MATH_500, max_tokens=32_768, answers=extract_anywhere)
-LIGHTEVAL_GSM8K = Protocol("lighteval", GSM8K, max_tokens=256, stop=("Question:",), answers=extract_anywhere)
+LIGHTEVAL_MATH = Protocol("lighteval", MATH_500, 32_768, partial(extract_anywhere, boxed_priority=55))
+LIGHTEVAL_GSM8K = Protocol("lighteval", GSM8K, 256, partial(extract_anywhere, boxed_priority=0))

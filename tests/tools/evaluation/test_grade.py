@@ -10,10 +10,12 @@ import pytest
 from omegaconf import OmegaConf
 
 from co_rewarding.algo.equivalence.relation import Equivalence
+from co_rewarding.tools.cli import UserError
 from co_rewarding.tools.evaluation import extraction
 from co_rewarding.tools.evaluation.extraction import extract_anywhere
 from co_rewarding.tools.evaluation.generate import Generation
 from co_rewarding.tools.evaluation.grade import grade, group, read_saved, scores
+from co_rewarding.tools.evaluation.protocols import LIGHTEVAL_GSM8K, LIGHTEVAL_MATH
 from co_rewarding.tools.quickstart.tiny_model import build_tokenizer
 from co_rewarding.training.reward_manager import GroupRewardManager
 
@@ -85,11 +87,12 @@ def test_a_set_without_ground_truths_has_no_accuracy(equivalence: Equivalence) -
 
 
 def test_a_prompt_that_was_never_asked_has_no_length(equivalence: Equivalence) -> None:
-    never = Generation(1, 0, "q", "1", "", 0, "prompt_too_long")
-    graded = grade([Generation(0, 0, "q", "1", r"\boxed{1}", 5, "stop"), never], equivalence.same)
+    never = [Generation(1, 0, "q", "1", "", 0, "prompt_too_long"), Generation(2, 0, "q", "1", "", 0, "refused")]
+    graded = grade([Generation(0, 0, "q", "1", r"\boxed{1}", 5, "stop"), *never], equivalence.same)
     found = scores(group(graded), equivalence.same)
-    assert (found["tokens"]["value"], found["tokens_median"], found["prompt_too_long"]) == (5, 5, 1)
-    assert found["accuracy"]["pass@1"]["value"] == 0.5  # it is wrong all the same
+    assert (found["tokens"]["value"], found["tokens_median"]) == (5, 5)
+    assert (found["prompt_too_long"], found["refused"]) == (1, 1)
+    assert found["accuracy"]["pass@1"]["value"] == pytest.approx(1 / 3)  # they are wrong all the same
     assert scores(group(graded[1:]), equivalence.same)["tokens"] is None
 
 
@@ -173,10 +176,25 @@ def test_an_answer_anywhere_is_read_as_lighteval_reads_it() -> None:
         "no number at all",
         "",
     ]
-    assert extract_anywhere(texts) == ["7", r"\frac{1}{2}", "18", None, None]
+    assert extract_anywhere(texts, boxed_priority=55) == ["7", r"\frac{1}{2}", "18", None, None]
 
 
-def test_a_text_that_math_verify_does_not_finish_has_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(extraction, "TIMEOUT_S", 5.0)
-    bomb = r"The answer is $9^{9^{9^{9}}}!$"
-    assert extract_anywhere(["It is $1$.", bomb, "It is $2$."])[::2] == ["1", "2"]
+def test_of_a_box_and_a_final_answer_the_task_says_which_counts() -> None:
+    texts = [r"I see \boxed{3}. No: the final answer is $4$."]
+    assert [LIGHTEVAL_MATH.answers(texts), LIGHTEVAL_GSM8K.answers(texts)] == [["4"], ["3"]]
+
+
+def test_a_text_that_math_verify_does_not_finish_has_no_answer(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(extraction, "TIMEOUT_S", 3.0)
+    bomb = r"The answer is $\binom{1000000000}{500000000}$"
+    assert extract_anywhere(["It is $1$.", bomb, "It is $2$."], 0) == ["1", None, "2"]
+    assert "note: of 1 responses no answer was found in 3 s" in capsys.readouterr().err
+
+
+def test_without_math_verify_nothing_is_graded_as_wrong(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "math_verify.py").write_text("raise ImportError('broken')")
+    monkeypatch.syspath_prepend(tmp_path)  # the new process gets this path
+    with pytest.raises(UserError, match=r"math-verify.* does not start"):
+        extract_anywhere(["It is $1$."], 0)
