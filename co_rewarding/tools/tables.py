@@ -18,7 +18,7 @@ def cell(value: object) -> str:
 
 def to_markdown(table: pd.DataFrame) -> str:
     """A pipe table without the index; numbers stand as they are written."""
-    return table.astype(object).map(cell).to_markdown(index=False, disable_numparse=True)
+    return table.astype(object).map(cell).rename(columns=cell).to_markdown(index=False, disable_numparse=True)
 
 
 def to_latex(table: pd.DataFrame) -> str:

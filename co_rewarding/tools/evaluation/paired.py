@@ -20,6 +20,7 @@ from statistics import fmean
 from typing import Any
 
 from co_rewarding.storage.files import parse_jsonl
+from co_rewarding.tools.cli import UserError
 from co_rewarding.tools.evaluation.estimates import mean_of_questions
 
 
@@ -58,6 +59,11 @@ def right_shares(folder: Path, task: str) -> dict[Any, float]:
         return {}
     verdicts: dict[Any, list[bool]] = {}
     for row in parse_jsonl(path.read_bytes(), str(path))[0]:
-        if row.get("correct") is not None:
-            verdicts.setdefault((row["index"], row["question"]), []).append(row["correct"])
+        match row:
+            case {"index": int(index), "question": str(question), "correct": bool(correct)}:
+                verdicts.setdefault((index, question), []).append(correct)
+            case {"correct": None}:
+                pass  # no ground truth
+            case _:
+                raise UserError(f"{path}: a line without index, question and correct; evaluate again")
     return {question: fmean(found) for question, found in verdicts.items()}

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Results side by side, in the order of the paper's tables: Markdown to read, CSV to compute with, LaTeX for a paper.
 
-A row is a model, a column a task: percent ± standard error. Below, or in details.csv: differences to the first row on
-the same questions, the other accuracies, share of answers, response length. What makes two numbers of one column unlike
+A row is a model, a column a task: percent ± standard error. Below, or in details.csv: differences to the first row
+of the same base model ("before RL" where there is one) on the same questions, the other accuracies, share of answers,
+response length. What makes two numbers of one column unlike
 (other questions, another temperature ...) is told in a note; a part of a set is marked with a dagger. The best number
 of a column is bold where it is better than each of the others by more than two standard errors of the difference
 (paired.py); beside whole sets a part does not count.
@@ -26,7 +27,7 @@ from co_rewarding.tools.evaluation import harness
 from co_rewarding.tools.evaluation.paired import difference
 from co_rewarding.tools.evaluation.results import METHOD_TITLES, Result, settings_of
 from co_rewarding.tools.evaluation.tasks import MATHS, in_table_order, title
-from co_rewarding.tools.tables import to_latex, to_markdown
+from co_rewarding.tools.tables import cell, to_latex, to_markdown
 
 PARTIAL = "†"
 LEGEND = "Percent ± standard error over questions."
@@ -82,9 +83,9 @@ def markdown(table: Table) -> str:
         "",
         f"- {LEGEND}{BOLD if len(table.rows) > 1 else ''}",
     ]
-    parts += [f"- {note}" for note in _notes(table)]
+    parts += [f"- {cell(note)}" for note in _notes(table)]
     for heading, frame in (
-        (f"Difference to {table.rows[0]}, on the same questions:", _differences(table)),
+        ("Differences on the same questions:", _differences(table)),
         ("All accuracies:", _rounded(_details(table))),
         ("Responses:", _lengths(table)),
     ):
@@ -149,15 +150,20 @@ def _is_partial(entry: dict[str, Any]) -> bool:
 
 
 def _differences(table: Table) -> pd.DataFrame:
+    """Of each row to the first of its base model: the model before RL, as results.in_paper_order has them."""
+    first: dict[Any, int] = {}
     rows = []
-    for i, name in list(enumerate(table.rows))[1:]:
+    for i, name in enumerate(table.rows):
+        other = first.setdefault(table.named[i][1].get("base_model"), i)
         for j, (task, metric) in enumerate(table.columns):
-            if table.entry(0, j) and table.entry(i, j):
-                found = difference(table.named[i], table.named[0], task)
+            if i != other and table.entry(other, j) and table.entry(i, j):
+                found = difference(table.named[i], table.named[other], task)
                 error = None if found.standard_error is None else f"{100 * found.standard_error:.2f}"
-                paired = found.questions or "not the same questions, or their responses are gone"
-                rows.append([name, f"{title(task)} {metric}", f"{100 * found.value:+.2f}", error, paired])
-    return pd.DataFrame(rows, columns=["model", "task", "percent", "standard error", "questions of both"])
+                paired = found.questions or "unpaired: not the same questions, or no graded responses"
+                value = f"{100 * found.value:+.2f}"
+                rows.append([name, table.rows[other], f"{title(task)} {metric}", value, error, paired])
+    heads = ["model", "minus", "task", "percent", "standard error", "questions of both"]
+    return pd.DataFrame(rows, columns=heads)
 
 
 def _details(table: Table) -> pd.DataFrame:
@@ -192,8 +198,9 @@ def _lengths(table: Table) -> pd.DataFrame:
                 lengths = [f"{tokens['value']:.0f}", f"{median:.0f}"] if tokens else [None, None]
                 answered = f"{100 * entry['boxed_rate']['value']:.1f}"
                 limit = None if cut_off is None else f"{100 * cut_off:.1f}"
-                rows.append([name, title(task), answered, *lengths, limit, entry["prompt_too_long"]])
-    heads = ["model", "task", "answered %", "mean tokens", "median tokens", "cut off %", "prompt too long"]
+                failed = [entry["prompt_too_long"], entry.get("refused", 0)]
+                rows.append([name, title(task), answered, *lengths, limit, *failed])
+    heads = ["model", "task", "answered %", "mean tokens", "median tokens", "cut off %", "prompt too long", "refused"]
     return pd.DataFrame(rows, columns=heads)
 
 

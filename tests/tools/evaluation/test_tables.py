@@ -186,8 +186,38 @@ def test_the_best_is_marked_only_beyond_two_errors(tmp_path: Path) -> None:
     # a − c: 1 one in 30, mean 1/30, s² = ((29/30)² + 29/900) / 29 = 1/30, error 1/30: one error away
     assert not make_table([b, a, c]).is_best(1, 0)
     text = markdown(make_table([b, a, c]))
-    assert "**" not in text and "Difference to b, on the same questions:" in text
-    assert "| a | toy pass@1 | +33.33 | 8.75 | 30 |" in " ".join(text.split())
+    assert "**" not in text
+    assert "| a | b | toy pass@1 | +33.33 | 8.75 | 30 |" in " ".join(text.split())
+
+
+def test_a_difference_is_to_the_model_before_rl_of_the_same_base(tmp_path: Path) -> None:
+    found = [
+        answered(tmp_path, "x", [[1], [1]], "co_rewarding_I"),
+        answered(tmp_path, "y", [[1], [0]], "base"),
+        answered(tmp_path, "z", [[0], [0]], "majority_voting"),
+        answered(tmp_path, "other", [[0], [1]]),
+    ]
+    for (_, model), base in zip(found, ("B", "B", "C", "C"), strict=True):
+        model["base_model"] = base
+    text = " ".join(markdown(make_table(in_paper_order(found))).split())
+    # differences 0, 1: mean 1/2, s² = (1/4 + 1/4) / 1 = 1/2, s / √2 = 1/2; and 0, 1 once more
+    assert "| B: Co-rewarding-I | B: Before RL | toy pass@1 | +50.00 | 50.00 | 2 |" in text
+    assert "| C: other | C: Majority-Voting | toy pass@1 | +50.00 | 50.00 | 2 |" in text
+    assert "| C: other | B: Before RL |" not in text and "| B: Before RL | B: Before RL |" not in text
+
+
+def test_a_graded_file_that_is_none_is_told_by_its_name(tmp_path: Path) -> None:
+    a, b = (answered(tmp_path, name, [[1], [0]]) for name in "ab")
+    (tmp_path / "b/graded/toy.jsonl").write_text('{"correct": true}\n')
+    with pytest.raises(ValueError, match=r"b/graded/toy.jsonl: a line without index, question and correct"):
+        difference(a, b, "toy")
+
+
+def test_names_of_other_peoples_results_stay_text() -> None:
+    hostile = result("<script>|\n# x", **{"a|b\n<i>": entry(0.5, questions=20)})
+    text = markdown(table_of(hostile, result("b", **{"a|b\n<i>": entry(0.5)})))
+    assert "<script>" not in text and "<i>" not in text and "\n# x" not in text
+    assert "| model | a\\|b &lt;i> pass@1 |" in " ".join(text.split())
 
 
 def test_a_column_says_its_protocol() -> None:
