@@ -27,7 +27,7 @@ import re
 import shutil
 import sys
 from collections.abc import Iterable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -60,8 +60,9 @@ from co_rewarding.tools.evaluation.results import (
     write_result,
 )
 from co_rewarding.tools.evaluation.tables import make_table, markdown, write_tables
-from co_rewarding.tools.evaluation.tasks import QuestionSet, default_file, in_table_order, read_questions
+from co_rewarding.tools.evaluation.tasks import MATHS, QuestionSet, default_file, in_table_order, read_questions
 from co_rewarding.tools.generation.engine import EngineDown, Sampling
+from co_rewarding.tools.generation.vllm_engine import num_gpus
 
 MAX_SHOWN = 5  # differing verdicts that are printed
 
@@ -75,9 +76,10 @@ def main(arguments: Sequence[str]) -> int:
         return regrade(options)
     try:
         return evaluate(options)
-    except EngineDown as error:
-        print(f"{PROGRAM}: stopped: {error}\nWhat was generated is kept: the same command resumes.", file=sys.stderr)
-        return 3
+    except (EngineDown, KeyboardInterrupt) as error:
+        why, code = (f"stopped: {error}", 3) if isinstance(error, EngineDown) else ("interrupted", 130)
+        print(f"{PROGRAM}: {why}\nWhat was generated is kept: the same command resumes.", file=sys.stderr)
+        return code
 
 
 # --- --model
@@ -207,8 +209,12 @@ def _score(
 
 def _harness_calls(options: EvaluateOptions, fingerprint: str, folder: Path) -> dict[str, tuple[list[str], Path]]:
     """Command line and folder by task."""
+    tasks = [task for task in options.tasks if task in harness.TASKS]
+    local = options.local
+    if tasks and not is_cpu():
+        local = local.model_copy(update={"tensor_parallel_size": num_gpus(options.what.model, local)})
     how = harness.HarnessOptions(
-        local=options.local,
+        local=local,
         command=options.harness.lm_eval,
         extra=options.harness.lm_eval_args,
         limit=options.questions.limit,
@@ -217,12 +223,11 @@ def _harness_calls(options: EvaluateOptions, fingerprint: str, folder: Path) -> 
         confirm_run_unsafe_code=options.harness.confirm_run_unsafe_code,
     )
     calls = {}
-    for task in options.tasks:
-        if task in harness.TASKS:
-            where = folder / "lm_eval" / task
-            calls[task] = (harness.command_line(task, options.what.model, where, how), where)
-            if not options.output.restart:
-                harness.check_folder(calls[task][0], fingerprint, where, options.files.get(task))
+    for task in tasks:
+        where = folder / "lm_eval" / task
+        calls[task] = (harness.command_line(task, options.what.model, where, how), where)
+        if not options.output.restart:
+            harness.check_folder(calls[task][0], fingerprint, where, options.files.get(task))
     return calls
 
 
@@ -264,7 +269,9 @@ def _write_lines(path: Path, rows: Iterable[dict[str, Any]]) -> None:
 def _add(folder: Path, result: Result, restart: bool) -> None:
     """Put the tasks of `result` beside those that results.json has by now: another call may have added some."""
     folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / f".{FILE_NAME}.lock"):
+    with ExitStack() as stack:
+        with suppress(OSError):  # a file system without locks: reading again is what is left
+            stack.enter_context(FileLock(folder / f".{FILE_NAME}.lock"))
         earlier = _earlier(folder, result["model"]["fingerprint"], restart)
         kept = {key: result[key] or earlier.get(key) for key in ("method", "base_model")}
         _write(folder, result | kept | {"tasks": {**earlier.get("tasks", {}), **result["tasks"]}})
@@ -310,17 +317,19 @@ def regrade(options: EvaluateOptions) -> int:
     ):
         raise UserError(f"--output_dir {target}: holds an evaluation, which this would overwrite; choose another one")
     saved = read_saved(path)
-    graded, entry = _score(saved.generations, output.equivalence)
-    pairs = [(ours, stored) for ours, stored in zip(graded, saved.verdicts, strict=True) if stored is not None]
-    differing = [(ours, stored) for ours, stored in pairs if ours.correct != stored]
     place = path.resolve()
     # RUN_DIR/validation/10.jsonl and EVALUATION/generations/math500.jsonl
     task = place.parent.name if place.stem.isdecimal() else place.stem
+    protocol = MATHS[task].protocol if task in MATHS else TRAINING
+    graded, entry = _score(saved.generations, output.equivalence, protocol)
+    pairs = [(ours, stored) for ours, stored in zip(graded, saved.verdicts, strict=True) if stored is not None]
+    differing = [(ours, stored) for ours, stored in pairs if ours.correct != stored]
     result = _result(options, output.name or f"{place.parent.parent.name}/{place.stem}")
     result |= {"regraded": str(path), "model": {"path": None, "fingerprint": saved.settings.get("model")}}
     known = ("temperature", "top_p", "max_tokens", "seed", "dtype", "chat_template_kwargs")
     result["tasks"][task] = {
         **entry,
+        "protocol": protocol.name,
         "num_rows": None,
         "sampling": {key: saved.settings.get(key) for key in known},
         "stored_verdicts": {"compared": len(pairs), "agreed": len(pairs) - len(differing)},

@@ -42,6 +42,7 @@ MAX_RESPONSE_BYTES = 8 * 2**20
 _REFUSED = (400, 413, 422)
 _AGAIN = (408, 409, 429)  # the client's; of a status from 500 on, too
 _HINTS = {401: "check the API key", 403: "check the API key", 404: "check the address and the model's name"}
+_NAME_ONE = "name one with --model_path (evaluate.py: --model)"
 _SHORT = [{"role": "user", "content": "What is 1 + 1?"}]
 
 
@@ -149,10 +150,10 @@ class ServerEngine:
             return model
         names = [str(getattr(entry, "id", entry)) for entry in getattr(listed, "data", None) or []]
         if not names:
-            raise EngineError(f"{self._where}: no list of models there; name one: --model_path")
+            raise EngineError(f"{self._where}: no list of models there; {_NAME_ONE}")
         if len(names) == 1:
             return names[0]
-        raise EngineError(f"{self._where} serves {', '.join(names[:5])}: name one: --model_path")
+        raise EngineError(f"{self._where} serves {', '.join(names[:5])}; {_NAME_ONE}")
 
     async def _work(self, request: Request) -> None:
         try:

@@ -189,6 +189,11 @@ def context_length(config: Any) -> int:
     return getattr(config.get_text_config(), "max_position_embeddings", None) or 4096
 
 
+def num_gpus(model: str, options: LocalOptions) -> int:
+    """What --tensor_parallel_size comes to on this machine."""
+    return options.tensor_parallel_size or _visible_gpus(load_config(model))
+
+
 def _visible_gpus(config: Any) -> int:
     """As many as the model's heads can be split over evenly."""
     import torch

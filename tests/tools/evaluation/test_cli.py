@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The command line without an engine: what it refuses, in one line, and what needs no model."""
 
+import errno
 import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +12,7 @@ import pytest
 
 from co_rewarding.storage.rows import make_row, write_rows
 from co_rewarding.tools.cli import UserError
+from co_rewarding.tools.evaluation import cli
 from co_rewarding.tools.evaluation.cli import _add, main
 from co_rewarding.tools.evaluation.model import model_fingerprint
 from co_rewarding.tools.evaluation.options import parse_options
@@ -151,6 +153,39 @@ def test_an_lm_eval_folder_of_another_command_is_told_before_anything_is_generat
     assert not (folder / "generations").exists()
 
 
+def test_a_set_without_a_ground_truth_is_named_before_anything_is_generated(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_rows([make_row("toy", "1 + 1?", "", 0, "test")], tmp_path / "data.parquet")
+    read_questions("toy", tmp_path / "data.parquet", samples=1)
+    assert "data.parquet: no question has a ground truth, so there will be no accuracy" in capsys.readouterr().err
+
+
+def test_an_interrupted_evaluation_says_what_is_kept(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(options: Any) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "evaluate", interrupted)
+    assert main(["--base_url", "http://h/v1", "--data", "a=x"]) == 130
+    assert "interrupted\nWhat was generated is kept: the same command resumes." in capsys.readouterr().err
+
+
+def test_lm_eval_gets_as_many_gpus_as_the_option_means(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "llama", "num_attention_heads": 8, "hidden_size": 64}')
+    monkeypatch.setattr(cli, "is_cpu", lambda: False)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 4)
+
+    def words(*more: str) -> str:
+        arguments = ["--model", str(tmp_path), "--tasks", "ifeval", "--lm_eval", "sh", *more]
+        (command, _) = cli._harness_calls(parse_options(arguments), "files 1", tmp_path)["ifeval"]
+        return " ".join(command)
+
+    assert "tensor_parallel_size=4" in words()
+    assert "tensor_parallel_size=2" in words("--tensor_parallel_size", "2")
+
+
 def test_questions_and_limit(data: Path) -> None:
     found = read_questions("toy", data, samples=4, limit=2)
     assert [(q.index, q.text, q.ground_truth) for q in found.questions] == [(0, "0 + 1?", None), (1, "1 + 1?", "2")]
@@ -199,6 +234,17 @@ def test_regrading_writes_a_result_and_names_differences(tmp_path: Path, capsys:
     assert "| run/10  | 25.00 ± 25.00       |" in (tmp_path / "across/table.md").read_text()
 
 
+def test_what_was_asked_in_lightevals_way_is_graded_again_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "m/graded/gsm8k_lighteval.jsonl"
+    path.parent.mkdir(parents=True)
+    row = {"index": 0, "sample": 0, "question": "q", "ground_truth": "18", "response": "So 18 eggs.", "correct": True}
+    path.write_text(json.dumps(row) + "\n")
+    assert main(["--regrade", str(path)]) == 0
+    assert "stored verdicts: 1 of 1 are ours too" in capsys.readouterr().out
+
+
 def test_regrading_overwrites_no_evaluation(tmp_path: Path, refusal: Callable[..., str]) -> None:
     dump, folder = tmp_path / "10.jsonl", tmp_path / "evaluation"
     dump.write_text('{"input": "q", "output": "", "gts": "1", "score": 0}\n')
@@ -234,6 +280,15 @@ def test_two_evaluations_of_a_model_at_the_same_time_lose_nothing(tmp_path: Path
         _add(tmp_path, call("amc", model={"fingerprint": "files 2"}), restart=False)
     _add(tmp_path, call("amc", model={"fingerprint": "files 2"}), restart=True)
     assert list(read_result(tmp_path / "results.json")["tasks"]) == ["amc"]
+
+
+def test_a_file_system_without_locks_stops_no_evaluation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_lock(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", no_lock)
+    _add(tmp_path, call("a"), restart=False)
+    assert list(read_result(tmp_path / "results.json")["tasks"]) == ["a"]
 
 
 def test_entries_that_are_written_at_once_wait_for_each_other(tmp_path: Path) -> None:

@@ -168,6 +168,6 @@ def test_a_bomb_is_not_unpacked(server) -> None:
 
 def test_model_that_must_be_named(server) -> None:
     server.models = ["a", "b"]
-    with pytest.raises(EngineError, match="serves a, b: name one: --model_path"):
+    with pytest.raises(EngineError, match="serves a, b; name one with --model_path"):
         quick(server.url)
     assert quick(server.url, model="b").model == "b"
