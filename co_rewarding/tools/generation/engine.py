@@ -52,7 +52,6 @@ class Sampling:
     top_p: float = 0.8
     top_k: int = 0  # 0: no limit
     max_tokens: int = 4096  # of a response
-    stop: tuple[str, ...] = ()  # texts that end a response and are no part of it
     chat_template_kwargs: Mapping[str, Any] = field(default_factory=dict)
 
 

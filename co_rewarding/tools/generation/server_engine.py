@@ -175,7 +175,6 @@ class ServerEngine:
                 temperature=sampling.temperature,
                 top_p=sampling.top_p,
                 max_tokens=sampling.max_tokens,
-                stop=list(sampling.stop) or openai.omit,
                 seed=openai.omit if request.seed is None else request.seed,
                 extra_body=more,
             )

@@ -96,9 +96,8 @@ class VLLMEngine:
             top_p=sampling.top_p,
             top_k=sampling.top_k,
             max_tokens=min(sampling.max_tokens, room),
-            stop=list(sampling.stop),
             seed=None if self._on_cpu or sampling.temperature == 0 else request.seed,
-            detokenize=bool(sampling.stop),
+            detokenize=False,
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
         self._count += 1
@@ -127,7 +126,7 @@ class VLLMEngine:
         request = self._under_way.pop(output.request_id)
         (best,) = output.outputs
         ids = list(best.token_ids)
-        text = best.text if request.sampling.stop else self._tokenizer.decode(ids, skip_special_tokens=True)
+        text = self._tokenizer.decode(ids, skip_special_tokens=True)
         return Completion(request.key, text, len(ids), best.finish_reason == "length")
 
 
