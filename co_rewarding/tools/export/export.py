@@ -18,7 +18,6 @@ import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +76,7 @@ def _read(layout: RunDir, checkpoint: Checkpoint, dtype: str | None) -> tuple[Ex
     else:
         run = Run(layout.path.resolve().name, {}, starts=0, num_validation=None)
         notes.append(f"{layout.metrics}: no metrics (trainer.logger without file?); the card has no curves")
-    run = replace(run, steps={step: data for step, data in run.steps.items() if step <= checkpoint.step})
+    run = run.until(checkpoint.step)
     made = [layout.made_with_file(start) for start in starts_of(layout.path, checkpoint.step)]
     made_with = [{"versions": {}, "commit": None} | read_json(path) for path in made if path.is_file()]
     dtype = dtype or rollout_dtype(configs[-1])
