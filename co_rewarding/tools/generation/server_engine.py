@@ -16,14 +16,21 @@ sampling. Failures are held back until then, so that an outage is never recorded
 Reasoning that the server took out of the answer (reasoning_content) is put back between <think> and </think>; one
 without an answer never comes to </think>, as in the text of a model that was cut off. A server that refuses
 chat_template_kwargs is asked without.
+
+The client runs in a thread of its own. An interruption (Ctrl-C) is raised in the main thread, which only waits for it:
+in the thread of an event loop it would end whichever task is at work, and leave the loop unable to close.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import queue
+import threading
 import urllib.request
-from typing import Any
+from collections.abc import Coroutine
+from concurrent.futures import Future
+from typing import Any, TypeVar
 
 import httpx
 import openai
@@ -43,6 +50,7 @@ _REFUSED = (400, 413, 422)
 _AGAIN = (408, 409, 429)  # the client's; of a status from 500 on, too
 _HINTS = {401: "check the API key", 403: "check the API key", 404: "check the address and the model's name"}
 _NAME_ONE = "name one with --model_path (evaluate.py: --model)"
+_T = TypeVar("_T")
 _SHORT = [{"role": "user", "content": "What is 1 + 1?"}]
 
 
@@ -64,6 +72,7 @@ class ServerEngine:
         if not (key.isascii() and key.isprintable()):  # never printed, not even in an error
             raise EngineError("the API key has a line break or a letter that is not ASCII: see to --api_key_env")
         self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="server engine", daemon=True)
         self._client = openai.AsyncOpenAI(
             base_url=self._url,
             api_key=key or "none",  # the client insists on one
@@ -74,14 +83,15 @@ class ServerEngine:
         self._asked_at_a_time = asyncio.Semaphore(options.max_concurrency)
         self._tries = options.http_retries + 1
         self._held_back = max(3, min(options.max_concurrency, 16))  # failures, before the server is looked at
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._done: asyncio.Queue[Completion | Exception] = asyncio.Queue()
+        self._under_way: set[Future[Any]] = set()
+        self._done: queue.SimpleQueue[Completion | Exception] = queue.SimpleQueue()
         self._pending = 0
         self._sampling = Sampling()  # of the latest request
         self._has_answered = False  # so that what it refuses is the request, not how everything is asked
         self._takes_template_arguments = True
+        self._thread.start()
         try:
-            self.model = self._loop.run_until_complete(self._greet(model))
+            self.model = self._start(self._greet(model)).result()
         except BaseException:
             self.close()
             raise
@@ -89,14 +99,12 @@ class ServerEngine:
     def submit(self, request: Request) -> None:
         self._pending += 1
         self._sampling = request.sampling
-        task = self._loop.create_task(self._work(request))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._start(self._work(request))
 
     def collect(self) -> list[Completion]:
         doubtful: list[Completion] = []  # not known yet whether the request or the server is to blame
         while self._pending:
-            found = self._loop.run_until_complete(self._done.get())
+            found = self._done.get()
             if isinstance(found, Exception):
                 raise found
             self._pending -= 1
@@ -111,18 +119,26 @@ class ServerEngine:
         return []
 
     def close(self) -> None:
-        self._loop.run_until_complete(self._close())
+        for begun in tuple(self._under_way):
+            begun.cancel()
+        self._start(self._close()).result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
         self._loop.close()
 
     async def _close(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*asyncio.all_tasks() - {asyncio.current_task()}, return_exceptions=True)
         await self._client.close()
+
+    def _start(self, coroutine: Coroutine[Any, Any, _T]) -> Future[_T]:
+        begun = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        self._under_way.add(begun)
+        begun.add_done_callback(self._under_way.discard)
+        return begun
 
     def _check_server(self, num_failed: int) -> None:
         """Raises unless the server answers another question than those that failed."""
-        short = self._loop.run_until_complete(self._complete(Request((), _SHORT, self._sampling)))
+        short = self._start(self._complete(Request((), _SHORT, self._sampling))).result()
         if short.failure == "server_error":
             raise EngineDown(
                 f"{self._url}: the last {num_failed} requests failed, and so did a short question, asked "
@@ -158,9 +174,9 @@ class ServerEngine:
     async def _work(self, request: Request) -> None:
         try:
             async with self._asked_at_a_time:
-                self._done.put_nowait(await self._complete(request))
+                self._done.put(await self._complete(request))
         except Exception as error:  # whatever it is: collect() would wait for ever for a request that is lost
-            self._done.put_nowait(error)
+            self._done.put(error)
 
     async def _complete(self, request: Request) -> Completion:
         sampling, more = request.sampling, {}

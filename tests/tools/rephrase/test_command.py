@@ -231,7 +231,7 @@ def test_killed_run_loses_nothing_and_doubles_nothing(tmp_path, server) -> None:
     message = err.splitlines()[-1]
     assert re.fullmatch(
         r"\d+ of 100 rows are finished and recorded in \S+out\.jsonl\.journal\. Give the same .*", message
-    )
+    ), err
     run = start(folder, *options, url=server.url)
     wait_for(folder / "out.jsonl.verify.journal", 30, run)
     run.kill()
