@@ -22,6 +22,7 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 
 from co_rewarding.storage import provenance
 from co_rewarding.storage.run_dir import RunDir
+from co_rewarding.training import started_as
 from co_rewarding.training.preflight import check_config
 from co_rewarding.training.preflight_machine import UnfitCluster, check_cluster, cores, reserved_cpus, starts_own_ray
 from co_rewarding.training.settings import ConfigBlock
@@ -53,6 +54,7 @@ def launch(config: DictConfig, trainer: str, checks: Sequence[Callable[[DictConf
         start = f"{datetime.now():%Y-%m-%d_%H-%M-%S}"
         # absolute before Ray starts: another node has neither this folder as its working directory nor RUNS_DIR
         config.co_rewarding_run_dir = str(Path(config.co_rewarding_run_dir).absolute())
+        config.trainer.experiment_name = str(config.trainer.experiment_name)  # RUN_NAME is of this process, too
         as_composed = config.copy()
         _prepare_loggers(config, start)
         _size_engine(config)
@@ -68,6 +70,8 @@ def launch(config: DictConfig, trainer: str, checks: Sequence[Callable[[DictConf
         _prepare_weight_sync(config)
         OmegaConf.resolve(config.ray_kwargs)  # verl hands these to Ray with interpolations unresolved
         lock = _lock(RunDir(config.co_rewarding_run_dir))
+        for line in started_as.begin(as_composed):
+            print(f"[co-rewarding] {line}", flush=True)  # as run_monitor's lines of progress
     except (AssertionError, ValueError) as error:
         _refuse(error)
     with lock:

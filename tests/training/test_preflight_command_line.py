@@ -47,7 +47,7 @@ def launched(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.Cap
 
 def test_a_good_configuration_reaches_ray(config: DictConfig, launched: Callable[..., Any], tmp_path: Path) -> None:
     assert launched(config) == (None, "")
-    run = RunDir(tmp_path / "runs/co-rewarding/co_rewarding_I")
+    run = RunDir(tmp_path / "runs/co-rewarding" / config.trainer.experiment_name)
     ((start, recorded),) = run.configurations().items()
     assert OmegaConf.load(recorded).data.train_batch_size == config.data.train_batch_size
     assert run.noted_starts() == [start]
@@ -58,7 +58,7 @@ def test_a_good_configuration_reaches_ray(config: DictConfig, launched: Callable
 
 
 def test_a_directory_has_one_run_at_a_time(config: DictConfig, launched: Callable[..., Any], tmp_path: Path) -> None:
-    run = RunDir(tmp_path / "runs/co-rewarding/co_rewarding_I")
+    run = RunDir(tmp_path / "runs/co-rewarding" / config.trainer.experiment_name)
     run.path.mkdir(parents=True)
     with _lock(run):
         code, stderr = launched(config)
