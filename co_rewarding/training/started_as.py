@@ -186,9 +186,8 @@ def begin(config: DictConfig) -> list[str]:
         lines.append(f"trainer.resume_mode=disable: begins anew, over the checkpoints of steps {_listed(steps)}")
     if was is not None and (changed := _changes(last, config)):
         lines.append(f"changed since the last start: {_listed(changed)}")
-    kept = {
-        part: {**now[part], **(was or {}).get(part, {})} for part in now
-    }  # what is noted since a later version, too
+    # what the first start noted, and what only later versions note
+    kept = {part: {**now[part], **(was or {}).get(part, {})} for part in now}
     try:
         atomic_write_text(run.started_as, json.dumps(kept, indent=1) + "\n")
     except OSError as error:
