@@ -144,8 +144,8 @@ def _lock(run: RunDir) -> IO[str]:
             f"co_rewarding_run_dir={run.path}: another run writes there ({holder}); wait for its end, or choose "
             "another RUN_NAME"
         ) from None
-    except OSError:
-        pass  # a file system without locks
+    except OSError as error:  # some network file systems
+        print(f"{run.lock}: cannot be locked ({error.strerror}); start no second run in its folder", flush=True)
     lock.truncate(0)
     lock.write(f"process {os.getpid()} on {socket.gethostname()}")
     lock.flush()

@@ -55,6 +55,8 @@ MUST_STAY = (  # keys, and blocks with all that is in them
     "actor_rollout_ref.model.lora_alpha",
     "actor_rollout_ref.model.target_modules",
     "actor_rollout_ref.rollout.n",
+    "actor_rollout_ref.rollout.prompt_length",  # what verl makes of data.max_prompt_length, unless it is set
+    "actor_rollout_ref.rollout.response_length",
     "actor_rollout_ref.rollout.temperature",
     "actor_rollout_ref.rollout.top_k",
     "actor_rollout_ref.rollout.top_p",
@@ -96,6 +98,8 @@ VARIABLES = {  # of the run scripts; the first key of a variable stands for the 
     "actor_rollout_ref.actor.ppo_mini_batch_size": "TRAIN_BATCH_SIZE",
     "data.max_prompt_length": "MAX_PROMPT_LENGTH",
     "data.max_response_length": "MAX_RESPONSE_LENGTH",
+    "actor_rollout_ref.rollout.prompt_length": "MAX_PROMPT_LENGTH",
+    "actor_rollout_ref.rollout.response_length": "MAX_RESPONSE_LENGTH",
     "actor_rollout_ref.rollout.n": "NUM_ROLLOUTS",
     "actor_rollout_ref.rollout.temperature": "TRAIN_TEMPERATURE",
     "actor_rollout_ref.teacher.n": "TEACHER_NUM_ROLLOUTS",
@@ -127,7 +131,7 @@ def check_started_as(config: DictConfig) -> None:
         ValueError: one line: the first differences with both values, and what to do.
     """
     folder = resume_dir(config)
-    if folder is None or _leaves_another_run(config):
+    if folder is None or _is_branch(config):
         return
     run = RunDir(config.co_rewarding_run_dir)
     found = differences(_recorded(run) or {}, identity(config))
@@ -135,8 +139,8 @@ def check_started_as(config: DictConfig) -> None:
         why = "; schedules of the learning rate and the teacher are made for the number of steps"
         raise ValueError(
             f"co_rewarding_run_dir={run.path}: its run was started with {_named(found)}"
-            f"{why if any(key in (STEPS, EPOCHS) for key, *_ in found) else ''}; give the old back to resume from step "
-            f"{step_of(folder)}, or choose another RUN_NAME for a new run"
+            f"{why if any(key in (STEPS, EPOCHS) for key, *_ in found) else ''}; give the old values back to resume from "
+            f"step {step_of(folder)}, or choose another RUN_NAME for a new run"
         )
 
 
@@ -170,24 +174,26 @@ def begin(config: DictConfig) -> list[str]:
         ValueError: one line: the file cannot be written.
     """
     run, folder, now = RunDir(config.co_rewarding_run_dir), resume_dir(config), identity(config)
-    was, last, lines = None, run, []
-    if folder is not None:
-        lines.append(resuming(config, folder))
-        if not _leaves_another_run(config):
-            was = _recorded(run) or {}
-            if not run.started_as.is_file():
-                lines.append(
-                    f"the run was begun before {run.started_as.name} was written: this start was compared with the "
-                    f"configuration in {run.last_configuration() or 'none: there is no record of it'}"
-                )
-        elif (last := RunDir.containing(folder)) and (found := differences(_recorded(last) or {}, now)):
-            lines.append(f"a new run, from a checkpoint of another: {last.path} was started with {_named(found, 99)}")
-    elif steps := saved_steps(Path(config.trainer.default_local_dir)):
-        lines.append(f"trainer.resume_mode=disable: begins anew, over the checkpoints of steps {_listed(steps)}")
-    if was is not None and (changed := _changes(last, config)):
-        lines.append(f"changed since the last start: {_listed(changed)}")
+    was: Identity = {"settings": {}, "contents": {}}
+    lines = [] if folder is None else [resuming(config, folder)]
+    if folder is None:
+        if steps := saved_steps(Path(config.trainer.default_local_dir)):
+            lines.append(f"trainer.resume_mode=disable: begins anew, over the checkpoints of steps {_listed(steps)}")
+    elif _is_branch(config):
+        origin = RunDir.containing(folder)
+        if origin and (found := differences(_recorded(origin) or {}, now)):
+            lines.append(f"a new run, from a checkpoint of another: {origin.path} was started with {_named(found, 99)}")
+    else:
+        was = _recorded(run) or was
+        if not run.started_as.is_file():
+            lines.append(
+                f"the run was begun before {run.started_as.name} was written: this start was compared with the "
+                f"configuration in {run.last_configuration() or 'none: there is no record of it'}"
+            )
+        if changed := _changes(run, config):
+            lines.append(f"changed since the last start: {_listed(changed)}")
     # what the first start noted, and what only later versions note
-    kept = {part: {**now[part], **(was or {}).get(part, {})} for part in now}
+    kept = {part: {**now[part], **was[part]} for part in now}
     try:
         atomic_write_text(run.started_as, json.dumps(kept, indent=1) + "\n")
     except OSError as error:
@@ -199,7 +205,7 @@ def resuming(config: DictConfig, folder: Path) -> str:
     """ "Resuming from step 20 of 174, saved 2026-11-26 21:03": the number of steps where it is known."""
     saved = next(file for file in (folder / SAVE_STATE, folder / ACTOR) if file.exists()).stat().st_mtime
     total = OmegaConf.select(config, STEPS)
-    if total is None and not _leaves_another_run(config):
+    if total is None and not _is_branch(config):
         try:
             state = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
             total = state["steps_per_epoch"] * OmegaConf.select(config, EPOCHS)
@@ -228,8 +234,8 @@ def differences(was: Mapping[str, Mapping[str, Any]], now: Identity) -> list[tup
     return sorted(found, key=lambda difference: [*VARIABLES, difference[0]].index(difference[0]))
 
 
-def _leaves_another_run(config: DictConfig) -> bool:
-    """Whether the checkpoint that is resumed from is no step of this run, which has none yet."""
+def _is_branch(config: DictConfig) -> bool:
+    """Whether a new run begins from a checkpoint of another: one is named, and this run has none yet."""
     return config.trainer.resume_mode == "resume_path" and not saved_steps(Path(config.trainer.default_local_dir))
 
 

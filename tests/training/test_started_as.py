@@ -92,7 +92,7 @@ def test_from_the_first_start_to_a_resumed_one(config: DictConfig, run: RunDir, 
         f"error: co_rewarding_run_dir={run.path}: its run was started with data.train_batch_size=8, now 16 "
         "(TRAIN_BATCH_SIZE in the run script); trainer.total_epochs=1, now 3 (TOTAL_EPOCHS in the run script); "
     )
-    assert "give the old back to resume from step 1, or choose another RUN_NAME" in stderr
+    assert "give the old values back to resume from step 1, or choose another RUN_NAME" in stderr
     assert json.loads(run.started_as.read_text()) == record
 
 
@@ -134,7 +134,7 @@ def test_a_variable_is_named_once_and_the_rest_is_counted(config: DictConfig, sa
     actor.clip_ratio = actor.clip_ratio_low = actor.clip_ratio_high = 0.1
     assert refusal(config).count("CLIP_RATIO") == 1
     config.co_rewarding.seed, config.data.seed, actor.ppo_epochs, actor.grad_clip = 5, 5, 2, 0.5
-    assert "; and 2 more; give the old back" in refusal(config)
+    assert "; and 2 more; give the old values back" in refusal(config)
 
 
 def test_content_counts_and_not_where_it_lies(config: DictConfig, saved: RunDir, tmp_path: Path) -> None:
