@@ -136,11 +136,11 @@ def check_started_as(config: DictConfig) -> None:
     run = RunDir(config.co_rewarding_run_dir)
     found = differences(_recorded(run) or {}, identity(config))
     if found:
-        why = "; schedules of the learning rate and the teacher are made for the number of steps"
+        steps = any(key in (STEPS, EPOCHS) for key, *_ in found)
+        why = "; schedules of the learning rate and the teacher are made for the number of steps" if steps else ""
         raise ValueError(
-            f"co_rewarding_run_dir={run.path}: its run was started with {_named(found)}"
-            f"{why if any(key in (STEPS, EPOCHS) for key, *_ in found) else ''}; give the old values back to resume from "
-            f"step {step_of(folder)}, or choose another RUN_NAME for a new run"
+            f"co_rewarding_run_dir={run.path}: its run was started with {_named(found)}{why}; give the old values back "
+            f"to resume from step {step_of(folder)}, or choose another RUN_NAME for a new run"
         )
 
 
