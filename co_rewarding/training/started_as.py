@@ -256,8 +256,13 @@ def _recorded(run: RunDir) -> Identity | None:
 
 def _last(run: RunDir) -> DictConfig | None:
     path = run.last_configuration()
+    return _configuration(path, path.stat().st_mtime_ns) if path else None
+
+
+@functools.lru_cache(maxsize=2)  # a second each, and a start asks more than once
+def _configuration(path: Path, _modified_ns: int) -> DictConfig | None:
     try:
-        found = OmegaConf.load(path) if path else None
+        found = OmegaConf.load(path)
     except (yaml.YAMLError, OmegaConfBaseException, OSError, ValueError):
         return None
     return found if isinstance(found, DictConfig) else None
