@@ -150,8 +150,8 @@ def check_older_name(config: DictConfig) -> None:
     Raises:
         ValueError: one line with both names.
     """
-    run, older_name = RunDir(config.co_rewarding_run_dir), config.trainer.experiment_name
-    if not is_default(config) or run.path.name != older_name or resume_dir(config) is not None:
+    run, name_now = RunDir(config.co_rewarding_run_dir), config.trainer.experiment_name
+    if not is_default(config) or run.path.name != name_now or resume_dir(config) is not None:
         return
     for name in older_names(config):
         older = RunDir(run.path.with_name(name))
@@ -160,7 +160,7 @@ def check_older_name(config: DictConfig) -> None:
         if not differences(was, identity(config)):
             raise ValueError(
                 f"RUN_NAME is not set: {older.path} was started as this run, when a method alone named it; "
-                f"RUN_NAME={name} resumes it, RUN_NAME={run.path.name} begins a new one"
+                f"RUN_NAME={name} resumes it, RUN_NAME={name_now} begins a new one"
             )
 
 
@@ -274,6 +274,7 @@ def _settings(config: DictConfig) -> dict[str, Any]:
         found |= {name: value for name, value in _leaves(_select(config, key), key) if name not in MAY_CHANGE}
     optim, teacher = "actor_rollout_ref.actor.optim", _select(config, "actor_rollout_ref.teacher")
     lr_moves = found.get(f"{optim}.lr_scheduler_type") != "constant" or found.get(f"{optim}.lr_warmup_steps_ratio") != 0
+    found["actor_rollout_ref.teacher"] = teacher is not None  # a reward that is no vote goes with one and without
     if lr_moves or (teacher and teacher.get("update")):
         steps = _select(config, STEPS)
         found |= {STEPS: steps, EPOCHS: _select(config, EPOCHS) if steps is None else None}
@@ -290,6 +291,8 @@ def _contents(config: DictConfig) -> dict[str, dict[str, str | None]]:
             stats = tuple((path, path.stat().st_size, path.stat().st_mtime_ns) for path in paths)
             digest = _questions_sha256(stats, method is not None and method.needs_labels)
             found[key] = {"sha256": digest, "given": ", ".join(map(str, paths))}
+        elif not paths:
+            found[key] = {"sha256": None, "given": "null"}  # one view
     model = _select(config, MODEL)
     if isinstance(model, str):
         folder = Path(model).expanduser()

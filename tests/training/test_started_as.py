@@ -186,6 +186,18 @@ def test_labels_count_where_the_reward_reads_them(config: DictConfig, tmp_path: 
     assert identity(config)["contents"]["data.train_files"]["sha256"] != before
 
 
+def test_one_view_or_two_with_a_teacher_or_without(config: DictConfig, saved: RunDir) -> None:
+    """A reward that is no vote goes with each: the method's name does not tell them apart."""
+    config.co_rewarding.method = "format_only"
+    for key, value in (("data.train_aug_files", None), ("actor_rollout_ref.teacher", {"n": 8, "update": False})):
+        changed = config.copy()
+        OmegaConf.update(changed, key, value, force_add=True)
+        for first, second in ((config, changed), (changed, config)):
+            atomic_write_text(saved.started_as, json.dumps(identity(first)))
+            check_started_as(first)
+            assert f"was started with {key}=" in refusal(second)
+
+
 def test_what_may_change_is_listed(config: DictConfig, run: RunDir, started: Started) -> None:
     assert started(config)[0] is None
     save(run.checkpoints, 1)
