@@ -2,13 +2,14 @@
 """A run at Weights & Biases: one run there for one run here, however often it is started.
 
 verl's logger calls `wandb.init` in the process that trains, which reads everything else from the environment. That
-process may be on another machine, and in a cluster that was started elsewhere it has none of the user's variables: it is
+process may be on another machine, and in a cluster that was started elsewhere has none of the user's variables: it is
 handed all of them, and the key that wandb finds here (`wandb login`, ~/.netrc, WANDB_API_KEY). They go to that process
 alone and not into the configuration, which is printed, recorded and sent to wandb.
 """
 
 import os
 import re
+from uuid import uuid4
 
 from omegaconf import DictConfig
 
@@ -57,12 +58,10 @@ def _key() -> str | None:
 
 def _run_id(run: RunDir) -> str:
     """The id that was kept; of a run that is older than that, the one of its last start."""
-    from wandb.util import generate_id
-
     if run.wandb_id.is_file() and (kept := run.wandb_id.read_text(encoding="utf-8").strip()):
         return kept
     names = sorted(path.name.removeprefix("offline-") for path in run.wandb.glob("*run-*") if path.is_dir())
     ids = [match[1] for name in names if (match := FOLDER.fullmatch(name))]
-    new = ids[-1] if ids else generate_id()
+    new = ids[-1] if ids else uuid4().hex[:12]
     atomic_write_text(run.wandb_id, f"{new}\n")
     return new
