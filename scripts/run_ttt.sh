@@ -13,20 +13,24 @@
 # as configuration overrides.
 set -euo pipefail
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-[[ ${1:-} == -h || ${1:-} == --help ]] && { sed -n '3,13s/^# \{0,1\}//p' "$0"; exit 0; }
+# shellcheck source=scripts/run_common.sh
+source "$ROOT/scripts/run_common.sh"
+answer_help "$@"
 
 for name in TRAIN_FILE TRAIN_AUG_FILE VAL_FILE; do
   if [[ -n ${!name:-} ]]; then
-    echo "error: $name=${!name}: test-time training has one file, FILE, and its rephrased questions, AUG_FILE" >&2
-    exit 2
+    refuse "$name=${!name}: test-time training has one file, FILE, and its rephrased questions, AUG_FILE"
   fi
 done
-METHOD=${METHOD:-majority_voting}
-FILE=${FILE:-$ROOT/data/amc/test.parquet}
-AUG_FILE=${AUG_FILE:-}
+METHOD=${METHOD:-majority_voting}                  # any that reads no ground truth
+FILE=${FILE:-$ROOT/data/amc/test.parquet}          # the benchmark
+AUG_FILE=${AUG_FILE:-}                             # its questions rephrased, for co_rewarding_I and co_rewarding_III
 export TRAIN_FILE=$FILE VAL_FILE=$FILE TRAIN_AUG_FILE=$AUG_FILE
-export VAL_NUM_ROLLOUTS=${VAL_NUM_ROLLOUTS:-8} VAL_TEMPERATURE=${VAL_TEMPERATURE:-0.8}
-export TRAIN_BATCH_SIZE=${TRAIN_BATCH_SIZE:-16} TOTAL_EPOCHS=${TOTAL_EPOCHS:-16} TEST_FREQ=${TEST_FREQ:-5}
+export VAL_NUM_ROLLOUTS=${VAL_NUM_ROLLOUTS:-8}
+export VAL_TEMPERATURE=${VAL_TEMPERATURE:-0.8}
+export TRAIN_BATCH_SIZE=${TRAIN_BATCH_SIZE:-16}    # questions
+export TOTAL_EPOCHS=${TOTAL_EPOCHS:-16}
+export TEST_FREQ=${TEST_FREQ:-5}                   # steps
 export RUN_NAME=${RUN_NAME:-ttt_$METHOD} METHOD
 
 paired=no overrides=()
@@ -37,18 +41,15 @@ case $METHOD in
     script=Co-rewarding-II/run_corewarding-III.sh paired=yes overrides+=(actor_rollout_ref.teacher.start_share=0.2)
     ;;
   ground_truth | incorrect)
-    echo "error: METHOD=$METHOD reads the answers, which test-time training does not have" >&2
-    exit 2
+    refuse "METHOD=$METHOD reads the answers, which test-time training does not have"
     ;;
   *) script=scripts/run_baseline.sh ;;
 esac
 if [[ $paired == yes && -z $AUG_FILE ]]; then
-  echo "error: METHOD=$METHOD asks each question in two wordings: set AUG_FILE to the rephrased questions" \
-    "(python rewrite_questions.py makes them)" >&2
-  exit 2
+  refuse "METHOD=$METHOD asks each question in two wordings: set AUG_FILE to the rephrased questions (python" \
+    "rewrite_questions.py makes them)"
 elif [[ $paired == no && -n $AUG_FILE ]]; then
-  echo "error: AUG_FILE=$AUG_FILE: METHOD=$METHOD asks each question in one wording; use co_rewarding_I or" \
-    "co_rewarding_III, or leave AUG_FILE out" >&2
-  exit 2
+  refuse "AUG_FILE=$AUG_FILE: METHOD=$METHOD asks each question in one wording; use co_rewarding_I or" \
+    "co_rewarding_III, or leave AUG_FILE out"
 fi
 exec bash "$ROOT/$script" "${overrides[@]}" "$@"
