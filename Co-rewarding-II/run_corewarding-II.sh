@@ -14,7 +14,7 @@ answer_help "$@"
 MODEL_PATH=${MODEL_PATH:-Qwen/Qwen3-4B-Base}                               # directory or hub name
 TRAIN_FILE=${TRAIN_FILE:-$ROOT/data/math/train_original.parquet}           # the questions
 VAL_FILE=${VAL_FILE:-$ROOT/data/math/test.parquet}
-RUN_NAME=${RUN_NAME:-co_rewarding_II}
+export RUN_NAME=${RUN_NAME:-}                                              # default: method, model and data
 export RUNS_DIR=${RUNS_DIR:-$ROOT/runs}                                    # one place, wherever the script is started
 # method (paper, Table 5)
 TRAIN_BATCH_SIZE=${TRAIN_BATCH_SIZE:-128}                                  # questions
@@ -60,7 +60,6 @@ exec python -m co_rewarding_ii.main \
   actor_rollout_ref.model.path="$MODEL_PATH" \
   data.train_files="$TRAIN_FILE" \
   data.val_files="$VAL_FILE" \
-  trainer.experiment_name="$RUN_NAME" \
   data.train_batch_size="$TRAIN_BATCH_SIZE" \
   actor_rollout_ref.actor.ppo_mini_batch_size="$TRAIN_BATCH_SIZE" \
   data.max_prompt_length="$MAX_PROMPT_LENGTH" \

@@ -15,7 +15,7 @@ MODEL_PATH=${MODEL_PATH:-Qwen/Qwen3-4B-Base}                               # dir
 TRAIN_FILE=${TRAIN_FILE:-$ROOT/data/dapo/train_original.parquet}           # original questions
 TRAIN_AUG_FILE=${TRAIN_AUG_FILE:-$ROOT/data/dapo/train_rewrite_Qwen3-32B.parquet} # the same, rephrased, row by row
 VAL_FILE=${VAL_FILE:-$ROOT/data/math/test.parquet}
-RUN_NAME=${RUN_NAME:-co_rewarding_III}
+export RUN_NAME=${RUN_NAME:-}                                              # default: method, model and data
 export RUNS_DIR=${RUNS_DIR:-$ROOT/runs}                                    # one place, wherever the script is started
 # method (paper, Table 5)
 TRAIN_BATCH_SIZE=${TRAIN_BATCH_SIZE:-128}                                  # questions; twice as many prompts
@@ -63,7 +63,6 @@ exec python -m co_rewarding_ii.main \
   data.train_files="$TRAIN_FILE" \
   data.train_aug_files="$TRAIN_AUG_FILE" \
   data.val_files="$VAL_FILE" \
-  trainer.experiment_name="$RUN_NAME" \
   data.train_batch_size="$TRAIN_BATCH_SIZE" \
   actor_rollout_ref.actor.ppo_mini_batch_size="$TRAIN_BATCH_SIZE" \
   data.max_prompt_length="$MAX_PROMPT_LENGTH" \

@@ -31,7 +31,7 @@ export VAL_TEMPERATURE=${VAL_TEMPERATURE:-0.8}
 export TRAIN_BATCH_SIZE=${TRAIN_BATCH_SIZE:-16}    # questions
 export TOTAL_EPOCHS=${TOTAL_EPOCHS:-16}
 export TEST_FREQ=${TEST_FREQ:-5}                   # steps
-export RUN_NAME=${RUN_NAME:-ttt_$METHOD} METHOD
+export METHOD
 
 paired=no overrides=()
 case $METHOD in

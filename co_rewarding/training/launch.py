@@ -23,7 +23,7 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 
 from co_rewarding.storage import provenance
 from co_rewarding.storage.run_dir import RunDir
-from co_rewarding.training import on_end, run_script, wandb_run
+from co_rewarding.training import on_end, run_script, started_as, wandb_run
 from co_rewarding.training.preflight import check_config
 from co_rewarding.training.preflight_machine import UnfitCluster, check_cluster, cores, reserved_cpus, starts_own_ray
 from co_rewarding.training.run_monitor import PROGRESS
@@ -63,6 +63,7 @@ def launch(config: DictConfig, trainer: str, checks: Sequence[Callable[[DictConf
         start = f"{datetime.now():%Y-%m-%d_%H-%M-%S}"
         # absolute before Ray starts: another node has neither this folder as its working directory nor RUNS_DIR
         config.co_rewarding_run_dir = str(Path(config.co_rewarding_run_dir).absolute())
+        config.trainer.experiment_name = str(config.trainer.experiment_name)  # RUN_NAME is of this process, too
         as_composed = config.copy()
         _prepare_loggers(config, start)
         _size_engine(config)
@@ -79,6 +80,8 @@ def launch(config: DictConfig, trainer: str, checks: Sequence[Callable[[DictConf
         OmegaConf.resolve(config.ray_kwargs)  # verl hands these to Ray with interpolations unresolved
         lock = _lock(RunDir(config.co_rewarding_run_dir))
         loggers = wandb_run.environment(RunDir(config.co_rewarding_run_dir)) if wandb_run.logs_to_wandb(config) else {}
+        for line in started_as.begin(as_composed):
+            print(f"{PROGRESS} {line}", flush=True)
     except (AssertionError, ValueError) as error:
         _refuse(error)
     with lock:
@@ -156,8 +159,8 @@ def _lock(run: RunDir) -> IO[str]:
             f"co_rewarding_run_dir={run.path}: another run writes there ({holder}); wait for its end, or choose "
             "another RUN_NAME"
         ) from None
-    except OSError:
-        pass  # a file system without locks
+    except OSError as error:  # some network file systems
+        print(f"{run.lock}: cannot be locked ({error.strerror}); start no second run in its folder", flush=True)
     lock.truncate(0)
     lock.write(f"process {os.getpid()} on {socket.gethostname()}")
     lock.flush()

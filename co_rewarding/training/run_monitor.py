@@ -101,9 +101,13 @@ class RunMonitor:
             say(f"step {step}: not saved, the run shows signs of collapse")
         return self.collapse.may_save
 
-    def save(self, step: int) -> None:
-        """Write what was seen of the run into the checkpoint of `step`."""
-        state = {"labels": self.label_history.state_dict(), "watch": self.collapse.state_dict()}
+    def save(self, step: int, steps_per_epoch: int) -> None:
+        """Write what was seen of the run into the checkpoint of `step`, and how many steps an epoch has."""
+        state = {
+            "labels": self.label_history.state_dict(),
+            "watch": self.collapse.state_dict(),
+            "steps_per_epoch": steps_per_epoch,
+        }
         atomic_write_text(checkpoint_folder(self.checkpoints, step) / STATE_FILE, json.dumps(state, ensure_ascii=False))
 
     def load(self, folder: Path) -> None:

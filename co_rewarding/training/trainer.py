@@ -143,7 +143,7 @@ class GroupRewardTrainer(PPOTrainerSync):
         folder = checkpoint_folder(Path(trainer.default_local_dir), self.global_steps)
         started_from = Path(trainer.resume_from_path) if trainer.resume_from_path else None  # may be asked for again
         with saving(folder, trainer.max_actor_ckpt_to_keep, spare=started_from):
-            self.monitor.save(self.global_steps)
+            self.monitor.save(self.global_steps, self.steps_per_epoch)
             with self._neither_pointer_nor_pruning():
                 super()._save_checkpoint()
         self.checkpoint_callback.on_save(

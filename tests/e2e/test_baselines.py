@@ -128,7 +128,10 @@ def test_a_run_whose_answers_vanish_stops_early_and_keeps_the_good_checkpoint(to
     finish(
         start("baseline", toy, "stopped", *watched, "trainer.total_training_steps=2", **settings), toy / "stopped.log"
     )
-    # three tokens have no room for an answer. Two windows of 2 are compared: steps 1 and 2 with steps 3 and 4
+    # three tokens have no room for an answer. Two windows of 2 are compared: steps 1 and 2 with steps 3 and 4. A run
+    # keeps its lengths; to make answers vanish in the middle of this one, its record is bent
+    record = toy / "runs/co-rewarding/stopped/started_as.json"
+    record.write_text(re.sub(r'(response_length": )\d+', r"\g<1>3", record.read_text()))
     cut_off = start(
         "baseline", toy, "stopped", *watched, "trainer.total_training_steps=9", MAX_RESPONSE_LENGTH="3", **settings
     )

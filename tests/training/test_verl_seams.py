@@ -98,6 +98,10 @@ OVERRIDDEN: dict[type, dict[str, tuple[str, str]]] = {
             "(self, output, output_args, micro_batch, logits_processor_func)",
             "co_rewarding/training/engine.py",
         ),
+        "load_checkpoint": (
+            "(self, local_path, hdfs_path=None, del_local_after_load=True, **kwargs)",
+            "co_rewarding/training/engine.py",
+        ),
         "forward_backward_batch": (
             "(self, data, loss_function, forward_only=False)",
             "co_rewarding/training/engine.py",

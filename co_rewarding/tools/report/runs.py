@@ -154,7 +154,7 @@ def read_run(run_dir: Path) -> Run:
         ValueError: one line saying what is missing or broken.
     """
     if not run_dir.is_dir():
-        raise ValueError(f"{run_dir}: no such directory; give that of a run, e.g. runs/co-rewarding/co_rewarding_I")
+        raise ValueError(f"{run_dir}: no such directory; give that of a run, e.g. runs/co-rewarding/my_run")
     layout, name = RunDir(run_dir), run_dir.resolve().name
     paths = [layout.metrics_file(start) for start in layout.starts()]
     starts, notes = [], []
