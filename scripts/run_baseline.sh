@@ -10,7 +10,7 @@ METHOD=${METHOD:-majority_voting} # ground_truth majority_voting self_certainty 
 # model and data
 MODEL_PATH=${MODEL_PATH:-Qwen/Qwen3-4B-Base}                               # directory or hub name
 TRAIN_FILE=${TRAIN_FILE:-$ROOT/data/math/train_original.parquet}           # the questions; the rephrased ones for the ablation
-VAL_FILE=${VAL_FILE:-$ROOT/data/math/test.parquet}
+VAL_FILE=${VAL_FILE-$ROOT/data/math/test.parquet}                          # empty: no validation; its answers may be unknown
 RUN_NAME=${RUN_NAME:-$METHOD}
 export RUNS_DIR=${RUNS_DIR:-$ROOT/runs}                                    # one place, wherever the script is started
 # method (paper, Table 5)
