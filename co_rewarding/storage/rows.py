@@ -11,7 +11,8 @@ one of them lacks is filled with nulls.
 Two files of a pair (paper Algorithm 1 pairs x with its rephrasing x') have the same rows in the same order with only
 the wording changed: rows pair up by position.
 
-A ground truth may be "" or null, and a file may have no column reward_model at all (label-free data). Checks of single rows are in tools.data.inspection.
+A ground truth may be "" or null, and a file may have no column reward_model at all (label-free data). Checks of single
+rows are in tools.data.inspection.
 """
 
 from __future__ import annotations

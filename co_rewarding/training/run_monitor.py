@@ -153,7 +153,7 @@ def progress_line(step: int, total: int, metrics: dict[str, Any], left_s: float 
 
 
 def _validated(metrics: dict[str, Any]) -> list[str]:
-    """Accuracy of each data source; of one without ground truths the agreement, or how many responses have an answer."""
+    """Accuracy of each data source; of one without ground truths the agreement, or the share with an answer."""
     accuracies = {match[1]: value for key, value in metrics.items() if (match := _ACCURACY.fullmatch(key))}
     parts = [f"validation accuracy {value:.3f} ({source})" for source, value in accuracies.items()]
     for key in metrics:

@@ -187,7 +187,7 @@ class GroupRewardTrainer(PPOTrainerSync):
         sample_turns: list[int],
         expected_acc_counts: dict[tuple[str, str], int] | None = None,
     ) -> dict[str, float]:
-        """verl counts a response without `acc` as a wrong one, as if it had failed; one without a ground truth is none."""
+        # verl counts a response without `acc` as a wrong one, as if it had failed; without a ground truth it is neither
         infos = reward_extra_infos_dict
         labelled = [i for i, acc in enumerate(infos["acc"]) if acc is not None]
         unlabelled = set(sample_uids) - {sample_uids[i] for i in labelled}
