@@ -14,7 +14,7 @@ answer_help "$@"
 MODEL_PATH=${MODEL_PATH:-Qwen/Qwen3-4B-Base}                               # directory or hub name
 TRAIN_FILE=${TRAIN_FILE:-$ROOT/data/dapo/train_original.parquet}           # original questions
 TRAIN_AUG_FILE=${TRAIN_AUG_FILE:-$ROOT/data/dapo/train_rewrite_Qwen3-32B.parquet} # the same, rephrased, row by row
-VAL_FILE=${VAL_FILE:-$ROOT/data/math/test.parquet}
+VAL_FILE=${VAL_FILE-$ROOT/data/math/test.parquet}                          # empty: no validation; its answers may be unknown
 export RUN_NAME=${RUN_NAME:-}                                              # default: method, model and data
 export RUNS_DIR=${RUNS_DIR:-$ROOT/runs}                                    # one place, wherever the script is started
 # method (paper, Table 5)
@@ -52,7 +52,7 @@ export ON_END=${ON_END:-}                                                  # a c
 
 check_name RUN_NAME
 check_text RUNS_DIR
-quote MODEL_PATH RUN_NAME
+quote MODEL_PATH
 quote_files TRAIN_FILE TRAIN_AUG_FILE VAL_FILE
 use_environment
 export CO_REWARDING_RUN_SCRIPT=${BASH_SOURCE[0]} # messages name its variables

@@ -76,6 +76,7 @@ def launch(config: DictConfig, trainer: str, checks: Sequence[Callable[[DictConf
 
         resolve_reward_manager_cls(config).check(config.co_rewarding.method)
         validate_config(config, need_reference_policy(config), need_critic(config))
+        _prepare_validation(config)
         _prepare_weight_sync(config)
         OmegaConf.resolve(config.ray_kwargs)  # verl hands these to Ray with interpolations unresolved
         lock = _lock(RunDir(config.co_rewarding_run_dir))
@@ -214,6 +215,16 @@ def _prepare_weight_sync(config: DictConfig) -> None:
     with open_dict(config):
         OmegaConf.update(config, key, RECEIVER, force_add=True)
         OmegaConf.update(config, f"ray_kwargs.ray_init.runtime_env.env_vars.{TAG}", uuid4().hex[:12], force_add=True)
+
+
+def _prepare_validation(config: DictConfig) -> None:
+    """Without validation files a run trains and saves and never validates, for which verl 0.9.1 has no setting."""
+    if config.data.val_files:
+        return
+    with open_dict(config):
+        config.trainer.update(val_before_train=False, test_freq=-1)
+        # no files are no rows (QuestionDataset); the loader's batch would be as large as these
+        config.data.update(val_files=[], val_batch_size=1, validation_shuffle=False)
 
 
 def _prepare_loggers(config: DictConfig, start: str) -> None:

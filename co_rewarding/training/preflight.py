@@ -84,6 +84,8 @@ def check_missing(config: DictConfig) -> None:
         value = parent[name]
         if name == "train_aug_files" and value is None:
             continue  # asked for by check_views, if the method needs it
+        if name == "val_files" and not value:
+            continue  # nothing is validated
         paths = value if isinstance(value, ListConfig) and name != "path" else [value]
         if not paths or not all(isinstance(path, str) and path for path in paths):
             raise ValueError(
