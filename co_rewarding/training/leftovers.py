@@ -4,7 +4,7 @@
     processes        Ray's and vLLM's, and what they start: all that descend from the process that starts Ray
     shared memory    in /dev/shm, by the names that these processes map: vLLM's message queues, verl's weights, NCCL's.
                      Whoever creates one also removes it, unless it is killed, and Ray ends its actors by SIGKILL
-    a folder         in TMPDIR: Ray's session (sockets, logs, spilled objects) and vLLM's sockets
+    a folder         which is TMPDIR to them: Ray's session (sockets, logs, spilled objects), vLLM's sockets, locks
     weight sockets   with the start's tag in their names (training.weight_sync)
 
 A thread looks every second and writes what it finds into RUN_DIR/leftovers.json. After the end, however it comes, that
@@ -113,7 +113,7 @@ class Leftovers:
             Path(path).unlink(missing_ok=True)
         if self.folder and not keep_logs:
             shutil.rmtree(self.folder, ignore_errors=True)
-        return f"{len(alive)} processes, {num_segments} segments of shared memory, {len(sockets)} sockets"
+        return f"processes: {len(alive)}, segments of shared memory: {num_segments}, sockets: {len(sockets)}"
 
 
 def remove_what_a_killed_start_left(run: RunDir) -> None:
@@ -127,7 +127,7 @@ def remove_what_a_killed_start_left(run: RunDir) -> None:
     done = left.remove()
     run.leftovers.unlink(missing_ok=True)
     if left.processes:  # a start that failed has put away all but its logs
-        print(f"The last start was killed; removed what it left: {done}.", flush=True)
+        print(f"The last start was killed; removed what it left ({done}).", flush=True)
 
 
 @contextmanager
@@ -144,7 +144,11 @@ def removed_at_the_end(run: RunDir, config: DictConfig) -> Iterator[None]:
     tag = config.ray_kwargs.ray_init.runtime_env.env_vars[TAG]
     left = Leftovers(socket.gethostname(), _new_folder(), f"{PREFIX.removeprefix('ipc://')}{tag}-*")
     OmegaConf.update(config, "ray_kwargs.ray_init._temp_dir", left.folder, force_add=True)
-    os.environ["VLLM_RPC_BASE_PATH"] = left.folder
+    left.write(run.leftovers)
+    before = os.environ.copy()
+    # what is compiled is for other starts, too
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", f"{tempfile.gettempdir()}/torchinductor_{os.getuid()}")
+    os.environ["TMPDIR"] = left.folder
     ended = threading.Event()
     watch = threading.Thread(target=_watch, args=(left, run.leftovers, ended), daemon=True)
     watch.start()
@@ -166,9 +170,12 @@ def removed_at_the_end(run: RunDir, config: DictConfig) -> Iterator[None]:
             left.remove(keep_logs=failed, grace_s=GRACE_S)
         if failed:
             print(f"Ray's logs: {left.folder}/session_latest/logs (until the next start of this run)", flush=True)
-            Leftovers(left.host, left.folder).write(run.leftovers)
+            with suppress(OSError):  # what failed may be the disk
+                Leftovers(left.host, left.folder).write(run.leftovers)
         else:
             run.leftovers.unlink(missing_ok=True)
+        os.environ.clear()
+        os.environ.update(before)
         for number, handler in handlers.items():
             signal.signal(number, handler)
 

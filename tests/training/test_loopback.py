@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A run of one machine and the network. (tests/e2e_runs.py looks at the sockets of every run of the end-to-end tests.)"""
+"""A run of one machine and the network. (tests/e2e_runs.py looks at the sockets of real runs.)"""
 
 import os
 import socket
