@@ -2,12 +2,14 @@
 """From a composed configuration to a finished run: check everything that can be checked, then start Ray and train.
 
 Exit codes: 0 all planned steps done, 1 the run failed or did fewer steps than planned, 2 the configuration is wrong
-(one line on stderr, before Ray starts).
+(one line on stderr, before Ray starts), 130 Ctrl-C, 143 SIGTERM. Whatever the end, nothing of the run is left on this
+machine (leftovers.py).
 """
 
 import fcntl
 import os
 import re
+import signal
 import socket
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -23,7 +25,8 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 
 from co_rewarding.storage import provenance
 from co_rewarding.storage.run_dir import RunDir
-from co_rewarding.training import on_end, run_script, started_as, wandb_run
+from co_rewarding.training import leftovers, on_end, run_script, started_as, wandb_run
+from co_rewarding.training.loopback import stay_on_this_machine
 from co_rewarding.training.preflight import check_config
 from co_rewarding.training.preflight_machine import UnfitCluster, check_cluster, cores, reserved_cpus, starts_own_ray
 from co_rewarding.training.run_monitor import PROGRESS
@@ -57,6 +60,7 @@ def launch(config: DictConfig, trainer: str, checks: Sequence[Callable[[DictConf
     """
     try:
         on_end.about_to_run(str(config.co_rewarding_run_dir), str(config.trainer.experiment_name))
+        stay_on_this_machine(config)
         check_config(config)
         for check in checks:
             check(config)
@@ -85,12 +89,21 @@ def launch(config: DictConfig, trainer: str, checks: Sequence[Callable[[DictConf
             print(f"{PROGRESS} {line}", flush=True)
     except (AssertionError, ValueError) as error:
         _refuse(error)
+    run = RunDir(config.co_rewarding_run_dir)
     with lock:
+        leftovers.remove_what_a_killed_start_left(run)
         _record(as_composed, start)
         try:
-            run_ppo(config, task_runner_class=_task_runner(trainer, loggers))
+            with leftovers.removed_at_the_end(run, config):
+                run_ppo(config, task_runner_class=_task_runner(trainer, loggers))
         except UnfitCluster as error:
             _refuse(error.cause)  # Ray's own text has the traceback of the process that found it
+        except KeyboardInterrupt:
+            _stopped(signal.SIGINT)
+        except SystemExit as stop:
+            if stop.code not in (signal.SIGTERM, 128 + signal.SIGTERM):  # Ray's handler exits with the former
+                raise
+            _stopped(signal.SIGTERM)
 
 
 def _task_runner(trainer: str, environment: Mapping[str, str]) -> Any:
@@ -273,6 +286,11 @@ def _explained(error: Exception) -> str:
         return told
     override = told.rpartition("use +")[2]  # without Hydra's advice to add the key, which is no way to mend this
     return f"{override}: unknown key; {cause.object_type.known_keys()}"
+
+
+def _stopped(number: signal.Signals) -> NoReturn:
+    print(f"Stopped by {number.name}; the same command resumes from the last checkpoint.", file=sys.stderr)
+    sys.exit(128 + number)
 
 
 def _refuse(error: Exception | str) -> NoReturn:
