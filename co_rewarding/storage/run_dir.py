@@ -13,7 +13,8 @@
         latest_checkpointed_iteration.txt    N, written when global_step_N is complete
         global_step_N/                       actor/, save_state.txt, what the method adds (teacher/, co_rewarding.json)
       run.lock                               locked while a run is on
-      wandb/                                 offline without WANDB_API_KEY
+      leftovers.json                         what of a start is on its machine while it is on (training.leftovers)
+      wandb/, wandb_id                       one folder a start, one id for all; offline until `wandb login`
       train.log, curves.png                  of scripts/quickstart.sh and report.py
       evaluation/<name>/                     scripts/evaluate.py
       export/step_N_<weights>/               scripts/export_checkpoint.py
@@ -53,6 +54,9 @@ class RunDir:
         self.evaluation = self.path / "evaluation"
         self.export = self.path / "export"
         self.lock = self.path / "run.lock"
+        self.leftovers = self.path / "leftovers.json"
+        self.wandb = self.path / "wandb"  # wandb's own name
+        self.wandb_id = self.path / "wandb_id"
 
     @classmethod
     def containing(cls, path: Path) -> RunDir | None:

@@ -30,7 +30,7 @@ from verl.workers.engine import EngineRegistry
 from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead
 
 from co_rewarding.algo.token_statistics import token_statistics
-from co_rewarding.training import agent_loop, weight_sync  # noqa: F401 - they register themselves, see above
+from co_rewarding.training import agent_loop, loopback_store, weight_sync  # noqa: F401 - they register themselves, see above
 
 REQUEST = "token_statistics"  # non-tensor entry of a batch: names, with a comma between
 LEFT_TO_VERL = ("use_fused_kernels", "calculate_sum_pi_squared", "distillation_use_topk", "distillation_only")

@@ -23,6 +23,7 @@ from co_rewarding.training.preflight_batches import check_attention, check_batch
 from co_rewarding.training.preflight_data import check_data, check_steps, read_rows
 from co_rewarding.training.preflight_machine import check_platform, check_ray
 from co_rewarding.training.preflight_memory import check_memory
+from co_rewarding.training.preflight_names import check_names
 from co_rewarding.training.settings import MAX_TEMPERATURE, Settings
 from co_rewarding.training.started_as import check_older_name, check_started_as
 
@@ -56,6 +57,7 @@ def check_config(config: DictConfig) -> None:
         check_checkpoints,
         check_checkpoint_files,
         check_early_stop,
+        check_names,
         check_run_dir,
         check_data,
         check_steps,
@@ -82,6 +84,8 @@ def check_missing(config: DictConfig) -> None:
         value = parent[name]
         if name == "train_aug_files" and value is None:
             continue  # asked for by check_views, if the method needs it
+        if name == "val_files" and not value:
+            continue  # nothing is validated
         paths = value if isinstance(value, ListConfig) and name != "path" else [value]
         if not paths or not all(isinstance(path, str) and path for path in paths):
             raise ValueError(

@@ -21,9 +21,13 @@ SHORT = ("trainer.total_training_steps=2", "trainer.val_before_train=False", "tr
 
 def run_baseline(toy: Path, method: str, **environment: str) -> Path:
     """Two steps; the run's directory."""
-    run = start("baseline", toy, method, *SHORT, METHOD=method, **{"SAVE_FREQ": "-1"} | environment)
-    finish(run, toy / f"{method}.log")
-    return toy / "runs/co-rewarding" / method
+    without_validation = {"VAL_FILE": "", "TEST_FREQ": "1", "SAVE_FREQ": "-1"}  # no file is no validation, ever
+    run = start("baseline", toy, method, SHORT[0], METHOD=method, **without_validation | environment)
+    text = finish(run, toy / f"{method}.log")
+    assert "data.val_files: none, so nothing is validated" in text
+    run_dir = toy / "runs/co-rewarding" / method
+    assert not (run_dir / "validation").exists() and 0 not in metrics_of(run_dir)
+    return run_dir
 
 
 def box(row: dict) -> str | None:

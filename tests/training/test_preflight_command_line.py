@@ -4,7 +4,6 @@
 All but the end-to-end tests run everything of the program before Ray in this process.
 """
 
-import json
 import os
 import subprocess
 import sys
@@ -220,24 +219,3 @@ def test_what_is_told_of_an_override(
     stderr = capsys.readouterr().err
     assert stderr.startswith(f"error: {message}")
     assert stderr.count("\n") == 1
-
-
-def test_wandb_stays_offline_without_a_key(
-    config: DictConfig, launched: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("WANDB_API_KEY", raising=False)
-    monkeypatch.delenv("WANDB_MODE", raising=False)
-    launched(config)
-    variables = config.ray_kwargs.ray_init.runtime_env.env_vars
-    assert variables.WANDB_MODE == "offline"
-    assert "WANDB_API_KEY" not in json.dumps(OmegaConf.to_container(config.ray_kwargs))
-
-
-def test_wandb_goes_online_with_a_key_that_no_config_shows(
-    config: DictConfig, launched: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("WANDB_API_KEY", "a-secret")
-    monkeypatch.delenv("WANDB_MODE", raising=False)
-    launched(config)
-    assert "WANDB_MODE" not in config.ray_kwargs.ray_init.runtime_env.env_vars
-    assert "a-secret" not in OmegaConf.to_yaml(config)

@@ -25,6 +25,7 @@ import pandas as pd
 import yaml
 
 from co_rewarding.algo.methods import METHODS
+from co_rewarding.monitoring.held_out import PREFIX as HELD_OUT
 from co_rewarding.storage.files import parse_jsonl
 from co_rewarding.storage.run_dir import RunDir
 
@@ -85,6 +86,11 @@ class Run:
     def accuracy_metrics(self) -> dict[str, str]:
         """Data source → name of its validation accuracy."""
         return {match["source"]: name for name in sorted(self.metrics) if (match := _ACCURACY.fullmatch(name))}
+
+    def held_out(self, name: str) -> dict[str, str]:
+        """Data source → the metric in which its validations have the label-free number `name`."""
+        found = (re.fullmatch(f"{HELD_OUT}/(?P<source>.+)/{name}", metric) for metric in sorted(self.metrics))
+        return {match["source"]: match[0] for match in found if match}
 
     def num_questions(self, accuracy_metric: str) -> int | None:
         """n of the standard error; None without a validation dump, or with several sources, which it does not tell."""
