@@ -9,7 +9,6 @@ machine (leftovers.py).
 import fcntl
 import os
 import re
-import signal
 import socket
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -25,7 +24,7 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 
 from co_rewarding.storage import provenance
 from co_rewarding.storage.run_dir import RunDir
-from co_rewarding.training import leftovers, on_end, run_script, started_as, wandb_run
+from co_rewarding.training import leftovers, on_end, run_script, started_as, stopping, wandb_run
 from co_rewarding.training.loopback import stay_on_this_machine
 from co_rewarding.training.preflight import check_config
 from co_rewarding.training.preflight_machine import UnfitCluster, check_cluster, cores, reserved_cpus, starts_own_ray
@@ -94,16 +93,10 @@ def launch(config: DictConfig, trainer: str, checks: Sequence[Callable[[DictConf
         leftovers.remove_what_a_killed_start_left(run)
         _record(as_composed, start)
         try:
-            with leftovers.removed_at_the_end(run, config):
-                run_ppo(config, task_runner_class=_task_runner(trainer, loggers))
+            with stopping.told_in_one_line(), leftovers.removed_at_the_end(run, config):
+                run_ppo(config, task_runner_class=stopping.TakingSigterm(_task_runner(trainer, loggers)))
         except UnfitCluster as error:
             _refuse(error.cause)  # Ray's own text has the traceback of the process that found it
-        except KeyboardInterrupt:
-            _stopped(signal.SIGINT)
-        except SystemExit as stop:
-            if stop.code not in (signal.SIGTERM, 128 + signal.SIGTERM):  # Ray's handler exits with the former
-                raise
-            _stopped(signal.SIGTERM)
 
 
 def _task_runner(trainer: str, environment: Mapping[str, str]) -> Any:
@@ -286,11 +279,6 @@ def _explained(error: Exception) -> str:
         return told
     override = told.rpartition("use +")[2]  # without Hydra's advice to add the key, which is no way to mend this
     return f"{override}: unknown key; {cause.object_type.known_keys()}"
-
-
-def _stopped(number: signal.Signals) -> NoReturn:
-    print(f"Stopped by {number.name}; the same command resumes from the last checkpoint.", file=sys.stderr)
-    sys.exit(128 + number)
 
 
 def _refuse(error: Exception | str) -> NoReturn:
