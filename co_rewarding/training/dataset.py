@@ -11,6 +11,7 @@ asks `raw_prompt`, which is the original view, and nobody reads the additional c
 those that are trained on: one whose rephrasing is too long is left out, too.
 """
 
+import glob
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,7 +32,7 @@ REPHRASED_PROMPT = "rephrased_prompt"
 
 class PairedDataset(RLHFDataset):
     """Overrides of verl's `RLHFDataset`: `_read_files_and_tokenize` checks the pairs, `maybe_filter_out_long_prompts`
-    joins them and drops a question when either view is too long.
+    joins them and drops a question when either view is too long, `_download` lets a path have any characters.
 
     A training row has the additional column `rephrased_prompt`, a list of messages like `prompt`.
 
@@ -63,6 +64,11 @@ class PairedDataset(RLHFDataset):
             return super().maybe_filter_out_long_prompts(dataframe)
         finally:
             self.prompt_key = prompt_key
+
+    def _download(self, use_origin_parquet: bool = False) -> None:
+        super()._download(use_origin_parquet)
+        # verl hands each to `datasets.load_dataset`, for which they are patterns: [a] is a, and a*b is axb, too
+        self.data_files = [glob.escape(path) for path in self.data_files]
 
 
 def with_rephrased(original: TensorDict) -> TensorDict:
