@@ -12,6 +12,7 @@ those that are trained on: one whose rephrasing is too long is left out, too.
 """
 
 import glob
+import os
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
@@ -67,8 +68,8 @@ class PairedDataset(RLHFDataset):
 
     def _download(self, use_origin_parquet: bool = False) -> None:
         super()._download(use_origin_parquet)
-        # verl hands each to `datasets.load_dataset`, for which they are patterns: [a] is a, and a*b is axb, too
-        self.data_files = [glob.escape(path) for path in self.data_files]
+        # verl hands each to `datasets.load_dataset`, for which it is a pattern, and so is the folder that this starts in
+        self.data_files = [glob.escape(os.path.abspath(path)) for path in self.data_files]
 
 
 def with_rephrased(original: TensorDict) -> TensorDict:

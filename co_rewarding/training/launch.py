@@ -56,7 +56,7 @@ def launch(config: DictConfig, trainer: str, checks: Sequence[Callable[[DictConf
         checks: what the tree checks beside `check_config`; each raises ValueError with one line.
     """
     try:
-        on_end.about_to_run(str(Path(str(config.co_rewarding_run_dir)).absolute()), str(config.trainer.experiment_name))
+        on_end.about_to_run(config)
         check_config(config)
         for check in checks:
             check(config)

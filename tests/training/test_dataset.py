@@ -239,7 +239,9 @@ def test_resuming_the_dataset_itself(make: Callable[..., PairedDataset]) -> None
 
 
 @pytest.mark.parametrize("name", ["[a]", "a*", "a?", "ü (1)=,{b}", "it's #1 ~ & ; % @ ! `x` $", "back\\slash"])
-def test_a_path_is_no_pattern(name: str, make: Callable[..., PairedDataset], tmp_path: Path) -> None:
+def test_a_path_is_no_pattern(
+    name: str, make: Callable[..., PairedDataset], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / name).mkdir()
     for folder in ("a", "ab"):  # what a pattern would find
         (tmp_path / folder).mkdir()
@@ -249,6 +251,8 @@ def test_a_path_is_no_pattern(name: str, make: Callable[..., PairedDataset], tmp
     assert pairs(dataset) == list(zip(QUESTIONS, REPHRASED, strict=True))
     dataset.resume_dataset_state()
     assert pairs(dataset) == list(zip(QUESTIONS, REPHRASED, strict=True))
+    monkeypatch.chdir(tmp_path / name)
+    assert pairs(make(train_files=["[train].parquet"])) == pairs(dataset)
 
 
 def test_verl_finds_the_class_by_our_config() -> None:
