@@ -23,7 +23,7 @@ from co_rewarding.training.preflight_batches import check_attention, check_batch
 from co_rewarding.training.preflight_data import check_data, check_steps, read_rows
 from co_rewarding.training.preflight_machine import check_platform, check_ray
 from co_rewarding.training.preflight_memory import check_memory
-from co_rewarding.training.preflight_names import check_names
+from co_rewarding.training.preflight_names import check_data_paths, check_names
 from co_rewarding.training.settings import MAX_TEMPERATURE, Settings
 from co_rewarding.training.started_as import check_older_name, check_started_as
 
@@ -59,6 +59,7 @@ def check_config(config: DictConfig) -> None:
         check_early_stop,
         check_names,
         check_run_dir,
+        check_data_paths,
         check_data,
         check_steps,
         check_model,
