@@ -135,7 +135,7 @@ def variables(script: Path) -> dict[str, str]:
     """The settings at the top of a run script: name → default."""
     lines = script.read_text().splitlines()
     command = next((number for number, line in enumerate(lines) if line.startswith("python")), len(lines))
-    return dict(re.findall(r"^([A-Z0-9_]+)=\$\{\1:-([^}]*)\}", "\n".join(lines[:command]), flags=re.MULTILINE))
+    return dict(re.findall(r"^([A-Z0-9_]+)=\$\{\1:?-([^}]*)\}", "\n".join(lines[:command]), flags=re.MULTILINE))
 
 
 def test_nothing_is_left_out() -> None:
