@@ -115,7 +115,10 @@ class GroupRewardManager(RewardManagerBase):
 
     def _grade(self, response_T: Any, truth: str | None) -> tuple[str | None, bool | None]:
         answer = extract_answer(self.tokenizer.decode(response_T, skip_special_tokens=True))
-        return answer, None if truth is None else answer is not None and self.equivalence.same(answer, truth)
+        if answer is None or truth is None:
+            return answer, None if truth is None else False
+        self.equivalence.prepare([[answer, truth]])  # the time of a step for each: no step here ever ends
+        return answer, self.equivalence.same(answer, truth)
 
 
 def _name(extra_info: Mapping[str, Any]) -> str:

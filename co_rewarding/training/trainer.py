@@ -207,7 +207,7 @@ class GroupRewardTrainer(PPOTrainerSync):
                 strict=True,
             )
         ]
-        return metrics | self.monitor.held_out_metrics(responses, self.reward_manager.equivalence.same)
+        return metrics | self.monitor.held_out_metrics(responses, self.reward_manager.equivalence)
 
     def _compute_metrics(self, batch: KVBatchMeta, metrics: dict, timing_raw: dict, **position: int) -> None:
         super()._compute_metrics(batch, metrics, timing_raw, **position)

@@ -80,6 +80,17 @@ def test_a_prompt_is_told_from_another_by_all_of_it(validate: Callable[..., dict
     assert validate("another", "7")["reward_extra_info"]["prompt_id"] == ids[0]
 
 
+def test_the_last_response_of_a_run_is_read_as_the_first_is() -> None:
+    """A process that grades validations takes no step, after which there would be time again."""
+    tokenizer = build_tokenizer()
+    manager = GroupRewardManager(OmegaConf.create({"co_rewarding": {"method": "majority_voting"}}), tokenizer)
+    with manager.equivalence as equivalence:
+        equivalence._seconds_left = 0  # what the validations before may have left
+        response_T = tokenizer.encode(r"\boxed{3\ell}", add_special_tokens=False)
+        assert manager._grade(response_T, r"\ell+2\ell") == (r"3\ell", True)
+        assert (equivalence.counts.asked, equivalence.counts.over_budget) == (2, 0)
+
+
 @pytest.mark.parametrize(
     ("extra_info", "name"),
     [
