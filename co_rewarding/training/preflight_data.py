@@ -4,6 +4,7 @@
 Rows are in verl's schema (data/README.md). Files are read whole: their rows are compared with one another.
 """
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +13,26 @@ from omegaconf import DictConfig, OmegaConf
 
 from co_rewarding.algo.answers import ground_truth_answer
 from co_rewarding.algo.methods import METHODS
+from co_rewarding.storage import question_numbers, wordings
 from co_rewarding.storage.rows import (
     MAX_NAMED,
     REQUIRED_COLUMNS,
+    Row,
     as_paths,
     check_pairs,
     check_question_ids,
+    content_sha256,
+    file_sha256,
     ground_truths,
     read_table,
 )
+from co_rewarding.storage.schema import row_faults
+from co_rewarding.storage.wordings import is_empty, repeats
+from co_rewarding.training.preflight_cache import cached
+from co_rewarding.training.settings import Settings
+
+MAX_SUSPECT_SHARE = 0.2
+"""Of rows that look wrong in one way; published pairs of MATH and DAPO have up to 0.02, files shifted by a row 0.5."""
 
 
 def check_data(config: DictConfig) -> None:
@@ -55,11 +67,30 @@ def check_data(config: DictConfig) -> None:
             f"{validated}: {len(unknown)} rows without reward_model.ground_truth (first: "
             f"{unknown[:MAX_NAMED]}); validation measures accuracy against it"
         )
+    for key, of_key in rows.items():
+        empty = [i for i, row in enumerate(of_key) if is_empty(row["prompt"][-1]["content"])]
+        where = f"{key}={OmegaConf.select(config, key)}"
+        judge(config, {"questions without a letter or digit": empty}, len(of_key), where)
+    asked = [row["prompt"][-1]["content"] for row in rows["data.train_files"]]
+    warn({"questions that an earlier row asks, too": repeats(asked)}, len(asked), named)
+    if "data.train_aug_files" in rows:
+        check_wordings(config, rows["data.train_files"], rows["data.train_aug_files"])
     questions, batch = len(rows["data.train_files"]), config.data.train_batch_size
     if questions < batch:
         raise ValueError(
             f"data.train_batch_size={batch}: data.train_files has {questions} questions, less than one batch"
         )
+
+
+def check_wordings(config: DictConfig, original: Sequence[Row], rephrased: Sequence[Row]) -> None:
+    """The texts of the pairs as a whole are two wordings of the same questions."""
+    texts = [[row["prompt"][-1]["content"] for row in rows] for rows in (original, rephrased)]
+    suspicions = cached(
+        (file_sha256(Path(wordings.__file__)), file_sha256(Path(question_numbers.__file__)), content_sha256(texts)),
+        lambda: wordings.suspect_pairs(*texts),
+    )
+    where = f"data.train_files={config.data.train_files} and data.train_aug_files={config.data.train_aug_files}"
+    judge(config, suspicions, len(original), where)
 
 
 def read_rows(key: str, path: str) -> list[dict[str, Any]]:
@@ -89,13 +120,41 @@ def read_rows(key: str, path: str) -> list[dict[str, Any]]:
             "see data/README.md for the schema"
         )
     rows = table.select(REQUIRED_COLUMNS).to_pylist()
-    bad = [i for i, row in enumerate(rows) if not _is_chat(row["prompt"])]
-    if bad:
-        raise ValueError(
-            f"{key}={path}: column prompt must be a list of {{role, content}} messages ending with the user's; "
-            f"row {bad[0]} has {str(rows[bad[0]]['prompt'])[:80]!r}"
-        )
+    for i, row in enumerate(rows):
+        if faults := row_faults(row, needs_index=False):  # of the id check_question_ids says more
+            raise ValueError(f"{key}={path}, row {i}: {faults[0]}; see data/README.md")
     return rows
+
+
+def judge(config: DictConfig, suspicions: Mapping[str, Sequence[int]], count: int, where: str) -> None:
+    """Refuse data of which too much looks wrong, so that another experiment would be run; say what is a little of it.
+
+    Args:
+        suspicions: what is wrong -> its rows.
+        count: of how many rows.
+        where: the key and the value that name the data.
+
+    Raises:
+        ValueError: one line; a share is above MAX_SUSPECT_SHARE, and `co_rewarding.suspect_data` does not allow it.
+    """
+    worst = max(suspicions, key=lambda text: len(suspicions[text]), default="")
+    if worst and len(suspicions[worst]) > MAX_SUSPECT_SHARE * count and Settings.read(config).suspect_data == "refuse":
+        raise ValueError(
+            f"{where}: {counted(worst, suspicions[worst], count)}; look at them with scripts/inspect_data.py, or append "
+            "co_rewarding.suspect_data=warn to use the data as it is"
+        )
+    warn(suspicions, count, where)
+
+
+def warn(suspicions: Mapping[str, Sequence[int]], count: int, where: str) -> None:
+    """Say in one line what looks wrong; arguments as of `judge`."""
+    if told := [counted(text, rows, count) for text, rows in suspicions.items() if rows]:
+        print(f"WARNING: {where}: {'; '.join(told)}")
+
+
+def counted(text: str, rows: Sequence[int], count: int) -> str:
+    named = ", ".join(map(str, rows[:MAX_NAMED])) + ", …" * (len(rows) > MAX_NAMED)
+    return f"{text}: {len(rows):,} of {count:,} (rows {named})"
 
 
 def check_steps(config: DictConfig) -> None:
@@ -111,13 +170,3 @@ def check_steps(config: DictConfig) -> None:
             f"for trainer.total_epochs={config.trainer.total_epochs} epochs make {possible} steps; raise "
             "trainer.total_epochs"
         )
-
-
-def _is_chat(prompt: Any) -> bool:
-    return (
-        isinstance(prompt, list)
-        and len(prompt) > 0
-        and all(isinstance(message, dict) and {"role", "content"} <= message.keys() for message in prompt)
-        and prompt[-1]["role"] == "user"
-        and all(isinstance(message["content"], str) for message in prompt)
-    )
