@@ -24,6 +24,7 @@ from co_rewarding.storage import provenance
 from co_rewarding.storage.run_dir import RunDir
 from co_rewarding.training.preflight import check_config
 from co_rewarding.training.preflight_machine import UnfitCluster, check_cluster, cores, reserved_cpus, starts_own_ray
+from co_rewarding.training.preflight_overrides import explained
 from co_rewarding.training.settings import ConfigBlock
 
 
@@ -236,9 +237,9 @@ def _explained(error: Exception) -> str:
         return told
     if not isinstance(cause, ConfigAttributeError | ConfigKeyError):
         return f"{told}: {cause.msg.splitlines()[0]}"
-    if not issubclass(cause.object_type, ConfigBlock):
-        return told
     override = told.rpartition("use +")[2]  # without Hydra's advice to add the key, which is no way to mend this
+    if not issubclass(cause.object_type, ConfigBlock):
+        return explained(cause, override) or told
     return f"{override}: unknown key; {cause.object_type.known_keys()}"
 
 

@@ -11,17 +11,18 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import jinja2
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from co_rewarding.algo.methods import METHODS
 from co_rewarding.storage.provenance import PROJECT
-from co_rewarding.storage.rows import as_paths
 from co_rewarding.training.checkpoint import check_checkpoints
 from co_rewarding.training.preflight_batches import check_attention, check_batch_sizes
-from co_rewarding.training.preflight_data import check_data, check_steps, read_rows
+from co_rewarding.training.preflight_data import check_data
 from co_rewarding.training.preflight_machine import check_platform, check_ray
 from co_rewarding.training.preflight_memory import check_memory
+from co_rewarding.training.preflight_overrides import check_overrides
+from co_rewarding.training.preflight_prompts import check_prompts
+from co_rewarding.training.preflight_weights import check_weights
 from co_rewarding.training.settings import MAX_TEMPERATURE, Settings
 
 # verl 0.9.1 keeps these blocks for older scripts and reads them nowhere on its own main entry
@@ -42,6 +43,7 @@ def check_config(config: DictConfig) -> None:
     """
     checks: Sequence[Callable[[DictConfig], None]] = (
         check_settings,
+        check_overrides,
         check_legacy_keys,
         check_missing,
         check_views,
@@ -55,7 +57,6 @@ def check_config(config: DictConfig) -> None:
         check_early_stop,
         check_run_dir,
         check_data,
-        check_steps,
         check_model,
         check_platform,
         check_ray,
@@ -337,6 +338,8 @@ def check_model(config: DictConfig) -> None:
     except (OSError, ValueError) as error:
         first_line = str(error).strip().splitlines()[0]
         raise ValueError(f"actor_rollout_ref.model.path={model.path}: not a loadable model: {first_line}") from error
+    if os.path.isdir(path):
+        check_weights(f"actor_rollout_ref.model.path={model.path}", Path(path), hf_config.to_dict())
     tokens = config.data.max_prompt_length + config.data.max_response_length
     limit = getattr(hf_config, "max_position_embeddings", None)
     if limit is not None and tokens > limit:
@@ -349,37 +352,7 @@ def check_model(config: DictConfig) -> None:
             f"actor_rollout_ref.model.use_fused_kernels=True: {model.path} has an output layer of its own, which verl "
             "0.9.1 shards apart from where its fused kernels read it; set it to False"
         )
-    check_chat_template(config, tokenizer)
-
-
-def check_chat_template(config: DictConfig, tokenizer: Any) -> None:
-    """The chat template must render the system prompt of the data, or the model is never asked to box its answer."""
-    messages = read_rows("data.train_files", as_paths(config.data.train_files)[0])[0]["prompt"]
-    if tokenizer.chat_template is None and not config.actor_rollout_ref.model.custom_chat_template:
-        raise ValueError(
-            f"actor_rollout_ref.model.path={config.actor_rollout_ref.model.path}: its tokenizer has no chat template; "
-            "set actor_rollout_ref.model.custom_chat_template"
-        )
-    try:
-        text = tokenizer.apply_chat_template(
-            messages,
-            chat_template=config.actor_rollout_ref.model.custom_chat_template,
-            add_generation_prompt=True,
-            tokenize=False,
-            **config.data.apply_chat_template_kwargs,
-        )
-    except jinja2.TemplateError as error:  # some templates raise on a system message
-        raise ValueError(
-            f"actor_rollout_ref.model.path={config.actor_rollout_ref.model.path}: its chat template does not take the "
-            f"messages of data.train_files ({error}); set actor_rollout_ref.model.custom_chat_template"
-        ) from error
-    for message in messages:
-        if message["content"].strip() not in text:
-            raise ValueError(
-                f"actor_rollout_ref.model.path={config.actor_rollout_ref.model.path}: its chat template leaves out the "
-                f"{message['role']} message {message['content'][:60]!r}; use a template that renders it "
-                "(actor_rollout_ref.model.custom_chat_template)"
-            )
+    check_prompts(config, tokenizer, hf_config.get_text_config().vocab_size)
 
 
 def _leaves(node: Any, key: str) -> list[tuple[str, Any]]:

@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet
 from omegaconf import DictConfig, OmegaConf
 
 from co_rewarding.algo.answers import ground_truth_answer
@@ -126,21 +125,28 @@ def read_rows(key: str, path: str) -> list[dict[str, Any]]:
     return rows
 
 
-def judge(config: DictConfig, suspicions: Mapping[str, Sequence[int]], count: int, where: str) -> None:
+def judge(
+    config: DictConfig,
+    suspicions: Mapping[str, Sequence[int]],
+    count: int,
+    where: str,
+    bound: float = MAX_SUSPECT_SHARE,
+) -> None:
     """Refuse data of which too much looks wrong, so that another experiment would be run; say what is a little of it.
 
     Args:
         suspicions: what is wrong -> its rows.
         count: of how many rows.
         where: the key and the value that name the data.
+        bound: the share of rows above which it is refused.
 
     Raises:
-        ValueError: one line; a share is above MAX_SUSPECT_SHARE, and `co_rewarding.suspect_data` does not allow it.
+        ValueError: one line; a share is above `bound`, and `co_rewarding.suspect_data` does not allow it.
     """
     worst = max(suspicions, key=lambda text: len(suspicions[text]), default="")
-    if worst and len(suspicions[worst]) > MAX_SUSPECT_SHARE * count and Settings.read(config).suspect_data == "refuse":
+    if worst and len(suspicions[worst]) > bound * count and Settings.read(config).suspect_data == "refuse":
         raise ValueError(
-            f"{where}: {counted(worst, suspicions[worst], count)}; look at them with scripts/inspect_data.py, or append "
+            f"{where}: {counted(worst, suspicions[worst], count)}; see scripts/inspect_data.py, or append "
             "co_rewarding.suspect_data=warn to use the data as it is"
         )
     warn(suspicions, count, where)
@@ -155,18 +161,3 @@ def warn(suspicions: Mapping[str, Sequence[int]], count: int, where: str) -> Non
 def counted(text: str, rows: Sequence[int], count: int) -> str:
     named = ", ".join(map(str, rows[:MAX_NAMED])) + ", …" * (len(rows) > MAX_NAMED)
     return f"{text}: {len(rows):,} of {count:,} (rows {named})"
-
-
-def check_steps(config: DictConfig) -> None:
-    steps = config.trainer.total_training_steps
-    if steps is None or config.data.filter_overlong_prompts is None:
-        return
-    paths = [Path(path).expanduser() for path in as_paths(config.data.train_files)]
-    questions = sum(pyarrow.parquet.read_metadata(path).num_rows for path in paths)
-    possible = questions // config.data.train_batch_size * config.trainer.total_epochs
-    if steps > possible:
-        raise ValueError(
-            f"trainer.total_training_steps={steps}: {questions} questions in batches of {config.data.train_batch_size} "
-            f"for trainer.total_epochs={config.trainer.total_epochs} epochs make {possible} steps; raise "
-            "trainer.total_epochs"
-        )

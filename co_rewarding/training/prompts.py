@@ -29,13 +29,18 @@ from co_rewarding.training.preflight_cache import cached
 from co_rewarding.training.preflight_machine import cores
 
 Messages = Sequence[Mapping[str, str]]
+Row = tuple[int, int, bool, int | None, str]  # tokens, highest id, says \\boxed, lost message, reason of a failure
 BOX = "\\boxed"
 CHUNK = 64  # prompts handed to a process at a time; about 50 ms
 STALL_S = 30.0  # for one chunk
 SECONDS_PER_PROMPT = 0.05  # for all together, beside STALL_S; usually 0.001
 MAX_MEMORY = 4 * 2**30  # bytes that a process may take beside what it starts with
 MAX_PROCESSES = 16
-SHOWN_AFTER_S = 2.0
+BAR: dict[str, Any] = {
+    "delay": 2.0,
+    "leave": False,
+    "disable": None,
+}  # shown where there is a terminal and after seconds alone
 
 _tokenizer: Any = None  # of a measuring process, and what it renders with
 _template_kwargs: dict[str, Any] = {}
@@ -46,6 +51,7 @@ class Measured:
     """What is known of the P prompts of a file."""
 
     tokens_P: list[int]  # 0: could not be rendered
+    highest_id: int  # of a token
     unasked: list[int]  # rows whose prompt, instructions of the template included, never says \\boxed
     lost: list[tuple[int, int]]  # (row, message): messages whose content is not in the prompt
     failed: list[tuple[int, str]]  # (row, reason): what the template does not take
@@ -84,11 +90,12 @@ def _tokenizer_sha256(tokenizer: Any) -> str:
 
 def _measure(prompts: Sequence[Messages], tokenizer: Any, template_kwargs: Mapping[str, Any], name: str) -> Measured:
     tokens_P: list[int] = []
+    highest_id = 0
     unasked, lost, failed = [], [], []
     end = monotonic() + STALL_S + SECONDS_PER_PROMPT * len(prompts)
     with (
         _processes(len(prompts), tokenizer, template_kwargs) as pool,
-        tqdm(total=len(prompts), desc=f"measuring {name}", unit=" prompts", delay=SHOWN_AFTER_S, leave=False) as bar,
+        tqdm(total=len(prompts), desc=f"measuring {name}", unit=" prompts", **BAR) as bar,
     ):
         found = pool.imap(_measure_chunk, _chunks(prompts))
         while len(tokens_P) < len(prompts):
@@ -98,8 +105,9 @@ def _measure(prompts: Sequence[Messages], tokenizer: Any, template_kwargs: Mappi
             except multiprocessing.TimeoutError:
                 last = min(row + CHUNK, len(prompts)) - 1
                 raise SlowTemplate(f"rendering rows {row} to {last} of {name} takes too long") from None
-            for i, (tokens, is_asked, lost_message, failure) in enumerate(chunk, start=row):
+            for i, (tokens, highest, is_asked, lost_message, failure) in enumerate(chunk, start=row):
                 tokens_P.append(tokens)
+                highest_id = max(highest_id, highest)
                 if failure:
                     failed.append((i, failure))
                     continue
@@ -108,7 +116,7 @@ def _measure(prompts: Sequence[Messages], tokenizer: Any, template_kwargs: Mappi
                 if lost_message is not None:
                     lost.append((i, lost_message))
             bar.update(len(chunk))
-    return Measured(tokens_P, unasked, lost, failed)
+    return Measured(tokens_P, highest_id, unasked, lost, failed)
 
 
 @contextmanager
@@ -149,18 +157,17 @@ def _begin(tokenizer: Any, template_kwargs: dict[str, Any]) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
 
 
-def _measure_chunk(prompts: Sequence[Messages]) -> list[tuple[int, bool, int | None, str]]:
-    """(tokens, says \\boxed, first message that is lost, reason of a failure) of each prompt."""
+def _measure_chunk(prompts: Sequence[Messages]) -> list[Row]:
     return [_measure_prompt(messages) for messages in prompts]
 
 
-def _measure_prompt(messages: Messages) -> tuple[int, bool, int | None, str]:
+def _measure_prompt(messages: Messages) -> Row:
     dropped_by_verl = ("tokenize", "return_dict", "return_tensors")
     passed = {name: value for name, value in _template_kwargs.items() if name not in dropped_by_verl}
     try:
         text = _tokenizer.apply_chat_template(list(messages), add_generation_prompt=True, tokenize=False, **passed)
-        tokens = len(_tokenizer(text, add_special_tokens=False, return_attention_mask=False)["input_ids"])
+        ids = _tokenizer(text, add_special_tokens=False, return_attention_mask=False)["input_ids"]
     except Exception as error:  # whatever a template's program raises; verl would leave the row out
-        return 0, False, None, " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        return 0, 0, False, None, " ".join(f"{type(error).__name__}: {error}".split())[:200]
     lost = next((i for i, message in enumerate(messages) if message["content"].strip() not in text), None)
-    return tokens, BOX in text, lost, ""
+    return len(ids), max(ids, default=0), BOX in text, lost, ""
