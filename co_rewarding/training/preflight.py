@@ -20,6 +20,7 @@ from co_rewarding.training.preflight_batches import check_attention, check_batch
 from co_rewarding.training.preflight_data import check_data
 from co_rewarding.training.preflight_machine import check_platform, check_ray
 from co_rewarding.training.preflight_memory import check_memory
+from co_rewarding.training.preflight_outputs import check_folders, check_loggers
 from co_rewarding.training.preflight_overrides import check_overrides
 from co_rewarding.training.preflight_prompts import check_prompts
 from co_rewarding.training.preflight_weights import check_weights
@@ -56,6 +57,8 @@ def check_config(config: DictConfig) -> None:
         check_checkpoints,
         check_early_stop,
         check_run_dir,
+        check_folders,
+        check_loggers,
         check_data,
         check_model,
         check_platform,
@@ -134,6 +137,7 @@ def check_fixed_choices(config: DictConfig) -> None:
         "trainer.use_v1": (True, "the group reward is built on verl's V1 trainer"),
         "trainer.v1.trainer_mode": ("sync", "votes need whole groups of one policy; only sync is supported"),
         "algorithm.adv_estimator": ("grpo", "rewards are made for group advantages"),
+        "actor_rollout_ref.rollout.name": ("vllm", "the rollout loop and the sync of weights are made for it"),
         "actor_rollout_ref.rollout.agent.default_agent_loop": ("single_turn_agent", "ours is built on that one"),
         "algorithm.filter_groups.enable": (False, "it filters before the vote, when every reward is still 0"),
         "reward.reward_model.enable": (False, "the reward is a vote, a reward model would be ignored"),
@@ -194,6 +198,7 @@ WHOLE_NUMBERS_FROM_1 = (
     "actor_rollout_ref.actor.ppo_mini_batch_size",
     "actor_rollout_ref.rollout.tensor_model_parallel_size",
     "actor_rollout_ref.rollout.val_kwargs.n",
+    "actor_rollout_ref.model.lora_alpha",
     "actor_rollout_ref.rollout.checkpoint_engine.update_weights_bucket_megabytes",
     "transfer_queue.backend.SimpleStorage.num_data_storage_units",
     "trainer.nnodes",
@@ -202,6 +207,7 @@ WHOLE_NUMBERS_FROM_1 = (
 )
 WHOLE_NUMBERS = ("trainer.test_freq", "trainer.save_freq")  # -1: never
 OPTIONAL_FROM_1 = ("trainer.total_training_steps", "trainer.max_actor_ckpt_to_keep")  # null: not set
+ABOVE_0 = ("actor_rollout_ref.rollout.gpu_memory_utilization",)
 WHOLE_NUMBERS_FROM_0 = ("actor_rollout_ref.model.lora_rank",)  # 0: no adapter
 SHARD_SIZES = ("actor_rollout_ref.actor.fsdp_config.fsdp_size", "actor_rollout_ref.ref.fsdp_config.fsdp_size")
 SWITCHES = (
@@ -262,6 +268,16 @@ def check_numbers(config: DictConfig) -> None:
         if not is_number or not low <= value <= high:
             bounds = f"from {low:g} to {high:g}" if high < float("inf") else f"from {low:g}"
             raise ValueError(f"{key}={value}: must be a number {bounds}")
+    for key in ABOVE_0:
+        if (value := OmegaConf.select(config, key)) == 0:
+            raise ValueError(f"{key}={value}: must be above 0")
+    longest = config.data.max_prompt_length + config.data.max_response_length
+    value = OmegaConf.select(config, key := "actor_rollout_ref.rollout.max_model_len")
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < longest):
+        raise ValueError(
+            f"{key}={value}: must be null, or at least data.max_prompt_length + data.max_response_length = {longest} "
+            "tokens"
+        )
     for key, choices in CHOICES.items():
         value = OmegaConf.select(config, key)
         if value not in choices:
