@@ -42,10 +42,10 @@ def test_a_placeholder_stands_for_several_questions() -> None:
 @pytest.mark.parametrize("step", [1, -1])
 def test_shifted_by_a_row(step: int) -> None:
     moved = REPHRASED[step:] + REPHRASED[:step]
-    fits_no_neighbour = 19 if step == 1 else 0  # its neighbour is at the other end
-    assert shifted(QUESTIONS, moved) == [i for i in range(20) if i != fits_no_neighbour]
+    has_no_neighbour = 0 if step == 1 else 19  # its own one is at the other end
+    assert shifted(QUESTIONS, moved) == [i for i in range(20) if i != has_no_neighbour]
     half = REPHRASED[:10] + REPHRASED[11:] + REPHRASED[10:11]  # a row that was lost in the middle
-    assert shifted(QUESTIONS, half) == list(range(10, 19))
+    assert shifted(QUESTIONS, half) == list(range(11, 20))
 
 
 def test_one_swapped_pair_is_no_shift() -> None:

@@ -36,9 +36,7 @@ def test_the_same_file_twice_is_majority_voting(
     config: DictConfig, refusal: Callable[..., str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     config.data.train_aug_files = config.data.train_files
-    refusal(
-        "data.train_files=", "data.train_aug_files=", "identical wording", "16 of 16", "co_rewarding.suspect_data=warn"
-    )
+    refusal("data.train_files=", "data.train_aug_files=", "identical wording", "16 of 16", "suspect_data=warn")
     config.co_rewarding.suspect_data = "warn"  # the control
     check_config(config)
     assert "WARNING: data.train_files=" in capsys.readouterr().out
@@ -49,7 +47,7 @@ def test_shifted_by_a_row(
 ) -> None:
     texts = questions(sample_rows["train_rephrased"])
     rephrased_as(texts[1:] + texts[:1])
-    refusal("fit the question in the row before or after better", "(rows 0, 1, 2, …)")
+    refusal("fit the question in the row before or after better", "(rows 1, 2, 3, …)")
 
 
 @pytest.mark.parametrize(
