@@ -7,7 +7,7 @@
 
 Then come verl's advantage, KL and update, and run_monitor.py looks for signs of collapse. Beside that path: launch.py
 starts a run after preflight.py has checked everything that can be checked without Ray, memory among it (estimate.py has
-the formulas); settings.py holds our blocks of the configuration, config/ what differs from verl's; engine.py makes
+the formulas) and all prompts (prompts.py renders them); settings.py holds our blocks of the configuration, config/ what differs from verl's; engine.py makes
 log-probabilities and token statistics in chunks, and micro-batches; checkpoint.py saves a run's state so that no kill
 loses it, and says from where it resumes; weight_sync*.py gives a run sockets of its own to vLLM.
 
