@@ -28,6 +28,7 @@ from co_rewarding.training import leftovers, on_end, run_script, started_as, sto
 from co_rewarding.training.loopback import stay_on_this_machine
 from co_rewarding.training.preflight import check_config
 from co_rewarding.training.preflight_machine import UnfitCluster, check_cluster, cores, reserved_cpus, starts_own_ray
+from co_rewarding.training.preflight_overrides import explained
 from co_rewarding.training.run_monitor import PROGRESS
 from co_rewarding.training.settings import ConfigBlock
 
@@ -275,9 +276,9 @@ def _explained(error: Exception) -> str:
         return told
     if not isinstance(cause, ConfigAttributeError | ConfigKeyError):
         return f"{told}: {cause.msg.splitlines()[0]}"
-    if not issubclass(cause.object_type, ConfigBlock):
-        return told
     override = told.rpartition("use +")[2]  # without Hydra's advice to add the key, which is no way to mend this
+    if not issubclass(cause.object_type, ConfigBlock):
+        return explained(cause, override) or told
     return f"{override}: unknown key; {cause.object_type.known_keys()}"
 
 
