@@ -58,8 +58,9 @@ def execute(script: Path, folder: Path, cwd: Path, *extra: str, **environment: s
 
 @pytest.fixture(scope="module")
 def python_that_tells(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """It prints its arguments, and puts the run's name, which it has from the environment, beside itself."""
     folder = tmp_path_factory.mktemp("bin")
-    (folder / "python").write_text("#!/bin/sh\nprintf '%s\\0' \"$@\"\n")
+    (folder / "python").write_text('#!/bin/sh\nprintf \'%s\\0\' "$@"\nprintf %s "$RUN_NAME" >"${0%/*}/RUN_NAME"\n')
     (folder / "python").chmod(0o755)
     return folder
 
@@ -76,9 +77,10 @@ def test_every_name_arrives_as_it_is(script: Path, python_that_tells: Path, tmp_
     texts = [name for name in PATHS if name in keys]
     assert len(texts) >= 3
     for name in NAMES[:-1]:
-        values = {variable: f"{variable}/{name}" for variable in texts} | {"RUN_NAME": name.replace("~", "-")}
-        found = overrides(script, python_that_tells, tmp_path, **values)
+        values, run = {variable: f"{variable}/{name}" for variable in texts}, name.replace("~", "-")
+        found = overrides(script, python_that_tells, tmp_path, RUN_NAME=run, **values)
         assert {variable: found[keys[variable]] for variable in values} == values
+        assert (python_that_tells / "RUN_NAME").read_text() == run
         # alone, without a folder before it that would make any text of it
         found = overrides(script, python_that_tells, tmp_path, **dict.fromkeys(texts, name))
         assert {found[keys[variable]] for variable in texts} == {name}
@@ -141,7 +143,8 @@ def test_a_clone_in_any_folder(parent: str, python_that_tells: Path, tmp_path: P
 def test_a_name_that_is_good_for_the_script_is_good_for_the_program(
     name: str, python_that_tells: Path, tmp_path: Path
 ) -> None:
-    assert overrides(SCRIPTS[0], python_that_tells, tmp_path, RUN_NAME=name)["trainer.experiment_name"] == name
+    overrides(SCRIPTS[0], python_that_tells, tmp_path, RUN_NAME=name)
+    assert (python_that_tells / "RUN_NAME").read_text() == name
     check_names(named(name))
 
 
