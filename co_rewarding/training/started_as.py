@@ -156,7 +156,8 @@ def begin(config: DictConfig) -> list[str]:
     was: Identity = {"settings": {}, "contents": {}}
     lines = [] if folder is None else [resuming(config, folder)]
     if folder is None:
-        if steps := saved_steps(Path(config.trainer.default_local_dir)):
+        steps = saved_steps(Path(config.trainer.default_local_dir))
+        if steps and config.trainer.resume_mode == "disable":  # else a first save that was interrupted
             lines.append(f"trainer.resume_mode=disable: begins anew, over the checkpoints of steps {_listed(steps)}")
     elif _is_branch(config):
         origin = RunDir.containing(folder)
@@ -181,14 +182,14 @@ def begin(config: DictConfig) -> list[str]:
 
 
 def resuming(config: DictConfig, folder: Path) -> str:
-    """ "Resuming from step 20 of 174, saved 2026-11-26 21:03": the number of steps where it is known."""
+    """Where a start resumes: step 20 of 174, saved 2026-11-26 21:03; the number of steps only where it is known."""
     saved = next(file for file in (folder / SAVE_STATE, folder / ACTOR) if file.exists()).stat().st_mtime
     total = OmegaConf.select(config, STEPS)
     if total is None and not _is_branch(config):
         try:
             state = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
             total = state["steps_per_epoch"] * OmegaConf.select(config, EPOCHS)
-        except (OSError, ValueError, KeyError):  # of an earlier version
+        except (OSError, ValueError, KeyError, TypeError):  # of an earlier version
             total = None
     of = f" of {total}" if total is not None else ""
     return f"Resuming from step {step_of(folder)}{of}, saved {datetime.fromtimestamp(saved):%Y-%m-%d %H:%M} ({folder})"
@@ -223,8 +224,11 @@ def _recorded(run: RunDir) -> Identity | None:
     if run.started_as.is_file():
         try:
             found = json.loads(run.started_as.read_text(encoding="utf-8"))
-            return {part: dict(found[part]) for part in ("settings", "contents")}
-        except (ValueError, KeyError, TypeError) as error:
+            contents = {
+                key: {part: value[part] for part in ("sha256", "given")} for key, value in found["contents"].items()
+            }
+            return {"settings": dict(found["settings"]), "contents": contents}
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(
                 f"{run.started_as}: not what a start wrote ({str(error)[:60]}); restore it, or remove it to be held to "
                 "the configurations in hydra/ alone"

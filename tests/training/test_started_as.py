@@ -100,6 +100,7 @@ def test_from_the_first_start_to_a_resumed_one(config: DictConfig, run: RunDir, 
 
 def test_nothing_was_saved_yet(config: DictConfig, run: RunDir, started: Started) -> None:
     assert started(config)[0] is None
+    (run.checkpoints / "global_step_1").mkdir(parents=True)  # killed in its first save
     config.actor_rollout_ref.rollout.n = 8
     assert started(config) == (None, [], "")
     assert json.loads(run.started_as.read_text())["settings"]["actor_rollout_ref.rollout.n"] == 8
@@ -258,7 +259,7 @@ def test_a_run_from_before_the_record(config: DictConfig, run: RunDir, started: 
 
 
 def test_a_garbled_record(config: DictConfig, saved: RunDir) -> None:
-    for text in ("", "{}", "[1]", '{"settings": 5, "contents": {}}'):
+    for text in ("", "{}", "[1]", '{"settings": 5, "contents": {}}', '{"settings": {}, "contents": {"x": 5}}'):
         saved.started_as.write_text(text)
         assert "started_as.json: not what a start wrote" in refusal(config)
 
