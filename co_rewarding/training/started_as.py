@@ -35,6 +35,7 @@ from co_rewarding.storage.rows import MAX_NAMED, as_paths, content_sha256, groun
 from co_rewarding.storage.run_dir import ACTOR, SAVE_STATE, STATE_FILE, RunDir, saved_steps, step_of
 from co_rewarding.training.checkpoint import resume_dir
 from co_rewarding.training.run_name import is_default, older_names
+from co_rewarding.training.run_script import variable_of
 
 MUST_STAY = (  # keys, and blocks with all that is in them
     "co_rewarding.method",
@@ -55,7 +56,7 @@ MUST_STAY = (  # keys, and blocks with all that is in them
     "actor_rollout_ref.model.lora_alpha",
     "actor_rollout_ref.model.target_modules",
     "actor_rollout_ref.rollout.n",
-    "actor_rollout_ref.rollout.prompt_length",  # what verl makes of data.max_prompt_length, unless it is set
+    "actor_rollout_ref.rollout.prompt_length",
     "actor_rollout_ref.rollout.response_length",
     "actor_rollout_ref.rollout.temperature",
     "actor_rollout_ref.rollout.top_k",
@@ -88,31 +89,9 @@ MAY_CHANGE = (  # of those blocks
 MODEL, QUESTIONS, REPHRASED = "actor_rollout_ref.model.path", "data.train_files", "data.train_aug_files"
 STEPS, EPOCHS = "trainer.total_training_steps", "trainer.total_epochs"
 NOT_LISTED = ("co_rewarding_run_dir", "trainer.experiment_name", "trainer.resume_mode", "trainer.resume_from_path")
-VARIABLES = {  # of the run scripts; the first key of a variable stands for the others
-    "co_rewarding.method": "METHOD",
-    "co_rewarding.min_agreement": "MIN_AGREEMENT",
-    MODEL: "MODEL_PATH",
-    QUESTIONS: "TRAIN_FILE",
-    REPHRASED: "TRAIN_AUG_FILE",
-    "data.train_batch_size": "TRAIN_BATCH_SIZE",
-    "actor_rollout_ref.actor.ppo_mini_batch_size": "TRAIN_BATCH_SIZE",
-    "data.max_prompt_length": "MAX_PROMPT_LENGTH",
-    "data.max_response_length": "MAX_RESPONSE_LENGTH",
-    "actor_rollout_ref.rollout.prompt_length": "MAX_PROMPT_LENGTH",
-    "actor_rollout_ref.rollout.response_length": "MAX_RESPONSE_LENGTH",
-    "actor_rollout_ref.rollout.n": "NUM_ROLLOUTS",
-    "actor_rollout_ref.rollout.temperature": "TRAIN_TEMPERATURE",
-    "actor_rollout_ref.teacher.n": "TEACHER_NUM_ROLLOUTS",
-    "actor_rollout_ref.teacher.decay_start": "TEACHER_DECAY_START",
-    "actor_rollout_ref.teacher.decay_end": "TEACHER_DECAY_END",
-    "actor_rollout_ref.actor.optim.lr_scheduler_type": "LR_SCHEDULER",
-    "actor_rollout_ref.actor.optim.lr_warmup_steps_ratio": "LR_WARMUP_RATIO",
-    "actor_rollout_ref.actor.clip_ratio": "CLIP_RATIO",
-    "actor_rollout_ref.actor.clip_ratio_low": "CLIP_RATIO",
-    "actor_rollout_ref.actor.clip_ratio_high": "CLIP_RATIO",
-    "actor_rollout_ref.actor.kl_loss_coef": "KL_LOSS_COEF",
-    "actor_rollout_ref.actor.loss_agg_mode": "LOSS_AGG_MODE",
-    EPOCHS: "TOTAL_EPOCHS",
+LENGTHS = {  # follow these, unless they are set
+    "actor_rollout_ref.rollout.prompt_length": "data.max_prompt_length",
+    "actor_rollout_ref.rollout.response_length": "data.max_response_length",
 }
 MAX_LISTED = 8  # changes in the line that lists them
 MODEL_FILES = (
@@ -177,7 +156,8 @@ def begin(config: DictConfig) -> list[str]:
     was: Identity = {"settings": {}, "contents": {}}
     lines = [] if folder is None else [resuming(config, folder)]
     if folder is None:
-        if steps := saved_steps(Path(config.trainer.default_local_dir)):
+        steps = saved_steps(Path(config.trainer.default_local_dir))
+        if steps and config.trainer.resume_mode == "disable":  # else a first save that was interrupted
             lines.append(f"trainer.resume_mode=disable: begins anew, over the checkpoints of steps {_listed(steps)}")
     elif _is_branch(config):
         origin = RunDir.containing(folder)
@@ -202,14 +182,14 @@ def begin(config: DictConfig) -> list[str]:
 
 
 def resuming(config: DictConfig, folder: Path) -> str:
-    """ "Resuming from step 20 of 174, saved 2026-11-26 21:03": the number of steps where it is known."""
+    """Where a start resumes: step 20 of 174, saved 2026-11-26 21:03; the number of steps only where it is known."""
     saved = next(file for file in (folder / SAVE_STATE, folder / ACTOR) if file.exists()).stat().st_mtime
     total = OmegaConf.select(config, STEPS)
     if total is None and not _is_branch(config):
         try:
             state = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
             total = state["steps_per_epoch"] * OmegaConf.select(config, EPOCHS)
-        except (OSError, ValueError, KeyError):  # of an earlier version
+        except (OSError, ValueError, KeyError, TypeError):  # of an earlier version
             total = None
     of = f" of {total}" if total is not None else ""
     return f"Resuming from step {step_of(folder)}{of}, saved {datetime.fromtimestamp(saved):%Y-%m-%d %H:%M} ({folder})"
@@ -231,7 +211,7 @@ def differences(was: Mapping[str, Mapping[str, Any]], now: Identity) -> list[tup
         old = was.get("settings", {}).get(key, new)
         if old != new:
             found.append((key, short_json(old), short_json(new)))
-    return sorted(found, key=lambda difference: [*VARIABLES, difference[0]].index(difference[0]))
+    return sorted(found, key=lambda difference: difference[0] != "co_rewarding.method")  # which explains the rest
 
 
 def _is_branch(config: DictConfig) -> bool:
@@ -244,8 +224,11 @@ def _recorded(run: RunDir) -> Identity | None:
     if run.started_as.is_file():
         try:
             found = json.loads(run.started_as.read_text(encoding="utf-8"))
-            return {part: dict(found[part]) for part in ("settings", "contents")}
-        except (ValueError, KeyError, TypeError) as error:
+            contents = {
+                key: {part: value[part] for part in ("sha256", "given")} for key, value in found["contents"].items()
+            }
+            return {"settings": dict(found["settings"]), "contents": contents}
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(
                 f"{run.started_as}: not what a start wrote ({str(error)[:60]}); restore it, or remove it to be held to "
                 "the configurations in hydra/ alone"
@@ -345,12 +328,13 @@ def _changes(run: RunDir, config: DictConfig) -> list[str]:
 
 
 def _named(found: Sequence[tuple[str, str, str]], most: int = MAX_NAMED) -> str:
-    """The first differences in words, once for each variable of the run script."""
+    """The first differences in words, once for each thing that is set."""
     once = {}
     for key, old, new in found:
-        variable = VARIABLES.get(key)
+        leader = LENGTHS.get(key, key)
+        variable = variable_of(leader)
         text = f"{key}={old}, now {new}" + (f" ({variable} in the run script)" if variable else "")
-        once.setdefault((variable or key, old, new), text)
+        once.setdefault((variable or leader, old, new), text)
     texts = list(once.values())
     return "; ".join(texts[:most]) + (f"; and {len(texts) - most} more" if len(texts) > most else "")
 

@@ -17,8 +17,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from co_rewarding.storage.files import atomic_write_text
 from co_rewarding.storage.run_dir import STATE_FILE, RunDir
+from co_rewarding.training import run_script
 from co_rewarding.training.launch import launch, run_main
-from co_rewarding.training.started_as import MUST_STAY, VARIABLES, begin, check_started_as, identity
+from co_rewarding.training.started_as import LENGTHS, MUST_STAY, begin, check_started_as, identity
 
 Started = Callable[[DictConfig], tuple[Any, list[str], str]]
 
@@ -46,8 +47,9 @@ def started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.Capt
 
 
 @pytest.fixture
-def run(config: DictConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunDir:
-    """Where `config` runs: `mine`, with a cosine schedule."""
+def run(config: DictConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, repo: Path) -> RunDir:
+    """Where `config` runs: `mine`, with a cosine schedule, from the run script of Co-rewarding-I."""
+    monkeypatch.setenv(run_script.PATH, str(repo / "Co-rewarding-I/run_corewarding-I.sh"))
     monkeypatch.setenv("RUNS_DIR", str(tmp_path / "runs"))
     config.trainer.experiment_name = "mine"
     config.actor_rollout_ref.actor.optim.lr_scheduler_type = "cosine"
@@ -98,6 +100,7 @@ def test_from_the_first_start_to_a_resumed_one(config: DictConfig, run: RunDir, 
 
 def test_nothing_was_saved_yet(config: DictConfig, run: RunDir, started: Started) -> None:
     assert started(config)[0] is None
+    (run.checkpoints / "global_step_1").mkdir(parents=True)  # killed in its first save
     config.actor_rollout_ref.rollout.n = 8
     assert started(config) == (None, [], "")
     assert json.loads(run.started_as.read_text())["settings"]["actor_rollout_ref.rollout.n"] == 8
@@ -129,8 +132,16 @@ def test_another_experiment(config: DictConfig, saved: RunDir, key: str, value: 
     assert shown in refusal(config)
 
 
-def test_a_variable_is_named_once_and_the_rest_is_counted(config: DictConfig, saved: RunDir) -> None:
-    actor = config.actor_rollout_ref.actor
+def test_a_variable_is_named_once_and_the_rest_is_counted(
+    config: DictConfig, saved: RunDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    actor, lengths = config.actor_rollout_ref.actor, config.data
+    lengths.max_response_length, before = 32, lengths.max_response_length
+    assert refusal(config).count("response_length") == 1  # verl's own follows
+    with monkeypatch.context() as without_script:
+        without_script.delenv(run_script.PATH)
+        assert refusal(config).count("response_length") == 1 and "run script" not in refusal(config)
+    lengths.max_response_length = before
     actor.clip_ratio = actor.clip_ratio_low = actor.clip_ratio_high = 0.1
     assert refusal(config).count("CLIP_RATIO") == 1
     config.co_rewarding.seed, config.data.seed, actor.ppo_epochs, actor.grad_clip = 5, 5, 2, 0.5
@@ -248,7 +259,7 @@ def test_a_run_from_before_the_record(config: DictConfig, run: RunDir, started: 
 
 
 def test_a_garbled_record(config: DictConfig, saved: RunDir) -> None:
-    for text in ("", "{}", "[1]", '{"settings": 5, "contents": {}}'):
+    for text in ("", "{}", "[1]", '{"settings": 5, "contents": {}}', '{"settings": {}, "contents": {"x": 5}}'):
         saved.started_as.write_text(text)
         assert "started_as.json: not what a start wrote" in refusal(config)
 
@@ -311,7 +322,7 @@ def test_the_same_command_as_before_names_had_model_and_data(
 
 
 def test_what_must_stay_are_keys_of_the_configuration(config: DictConfig) -> None:
-    for key in (*MUST_STAY, *VARIABLES):
+    for key in (*MUST_STAY, *LENGTHS.values()):
         if not key.startswith("actor_rollout_ref.teacher"):
             block, _, name = key.rpartition(".")
             assert name in list(OmegaConf.select(config, block) if block else config), key
