@@ -68,7 +68,7 @@ class PairedDataset(RLHFDataset):
 
     def _download(self, use_origin_parquet: bool = False) -> None:
         super()._download(use_origin_parquet)
-        # verl hands each to `datasets.load_dataset`, for which it is a pattern, and so is the folder that this starts in
+        # verl hands each to `datasets.load_dataset`, for which it is a pattern, and so is the folder of a relative one
         self.data_files = [glob.escape(os.path.abspath(path)) for path in self.data_files]
 
 

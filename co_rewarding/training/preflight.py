@@ -22,7 +22,7 @@ from co_rewarding.training.preflight_batches import check_attention, check_batch
 from co_rewarding.training.preflight_data import check_data, check_steps, read_rows
 from co_rewarding.training.preflight_machine import check_platform, check_ray
 from co_rewarding.training.preflight_memory import check_memory
-from co_rewarding.training.preflight_names import check_data_paths, check_names
+from co_rewarding.training.preflight_names import check_data_paths, check_model_path, check_names
 from co_rewarding.training.settings import MAX_TEMPERATURE, Settings
 
 # verl 0.9.1 keeps these blocks for older scripts and reads them nowhere on its own main entry
@@ -57,6 +57,7 @@ def check_config(config: DictConfig) -> None:
         check_names,
         check_run_dir,
         check_data_paths,
+        check_model_path,
         check_data,
         check_steps,
         check_model,
