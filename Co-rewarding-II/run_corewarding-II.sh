@@ -13,8 +13,8 @@ answer_help "$@"
 # model and data
 MODEL_PATH=${MODEL_PATH:-Qwen/Qwen3-4B-Base}                               # directory or hub name
 TRAIN_FILE=${TRAIN_FILE:-$ROOT/data/math/train_original.parquet}           # the questions
-VAL_FILE=${VAL_FILE:-$ROOT/data/math/test.parquet}
-RUN_NAME=${RUN_NAME:-co_rewarding_II}
+VAL_FILE=${VAL_FILE-$ROOT/data/math/test.parquet}                          # empty: no validation; its answers may be unknown
+export RUN_NAME=${RUN_NAME:-}                                              # default: method, model and data
 export RUNS_DIR=${RUNS_DIR:-$ROOT/runs}                                    # one place, wherever the script is started
 # method (paper, Table 5)
 TRAIN_BATCH_SIZE=${TRAIN_BATCH_SIZE:-128}                                  # questions
@@ -51,7 +51,7 @@ export ON_END=${ON_END:-}                                                  # a c
 
 check_name RUN_NAME
 check_text RUNS_DIR
-quote MODEL_PATH RUN_NAME
+quote MODEL_PATH
 quote_files TRAIN_FILE VAL_FILE
 use_environment
 export CO_REWARDING_RUN_SCRIPT=${BASH_SOURCE[0]} # messages name its variables
@@ -60,7 +60,6 @@ exec python -m co_rewarding_ii.main \
   actor_rollout_ref.model.path="$MODEL_PATH" \
   data.train_files="$TRAIN_FILE" \
   data.val_files="$VAL_FILE" \
-  trainer.experiment_name="$RUN_NAME" \
   data.train_batch_size="$TRAIN_BATCH_SIZE" \
   actor_rollout_ref.actor.ppo_mini_batch_size="$TRAIN_BATCH_SIZE" \
   data.max_prompt_length="$MAX_PROMPT_LENGTH" \

@@ -64,5 +64,4 @@ if [[ ${LORA_RANK:-0} != 0 ]]; then
     actor_rollout_ref.rollout.load_format=safetensors # vLLM reads the base model itself and is sent the adapter alone
   )
 fi
-export RUN_NAME=${RUN_NAME:-co_rewarding_${METHOD}_$MODEL}
 exec bash "$ROOT/$TREE/run_corewarding-$METHOD.sh" "${OVERRIDES[@]}" "$@"

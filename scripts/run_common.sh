@@ -26,11 +26,12 @@ check_text() {
   done
 }
 
-# check_name NAME…: the variables' values are names of folders below another one
+# check_name NAME…: the variables' values, where there are any, are names of folders below another one
 check_name() {
   local name value LC_ALL=C
   for name; do
     value=${!name}
+    [[ -n $value ]] || continue
     case /$value/ in
       *//* | */./* | */../* | /~*) refuse "$name=$value: must name a folder below runs/, without . or .. and no full path" ;;
     esac

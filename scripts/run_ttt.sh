@@ -5,9 +5,11 @@
 #   METHOD=majority_voting bash scripts/run_ttt.sh                       any label-free method
 #   METHOD=co_rewarding_I AUG_FILE=… bash scripts/run_ttt.sh             paired: the questions rephrased, row by row
 #   FILE=data/amc/test.parquet MODEL_PATH=Qwen/Qwen2.5-7B bash scripts/run_ttt.sh trainer.total_epochs=10
+#   FILE=my_questions.parquet bash scripts/run_ttt.sh                    questions whose answers nobody knows
 #
 # AMC (83 questions) by default: `python scripts/data_preprocess/amc.py` makes the file. Accuracy is avg@8 at temperature
-# 0.8 (the paper's), in the metrics val-core/…/acc/mean@8, before the first step and every TEST_FREQ steps. A run of 80
+# 0.8 (the paper's), in the metrics val-core/…/acc/mean@8, before the first step and every TEST_FREQ steps; without known
+# answers there are agreement and stability of the answers instead (val-label-free/…, docs/METRICS.md). A run of 80
 # steps needs a teacher that moves faster than the paper's: a fifth of the starting model is left in it at the end. All
 # variables of the method's run script but TRAIN_FILE, TRAIN_AUG_FILE and VAL_FILE hold here too; arguments are appended
 # as configuration overrides.
@@ -31,7 +33,7 @@ export VAL_TEMPERATURE=${VAL_TEMPERATURE:-0.8}
 export TRAIN_BATCH_SIZE=${TRAIN_BATCH_SIZE:-16}    # questions
 export TOTAL_EPOCHS=${TOTAL_EPOCHS:-16}
 export TEST_FREQ=${TEST_FREQ:-5}                   # steps
-export RUN_NAME=${RUN_NAME:-ttt_$METHOD} METHOD
+export METHOD
 
 paired=no overrides=()
 case $METHOD in

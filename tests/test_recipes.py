@@ -48,7 +48,7 @@ SOME = [
     ("III", "qwen3-8b-base", "4x80gb"), ("III", "qwen3-8b-base", "1x141gb"), ("II", "qwen3-8b-base", "2x141gb"),
 ]  # fmt: skip
 ESTIMATES = f'[[ $1 != */scripts/estimate.py ]] || exec {sys.executable} "$@"'  # the one that a recipe asks for sizes
-SETTABLE = re.compile(r"^([A-Z0-9_]+)=\$\{\1:-", flags=re.MULTILINE)
+SETTABLE = re.compile(r"^([A-Z0-9_]+)=\$\{\1:?-", flags=re.MULTILINE)
 
 
 @pytest.fixture(scope="module")
@@ -135,7 +135,8 @@ def test_a_recipe_passes_the_checks_and_should_fit(tools: Path, tree: str, model
     check(config, tree)
     assert config.actor_rollout_ref.model.path == MODELS[model]["_name_or_path"]
     assert (config.trainer.nnodes, config.trainer.n_gpus_per_node) == (1, int(machine[0]))
-    assert config.trainer.experiment_name == f"co_rewarding_{tree}_{model}"
+    name, data = Path(MODELS[model]["_name_or_path"]).name, "dapo" if tree == "III" else "math"
+    assert config.trainer.experiment_name == f"co_rewarding_{tree}-{name}-{data}"
     assert not [problem for problem in judged(config, model, machine) if problem.is_refused]
     # nothing of the method is changed
     assert differences(config, method_of(config)) == []
@@ -203,14 +204,14 @@ def test_variables_and_arguments_win(tools: Path) -> None:
     overrides = overrides_of(
         train(
             tools, "II", "qwen3-8b-base", "4x80gb", "trainer.total_epochs=1",
-            MAX_TOKENS_PER_GPU="16384", MODEL_PATH="/m", OFFLOAD="step", RUN_NAME="mine", NUM_NODES="2",
+            MAX_TOKENS_PER_GPU="16384", MODEL_PATH="/m", OFFLOAD="step", NUM_NODES="2",
         )
     )  # fmt: skip
     config = configured("II", overrides)
     assert config.actor_rollout_ref.actor.ppo_max_token_len_per_gpu == 16384
     assert config.actor_rollout_ref.model.path == "/m"
     assert config.actor_rollout_ref.actor.fsdp_config.param_offload is True
-    assert (config.trainer.experiment_name, config.trainer.nnodes, config.trainer.total_epochs) == ("mine", 2, 1)
+    assert (config.trainer.nnodes, config.trainer.total_epochs) == (2, 1)
 
 
 @pytest.mark.parametrize(

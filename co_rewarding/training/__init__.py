@@ -9,8 +9,11 @@ Then come verl's advantage, KL and update, and run_monitor.py looks for signs of
 starts a run after preflight.py has checked everything that can be checked without Ray, memory among it (estimate.py has
 the formulas); settings.py holds our blocks of the configuration, config/ what differs from verl's; engine.py makes
 log-probabilities and token statistics in chunks, and micro-batches; checkpoint.py saves a run's state so that no kill
-loses it, and says from where it resumes; weight_sync*.py gives a run sockets of its own to vLLM; wandb_run.py makes
-one run of all its starts at wandb; run_script.py knows the run script's variables; on_end.py runs ON_END.
+loses it, and says from where it resumes (checkpoint_files.py: whether all of it is there; started_as.py: whether this
+start is the run that was begun; run_name.py: what it is called); weight_sync*.py gives a run sockets of its own to
+vLLM. loopback*.py keeps a run on one machine off the network, stopping.py ends one that is told to, and leftovers.py
+removes what it leaves; on_end.py runs ON_END. wandb_run.py makes one run of all its starts at wandb; run_script.py
+knows the run script's variables.
 
 No label-free reward reads a ground truth. The first of these is the guarantee, the other two make a mistake harmless:
 

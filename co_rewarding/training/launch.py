@@ -2,7 +2,8 @@
 """From a composed configuration to a finished run: check everything that can be checked, then start Ray and train.
 
 Exit codes: 0 all planned steps done, 1 the run failed or did fewer steps than planned, 2 the configuration is wrong
-(one line on stderr, before Ray starts).
+(one line on stderr, before Ray starts), 130 Ctrl-C, 143 SIGTERM. Whatever the end, nothing of the run is left on this
+machine (leftovers.py).
 """
 
 import fcntl
@@ -23,7 +24,8 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 
 from co_rewarding.storage import provenance
 from co_rewarding.storage.run_dir import RunDir
-from co_rewarding.training import on_end, run_script, wandb_run
+from co_rewarding.training import leftovers, on_end, run_script, started_as, stopping, wandb_run
+from co_rewarding.training.loopback import stay_on_this_machine
 from co_rewarding.training.preflight import check_config
 from co_rewarding.training.preflight_machine import UnfitCluster, check_cluster, cores, reserved_cpus, starts_own_ray
 from co_rewarding.training.run_monitor import PROGRESS
@@ -57,12 +59,14 @@ def launch(config: DictConfig, trainer: str, checks: Sequence[Callable[[DictConf
     """
     try:
         on_end.about_to_run(config)
+        stay_on_this_machine(config)
         check_config(config)
         for check in checks:
             check(config)
         start = f"{datetime.now():%Y-%m-%d_%H-%M-%S}"
         # absolute before Ray starts: another node has neither this folder as its working directory nor RUNS_DIR
         config.co_rewarding_run_dir = str(Path(config.co_rewarding_run_dir).absolute())
+        config.trainer.experiment_name = str(config.trainer.experiment_name)  # RUN_NAME is of this process, too
         as_composed = config.copy()
         _prepare_loggers(config, start)
         _size_engine(config)
@@ -75,16 +79,22 @@ def launch(config: DictConfig, trainer: str, checks: Sequence[Callable[[DictConf
 
         resolve_reward_manager_cls(config).check(config.co_rewarding.method)
         validate_config(config, need_reference_policy(config), need_critic(config))
+        _prepare_validation(config)
         _prepare_weight_sync(config)
         OmegaConf.resolve(config.ray_kwargs)  # verl hands these to Ray with interpolations unresolved
         lock = _lock(RunDir(config.co_rewarding_run_dir))
         loggers = wandb_run.environment(RunDir(config.co_rewarding_run_dir)) if wandb_run.logs_to_wandb(config) else {}
+        for line in started_as.begin(as_composed):
+            print(f"{PROGRESS} {line}", flush=True)
     except (AssertionError, ValueError) as error:
         _refuse(error)
+    run = RunDir(config.co_rewarding_run_dir)
     with lock:
+        leftovers.remove_what_a_killed_start_left(run)
         _record(as_composed, start)
         try:
-            run_ppo(config, task_runner_class=_task_runner(trainer, loggers))
+            with stopping.told_in_one_line(), leftovers.removed_at_the_end(run, config):
+                run_ppo(config, task_runner_class=stopping.TakingSigterm(_task_runner(trainer, loggers)))
         except UnfitCluster as error:
             _refuse(error.cause)  # Ray's own text has the traceback of the process that found it
 
@@ -156,8 +166,8 @@ def _lock(run: RunDir) -> IO[str]:
             f"co_rewarding_run_dir={run.path}: another run writes there ({holder}); wait for its end, or choose "
             "another RUN_NAME"
         ) from None
-    except OSError:
-        pass  # a file system without locks
+    except OSError as error:  # some network file systems
+        print(f"{run.lock}: cannot be locked ({error.strerror}); start no second run in its folder", flush=True)
     lock.truncate(0)
     lock.write(f"process {os.getpid()} on {socket.gethostname()}")
     lock.flush()
@@ -211,6 +221,16 @@ def _prepare_weight_sync(config: DictConfig) -> None:
     with open_dict(config):
         OmegaConf.update(config, key, RECEIVER, force_add=True)
         OmegaConf.update(config, f"ray_kwargs.ray_init.runtime_env.env_vars.{TAG}", uuid4().hex[:12], force_add=True)
+
+
+def _prepare_validation(config: DictConfig) -> None:
+    """Without validation files a run trains and saves and never validates, for which verl 0.9.1 has no setting."""
+    if config.data.val_files:
+        return
+    with open_dict(config):
+        config.trainer.update(val_before_train=False, test_freq=-1)
+        # no files are no rows (QuestionDataset); the loader's batch would be as large as these
+        config.data.update(val_files=[], val_batch_size=1, validation_shuffle=False)
 
 
 def _prepare_loggers(config: DictConfig, start: str) -> None:

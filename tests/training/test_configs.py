@@ -186,7 +186,7 @@ def test_gpu_is_the_default_platform(config_yaml: Path) -> None:
 
 def test_verl_writes_where_a_run_is_read(monkeypatch: pytest.MonkeyPatch, config: DictConfig) -> None:
     monkeypatch.setenv("RUNS_DIR", "elsewhere")
-    run = RunDir("elsewhere/co-rewarding/co_rewarding_I")
+    run = RunDir(f"elsewhere/co-rewarding/{config.trainer.experiment_name}")
     assert Path(config.co_rewarding_run_dir) == run.path
     assert Path(config.trainer.default_local_dir) == run.checkpoints
     assert Path(config.trainer.rollout_data_dir) == run.rollouts

@@ -46,7 +46,7 @@ def launched(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.Cap
 
 def test_a_good_configuration_reaches_ray(config: DictConfig, launched: Callable[..., Any], tmp_path: Path) -> None:
     assert launched(config) == (None, "")
-    run = RunDir(tmp_path / "runs/co-rewarding/co_rewarding_I")
+    run = RunDir(tmp_path / "runs/co-rewarding" / config.trainer.experiment_name)
     ((start, recorded),) = run.configurations().items()
     assert OmegaConf.load(recorded).data.train_batch_size == config.data.train_batch_size
     assert run.noted_starts() == [start]
@@ -57,7 +57,7 @@ def test_a_good_configuration_reaches_ray(config: DictConfig, launched: Callable
 
 
 def test_a_directory_has_one_run_at_a_time(config: DictConfig, launched: Callable[..., Any], tmp_path: Path) -> None:
-    run = RunDir(tmp_path / "runs/co-rewarding/co_rewarding_I")
+    run = RunDir(tmp_path / "runs/co-rewarding" / config.trainer.experiment_name)
     run.path.mkdir(parents=True)
     with _lock(run):
         code, stderr = launched(config)
@@ -65,6 +65,23 @@ def test_a_directory_has_one_run_at_a_time(config: DictConfig, launched: Callabl
         assert f"co_rewarding_run_dir={run.path}: another run writes there (process {os.getpid()} on " in stderr
         assert stderr.count("\n") == 1
     assert launched(config) == (None, "")
+
+
+def test_the_lock_of_a_run_that_was_killed_is_free_and_names_the_next_one(tmp_path: Path) -> None:
+    run = RunDir(tmp_path)
+    holding = (
+        "import sys, time; from co_rewarding.training.launch import _lock; from co_rewarding.storage.run_dir import "
+    )
+    holding += "RunDir; lock = _lock(RunDir(sys.argv[1])); print('locked', flush=True); time.sleep(600)"
+    killed = subprocess.Popen([sys.executable, "-c", holding, tmp_path], stdout=subprocess.PIPE, text=True)
+    assert killed.stdout.readline() == "locked\n"
+    with pytest.raises(ValueError, match=rf"another run writes there \(process {killed.pid} on "):
+        _lock(run)
+    killed.kill()
+    killed.wait()
+    killed.stdout.close()
+    with _lock(run), pytest.raises(ValueError, match=rf"another run writes there \(process {os.getpid()} on "):
+        _lock(run)
 
 
 def test_a_directory_that_cannot_be_written(config: DictConfig, launched: Callable[..., Any], tmp_path: Path) -> None:

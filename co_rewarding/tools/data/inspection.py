@@ -300,9 +300,9 @@ def _row_faults(row: Row) -> list[str]:
     if not isinstance(row.get("data_source"), str) or not row["data_source"]:
         faults.append("data_source is not text")
     reward_model = row.get("reward_model")
-    if not isinstance(reward_model, Mapping) or "ground_truth" not in reward_model:
-        faults.append('reward_model has no ground_truth ("" where there is none)')
-    elif not isinstance(reward_model["ground_truth"], str | None):
+    if not isinstance(reward_model, Mapping | None):
+        faults.append("reward_model is no struct with the field ground_truth")
+    elif not isinstance((reward_model or {}).get("ground_truth"), str | None):
         faults.append("reward_model.ground_truth is not text")
     if _value(question_id, row) is None:
         faults.append("extra_info has no index (a number or text), the id that a pair shares")

@@ -25,6 +25,8 @@ from co_rewarding.tools.cli import one_line
 from co_rewarding.tools.generation.engine import Completion, EngineDown, EngineError, LocalOptions, Request
 
 NUM_SEQS_ON_CPU = 64  # responses under way at a time
+# vLLM here is of one machine: nothing of it listens to others
+LOOPBACK = {"GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo", "VLLM_HOST_IP": "127.0.0.1"}
 
 
 class VLLMEngine:
@@ -38,6 +40,7 @@ class VLLMEngine:
         self, model: str, options: LocalOptions, room: Callable[[Any], int], *, tokenizer: str = "", seed: int = 0
     ) -> None:
         os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")  # it warns of what is set here on purpose
+        os.environ.update(LOOPBACK)
         self.model = model
         self._on_cpu = is_cpu()
         if glob.has_magic(os.path.abspath(model)) and os.path.isdir(model):
