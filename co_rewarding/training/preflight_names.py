@@ -2,6 +2,7 @@
 """The name of a run, which is its folder below runs/, and the other texts that name files: a fault is told before
 anything is written. scripts/run_common.sh has the same rules, for what comes by variables."""
 
+import glob
 import os
 from pathlib import Path
 
@@ -39,6 +40,16 @@ def check_data_paths(config: DictConfig) -> None:
             ):
                 if is_there:
                     raise ValueError(f"{key}={file}: {path} has {reason}, which `datasets` does not take; rename it")
+
+
+def check_model_path(config: DictConfig) -> None:
+    """vLLM looks for weights by a pattern that begins with the folder; as a rule it is sent them and looks for none."""
+    path, load_format = config.actor_rollout_ref.model.path, config.actor_rollout_ref.rollout.load_format
+    if not load_format.startswith("dummy") and os.path.isdir(path) and glob.has_magic(os.path.abspath(path)):
+        raise ValueError(
+            f"actor_rollout_ref.model.path={path}: with actor_rollout_ref.rollout.load_format={load_format} vLLM reads "
+            f"the weights, and finds none in a path with one of [ * ?; rename the folder ({os.path.abspath(path)})"
+        )
 
 
 def _check_characters(key: str, text: str) -> None:

@@ -16,7 +16,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 from co_rewarding.training import run_script
-from co_rewarding.training.preflight_names import check_data_paths, check_names
+from co_rewarding.training.preflight_names import check_data_paths, check_model_path, check_names
 
 REPO = Path(__file__).resolve().parents[2]
 COMMON = REPO / "scripts/run_common.sh"
@@ -175,6 +175,18 @@ def test_what_the_reader_of_parquet_files_does_not_take(path: str, why: str) -> 
         with pytest.raises(ValueError, match=rf"^data\.{key}={re.escape(path)}: .*{re.escape(why)}"):
             check_data_paths(config)
     check_data_paths(OmegaConf.create({"data": {"train_files": "$(a)/$ü/:b: $/~", "val_files": None}}))
+
+
+def test_a_model_folder_that_vllm_reads_itself(tmp_path: Path) -> None:
+    model, rollout = {"path": str(tmp_path / "m [1]")}, {"load_format": "dummy"}
+    Path(model["path"]).mkdir()
+    config = OmegaConf.create({"actor_rollout_ref": {"model": model, "rollout": rollout}})
+    check_model_path(config)
+    config.actor_rollout_ref.rollout.load_format = "safetensors"
+    with pytest.raises(ValueError, match=r"^actor_rollout_ref.model.path=.*m \[1\]: .* one of \[ \* \?; rename"):
+        check_model_path(config)
+    config.actor_rollout_ref.model.path = "owner/name"
+    check_model_path(config)
 
 
 def named(experiment_name: object = "a", project_name: object = "b") -> OmegaConf:
