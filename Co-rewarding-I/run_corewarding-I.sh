@@ -2,16 +2,20 @@
 # SPDX-License-Identifier: Apache-2.0
 # Co-rewarding-I (arXiv 2508.00410): original and rephrased question vote for each other.
 # Edit the lines below, or set a variable for one run (LEARNING_RATE=1e-6 bash run_corewarding-I.sh), or append any
-# key of the configuration (bash run_corewarding-I.sh trainer.total_epochs=1). `--cfg job` prints the configuration.
+# key of the configuration (bash run_corewarding-I.sh trainer.total_epochs=1). `--help` prints the lines,
+# `--cfg job` the configuration.
 set -euo pipefail
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+# shellcheck source=scripts/run_common.sh
+source "$ROOT/scripts/run_common.sh"
+answer_help "$@"
 
 # model and data
 MODEL_PATH=${MODEL_PATH:-Qwen/Qwen3-4B-Base}                               # directory or hub name
 TRAIN_FILE=${TRAIN_FILE:-$ROOT/data/math/train_original.parquet}           # original questions
 TRAIN_AUG_FILE=${TRAIN_AUG_FILE:-$ROOT/data/math/train_rewrite_Qwen3-32B.parquet} # the same, rephrased, row by row
-VAL_FILE=${VAL_FILE:-$ROOT/data/math/test.parquet}
-RUN_NAME=${RUN_NAME:-co_rewarding_I}
+VAL_FILE=${VAL_FILE-$ROOT/data/math/test.parquet}                          # empty: no validation; its answers may be unknown
+export RUN_NAME=${RUN_NAME:-}                                              # default: method, model and data
 export RUNS_DIR=${RUNS_DIR:-$ROOT/runs}                                    # one place, wherever the script is started
 # method (paper, Table 5)
 TRAIN_BATCH_SIZE=${TRAIN_BATCH_SIZE:-128}                                  # questions; twice as many prompts
@@ -40,19 +44,21 @@ ROLLOUT_MEMORY_UTILIZATION=${ROLLOUT_MEMORY_UTILIZATION:-0.6}              # vLL
 ROLLOUT_TENSOR_PARALLEL=${ROLLOUT_TENSOR_PARALLEL:-1}                      # GPUs that share one vLLM engine
 MAX_TOKENS_PER_GPU=${MAX_TOKENS_PER_GPU:-8192}                             # in one pass; at least prompt + response
 ATTENTION=${ATTENTION:-sdpa}                                               # or flash_attention_2, flex_attention (GPU)
-LOGGER=${LOGGER:-"[console,file,tensorboard,wandb]"}                       # wandb stays offline without WANDB_API_KEY
+LOGGER=${LOGGER:-"[console,file,tensorboard,wandb]"}                       # wandb stays offline until `wandb login`
+export ON_END=${ON_END:-}                                                  # a command for the end of the run: $1 is the exit code
 
-if [[ -z ${VIRTUAL_ENV:-} && -f $ROOT/.venv/bin/activate ]]; then
-  # shellcheck source=/dev/null
-  source "$ROOT/.venv/bin/activate"
-fi
-python -m co_rewarding_i.main \
+check_name RUN_NAME
+check_text RUNS_DIR
+quote MODEL_PATH
+quote_files TRAIN_FILE TRAIN_AUG_FILE VAL_FILE
+use_environment
+export CO_REWARDING_RUN_SCRIPT=${BASH_SOURCE[0]} # messages name its variables
+exec python -m co_rewarding_i.main \
   platform="$PLATFORM" \
   actor_rollout_ref.model.path="$MODEL_PATH" \
   data.train_files="$TRAIN_FILE" \
   data.train_aug_files="$TRAIN_AUG_FILE" \
   data.val_files="$VAL_FILE" \
-  trainer.experiment_name="$RUN_NAME" \
   data.train_batch_size="$TRAIN_BATCH_SIZE" \
   actor_rollout_ref.actor.ppo_mini_batch_size="$TRAIN_BATCH_SIZE" \
   data.max_prompt_length="$MAX_PROMPT_LENGTH" \

@@ -12,7 +12,8 @@
 # NUM_NODES of such machines make a cluster.
 set -euo pipefail
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-refuse() { echo "error: $*" >&2; exit 2; }
+# shellcheck source=scripts/run_common.sh
+source "$ROOT/scripts/run_common.sh"
 if [[ ${1:-} == --help || ${1:-} == -h ]]; then
   awk 'NR > 2 { if (!/^#/) exit; sub(/^# ?/, ""); print }' "${BASH_SOURCE[0]}"
   exit 0
@@ -34,10 +35,7 @@ if [[ ! -f $ROOT/recipes/models/$MODEL.json ]]; then
   names=("${names[@]##*/}")
   refuse "MODEL=$MODEL: there is no recipe of that name; there are ${names[*]%.json}"
 fi
-if [[ -z ${VIRTUAL_ENV:-} && -f $ROOT/.venv/bin/activate ]]; then
-  # shellcheck source=/dev/null
-  source "$ROOT/.venv/bin/activate"
-fi
+use_environment
 
 given=()
 for pair in OFFLOAD=offload ROLLOUT_MEMORY_UTILIZATION=memory_utilization MAX_TOKENS_PER_GPU=max_tokens_per_gpu \
@@ -66,5 +64,4 @@ if [[ ${LORA_RANK:-0} != 0 ]]; then
     actor_rollout_ref.rollout.load_format=safetensors # vLLM reads the base model itself and is sent the adapter alone
   )
 fi
-export RUN_NAME=${RUN_NAME:-co_rewarding_${METHOD}_$MODEL}
 exec bash "$ROOT/$TREE/run_corewarding-$METHOD.sh" "${OVERRIDES[@]}" "$@"

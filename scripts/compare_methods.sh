@@ -17,14 +17,19 @@
 # configuration overrides.
 set -euo pipefail
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+# shellcheck source=scripts/run_common.sh
+source "$ROOT/scripts/run_common.sh"
 cd "$ROOT"
 [[ ${1:-} == -h || ${1:-} == --help ]] && { sed -n '3,17s/^# \{0,1\}//p' "$0"; exit 0; }
 
 ALL="ground_truth majority_voting co_rewarding_I co_rewarding_II co_rewarding_III self_certainty entropy random format_only incorrect"
 METHODS=${METHODS:-$ALL} SEEDS=${SEEDS:-1} STEPS=${STEPS:-32} NAME=${NAME:-comparison}
 for method in $METHODS; do
-  [[ " $ALL " == *" $method "* ]] || { echo "error: METHODS: $method is none of: $ALL" >&2; exit 2; }
+  [[ " $ALL " == *" $method "* ]] || refuse "METHODS: $method is none of: $ALL"
 done
+export RUNS_DIR=${RUNS_DIR:-runs}
+check_name NAME
+check_text RUNS_DIR
 bash scripts/install_env.sh
 # the environment, which may be conda's, and the device that it was made for
 PLATFORM=$(bash scripts/install_env.sh --device)
@@ -47,7 +52,6 @@ export GPUS_PER_NODE=1 LOGGER="[file,tensorboard]" MAX_PROMPT_LENGTH=64 MAX_RESP
 export TRAIN_BATCH_SIZE=${TRAIN_BATCH_SIZE:-16} NUM_ROLLOUTS=${NUM_ROLLOUTS:-8}
 export LEARNING_RATE=${LEARNING_RATE:-2e-4} LR_SCHEDULER=${LR_SCHEDULER:-constant} LR_WARMUP_RATIO=${LR_WARMUP_RATIO:-0}
 export TEST_FREQ=${TEST_FREQ:-8} SAVE_FREQ=${SAVE_FREQ:-$((STEPS / 2))}
-export RUNS_DIR=${RUNS_DIR:-runs}
 
 # What one run is made with: a finished run with other settings must not end up in the same table.
 settings() {
@@ -68,9 +72,8 @@ for seed in $SEEDS; do
     log=$run_dir/train.log
     # older comparisons name a micro-batch size, which changed nothing but the time
     if [[ -f $run_dir/settings ]] && ! settings "$@" | cmp -s - <(sed -E 's/MICRO_BATCH_SIZE=[0-9]+ //' "$run_dir/settings"); then
-      echo "error: $run_dir was made with $(< "$run_dir/settings"), now it is $(settings "$@"): set NAME to another" \
-        "name, or remove the folder" >&2
-      exit 2
+      refuse "$run_dir was made with $(< "$run_dir/settings"), now it is $(settings "$@"): set NAME to another name, or" \
+        "remove the folder"
     fi
     if grep -qE "Steps: $STEPS planned, ($STEPS done|.*stopped early)" "$log" 2>/dev/null; then
       echo "$method, seed $seed: there already ($run_dir)"

@@ -80,7 +80,7 @@ export PYTHONPATH=$CHECK/probe${PYTHONPATH:+:$PYTHONPATH} PYTHONUNBUFFERED=1 TOK
 unset RAY_ADDRESS # a Ray of its own, whose card is this one
 # Its runs have the run scripts' settings and those that `train` gives, whatever a user has exported for other runs; so
 # with MICRO_BATCH_SIZE, which a run refuses, and another place for a run's metrics.
-mapfile -t settings < <(sed -nE 's/^(export )?([A-Z_]+)=\$\{\2:-.*/\2/p' Co-rewarding-I*/run_*.sh | grep -vx PLATFORM)
+mapfile -t settings < <(sed -nE 's/^(export )?([A-Z_]+)=\$\{\2:?-.*/\2/p' Co-rewarding-I*/run_*.sh | grep -vx PLATFORM)
 unset "${settings[@]}" MICRO_BATCH_SIZE VERL_FILE_LOGGER_PATH
 [[ $PLATFORM == cpu ]] || unset OMP_NUM_THREADS # on a GPU as many as the run takes; other work may share a laptop
 END=$((SECONDS + 60 * minutes))

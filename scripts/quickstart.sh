@@ -12,13 +12,19 @@
 # to the training commands as configuration overrides. Finished parts are kept in data/toy and models/ and not made again.
 set -euo pipefail
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+# shellcheck source=scripts/run_common.sh
+source "$ROOT/scripts/run_common.sh"
 cd "$ROOT"
 [[ ${1:-} == -h || ${1:-} == --help ]] && { sed -n '3,13s/^# \{0,1\}//p' "$0"; exit 0; }
 
 MODEL=${MODEL:-tiny}
-case $MODEL in tiny | smollm2) ;; *) echo "error: MODEL=$MODEL: must be tiny or smollm2" >&2; exit 2 ;; esac
+case $MODEL in tiny | smollm2) ;; *) refuse "MODEL=$MODEL: must be tiny or smollm2" ;; esac
 if [[ $MODEL == tiny ]]; then TREES=${TREES:-I II}; else TREES=${TREES:-I}; fi
-case $TREES in I | II | "I II") ;; *) echo "error: TREES=$TREES: must be I, II or 'I II'" >&2; exit 2 ;; esac
+case $TREES in I | II | "I II") ;; *) refuse "TREES=$TREES: must be I, II or 'I II'" ;; esac
+RUN_NAME=${RUN_NAME:-quickstart_$MODEL}
+export RUNS_DIR=${RUNS_DIR:-runs}
+check_name RUN_NAME
+check_text RUNS_DIR
 say() { printf '\n== %s\n' "$*"; }
 
 say "1/4 environment"
@@ -66,8 +72,7 @@ case $MODEL in
 esac
 export TEST_FREQ=${TEST_FREQ:-$STEPS} SAVE_FREQ=${SAVE_FREQ:-$STEPS}
 
-name=${RUN_NAME:-quickstart_$MODEL}
-export RUNS_DIR=${RUNS_DIR:-runs}
+name=$RUN_NAME
 run_dirs=()
 for tree in $TREES; do
   say "3/4 Co-rewarding-$tree (the real Ray, FSDP2 and vLLM, which take about a minute to start)"

@@ -2,16 +2,20 @@
 # SPDX-License-Identifier: Apache-2.0
 # A baseline or control (arXiv 2508.00410, Appendix C.1) with the settings of the methods: METHOD=NAME.
 # Edit the lines below, or set a variable for one run (METHOD=entropy bash scripts/run_baseline.sh), or append any key
-# of the configuration (bash scripts/run_baseline.sh trainer.total_epochs=1). `--cfg job` prints the configuration.
+# of the configuration (bash scripts/run_baseline.sh trainer.total_epochs=1). `--help` prints the lines,
+# `--cfg job` the configuration.
 set -euo pipefail
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+# shellcheck source=scripts/run_common.sh
+source "$ROOT/scripts/run_common.sh"
+answer_help "$@"
 
 METHOD=${METHOD:-majority_voting} # ground_truth majority_voting self_certainty entropy; random format_only incorrect
 # model and data
 MODEL_PATH=${MODEL_PATH:-Qwen/Qwen3-4B-Base}                               # directory or hub name
 TRAIN_FILE=${TRAIN_FILE:-$ROOT/data/math/train_original.parquet}           # the questions; the rephrased ones for the ablation
-VAL_FILE=${VAL_FILE:-$ROOT/data/math/test.parquet}
-RUN_NAME=${RUN_NAME:-$METHOD}
+VAL_FILE=${VAL_FILE-$ROOT/data/math/test.parquet}                          # empty: no validation; its answers may be unknown
+export RUN_NAME=${RUN_NAME:-}                                              # default: method, model and data
 export RUNS_DIR=${RUNS_DIR:-$ROOT/runs}                                    # one place, wherever the script is started
 # method (paper, Table 5)
 TRAIN_BATCH_SIZE=${TRAIN_BATCH_SIZE:-128}                                  # questions
@@ -40,19 +44,21 @@ ROLLOUT_MEMORY_UTILIZATION=${ROLLOUT_MEMORY_UTILIZATION:-0.6}              # vLL
 ROLLOUT_TENSOR_PARALLEL=${ROLLOUT_TENSOR_PARALLEL:-1}                      # GPUs that share one vLLM engine
 MAX_TOKENS_PER_GPU=${MAX_TOKENS_PER_GPU:-8192}                             # in one pass; at least prompt + response
 ATTENTION=${ATTENTION:-sdpa}                                               # or flash_attention_2, flex_attention (GPU)
-LOGGER=${LOGGER:-"[console,file,tensorboard,wandb]"}                       # wandb stays offline without WANDB_API_KEY
+LOGGER=${LOGGER:-"[console,file,tensorboard,wandb]"}                       # wandb stays offline until `wandb login`
+export ON_END=${ON_END:-}                                                  # a command for the end of the run: $1 is the exit code
 
-if [[ -z ${VIRTUAL_ENV:-} && -f $ROOT/.venv/bin/activate ]]; then
-  # shellcheck source=/dev/null
-  source "$ROOT/.venv/bin/activate"
-fi
-python -m co_rewarding.training.main \
+check_name RUN_NAME
+check_text RUNS_DIR
+quote MODEL_PATH
+quote_files TRAIN_FILE VAL_FILE
+use_environment
+export CO_REWARDING_RUN_SCRIPT=${BASH_SOURCE[0]} # messages name its variables
+exec python -m co_rewarding.training.main \
   platform="$PLATFORM" \
   co_rewarding.method="$METHOD" \
   actor_rollout_ref.model.path="$MODEL_PATH" \
   data.train_files="$TRAIN_FILE" \
   data.val_files="$VAL_FILE" \
-  trainer.experiment_name="$RUN_NAME" \
   data.train_batch_size="$TRAIN_BATCH_SIZE" \
   actor_rollout_ref.actor.ppo_mini_batch_size="$TRAIN_BATCH_SIZE" \
   data.max_prompt_length="$MAX_PROMPT_LENGTH" \

@@ -5,29 +5,35 @@
 #   METHOD=majority_voting bash scripts/run_ttt.sh                       any label-free method
 #   METHOD=co_rewarding_I AUG_FILE=… bash scripts/run_ttt.sh             paired: the questions rephrased, row by row
 #   FILE=data/amc/test.parquet MODEL_PATH=Qwen/Qwen2.5-7B bash scripts/run_ttt.sh trainer.total_epochs=10
+#   FILE=my_questions.parquet bash scripts/run_ttt.sh                    questions whose answers nobody knows
 #
 # AMC (83 questions) by default: `python scripts/data_preprocess/amc.py` makes the file. Accuracy is avg@8 at temperature
-# 0.8 (the paper's), in the metrics val-core/…/acc/mean@8, before the first step and every TEST_FREQ steps. A run of 80
+# 0.8 (the paper's), in the metrics val-core/…/acc/mean@8, before the first step and every TEST_FREQ steps; without known
+# answers there are agreement and stability of the answers instead (val-label-free/…, docs/METRICS.md). A run of 80
 # steps needs a teacher that moves faster than the paper's: a fifth of the starting model is left in it at the end. All
 # variables of the method's run script but TRAIN_FILE, TRAIN_AUG_FILE and VAL_FILE hold here too; arguments are appended
 # as configuration overrides.
 set -euo pipefail
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-[[ ${1:-} == -h || ${1:-} == --help ]] && { sed -n '3,13s/^# \{0,1\}//p' "$0"; exit 0; }
+# shellcheck source=scripts/run_common.sh
+source "$ROOT/scripts/run_common.sh"
+answer_help "$@"
 
 for name in TRAIN_FILE TRAIN_AUG_FILE VAL_FILE; do
   if [[ -n ${!name:-} ]]; then
-    echo "error: $name=${!name}: test-time training has one file, FILE, and its rephrased questions, AUG_FILE" >&2
-    exit 2
+    refuse "$name=${!name}: test-time training has one file, FILE, and its rephrased questions, AUG_FILE"
   fi
 done
-METHOD=${METHOD:-majority_voting}
-FILE=${FILE:-$ROOT/data/amc/test.parquet}
-AUG_FILE=${AUG_FILE:-}
+METHOD=${METHOD:-majority_voting}                  # any that reads no ground truth
+FILE=${FILE:-$ROOT/data/amc/test.parquet}          # the benchmark
+AUG_FILE=${AUG_FILE:-}                             # its questions rephrased, for co_rewarding_I and co_rewarding_III
 export TRAIN_FILE=$FILE VAL_FILE=$FILE TRAIN_AUG_FILE=$AUG_FILE
-export VAL_NUM_ROLLOUTS=${VAL_NUM_ROLLOUTS:-8} VAL_TEMPERATURE=${VAL_TEMPERATURE:-0.8}
-export TRAIN_BATCH_SIZE=${TRAIN_BATCH_SIZE:-16} TOTAL_EPOCHS=${TOTAL_EPOCHS:-16} TEST_FREQ=${TEST_FREQ:-5}
-export RUN_NAME=${RUN_NAME:-ttt_$METHOD} METHOD
+export VAL_NUM_ROLLOUTS=${VAL_NUM_ROLLOUTS:-8}
+export VAL_TEMPERATURE=${VAL_TEMPERATURE:-0.8}
+export TRAIN_BATCH_SIZE=${TRAIN_BATCH_SIZE:-16}    # questions
+export TOTAL_EPOCHS=${TOTAL_EPOCHS:-16}
+export TEST_FREQ=${TEST_FREQ:-5}                   # steps
+export METHOD
 
 paired=no overrides=()
 case $METHOD in
@@ -37,18 +43,15 @@ case $METHOD in
     script=Co-rewarding-II/run_corewarding-III.sh paired=yes overrides+=(actor_rollout_ref.teacher.start_share=0.2)
     ;;
   ground_truth | incorrect)
-    echo "error: METHOD=$METHOD reads the answers, which test-time training does not have" >&2
-    exit 2
+    refuse "METHOD=$METHOD reads the answers, which test-time training does not have"
     ;;
   *) script=scripts/run_baseline.sh ;;
 esac
 if [[ $paired == yes && -z $AUG_FILE ]]; then
-  echo "error: METHOD=$METHOD asks each question in two wordings: set AUG_FILE to the rephrased questions" \
-    "(python rewrite_questions.py makes them)" >&2
-  exit 2
+  refuse "METHOD=$METHOD asks each question in two wordings: set AUG_FILE to the rephrased questions (python" \
+    "rewrite_questions.py makes them)"
 elif [[ $paired == no && -n $AUG_FILE ]]; then
-  echo "error: AUG_FILE=$AUG_FILE: METHOD=$METHOD asks each question in one wording; use co_rewarding_I or" \
-    "co_rewarding_III, or leave AUG_FILE out" >&2
-  exit 2
+  refuse "AUG_FILE=$AUG_FILE: METHOD=$METHOD asks each question in one wording; use co_rewarding_I or" \
+    "co_rewarding_III, or leave AUG_FILE out"
 fi
 exec bash "$ROOT/$script" "${overrides[@]}" "$@"

@@ -4,10 +4,13 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 from collections import defaultdict
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -26,6 +29,60 @@ SCRIPTS = {
     "ttt": "scripts/run_ttt.sh",
 }
 QUESTIONS, ROLLOUTS, STEPS, TIMEOUT_S = 16, 4, 4, 600
+
+
+class Surroundings:
+    """What a run has on this machine while it is on, looked at from outside every 2 s: `check_all_is_gone`."""
+
+    def __init__(self, run: subprocess.Popen) -> None:
+        self.run = run
+        self.processes: dict[int, psutil.Process] = {}
+        self.segments: set[Path] = set()  # of shared memory
+        self.sockets: set[Path] = set()
+        self.listening: dict[tuple[str, int], str] = {}  # address and port -> a command line
+        self.thread = threading.Thread(target=self._watch, daemon=True)
+        self.thread.start()
+
+    def _watch(self) -> None:
+        while self.run.poll() is None:
+            self.look()
+            time.sleep(2)
+
+    def look(self) -> None:
+        for process in [psutil.Process(self.run.pid), *psutil.Process(self.run.pid).children(recursive=True)]:
+            with suppress(psutil.Error, OSError):
+                self.processes.setdefault(process.pid, process)
+                command = " ".join(process.cmdline())[:100]
+                for connection in process.net_connections("all"):
+                    if connection.family == socket.AF_UNIX:
+                        self.sockets |= {Path(path) for path in [connection.laddr] if path.startswith("/")}
+                    elif connection.status == psutil.CONN_LISTEN or (
+                        connection.type == socket.SOCK_DGRAM and not connection.raddr
+                    ):
+                        self.listening[tuple(connection.laddr)] = command
+                maps = Path(f"/proc/{process.pid}/maps").read_text().splitlines()
+                names = {line[line.index("/dev/shm/") :] for line in maps if "/dev/shm/" in line}
+                self.segments |= {Path(name) for name in names if not name.endswith(" (deleted)")}
+
+    def check_no_other_machine_reaches_it(self) -> None:
+        assert self.listening, "Ray listens, so there is something to look at"
+        elsewhere = {
+            place: command
+            for place, command in self.listening.items()
+            if not place[0].removeprefix("::ffff:").startswith("127.") and place[0] != "::1"
+        }
+        assert not elsewhere
+
+    def check_all_is_gone(self) -> None:
+        """When the run has ended: not only soon, but now."""
+        self.thread.join()
+        alive = [p for p in self.processes.values() if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+        assert not alive
+        assert self.segments, "vLLM's message queues are there while it is on"
+        assert not [path for path in self.segments | self.sockets if path.exists()]
+        folders = {path for socket in self.sockets for path in socket.parents if path.name.startswith("co-rewarding-")}
+        assert folders, "Ray's and vLLM's sockets are in a folder of the run's"
+        assert not [path for path in folders if path.exists()]
 
 
 def make_toy(folder: Path) -> Path:
@@ -72,8 +129,9 @@ def start(tree: str, toy: Path, name: str, *overrides: str, **environment: str) 
         )  # fmt: skip
 
 
-def finish(run: subprocess.Popen, log: Path) -> str:
-    """Wait for the run to end well; its output."""
+def finish(run: subprocess.Popen, log: Path, has_own_ray: bool = True) -> str:
+    """Wait for the run to end well, with nothing open to other machines and nothing left of it; its output."""
+    surroundings = Surroundings(run)
     try:
         code = run.wait(TIMEOUT_S)
     finally:
@@ -81,7 +139,17 @@ def finish(run: subprocess.Popen, log: Path) -> str:
             os.killpg(run.pid, signal.SIGKILL)
     text = log.read_text(errors="replace")
     assert code == 0, text[-4000:]
+    if has_own_ray:
+        surroundings.check_no_other_machine_reaches_it()
+        surroundings.check_all_is_gone()
     return text
+
+
+def main_process(run: subprocess.Popen) -> psutil.Process:
+    """The process that started Ray: the run's own, or the one for which its script waits."""
+    processes = [psutil.Process(run.pid), *psutil.Process(run.pid).children()]
+    (found,) = [process for process in processes if ".main" in " ".join(process.cmdline()[:3])]
+    return found
 
 
 def kill(run: subprocess.Popen) -> None:
@@ -107,12 +175,11 @@ def metrics_of(run_dir: Path) -> dict[int, dict[str, float]]:
 
 
 def killed_after_step(step: int, run: subprocess.Popen, run_dir: Path, log: Path, while_saving: bool = False) -> None:
-    """Wait until `step` (≥ 2) is dumped, kill the run in what comes next, and remove what it cannot remove any more.
+    """Wait until `step` (≥ 2) is dumped and kill the run in what comes next; what it leaves, the next start removes.
 
     Args:
         while_saving: not before the checkpoint of the step after it has been begun, and before it is whole.
     """
-    shared_memory = set(Path("/dev/shm").iterdir())
     deadline = time.monotonic() + TIMEOUT_S
 
     def wait_for(path: Path, interval_s: float) -> None:
@@ -132,8 +199,6 @@ def killed_after_step(step: int, run: subprocess.Popen, run_dir: Path, log: Path
         time.sleep(1)  # the dump is small; let it be written whole
     kill(run)
     assert f"[co-rewarding] step {step - 1}/" in log.read_text(errors="replace")  # progress is told when it happens
-    for segment in set(Path("/dev/shm").iterdir()) - shared_memory:
-        segment.unlink(missing_ok=True)
 
 
 def check_checkpoint_size(folder: Path, is_teacher: bool) -> None:

@@ -9,8 +9,10 @@ import json
 import os
 import pickle
 import re
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -133,7 +135,8 @@ def test_a_recipe_passes_the_checks_and_should_fit(tools: Path, tree: str, model
     check(config, tree)
     assert config.actor_rollout_ref.model.path == MODELS[model]["_name_or_path"]
     assert (config.trainer.nnodes, config.trainer.n_gpus_per_node) == (1, int(machine[0]))
-    assert config.trainer.experiment_name == f"co_rewarding_{tree}_{model}"
+    name, data = Path(MODELS[model]["_name_or_path"]).name, "dapo" if tree == "III" else "math"
+    assert config.trainer.experiment_name == f"co_rewarding_{tree}-{name}-{data}"
     assert not [problem for problem in judged(config, model, machine) if problem.is_refused]
     # nothing of the method is changed
     assert differences(config, method_of(config)) == []
@@ -201,14 +204,14 @@ def test_variables_and_arguments_win(tools: Path) -> None:
     overrides = overrides_of(
         train(
             tools, "II", "qwen3-8b-base", "4x80gb", "trainer.total_epochs=1",
-            MAX_TOKENS_PER_GPU="16384", MODEL_PATH="/m", OFFLOAD="step", RUN_NAME="mine", NUM_NODES="2",
+            MAX_TOKENS_PER_GPU="16384", MODEL_PATH="/m", OFFLOAD="step", NUM_NODES="2",
         )
     )  # fmt: skip
     config = configured("II", overrides)
     assert config.actor_rollout_ref.actor.ppo_max_token_len_per_gpu == 16384
     assert config.actor_rollout_ref.model.path == "/m"
     assert config.actor_rollout_ref.actor.fsdp_config.param_offload is True
-    assert (config.trainer.experiment_name, config.trainer.nnodes, config.trainer.total_epochs) == ("mine", 2, 1)
+    assert (config.trainer.nnodes, config.trainer.total_epochs) == (2, 1)
 
 
 @pytest.mark.parametrize(
@@ -271,7 +274,11 @@ def cluster(tmp_path: Path, tools: Path) -> Callable[..., subprocess.CompletedPr
     """recipes/cluster/slurm.sh with stand-ins; `calls` gets a line for each `ray` and each training."""
     folder = tmp_path / "tools"
     folder.mkdir()
-    write_tool(folder, "scontrol", "printf 'node1\\nnode2\\nnode3\\n'")
+    write_tool(
+        folder,
+        "scontrol",
+        f'[[ $1 == requeue ]] && echo "$*" >> {tmp_path}/queued || printf "node1\\nnode2\\nnode3\\n"',
+    )
     strip = "while [[ $1 == --* ]]; do [[ $1 == --nodelist=* ]] && export ON=${1#*=}; shift; done"
     write_tool(folder, "srun", f'{strip}; exec "$@"')
     write_tool(folder, "hostname", "echo 127.0.0.7 10.0.0.1")
@@ -284,15 +291,23 @@ def cluster(tmp_path: Path, tools: Path) -> Callable[..., subprocess.CompletedPr
         folder,
         "python",
         f'{ESTIMATES}; if [[ $1 == - ]]; then cat > /dev/null; grep -c "ray start" {tmp_path}/calls; '
-        f'else echo "trains $RAY_ADDRESS $*" >> {tmp_path}/calls; fi',
+        f'else echo "trains in $RUNS_DIR $RAY_ADDRESS $*" >> {tmp_path}/calls; eval "${{TRAINING:-}}"; fi',
     )
 
-    def run(*arguments: str, **given: str) -> subprocess.CompletedProcess:
+    def run(*arguments: str, time_is_up: bool = False, **given: str) -> subprocess.CompletedProcess:
         job = {"SLURM_SUBMIT_DIR": str(REPO), "SLURM_JOB_ID": "4711", "SLURM_JOB_NODELIST": "node[1-3]"}
-        return subprocess.run(
+        started = subprocess.Popen(
             ["bash", str(REPO / "recipes/cluster/slurm.sh"), *arguments],
-            env={**environment(folder), **job, **given}, cwd=tmp_path, capture_output=True, text=True, timeout=30,
+            env={**environment(folder), "RUNS_DIR": str(tmp_path / "runs"), **job, **given}, cwd=tmp_path,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
+        if time_is_up:
+            while not (tmp_path / "trains").exists():
+                assert started.poll() is None
+                time.sleep(0.05)
+            started.send_signal(signal.SIGUSR1)
+        out, err = started.communicate(timeout=30)
+        return subprocess.CompletedProcess(started.args, started.returncode, out, err)
 
     return run
 
@@ -310,9 +325,10 @@ def test_a_slurm_job_starts_a_node_on_each_machine_and_trains_on_all(
         f"node2 {start} --address=127.0.0.7:24711 {token}",
         f"node3 {start} --address=127.0.0.7:24711 {token}",
     ]
-    assert training.startswith("trains 127.0.0.7:24711 -m co_rewarding_ii.main ")
+    runs = tmp_path / "runs"  # a full path: the process that trains may run on any machine
+    assert training.startswith(f"trains in {runs} 127.0.0.7:24711 -m co_rewarding_ii.main ")
     assert " trainer.nnodes=3 " in training and " trainer.n_gpus_per_node=4 " in training
-    assert f"co_rewarding_run_dir={REPO}/runs/${{trainer.project_name}}/${{trainer.experiment_name}}" in training
+    assert not list(runs.iterdir())
     # the nodes were ended with the job
     for pid in (tmp_path / "pids").read_text().split():
         assert not Path(f"/proc/{pid}").exists()
@@ -330,6 +346,60 @@ def test_a_slurm_job_of_one_gpu_a_machine(cluster: Callable[..., subprocess.Comp
         2, "error: GPUS_PER_NODE=4, the job has 1: sbatch --gpus-per-node=4\n"
     )  # fmt: skip
     assert not (tmp_path / "calls").exists()  # no node was started
+
+
+SAVES = "mkdir -p $RUNS_DIR/p/n/checkpoints; touch $RUNS_DIR/p/n/checkpoints/latest_checkpointed_iteration.txt"
+# begins, saves or not, and ends when it is told to; then what it says is its exit code
+WAITS = "trap 'exit {code}' TERM; sleep 0.1; {saves}; touch {folder}/trains; while true; do sleep 0.1; done"
+
+
+@pytest.mark.parametrize(
+    ("saves", "code", "given", "queued", "message"),
+    [
+        (SAVES, 143, {}, True, "is queued again, to resume from its last checkpoint"),
+        (SAVES, 1, {"SLURM_RESTART_COUNT": "49"}, True, "is queued again"),
+        (SAVES, 0, {}, False, ""),  # it was done when the signal came
+        (":", 143, {}, False, "no checkpoint was saved since this job began; set SAVE_FREQ lower"),
+        (SAVES, 143, {"SLURM_RESTART_COUNT": "50"}, False, "it was 50 times (MAX_REQUEUES)"),
+    ],
+)
+def test_a_slurm_job_is_queued_again_before_its_time_limit(
+    saves: str, code: int, given: dict[str, str], queued: bool, message: str,
+    cluster: Callable[..., subprocess.CompletedProcess], tmp_path: Path,
+) -> None:  # fmt: skip
+    old = tmp_path / "runs/other/run/checkpoints/latest_checkpointed_iteration.txt"  # another run's, of yesterday
+    old.parent.mkdir(parents=True)
+    old.touch()
+    os.utime(old, (0, 0))
+    training = WAITS.format(code=code, saves=saves, folder=tmp_path)
+    done = cluster("I", "qwen3-4b-base", "1x80gb", time_is_up=True, TRAINING=training, **given)
+    assert (tmp_path / "queued").exists() == queued
+    assert done.returncode == (0 if queued or code == 0 else 1)
+    assert message in done.stdout + done.stderr
+    if queued:
+        assert (tmp_path / "queued").read_text() == "requeue 4711\n"
+
+
+def test_a_slurm_job_that_does_not_stop_is_killed_and_queued_again(
+    cluster: Callable[..., subprocess.CompletedProcess], tmp_path: Path
+) -> None:
+    training = WAITS.replace("exit {code}", ":").format(saves=SAVES, folder=tmp_path)
+    done = cluster("I", "qwen3-4b-base", "1x80gb", time_is_up=True, TRAINING=training, STOP_SECONDS="1")
+    assert (done.returncode, (tmp_path / "queued").read_text()) == (0, "requeue 4711\n")
+
+
+def test_a_slurm_job_whose_run_fails_is_not_queued_again(
+    cluster: Callable[..., subprocess.CompletedProcess], tmp_path: Path
+) -> None:
+    done = cluster("I", "qwen3-4b-base", "1x80gb", TRAINING=f"{SAVES}; exit 7")
+    assert done.returncode == 7
+    assert not (tmp_path / "queued").exists()
+
+
+def test_slurm_signals_the_script_and_may_queue_it_again() -> None:
+    text = (REPO / "recipes/cluster/slurm.sh").read_text()
+    options = re.findall(r"^#SBATCH (--\S+)$", text, flags=re.MULTILINE)
+    assert {"--signal=B:USR1@600", "--requeue", "--open-mode=append"} <= set(options)
 
 
 @pytest.mark.parametrize(("given", "gpus"), [({}, ""), ({"GPUS_PER_NODE": "2"}, " --num-gpus=2")])

@@ -10,8 +10,9 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from co_rewarding.storage.run_dir import ACTOR, TEACHER
+from co_rewarding.storage.run_dir import ACTOR, TEACHER, shard_file
 from co_rewarding.training.checkpoint import resume_dir
+from co_rewarding.training.checkpoint_files import check_files, world_size
 from co_rewarding_ii.settings import TeacherSettings
 
 
@@ -27,7 +28,7 @@ def check_resumable(config: DictConfig, settings: TeacherSettings) -> None:
     """Refuse to resume without the teacher's state: the run would silently take the starting model for it.
 
     Raises:
-        ValueError: the checkpoint that would be resumed holds no teacher.
+        ValueError: the checkpoint that would be resumed holds no teacher, or not all of it.
     """
     folder = resume_dir(config)
     if folder is None or not settings.update:
@@ -38,3 +39,6 @@ def check_resumable(config: DictConfig, settings: TeacherSettings) -> None:
             "run begun with another method?); choose another RUN_NAME to start afresh, or export its model and start "
             "from that (MODEL_PATH)"
         )
+    world = world_size(config)
+    files = [name(rank, world) for rank in range(world) for name in (shard_file, average_file)]
+    check_files(folder, [f"{TEACHER}/{file}" for file in files])

@@ -8,6 +8,7 @@ KL term of the loss is against the moving teacher, as in the paper's code.
 from pathlib import Path
 
 import torch
+import torch.distributed.tensor  # with it, a DTensor counts as a tensor for torch.load(weights_only=True)
 from torch.distributed.fsdp import FSDPModule
 from verl.single_controller.base.decorator import Dispatch, register
 from verl.utils.device import get_device_name
@@ -73,8 +74,8 @@ class TeacherWorker(ActorRolloutRefWorker):
         if self.average is None:
             return
         if (folder := teacher_dir(local_path)).is_dir():
-            # shards of DTensors: not plain tensors, hence weights_only=False for a file that verl wrote the same way
-            serving = torch.load(_existing(folder / shard_file(self.rank, self.world_size)), weights_only=False)
+            # tensors only: a file from elsewhere must not run code; of its own files, in actor/, verl unpickles all
+            serving = torch.load(_existing(folder / shard_file(self.rank, self.world_size)), weights_only=True)
             state = torch.load(_existing(folder / average_file(self.rank, self.world_size)), weights_only=True)
             self.average.load_state_dict(state, serving)
         else:

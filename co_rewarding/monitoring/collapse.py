@@ -46,12 +46,13 @@ Group = tuple[Hashable, View]
 
 
 class LabelHistory:
-    """The last label of every (question, view) of the run. State of training: it belongs into the checkpoint."""
+    """The last label of every (question, view) of the run, or of whatever two names tell apart. State of training: it
+    belongs into the checkpoint."""
 
     def __init__(self) -> None:
-        self._labels: dict[Group, str] = {}
+        self._labels: dict[tuple[Hashable, str], str] = {}
 
-    def flips(self, labels: Mapping[Group, str | None], same: Same) -> tuple[int, int]:
+    def flips(self, labels: Mapping[tuple[Hashable, str], str | None], same: Same) -> tuple[int, int]:
         """Record this step's labels; unlabelled visits are ignored.
 
         Returns:

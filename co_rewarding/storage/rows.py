@@ -11,7 +11,8 @@ one of them lacks is filled with nulls.
 Two files of a pair (paper Algorithm 1 pairs x with its rephrasing x') have the same rows in the same order with only
 the wording changed: rows pair up by position.
 
-A ground truth may be "" (label-free data). Checks of single rows are in tools.data.inspection.
+A ground truth may be "" or null, and a file may have no column reward_model at all (label-free data). Checks of single
+rows are in tools.data.inspection.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ Row = Mapping[str, Any]
 SYSTEM_PROMPT = r"Let's think step by step and output the final answer within \boxed{}."
 ABILITY = "math"
 MAX_NAMED = 3  # rows named in a message
-REQUIRED_COLUMNS = ("data_source", "prompt", "reward_model", "extra_info")  # of those above; training reads these
+REQUIRED_COLUMNS = ("data_source", "prompt", "extra_info")  # of those above; training reads these
+READ_COLUMNS = (*REQUIRED_COLUMNS, "reward_model")  # and this one, if it is there
 OTHER_FORMATS = (".csv", ".tsv", ".json", ".jsonl", ".arrow", ".xlsx")
 HOW_TO_CONVERT = 'data/README.md shows under "Your own questions" how to write verl\'s schema'
 MADE_OF = b"co_rewarding.made_of"
@@ -86,8 +88,10 @@ def write_rows(rows: Sequence[Row], path: Path, schema: pa.Schema | None = None)
         pq.write_table(table, part, compression="snappy")
 
 
-def as_paths(files: str | Sequence[str]) -> list[str]:
-    """The paths of a data setting, which may be one path or a list of them, as a list."""
+def as_paths(files: str | Sequence[str] | None) -> list[str]:
+    """The paths of a data setting as a list: it may be one path, a list of them, or none (null or "")."""
+    if not files:
+        return []
     return [files] if isinstance(files, str) else list(files)
 
 

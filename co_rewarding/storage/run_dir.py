@@ -5,6 +5,7 @@
       hydra/<start>/.hydra/config.yaml       the configuration of a start, and overrides.yaml beside it
       metrics/<start>.jsonl                  what a start logged, one step a line
       made_with/<start>.json                 versions of packages and the commit of a start
+      started_as.json                        what every start of the run must agree with (training.started_as)
       tensorboard/                           the same metrics for TensorBoard
       rollouts/<step>.jsonl                  one training rollout a line
       validation/<step>.jsonl                one validation response a line
@@ -12,7 +13,8 @@
         latest_checkpointed_iteration.txt    N, written when global_step_N is complete
         global_step_N/                       actor/, save_state.txt, what the method adds (teacher/, co_rewarding.json)
       run.lock                               locked while a run is on
-      wandb/                                 offline without WANDB_API_KEY
+      leftovers.json                         what of a start is on its machine while it is on (training.leftovers)
+      wandb/, wandb_id                       one folder a start, one id for all; offline until `wandb login`
       train.log, curves.png                  of scripts/quickstart.sh and report.py
       evaluation/<name>/                     scripts/evaluate.py
       export/step_N_<weights>/               scripts/export_checkpoint.py
@@ -29,6 +31,7 @@ from pathlib import Path
 TRACKER = "latest_checkpointed_iteration.txt"  # verl's; importing it from there takes seconds
 STEP_PREFIX = "global_step_"  # verl's
 ACTOR, TEACHER = "actor", "teacher"  # in the folder of a checkpoint: verl's name, and ours
+DATA_STATE = "data.pt"  # beside them, verl's: where the order of questions stands
 STATE_FILE = "co_rewarding.json"  # beside them: what training.run_monitor has seen of the run
 SAVE_STATE = "save_state.txt"  # beside them: BEGUN or WHOLE; older runs have none (training.checkpoint)
 BEGUN, WHOLE = "begun", "whole"
@@ -43,6 +46,7 @@ class RunDir:
         self.hydra = self.path / "hydra"
         self.metrics = self.path / "metrics"
         self.made_with = self.path / "made_with"
+        self.started_as = self.path / "started_as.json"
         self.tensorboard = self.path / "tensorboard"
         self.rollouts = self.path / "rollouts"
         self.validation = self.path / "validation"
@@ -50,6 +54,9 @@ class RunDir:
         self.evaluation = self.path / "evaluation"
         self.export = self.path / "export"
         self.lock = self.path / "run.lock"
+        self.leftovers = self.path / "leftovers.json"
+        self.wandb = self.path / "wandb"  # wandb's own name
+        self.wandb_id = self.path / "wandb_id"
 
     @classmethod
     def containing(cls, path: Path) -> RunDir | None:
@@ -91,6 +98,12 @@ class RunDir:
         """The configuration file of every start, by the start's name in hydra/, earliest first."""
         return {path.parent.parent.name: path for path in sorted(self.hydra.glob("*/.hydra/config.yaml"))}
 
+    def last_configuration(self) -> Path | None:
+        """The configuration file of the last start that logged metrics, or else of the last; None without one."""
+        paths, logged = self.configurations(), self.starts()
+        earlier = [start for start in paths if logged and start <= logged[-1]]
+        return paths[(earlier or list(paths))[-1]] if paths else None
+
     def dumped_steps(self) -> list[int]:
         """The steps whose rollouts were dumped, in order."""
         return dumped_steps(self.rollouts)
@@ -121,9 +134,14 @@ def save_state(folder: Path) -> str | None:
     return file.read_text(encoding="utf-8", errors="replace").strip() if file.is_file() else None
 
 
-def shard_file(rank: int, world_size: int) -> str:
-    """verl's name for one process's shard of a model, in the folder of actor or teacher."""
-    return f"model_world_size_{world_size}_rank_{rank}.pt"
+def shard_file(rank: int, world_size: int, part: str = "model") -> str:
+    """verl's name for one process's shard of a model, in the folder of actor or teacher; or of another part."""
+    return f"{part}_world_size_{world_size}_rank_{rank}.pt"
+
+
+def step_of(folder: Path) -> int:
+    """The step that the folder of a checkpoint is named by."""
+    return int(folder.name.removeprefix(STEP_PREFIX))
 
 
 def saved_steps(checkpoints: Path) -> list[int]:

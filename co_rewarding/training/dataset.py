@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Questions in two views: verl's dataset with the rephrased prompt as one more column.
+"""Questions as verl reads them, without its need of ground truths, and questions in two views: the rephrased prompt is
+one more column.
 
 `data.train_files` hold the original view and `data.train_aug_files` the rephrased one, row by row; without the
-latter, and in validation, which has the original view only, this is verl's dataset unchanged.
+latter, and in validation, which has the original view only, there is no such column.
 
 verl 0.9.1 does not tell a dataset what it is for: `create_rl_dataset` keeps its `is_train` to itself, and
 `max_samples` may be the same for both. So the paths tell, and `data.val_files` with the very paths of
@@ -23,15 +24,34 @@ from verl.utils import tensordict_utils as tu
 from verl.utils.dataset.rl_dataset import RLHFDataset
 
 from co_rewarding.algo.rollouts import VIEWS
-from co_rewarding.storage.rows import PAIR_COLUMNS, as_paths, check_pairs, question_id
+from co_rewarding.storage.rows import PAIR_COLUMNS, as_paths, check_pairs, ground_truth, question_id
 from co_rewarding.training import rollout_io
 
 REPHRASED_PROMPT = "rephrased_prompt"
 
 
-class PairedDataset(RLHFDataset):
-    """Overrides of verl's `RLHFDataset`: `_read_files_and_tokenize` checks the pairs, `maybe_filter_out_long_prompts`
-    joins them and drops a question when either view is too long.
+class QuestionDataset(RLHFDataset):
+    """Overrides of verl's `RLHFDataset`: `_read_files_and_tokenize` takes no file for no rows (a run that validates
+    nothing), `__getitem__` gives every row the `reward_model` that verl's reward loop reads.
+
+    Its ground truth is text, "" where the row has none, whether that is "", null, or no column at all.
+    """
+
+    def _read_files_and_tokenize(self) -> None:
+        if not self.data_files:
+            self.dataframe = datasets.Dataset.from_dict({self.prompt_key: []})
+            return
+        super()._read_files_and_tokenize()
+
+    def __getitem__(self, item: int) -> dict[str, Any]:
+        row = super().__getitem__(item)
+        row["reward_model"] = {"style": "rule", **(row.get("reward_model") or {}), "ground_truth": ground_truth(row)}
+        return row
+
+
+class PairedDataset(QuestionDataset):
+    """Overrides: `_read_files_and_tokenize` checks the pairs, `maybe_filter_out_long_prompts` joins them and drops a
+    question when either view is too long.
 
     A training row has the additional column `rephrased_prompt`, a list of messages like `prompt`.
 

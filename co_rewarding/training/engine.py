@@ -30,7 +30,7 @@ from verl.workers.engine import EngineRegistry
 from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead
 
 from co_rewarding.algo.token_statistics import token_statistics
-from co_rewarding.training import agent_loop, weight_sync  # noqa: F401 - they register themselves, see above
+from co_rewarding.training import agent_loop, loopback_store, weight_sync  # noqa: F401 - they register themselves, see above
 
 REQUEST = "token_statistics"  # non-tensor entry of a batch: names, with a comma between
 LEFT_TO_VERL = ("use_fused_kernels", "calculate_sum_pi_squared", "distillation_use_topk", "distillation_only")
@@ -50,8 +50,17 @@ def requesting_token_statistics(extra_info: dict[str, Any], names: Collection[st
 
 
 class TokenStatisticsEngine(FSDPEngineWithLMHead):
-    """Overrides `prepare_model_outputs`: what verl makes of the logits, and a column for each requested statistic; and
-    `forward_backward_batch`: micro-batches where sequences are padded."""
+    """Overrides `prepare_model_outputs`: what verl makes of the logits, and a column for each requested statistic;
+    `forward_backward_batch`: micro-batches where sequences are padded; and `load_checkpoint`: a learning rate that a
+    resumed run was given anew.
+    """
+
+    def load_checkpoint(
+        self, local_path: str, hdfs_path: str | None = None, del_local_after_load: int = True, **kwargs: Any
+    ) -> None:
+        super().load_checkpoint(local_path, hdfs_path, del_local_after_load, **kwargs)
+        if self.lr_scheduler is not None:  # the reference has none
+            set_learning_rate(self.lr_scheduler, self.optimizer_config.lr)
 
     def forward_backward_batch(
         self, data: TensorDict, loss_function: Callable | None, forward_only: bool = False
@@ -125,6 +134,16 @@ class TokenStatisticsEngine(FSDPEngineWithLMHead):
                 labels_T,
             )
         return {name: torch.nested.nested_tensor_from_jagged(column_T, offsets_N) for name, column_T in columns.items()}
+
+
+def set_learning_rate(scheduler: torch.optim.lr_scheduler.LambdaLR, lr: float) -> None:
+    """Let a schedule that was restored, with the learning rate that it had when it was saved, go on with `lr`."""
+    if scheduler.base_lrs == [lr] * len(scheduler.base_lrs):
+        return
+    scheduler.base_lrs = [lr] * len(scheduler.base_lrs)
+    scheduler._last_lr = [lr * factor(scheduler.last_epoch) for factor in scheduler.lr_lambdas]
+    for group, now in zip(scheduler.optimizer.param_groups, scheduler._last_lr, strict=True):
+        group["initial_lr"], group["lr"] = lr, now
 
 
 def rows_at_once(num_rows: int, longest: int, max_tokens: int) -> int:

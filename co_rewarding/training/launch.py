@@ -2,14 +2,16 @@
 """From a composed configuration to a finished run: check everything that can be checked, then start Ray and train.
 
 Exit codes: 0 all planned steps done, 1 the run failed or did fewer steps than planned, 2 the configuration is wrong
-(one line on stderr, before Ray starts).
+(one line on stderr, before Ray starts), 130 Ctrl-C, 143 SIGTERM. Whatever the end, nothing of the run is left on this
+machine (leftovers.py).
 """
 
 import fcntl
 import os
+import re
 import socket
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import IO, Any, NoReturn
@@ -22,10 +24,15 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 
 from co_rewarding.storage import provenance
 from co_rewarding.storage.run_dir import RunDir
+from co_rewarding.training import leftovers, on_end, run_script, started_as, stopping, wandb_run
+from co_rewarding.training.loopback import stay_on_this_machine
 from co_rewarding.training.preflight import check_config
 from co_rewarding.training.preflight_machine import UnfitCluster, check_cluster, cores, reserved_cpus, starts_own_ray
 from co_rewarding.training.preflight_overrides import explained
+from co_rewarding.training.run_monitor import PROGRESS
 from co_rewarding.training.settings import ConfigBlock
+
+UNREADABLE = "is no value as it stands; what has more in it than letters, digits and ._/- is written {0}=\"'…'\""
 
 
 def run_main(hydra_main: Callable[[], None]) -> None:
@@ -33,10 +40,14 @@ def run_main(hydra_main: Callable[[], None]) -> None:
     # Ray prints the lines of its processes here: in a pipe or a file, progress would wait until a block is full
     sys.stdout.reconfigure(line_buffering=True)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let Hydra's errors reach us instead of printing a shortened traceback
-    try:
-        hydra_main()
-    except (HydraException, OmegaConfBaseException) as error:
-        _refuse(_explained(error))
+    for name, meant in run_script.unread(os.environ).items():
+        # marked as progress, so that a script that shows only that shows it
+        print(f"{PROGRESS} WARNING {name}={os.environ[name]}: no script reads it; is it {meant}?", file=sys.stderr)
+    with on_end.on_end():
+        try:
+            hydra_main()
+        except (HydraException, OmegaConfBaseException) as error:
+            _refuse(_explained(error))
 
 
 def launch(config: DictConfig, trainer: str, checks: Sequence[Callable[[DictConfig], None]] = ()) -> None:
@@ -48,12 +59,15 @@ def launch(config: DictConfig, trainer: str, checks: Sequence[Callable[[DictConf
         checks: what the tree checks beside `check_config`; each raises ValueError with one line.
     """
     try:
+        on_end.about_to_run(str(config.co_rewarding_run_dir), str(config.trainer.experiment_name))
+        stay_on_this_machine(config)
         check_config(config)
         for check in checks:
             check(config)
         start = f"{datetime.now():%Y-%m-%d_%H-%M-%S}"
         # absolute before Ray starts: another node has neither this folder as its working directory nor RUNS_DIR
         config.co_rewarding_run_dir = str(Path(config.co_rewarding_run_dir).absolute())
+        config.trainer.experiment_name = str(config.trainer.experiment_name)  # RUN_NAME is of this process, too
         as_composed = config.copy()
         _prepare_loggers(config, start)
         _size_engine(config)
@@ -66,21 +80,32 @@ def launch(config: DictConfig, trainer: str, checks: Sequence[Callable[[DictConf
 
         resolve_reward_manager_cls(config).check(config.co_rewarding.method)
         validate_config(config, need_reference_policy(config), need_critic(config))
+        _prepare_validation(config)
         _prepare_weight_sync(config)
         OmegaConf.resolve(config.ray_kwargs)  # verl hands these to Ray with interpolations unresolved
         lock = _lock(RunDir(config.co_rewarding_run_dir))
+        loggers = wandb_run.environment(RunDir(config.co_rewarding_run_dir)) if wandb_run.logs_to_wandb(config) else {}
+        for line in started_as.begin(as_composed):
+            print(f"{PROGRESS} {line}", flush=True)
     except (AssertionError, ValueError) as error:
         _refuse(error)
+    run = RunDir(config.co_rewarding_run_dir)
     with lock:
+        leftovers.remove_what_a_killed_start_left(run)
         _record(as_composed, start)
         try:
-            run_ppo(config, task_runner_class=_task_runner(trainer))
+            with stopping.told_in_one_line(), leftovers.removed_at_the_end(run, config):
+                run_ppo(config, task_runner_class=stopping.TakingSigterm(_task_runner(trainer, loggers)))
         except UnfitCluster as error:
             _refuse(error.cause)  # Ray's own text has the traceback of the process that found it
 
 
-def _task_runner(trainer: str) -> Any:
-    """A Ray actor class like verl's TaskRunnerV1 that builds our trainer and counts its steps."""
+def _task_runner(trainer: str, environment: Mapping[str, str]) -> Any:
+    """A Ray actor class like verl's TaskRunnerV1 that builds our trainer and counts its steps.
+
+    Args:
+        environment: variables of its process beside those that all of a run's processes have.
+    """
     import ray
     from verl.trainer.main_ppo import TaskRunnerV1
 
@@ -90,6 +115,7 @@ def _task_runner(trainer: str) -> Any:
             from verl.trainer.ppo.v1.trainer_base import TRAINER_REGISTRY
             from verl.utils.import_utils import load_class_from_fqn
 
+            os.environ.update(environment)
             if not starts_own_ray(config):
                 check_cluster(config, [node["Resources"] for node in ray.nodes() if node["Alive"]])
             # verl compares the mode with the string "sync" in several places, so our class takes over that name
@@ -141,8 +167,8 @@ def _lock(run: RunDir) -> IO[str]:
             f"co_rewarding_run_dir={run.path}: another run writes there ({holder}); wait for its end, or choose "
             "another RUN_NAME"
         ) from None
-    except OSError:
-        pass  # a file system without locks
+    except OSError as error:  # some network file systems
+        print(f"{run.lock}: cannot be locked ({error.strerror}); start no second run in its folder", flush=True)
     lock.truncate(0)
     lock.write(f"process {os.getpid()} on {socket.gethostname()}")
     lock.flush()
@@ -198,8 +224,18 @@ def _prepare_weight_sync(config: DictConfig) -> None:
         OmegaConf.update(config, f"ray_kwargs.ray_init.runtime_env.env_vars.{TAG}", uuid4().hex[:12], force_add=True)
 
 
+def _prepare_validation(config: DictConfig) -> None:
+    """Without validation files a run trains and saves and never validates, for which verl 0.9.1 has no setting."""
+    if config.data.val_files:
+        return
+    with open_dict(config):
+        config.trainer.update(val_before_train=False, test_freq=-1)
+        # no files are no rows (QuestionDataset); the loader's batch would be as large as these
+        config.data.update(val_files=[], val_batch_size=1, validation_shuffle=False)
+
+
 def _prepare_loggers(config: DictConfig, start: str) -> None:
-    """Give each start of a run its own metrics file, and keep wandb offline without a key.
+    """Give each start of a run its own metrics file.
 
     verl's loggers read environment variables; they are handed to Ray with the configuration, so that they also reach a
     cluster that was started elsewhere.
@@ -209,10 +245,7 @@ def _prepare_loggers(config: DictConfig, start: str) -> None:
         # verl's file logger truncates: a resumed run must not overwrite the metrics of the first
         "VERL_FILE_LOGGER_PATH": str(run.metrics_file(start)),
         "TENSORBOARD_DIR": str(run.tensorboard),
-        "WANDB_DIR": str(run.path),
     }
-    if not os.environ.get("WANDB_API_KEY"):
-        environment["WANDB_MODE"] = "offline"
     with open_dict(config):
         for name, value in environment.items():
             OmegaConf.update(
@@ -232,6 +265,12 @@ def _size_engine(config: DictConfig) -> None:
 
 def _explained(error: Exception) -> str:
     """What Hydra says of an override, and why; of a key that a block of ours does not have, the keys that it has."""
+    # Hydra's grammar has no letter beyond ASCII, and reads 1,2 as values for two runs
+    ambiguous = re.match(r"Ambiguous value for argument '(.*)'\n", str(error), flags=re.DOTALL)
+    override = ambiguous[1] if ambiguous else getattr(error, "override", None)
+    if override is not None:
+        key, is_pair, _ = override.partition("=")
+        return f"{override}: {UNREADABLE.format(key) if is_pair else 'must be KEY=VALUE'}"
     told, cause = str(error).removeprefix("Error merging override "), error.__cause__
     if not isinstance(cause, OmegaConfBaseException):
         return told
@@ -244,5 +283,5 @@ def _explained(error: Exception) -> str:
 
 
 def _refuse(error: Exception | str) -> NoReturn:
-    print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+    print(f"error: {run_script.named(' '.join(str(error).split()))}", file=sys.stderr)
     sys.exit(2)

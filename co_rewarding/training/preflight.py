@@ -16,15 +16,18 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from co_rewarding.algo.methods import METHODS
 from co_rewarding.storage.provenance import PROJECT
 from co_rewarding.training.checkpoint import check_checkpoints
+from co_rewarding.training.checkpoint_files import check_checkpoint_files
 from co_rewarding.training.preflight_batches import check_attention, check_batch_sizes
 from co_rewarding.training.preflight_data import check_data
 from co_rewarding.training.preflight_machine import check_platform, check_ray
 from co_rewarding.training.preflight_memory import check_memory
+from co_rewarding.training.preflight_names import check_names
 from co_rewarding.training.preflight_outputs import check_folders, check_loggers
 from co_rewarding.training.preflight_overrides import check_overrides
 from co_rewarding.training.preflight_prompts import check_prompts
 from co_rewarding.training.preflight_weights import check_weights
 from co_rewarding.training.settings import MAX_TEMPERATURE, Settings
+from co_rewarding.training.started_as import check_older_name, check_started_as
 
 # verl 0.9.1 keeps these blocks for older scripts and reads them nowhere on its own main entry
 LEGACY_BLOCKS = {
@@ -55,12 +58,16 @@ def check_config(config: DictConfig) -> None:
         check_batch_sizes,
         check_attention,
         check_checkpoints,
+        check_checkpoint_files,
         check_early_stop,
+        check_names,
         check_run_dir,
         check_folders,
         check_loggers,
         check_data,
         check_model,
+        check_started_as,
+        check_older_name,
         check_platform,
         check_ray,
         check_memory,
@@ -81,6 +88,8 @@ def check_missing(config: DictConfig) -> None:
         value = parent[name]
         if name == "train_aug_files" and value is None:
             continue  # asked for by check_views, if the method needs it
+        if name == "val_files" and not value:
+            continue  # nothing is validated
         paths = value if isinstance(value, ListConfig) and name != "path" else [value]
         if not paths or not all(isinstance(path, str) and path for path in paths):
             raise ValueError(

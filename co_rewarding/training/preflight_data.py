@@ -10,11 +10,10 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from co_rewarding.algo.answers import ground_truth_answer
-from co_rewarding.algo.methods import METHODS
 from co_rewarding.storage import question_numbers, wordings
 from co_rewarding.storage.rows import (
     MAX_NAMED,
+    READ_COLUMNS,
     REQUIRED_COLUMNS,
     Row,
     as_paths,
@@ -22,12 +21,13 @@ from co_rewarding.storage.rows import (
     check_question_ids,
     content_sha256,
     file_sha256,
-    ground_truths,
     read_table,
 )
 from co_rewarding.storage.schema import row_faults
 from co_rewarding.storage.wordings import is_empty, repeats
 from co_rewarding.training.preflight_cache import cached
+from co_rewarding.training.preflight_truths import check_truths
+from co_rewarding.training.run_monitor import say
 from co_rewarding.training.settings import Settings
 
 MAX_SUSPECT_SHARE = 0.2
@@ -38,7 +38,7 @@ def check_data(config: DictConfig) -> None:
     rows = {}
     for key in ("data.train_files", "data.train_aug_files", "data.val_files"):
         files = OmegaConf.select(config, key)
-        if files is None:
+        if not files:  # no second wording, no validation
             continue
         rows[key] = [row for path in as_paths(files) for row in read_rows(key, path)]
         if not rows[key]:
@@ -52,20 +52,7 @@ def check_data(config: DictConfig) -> None:
             rows["data.train_aug_files"],
             names=(named, f"data.train_aug_files={config.data.train_aug_files}"),
         )
-    method = METHODS[config.co_rewarding.method]
-    truths = ground_truths(rows["data.train_files"], named)
-    if method.needs_labels and not any(map(ground_truth_answer, truths)):
-        raise ValueError(
-            f"{named}: no row has a reward_model.ground_truth, which co_rewarding.method={method.name} rewards by; use "
-            "labelled data or another method"
-        )
-    validated = f"data.val_files={config.data.val_files}"
-    unknown = [i for i, truth in enumerate(ground_truths(rows["data.val_files"], validated)) if not truth]
-    if unknown:
-        raise ValueError(
-            f"{validated}: {len(unknown)} rows without reward_model.ground_truth (first: "
-            f"{unknown[:MAX_NAMED]}); validation measures accuracy against it"
-        )
+    check_truths(config, rows)
     for key, of_key in rows.items():
         empty = [i for i, row in enumerate(of_key) if is_empty(row["prompt"][-1]["content"])]
         where = f"{key}={OmegaConf.select(config, key)}"
@@ -100,9 +87,10 @@ def read_rows(key: str, path: str) -> list[dict[str, Any]]:
     """
     file = Path(path).expanduser()
     if not file.is_file():
+        without = "; to train without validation set VAL_FILE= in the run script or data.val_files=null"
         raise ValueError(
             f"{key}={path}: no such file (looked for {file.absolute()}); data/README.md says how to make or get the "
-            "files"
+            f"files{without if key == 'data.val_files' else ''}"
         )
     if file.suffix != ".parquet":
         raise ValueError(
@@ -118,7 +106,7 @@ def read_rows(key: str, path: str) -> list[dict[str, Any]]:
             f"{key}={path}: missing columns {', '.join(missing)}; found {', '.join(table.column_names)}; "
             "see data/README.md for the schema"
         )
-    rows = table.select(REQUIRED_COLUMNS).to_pylist()
+    rows = table.select([name for name in READ_COLUMNS if name in table.column_names]).to_pylist()
     for i, row in enumerate(rows):
         if faults := row_faults(row, needs_index=False):  # of the id check_question_ids says more
             raise ValueError(f"{key}={path}, row {i}: {faults[0]}; see data/README.md")
@@ -155,7 +143,7 @@ def judge(
 def warn(suspicions: Mapping[str, Sequence[int]], count: int, where: str) -> None:
     """Say in one line what looks wrong; arguments as of `judge`."""
     if told := [counted(text, rows, count) for text, rows in suspicions.items() if rows]:
-        print(f"WARNING: {where}: {'; '.join(told)}")
+        say(f"WARNING: {where}: {'; '.join(told)}")
 
 
 def counted(text: str, rows: Sequence[int], count: int) -> str:

@@ -16,6 +16,7 @@ from co_rewarding.algo.rollouts import VIEWS
 from co_rewarding.storage.rows import MAX_NAMED, as_paths, question_id
 from co_rewarding.training.preflight_data import judge, read_rows
 from co_rewarding.training.prompts import Measured, SlowTemplate, measure
+from co_rewarding.training.run_monitor import say
 
 Rows = Sequence[Mapping[str, Any]]
 MAX_SHARE_TOO_LONG = 0.5
@@ -83,7 +84,7 @@ def check_steps(config: DictConfig, questions: int) -> None:
             f"trainer.total_training_steps={steps}: {questions} questions in batches of {batch} for "
             f"trainer.total_epochs={epochs} epochs make {possible} steps; raise trainer.total_epochs"
         )
-    print(f"data: {questions:,} questions to train on, in batches of {batch}: {steps or possible:,} steps")
+    say(f"data: {questions:,} questions to train on, in batches of {batch}: {steps or possible:,} steps")
 
 
 def _measured(config: DictConfig, tokenizer: Any, where: str, path: str, rows: Rows) -> Measured:

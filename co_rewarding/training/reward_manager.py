@@ -6,16 +6,17 @@ trainer asks `score_groups` once all rollouts of the step are there. What a grou
 co_rewarding/training/__init__.py.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 from verl import DataProto
 from verl.experimental.reward_loop.reward_manager.base import RewardManagerBase
 
-from co_rewarding.algo.answers import extract_answer
+from co_rewarding.algo.answers import extract_answer, ground_truth_answer
 from co_rewarding.algo.equivalence.relation import Equivalence
 from co_rewarding.algo.methods import METHODS, Method, score_rollouts
 from co_rewarding.algo.rollouts import RewardInputs, Scores, answers_by_question
+from co_rewarding.storage.rows import content_sha256
 from co_rewarding.training.rollout_io import Response
 from co_rewarding.training.settings import Settings
 
@@ -89,22 +90,32 @@ class GroupRewardManager(RewardManagerBase):
         return {f"verify/{kind}": getattr(counts, kind) for kind in kinds}
 
     async def run_single(self, data: DataProto) -> dict[str, Any]:
-        """verl's per-response hook, which validation uses: correctness against ground truth, 0 where there is none.
+        """verl's per-response hook, which validation uses: what a response says, and whether that is right.
 
         Returns:
-            `reward_score` 0.0 or 1.0, and for a row with a ground truth `acc` (the same number, which verl averages
-            into val-core/<data_source>/acc/mean@n) and `pred` (the answer as written, "" without one).
+            `reward_score` 0.0 or 1.0 (0.0 without a ground truth), and of every row the same keys, which are dumped
+            and out of which the trainer makes metrics: `acc` (the score, None without a ground truth), `pred` (the
+            answer as written, "" without one), `length` (tokens), `prompt_id` (a hash of the prompt).
         """
         item = data[-1]
-        ground_truth = item.non_tensor_batch["reward_model"]["ground_truth"]
-        if not ground_truth:
-            return {"reward_score": 0.0, "reward_extra_info": {}}
+        truth = ground_truth_answer(item.non_tensor_batch["reward_model"]["ground_truth"])
         response_T = item.batch["responses"]
         length = int(item.batch["attention_mask"][-response_T.shape[-1] :].sum())
         # a comparison may wait for another process, so it must not hold up the event loop
-        answer, correct = await self.loop.run_in_executor(None, self._grade, response_T[:length], ground_truth)
-        return {"reward_score": float(correct), "reward_extra_info": {"acc": float(correct), "pred": answer or ""}}
+        answer, correct = await self.loop.run_in_executor(None, self._grade, response_T[:length], truth)
+        info = {
+            "acc": None if correct is None else float(correct),
+            "pred": answer or "",
+            "length": length,
+            "prompt_id": prompt_id(item.non_tensor_batch["raw_prompt"]),
+        }
+        return {"reward_score": float(correct or False), "reward_extra_info": info}
 
-    def _grade(self, response_T: Any, ground_truth: str) -> tuple[str | None, bool]:
+    def _grade(self, response_T: Any, truth: str | None) -> tuple[str | None, bool | None]:
         answer = extract_answer(self.tokenizer.decode(response_T, skip_special_tokens=True))
-        return answer, answer is not None and self.equivalence.same(answer, ground_truth)
+        return answer, None if truth is None else answer is not None and self.equivalence.same(answer, truth)
+
+
+def prompt_id(messages: Iterable[Mapping[str, Any]]) -> str:
+    """What tells a prompt from every other one, in this validation and in all others: 16 hexadecimal digits."""
+    return content_sha256([message["role"], message["content"]] for message in messages)[:16]

@@ -6,6 +6,7 @@ Nothing of it goes back into a reward.
 """
 
 import json
+import re
 from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +17,8 @@ from co_rewarding.algo.rollouts import Same, Scores
 from co_rewarding.monitoring.alarms import CollapseMonitor
 from co_rewarding.monitoring.collapse import LabelHistory, collapse_metrics
 from co_rewarding.monitoring.duration import duration
+from co_rewarding.monitoring.held_out import PREFIX as HELD_OUT
+from co_rewarding.monitoring.held_out import HeldOutResponse, held_out_metrics
 from co_rewarding.monitoring.metrics import group_metrics
 from co_rewarding.storage.files import atomic_write_text
 from co_rewarding.storage.run_dir import STATE_FILE, checkpoint_folder
@@ -25,6 +28,7 @@ from co_rewarding.training.settings import Settings
 
 STEP_TIME = "timing_s/step"  # verl's; a checkpoint is part of it, validation is not
 STEPS_REMEMBERED = 5  # for the time left
+_ACCURACY = re.compile(r"val-core/(.+)/acc/mean@\d+")
 PROGRESS = "[co-rewarding]"  # starts every line of progress, so that a script can pick them out of Ray's output
 
 
@@ -46,6 +50,7 @@ class RunMonitor:
         self.max_response_length, self.checkpoints = max_response_length, checkpoints
         self.collapse = CollapseMonitor(settings.watch_window, settings.early_stop_after)
         self.label_history = LabelHistory()
+        self.held_out_history = LabelHistory()
         self.step_times: deque[float] = deque(maxlen=STEPS_REMEMBERED)
 
     def step_metrics(self, responses: Sequence[Response], scores: Scores, same: Same) -> dict[str, float]:
@@ -61,6 +66,10 @@ class RunMonitor:
             same,
             self.label_history,
         )
+
+    def held_out_metrics(self, responses: Sequence[HeldOutResponse], same: Same) -> dict[str, float]:
+        """Metrics of one validation that need no ground truth; records its majority answers."""
+        return held_out_metrics(responses, self.max_response_length, same, self.held_out_history)
 
     def observe(self, step: int, metrics: dict[str, Any]) -> None:
         """Record all metrics of a step and print the alarms that are new."""
@@ -101,9 +110,14 @@ class RunMonitor:
             say(f"step {step}: not saved, the run shows signs of collapse")
         return self.collapse.may_save
 
-    def save(self, step: int) -> None:
-        """Write what was seen of the run into the checkpoint of `step`."""
-        state = {"labels": self.label_history.state_dict(), "watch": self.collapse.state_dict()}
+    def save(self, step: int, steps_per_epoch: int) -> None:
+        """Write what was seen of the run into the checkpoint of `step`, and how many steps an epoch has."""
+        state = {
+            "labels": self.label_history.state_dict(),
+            "held_out": self.held_out_history.state_dict(),
+            "watch": self.collapse.state_dict(),
+            "steps_per_epoch": steps_per_epoch,
+        }
         atomic_write_text(checkpoint_folder(self.checkpoints, step) / STATE_FILE, json.dumps(state, ensure_ascii=False))
 
     def load(self, folder: Path) -> None:
@@ -113,6 +127,7 @@ class RunMonitor:
             return
         state = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
         self.label_history.load_state_dict(state["labels"])
+        self.held_out_history.load_state_dict(state.get("held_out", []))  # older checkpoints have none
         try:
             self.collapse.load_state_dict(state["watch"])
         except ValueError as error:  # another co_rewarding.watch_window
@@ -135,9 +150,18 @@ def progress_line(step: int, total: int, metrics: dict[str, Any], left_s: float 
     }
     parts = [f"{name} {value:.3g}" for name, value in shown.items() if value is not None]
     parts += [f"left {duration(left_s)}"] if left_s else []
-    parts += [
-        f"validation accuracy {value:.3f} ({key.split('/')[1]})"
-        for key, value in metrics.items()
-        if key.startswith("val-core/") and "/acc/mean@" in key
-    ]
-    return f"step {step}/{total}: " + ", ".join(parts)
+    return f"step {step}/{total}: " + ", ".join(parts + _validated(metrics))
+
+
+def _validated(metrics: dict[str, Any]) -> list[str]:
+    """Accuracy of each data source; of one without ground truths the agreement, or the share with an answer."""
+    accuracies = {match[1]: value for key, value in metrics.items() if (match := _ACCURACY.fullmatch(key))}
+    parts = [f"validation accuracy {value:.3f} ({source})" for source, value in accuracies.items()]
+    for key in metrics:
+        source = key.removeprefix(f"{HELD_OUT}/").removesuffix("/answer_share")
+        if key != f"{HELD_OUT}/{source}/answer_share" or source in accuracies:
+            continue
+        agreement = metrics.get(f"{HELD_OUT}/{source}/agreement")
+        number = f"answered {metrics[key]:.3f}" if agreement is None else f"agreement {agreement:.3f}"
+        parts.append(f"validation {number} ({source})")
+    return parts

@@ -25,6 +25,7 @@ from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 
 from co_rewarding.algo.methods import METHODS
 from co_rewarding.algo.rollouts import VIEWS
+from co_rewarding.monitoring.held_out import HeldOutResponse
 from co_rewarding.storage.run_dir import checkpoint_folder, dump_file
 from co_rewarding.training import rollout_io
 from co_rewarding.training.agent_loop import AGENT_LOOP
@@ -56,6 +57,7 @@ class GroupRewardTrainer(PPOTrainerSync):
     | `_compute_advantage` | rewards of whole groups are written before the advantage is computed |
     | `_log_rollout_data` | the dump says what was rewarded and why |
     | `_validate`, `_compute_metrics` | a readable line of progress a step, beside what the loggers write |
+    | `_val_metrics_update` | accuracy is of questions with a ground truth; label-free numbers are of all |
     | `_save_checkpoint`, `_load_checkpoint` | what the monitor saw belongs to it; no kill loses the one before |
     | `on_step_end` | a run may end early |
     """
@@ -143,7 +145,7 @@ class GroupRewardTrainer(PPOTrainerSync):
         folder = checkpoint_folder(Path(trainer.default_local_dir), self.global_steps)
         started_from = Path(trainer.resume_from_path) if trainer.resume_from_path else None  # may be asked for again
         with saving(folder, trainer.max_actor_ckpt_to_keep, spare=started_from):
-            self.monitor.save(self.global_steps)
+            self.monitor.save(self.global_steps, self.steps_per_epoch)
             with self._neither_pointer_nor_pruning():
                 super()._save_checkpoint()
         self.checkpoint_callback.on_save(
@@ -176,6 +178,33 @@ class GroupRewardTrainer(PPOTrainerSync):
         metrics = super()._validate()
         self.monitor.progress(self.global_steps, self.total_training_steps, metrics)
         return metrics
+
+    def _val_metrics_update(
+        self,
+        data_sources: list[str],
+        sample_uids: list[str],
+        reward_extra_infos_dict: dict[str, list[Any]],
+        sample_turns: list[int],
+        expected_acc_counts: dict[tuple[str, str], int] | None = None,
+    ) -> dict[str, float]:
+        # verl counts a response without `acc` as a wrong one, as if it had failed; without a ground truth it is neither
+        infos = reward_extra_infos_dict
+        labelled = [i for i, acc in enumerate(infos["acc"]) if acc is not None]
+        unlabelled = set(sample_uids) - {sample_uids[i] for i in labelled}
+        metrics = super()._val_metrics_update(
+            [data_sources[i] for i in labelled],
+            [sample_uids[i] for i in labelled],
+            {name: [infos[name][i] for i in labelled] for name in ("reward", "acc", "pred")},
+            sample_turns,
+            {key: count for key, count in (expected_acc_counts or {}).items() if key[1] not in unlabelled},
+        )
+        responses = [
+            HeldOutResponse(source, prompt, uid, pred or None, length)
+            for source, uid, prompt, pred, length in zip(
+                data_sources, sample_uids, *(infos[name] for name in ("prompt_id", "pred", "length")), strict=True
+            )
+        ]
+        return metrics | self.monitor.held_out_metrics(responses, self.reward_manager.equivalence.same)
 
     def _compute_metrics(self, batch: KVBatchMeta, metrics: dict, timing_raw: dict, **position: int) -> None:
         super()._compute_metrics(batch, metrics, timing_raw, **position)

@@ -7,6 +7,7 @@ from typing import Any
 from verl.workers.rollout.vllm_rollout.utils import vLLMColocateWorkerExtension
 from verl.workers.rollout.vllm_rollout.vllm_rollout import ServerAdapter
 
+from co_rewarding.training import loopback_store  # noqa: F401 - before vLLM's worker makes a store
 from co_rewarding.training.weight_sync import own_socket
 
 

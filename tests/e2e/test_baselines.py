@@ -21,9 +21,13 @@ SHORT = ("trainer.total_training_steps=2", "trainer.val_before_train=False", "tr
 
 def run_baseline(toy: Path, method: str, **environment: str) -> Path:
     """Two steps; the run's directory."""
-    run = start("baseline", toy, method, *SHORT, METHOD=method, **{"SAVE_FREQ": "-1"} | environment)
-    finish(run, toy / f"{method}.log")
-    return toy / "runs/co-rewarding" / method
+    without_validation = {"VAL_FILE": "", "TEST_FREQ": "1", "SAVE_FREQ": "-1"}  # no file is no validation, ever
+    run = start("baseline", toy, method, SHORT[0], METHOD=method, **without_validation | environment)
+    text = finish(run, toy / f"{method}.log")
+    assert "data.val_files: none, so nothing is validated" in text
+    run_dir = toy / "runs/co-rewarding" / method
+    assert not (run_dir / "validation").exists() and 0 not in metrics_of(run_dir)
+    return run_dir
 
 
 def box(row: dict) -> str | None:
@@ -128,7 +132,10 @@ def test_a_run_whose_answers_vanish_stops_early_and_keeps_the_good_checkpoint(to
     finish(
         start("baseline", toy, "stopped", *watched, "trainer.total_training_steps=2", **settings), toy / "stopped.log"
     )
-    # three tokens have no room for an answer. Two windows of 2 are compared: steps 1 and 2 with steps 3 and 4
+    # three tokens have no room for an answer. Two windows of 2 are compared: steps 1 and 2 with steps 3 and 4. A run
+    # keeps its lengths; to make answers vanish in the middle of this one, its record is bent
+    record = toy / "runs/co-rewarding/stopped/started_as.json"
+    record.write_text(re.sub(r'(response_length": )\d+', r"\g<1>3", record.read_text()))
     cut_off = start(
         "baseline", toy, "stopped", *watched, "trainer.total_training_steps=9", MAX_RESPONSE_LENGTH="3", **settings
     )

@@ -5,6 +5,7 @@ Three runs of the shipped run script: one that is killed with SIGKILL while it s
 again, which resumes from the one before, and a control with learning rate 0.
 """
 
+import json
 import re
 from collections import Counter, defaultdict
 from pathlib import Path
@@ -40,6 +41,7 @@ def resumed(toy: Path) -> dict:
             folder.name: (folder / "save_state.txt").read_text() for folder in checkpoints.glob("global_step_*")
         },
     }
+    left["recorded"] = json.loads((run_dir / "leftovers.json").read_text())
     output = finish(start("I", toy, "resumed", SAVE_FREQ="1"), toy / "resumed.log")
     return {"run_dir": run_dir, "output": output, "left": left}
 
@@ -50,11 +52,18 @@ def test_the_run_says_what_it_did(resumed: dict) -> None:
     assert resumed["output"].count("Steps: ") == 1  # the killed start did not get to its end
 
 
+def test_what_the_killed_start_left_is_gone(resumed: dict) -> None:
+    left = resumed["left"]["recorded"]
+    assert "The last start was killed; removed what it left (processes: " in resumed["output"]
+    assert left["segments"] and not [name for name in left["segments"] if Path("/dev/shm", name).exists()]
+    assert not Path(left["folder"]).exists()
+    assert not (resumed["run_dir"] / "leftovers.json").exists()
+
+
 def test_two_checkpoints_are_kept_and_a_half_saved_one_is_not_resumed_from(resumed: dict) -> None:
-    assert resumed["left"] == {
-        "resumes from": "3",
-        "checkpoints": {"global_step_2": "whole", "global_step_3": "whole", "global_step_4": "begun"},
-    }
+    left = resumed["left"]
+    assert left["resumes from"] == "3"
+    assert left["checkpoints"] == {"global_step_2": "whole", "global_step_3": "whole", "global_step_4": "begun"}
     checkpoints = resumed["run_dir"] / "checkpoints"
     assert (checkpoints / "latest_checkpointed_iteration.txt").read_text() == "4"
     names = {folder.name: (folder / "save_state.txt").read_text() for folder in checkpoints.glob("global_step_*")}

@@ -6,6 +6,7 @@ ranks. Every checkpoint is kept, so that the teacher can be worked out again fro
 """
 
 import re
+import shutil
 import subprocess
 from collections import Counter, defaultdict
 from pathlib import Path
@@ -160,19 +161,32 @@ def test_the_teacher_votes_and_the_student_is_rewarded(resumed: dict) -> None:
 def test_a_resumed_run_goes_on_where_it_was(resumed: dict) -> None:
     # steps 1 to 3 stand in the checkpoint of step 3, so the second start does the fourth
     assert "Steps: 4 planned, 4 done, 1 of them in this run." in resumed["output"]
+    assert re.search(r"\[co-rewarding\] Resuming from step 3 of 4, saved \d{4}-\d\d-\d\d \d\d:\d\d ", resumed["output"])
     seen = [{row["question"] for row in rows_of(resumed["run_dir"] / f"rollouts/{step}.jsonl")} for step in range(1, 5)]
     assert sum(map(len, seen)) == len(set().union(*seen))  # no question twice in a quarter of an epoch
 
 
 def test_a_run_without_a_teacher_is_not_resumed_as_one_with_it(toy: Path, resumed: dict) -> None:
     folder = toy / "runs/co-rewarding/plain/checkpoints"
-    (folder / "global_step_2/actor").mkdir(parents=True)
+    saved = resumed["run_dir"] / "checkpoints/global_step_2"
+    shutil.copytree(saved, folder / saved.name, ignore=shutil.ignore_patterns("teacher"))
     (folder / "latest_checkpointed_iteration.txt").write_text("2")
-    run = begin(toy, "plain")
-    assert run.wait(120) == 2
-    message = (toy / "plain.log").read_text(errors="replace").strip().splitlines()[-1]
+    message = refused(toy, "plain")
     assert message.startswith("error: trainer.default_local_dir=")
     assert "global_step_2 holds no teacher" in message
+
+
+def test_another_experiment_does_not_resume_it(toy: Path, resumed: dict) -> None:
+    message = refused(toy, "teacher", LR_SCHEDULER="cosine", TRAIN_BATCH_SIZE="8")
+    assert message.startswith(f"error: co_rewarding_run_dir={resumed['run_dir']}: its run was started with ")
+    assert f"data.train_batch_size={QUESTIONS}, now 8 (TRAIN_BATCH_SIZE in the run script)" in message
+    assert 'optim.lr_scheduler_type="constant", now "cosine" (LR_SCHEDULER in the run script)' in message
+
+
+def refused(toy: Path, name: str, **environment: str) -> str:
+    """The one line of a start that ends with code 2."""
+    assert begin(toy, name, **environment).wait(300) == 2
+    return (toy / f"{name}.log").read_text(errors="replace").strip().splitlines()[-1]
 
 
 @pytest.mark.long

@@ -249,7 +249,7 @@ def test_verl_saves_and_leaves_pointer_and_pruning_to_us(config: DictConfig, tmp
     config.trainer.default_local_dir, config.trainer.max_actor_ckpt_to_keep = str(tmp_path), 2
     trainer = object.__new__(GroupRewardTrainer)
     trainer.config, trainer.use_critic, trainer.trainer_mode = config, False, "sync"
-    trainer.actor_rollout_wg, trainer.train_dataloader = Workers(), Loader()
+    trainer.actor_rollout_wg, trainer.train_dataloader, trainer.steps_per_epoch = Workers(), Loader(), 3
     trainer.monitor = RunMonitor(Settings("co_rewarding_I"), 16, tmp_path)
     called_back = []
 

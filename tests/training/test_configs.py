@@ -134,8 +134,8 @@ def arguments(script: Path, folder: Path, *extra: str, **environment: str) -> li
 def variables(script: Path) -> dict[str, str]:
     """The settings at the top of a run script: name → default."""
     lines = script.read_text().splitlines()
-    command = next((number for number, line in enumerate(lines) if line.startswith("python")), len(lines))
-    return dict(re.findall(r"^([A-Z0-9_]+)=\$\{\1:-([^}]*)\}", "\n".join(lines[:command]), flags=re.MULTILINE))
+    command = next((number for number, line in enumerate(lines) if line.startswith("exec ")), len(lines))
+    return dict(re.findall(r"^([A-Z0-9_]+)=\$\{\1:?-([^}]*)\}", "\n".join(lines[:command]), flags=re.MULTILINE))
 
 
 def test_nothing_is_left_out() -> None:
@@ -186,7 +186,7 @@ def test_gpu_is_the_default_platform(config_yaml: Path) -> None:
 
 def test_verl_writes_where_a_run_is_read(monkeypatch: pytest.MonkeyPatch, config: DictConfig) -> None:
     monkeypatch.setenv("RUNS_DIR", "elsewhere")
-    run = RunDir("elsewhere/co-rewarding/co_rewarding_I")
+    run = RunDir(f"elsewhere/co-rewarding/{config.trainer.experiment_name}")
     assert Path(config.co_rewarding_run_dir) == run.path
     assert Path(config.trainer.default_local_dir) == run.checkpoints
     assert Path(config.trainer.rollout_data_dir) == run.rollouts
@@ -262,12 +262,13 @@ class TestRunScript:
             assert len(changed) == len(defaults), name
             differing = [new for old, new in zip(defaults, changed, strict=True) if old != new]
             assert differing, f"{name} is not used"
-            assert any(override.endswith("=a-value") for override in differing), f"{name} does not reach the command"
+            reached = [override for override in differing if override.endswith(("=a-value", "='a-value'"))]
+            assert reached, f"{name} does not reach the command"
 
     def test_every_setting_of_the_command_has_its_line(self, script: Path, python_that_tells: Path) -> None:
         # no value is hidden in the command below the lines to edit
         text = script.read_text()
-        command = text[text.index("\npython") :]
+        command = text[text.index("\nexec python") :]
         fixed = "co_rewarding.method=co_rewarding_III"  # what makes it that script
         assert all("$" in line or fixed in line for line in command.splitlines() if "=" in line)
 
@@ -282,7 +283,7 @@ class TestRunScript:
 
     def test_values_with_spaces_and_dollars_arrive_whole(self, script: Path, python_that_tells: Path) -> None:
         given = arguments(script, python_that_tells, "--cfg", "job", MODEL_PATH="/models/a b $HOME")
-        assert "actor_rollout_ref.model.path=/models/a b $HOME" in given
+        assert "actor_rollout_ref.model.path='/models/a b $HOME'" in given
         assert given[-2:] == ["--cfg", "job"]
 
     def test_sampled_validation_follows_the_temperature(self, script: Path, python_that_tells: Path) -> None:
@@ -337,8 +338,8 @@ def test_test_time_training_asks_and_measures_one_file(method: Method, python_th
     else:
         assert f"METHOD={method.name} asks each question in one wording" in refused(TTT, **settings, AUG_FILE="/x")
     given = dict(pair.split("=", 1) for pair in arguments(TTT, python_that_tells, **settings)[2:])
-    assert given["data.train_files"] == given["data.val_files"] == "/b.parquet"
-    assert given.get("data.train_aug_files") == settings.get("AUG_FILE")
+    assert given["data.train_files"] == given["data.val_files"] == "'/b.parquet'"
+    assert given.get("data.train_aug_files") == (f"'{settings['AUG_FILE']}'" if "AUG_FILE" in settings else None)
     # avg@8 at the paper's temperature
     keys = ("n", "temperature", "do_sample")
     assert [given[f"actor_rollout_ref.rollout.val_kwargs.{key}"] for key in keys] == ["8", "0.8", "True"]

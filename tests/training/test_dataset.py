@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tree I's dataset on real parquet files, with verl's loader, the `datasets` library and a real small tokenizer."""
+"""The datasets on real parquet files, with verl's loader, the `datasets` library and a real small tokenizer."""
 
 import copy
 import pickle
@@ -11,11 +11,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from omegaconf import DictConfig, OmegaConf
+from torchdata.stateful_dataloader import StatefulDataLoader
 from verl.utils.dataset.rl_dataset import collate_fn, get_dataset_class
 
 from co_rewarding.storage.rows import SYSTEM_PROMPT
 from co_rewarding.tools.quickstart.tiny_model import build_tokenizer
-from co_rewarding.training.dataset import REPHRASED_PROMPT, PairedDataset
+from co_rewarding.training.dataset import REPHRASED_PROMPT, PairedDataset, QuestionDataset
 
 QUESTIONS = ["What is 11 + 12?", "What is 13 + 14?", "What is 15 + 16?", "What is 17 + 18?", "What is 19 + 20?"]
 REPHRASED = [question.replace("What is", "Compute").replace("?", ".") for question in QUESTIONS]
@@ -236,6 +237,51 @@ def test_resuming_the_dataset_itself(make: Callable[..., PairedDataset]) -> None
     before = pairs(dataset)
     dataset.resume_dataset_state()
     assert pairs(dataset) == before
+
+
+UNLABELLED = {
+    "text": {"style": "rule", "ground_truth": ""},
+    "null": {"style": "rule", "ground_truth": None},
+    "no field": {"style": "rule"},
+    "no struct": None,
+    "no column": ...,
+}
+
+
+@pytest.mark.parametrize("nothing", UNLABELLED)
+def test_a_row_without_ground_truth_has_what_verl_reads(
+    make_config: Callable[..., DictConfig], tokenizer: Any, tmp_path: Path, nothing: str
+) -> None:
+    config, path = make_config(), tmp_path / "unlabelled.parquet"
+    rows = [{**row, "reward_model": UNLABELLED[nothing]} for row in pq.read_table(config.val_files).to_pylist()]
+    rows = [{name: value for name, value in row.items() if value is not ...} for row in rows]
+    pq.write_table(pa.Table.from_pylist(rows), path)
+    dataset = QuestionDataset(str(path), tokenizer, config)
+    assert [row["reward_model"] for row in dataset] == 2 * [{"style": "rule", "ground_truth": ""}]
+    # beside a file with ground truths: verl joins them
+    both = QuestionDataset([config.val_files, str(path)], tokenizer, config)
+    assert [row["reward_model"]["ground_truth"] for row in both] == ["100", "101", "", ""]
+
+
+def test_pairs_without_the_column_of_ground_truths(make: Callable[..., PairedDataset], tmp_path: Path) -> None:
+    files = {}
+    make()  # writes them
+    for key, name in (("train_files", "train"), ("train_aug_files", "train_rephrased")):
+        files[key] = str(tmp_path / f"unlabelled_{name}.parquet")
+        pq.write_table(pq.read_table(tmp_path / f"{name}.parquet").drop_columns(["reward_model"]), files[key])
+    dataset = make(**files)
+    assert pairs(dataset) == list(zip(QUESTIONS, REPHRASED, strict=True))
+    assert dataset[0]["reward_model"]["ground_truth"] == ""
+
+
+@pytest.mark.parametrize("cls", [QuestionDataset, PairedDataset])
+def test_no_validation_file_is_no_row(make_config: Callable[..., DictConfig], tokenizer: Any, cls: type) -> None:
+    """Through verl's loader, with what launch.py sets."""
+    config = make_config(val_files=[])
+    dataset = cls(config.val_files, tokenizer, config)
+    loader = StatefulDataLoader(dataset, batch_size=1, shuffle=False, drop_last=False, collate_fn=collate_fn)
+    assert len(dataset) == 0
+    assert list(loader) == []
 
 
 def test_verl_finds_the_class_by_our_config() -> None:

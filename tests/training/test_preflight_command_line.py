@@ -4,7 +4,6 @@
 All but the end-to-end tests run everything of the program before Ray in this process.
 """
 
-import json
 import os
 import subprocess
 import sys
@@ -47,7 +46,7 @@ def launched(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.Cap
 
 def test_a_good_configuration_reaches_ray(config: DictConfig, launched: Callable[..., Any], tmp_path: Path) -> None:
     assert launched(config) == (None, "")
-    run = RunDir(tmp_path / "runs/co-rewarding/co_rewarding_I")
+    run = RunDir(tmp_path / "runs/co-rewarding" / config.trainer.experiment_name)
     ((start, recorded),) = run.configurations().items()
     assert OmegaConf.load(recorded).data.train_batch_size == config.data.train_batch_size
     assert run.noted_starts() == [start]
@@ -58,7 +57,7 @@ def test_a_good_configuration_reaches_ray(config: DictConfig, launched: Callable
 
 
 def test_a_directory_has_one_run_at_a_time(config: DictConfig, launched: Callable[..., Any], tmp_path: Path) -> None:
-    run = RunDir(tmp_path / "runs/co-rewarding/co_rewarding_I")
+    run = RunDir(tmp_path / "runs/co-rewarding" / config.trainer.experiment_name)
     run.path.mkdir(parents=True)
     with _lock(run):
         code, stderr = launched(config)
@@ -66,6 +65,23 @@ def test_a_directory_has_one_run_at_a_time(config: DictConfig, launched: Callabl
         assert f"co_rewarding_run_dir={run.path}: another run writes there (process {os.getpid()} on " in stderr
         assert stderr.count("\n") == 1
     assert launched(config) == (None, "")
+
+
+def test_the_lock_of_a_run_that_was_killed_is_free_and_names_the_next_one(tmp_path: Path) -> None:
+    run = RunDir(tmp_path)
+    holding = (
+        "import sys, time; from co_rewarding.training.launch import _lock; from co_rewarding.storage.run_dir import "
+    )
+    holding += "RunDir; lock = _lock(RunDir(sys.argv[1])); print('locked', flush=True); time.sleep(600)"
+    killed = subprocess.Popen([sys.executable, "-c", holding, tmp_path], stdout=subprocess.PIPE, text=True)
+    assert killed.stdout.readline() == "locked\n"
+    with pytest.raises(ValueError, match=rf"another run writes there \(process {killed.pid} on "):
+        _lock(run)
+    killed.kill()
+    killed.wait()
+    killed.stdout.close()
+    with _lock(run), pytest.raises(ValueError, match=rf"another run writes there \(process {os.getpid()} on "):
+        _lock(run)
 
 
 def test_a_directory_that_cannot_be_written(config: DictConfig, launched: Callable[..., Any], tmp_path: Path) -> None:
@@ -188,7 +204,10 @@ UNKNOWN_TEACHER = "unknown key; known keys are check_log_probs, decay_end, decay
         ("+co_rewarding={foo:1}", f"+co_rewarding={{foo:1}}: {UNKNOWN}"),
         ("~co_rewarding.seed", "~co_rewarding.seed: Settings (DictConfig) does not support deletion"),
         ("~co_rewarding", "co_rewarding=None: must be a block; known keys are "),
-        ("trainer.total_epoch=1", "trainer.total_epoch=1: unknown key, which nothing reads; is trainer.total_epochs meant?"),
+        (
+            "trainer.total_epoch=1",
+            "trainer.total_epoch=1: unknown key, which nothing reads; is trainer.total_",
+        ),
     ],
 )
 def test_what_is_told_of_an_override(
@@ -203,24 +222,3 @@ def test_what_is_told_of_an_override(
     stderr = capsys.readouterr().err
     assert stderr.startswith(f"error: {message}")
     assert stderr.count("\n") == 1
-
-
-def test_wandb_stays_offline_without_a_key(
-    config: DictConfig, launched: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("WANDB_API_KEY", raising=False)
-    monkeypatch.delenv("WANDB_MODE", raising=False)
-    launched(config)
-    variables = config.ray_kwargs.ray_init.runtime_env.env_vars
-    assert variables.WANDB_MODE == "offline"
-    assert "WANDB_API_KEY" not in json.dumps(OmegaConf.to_container(config.ray_kwargs))
-
-
-def test_wandb_goes_online_with_a_key_that_no_config_shows(
-    config: DictConfig, launched: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("WANDB_API_KEY", "a-secret")
-    monkeypatch.delenv("WANDB_MODE", raising=False)
-    launched(config)
-    assert "WANDB_MODE" not in config.ray_kwargs.ray_init.runtime_env.env_vars
-    assert "a-secret" not in OmegaConf.to_yaml(config)

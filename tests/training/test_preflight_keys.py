@@ -89,6 +89,7 @@ def test_a_run_that_lies_where_runs_once_were(
     config: DictConfig, refusal: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tree = tmp_path / "Co-rewarding-I"
+    monkeypatch.setenv("RUN_NAME", "co_rewarding_I")
     earlier = tree / "runs/co-rewarding/co_rewarding_I"
     earlier.mkdir(parents=True)
     monkeypatch.chdir(tree)

@@ -28,7 +28,7 @@ def test_what_was_seen_goes_through_a_checkpoint(
 
     def trainer(window: int = 2) -> GroupRewardTrainer:
         made = object.__new__(GroupRewardTrainer)
-        made.config, made.checkpoint_callback = config, CheckpointCallback()
+        made.config, made.checkpoint_callback, made.steps_per_epoch = config, CheckpointCallback(), 58
         made.monitor, made.global_steps = RunMonitor(Settings("co_rewarding_I", watch_window=window), 16, tmp_path), 3
         return made
 

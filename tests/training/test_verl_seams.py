@@ -64,6 +64,10 @@ OVERRIDDEN: dict[type, dict[str, tuple[str, str]]] = {
         "_load_checkpoint": ("(self)", "co_rewarding/training/trainer.py"),
         "on_step_end": ("(self)", "co_rewarding/training/trainer.py"),
         "_validate": ("(self)", "co_rewarding/training/trainer.py"),
+        "_val_metrics_update": (
+            "(self, data_sources, sample_uids, reward_extra_infos_dict, sample_turns, expected_acc_counts=None)",
+            "co_rewarding/training/trainer.py",
+        ),
         "_compute_metrics": (
             "(self, batch, metrics, timing_raw, global_steps, epoch)",
             "co_rewarding/training/trainer.py",
@@ -72,6 +76,7 @@ OVERRIDDEN: dict[type, dict[str, tuple[str, str]]] = {
     },
     RLHFDataset: {
         "_read_files_and_tokenize": ("(self)", "co_rewarding/training/dataset.py"),
+        "__getitem__": ("(self, item)", "co_rewarding/training/dataset.py"),
         "maybe_filter_out_long_prompts": ("(self, dataframe=None)", "co_rewarding/training/dataset.py"),
     },
     RewardManagerBase: {
@@ -96,6 +101,10 @@ OVERRIDDEN: dict[type, dict[str, tuple[str, str]]] = {
         "_build_fsdp_module": ("(self, module)", "co_rewarding/cpu/engine.py"),
         "prepare_model_outputs": (
             "(self, output, output_args, micro_batch, logits_processor_func)",
+            "co_rewarding/training/engine.py",
+        ),
+        "load_checkpoint": (
+            "(self, local_path, hdfs_path=None, del_local_after_load=True, **kwargs)",
             "co_rewarding/training/engine.py",
         ),
         "forward_backward_batch": (

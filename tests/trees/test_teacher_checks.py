@@ -4,6 +4,7 @@
 from pathlib import Path
 
 import pytest
+from fake_checkpoints import save
 from hydra import compose, initialize_config_module
 from omegaconf import DictConfig, OmegaConf
 
@@ -113,9 +114,20 @@ def test_a_fresh_run_needs_no_teacher(config: DictConfig) -> None:
 
 
 def test_a_checkpoint_with_its_teacher_is_resumed(config: DictConfig) -> None:
-    checkpoint(config, 20, "actor", "teacher")
-    assert resume_dir(config) == Path(config.trainer.default_local_dir) / "global_step_20"
+    folder = save(Path(config.trainer.default_local_dir), 20, world=8, teacher=True)
+    assert config.trainer.n_gpus_per_node == 8
+    assert resume_dir(config) == folder
     check_resumable(config, TeacherSettings())
+
+
+@pytest.mark.parametrize("part", ["model", "average"])
+def test_a_part_of_the_teacher_that_is_gone_is_named(config: DictConfig, part: str) -> None:
+    folder = save(Path(config.trainer.default_local_dir), 20, world=8, teacher=True)
+    (folder / f"teacher/{part}_world_size_8_rank_5.pt").write_bytes(b"")
+    missing = f"global_step_20: cannot be resumed from: teacher/{part}_world_size_8_rank_5.pt is empty; "
+    with pytest.raises(ValueError, match=missing):
+        check_resumable(config, TeacherSettings())
+    check_resumable(config, TeacherSettings(update=False))
 
 
 def test_a_checkpoint_without_a_teacher_names_the_way_out(config: DictConfig) -> None:

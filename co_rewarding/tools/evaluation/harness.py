@@ -33,6 +33,7 @@ from typing import Any
 from co_rewarding.tools.cli import UserError
 from co_rewarding.tools.evaluation.estimates import Estimate
 from co_rewarding.tools.generation.engine import LocalOptions
+from co_rewarding.tools.generation.vllm_engine import LOOPBACK
 
 INSTALL = "pip install 'lm-eval[hf,ifeval,api]==0.4.13' (with vllm instead of hf on GPUs where it is missing)"
 NOTES = {"cruxeval": "by lm_eval, which counts a right output that is a string as wrong; not the paper's (ZeroEval)"}
@@ -163,7 +164,7 @@ def run(task: str, command: Sequence[str], fingerprint: str, folder: Path, local
     with log.open("ab") as out:
         code = subprocess.run(
             command, cwd=work, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, check=False,
-            env=os.environ | {"TOKENIZERS_PARALLELISM": "false"},
+            env=os.environ | LOOPBACK | {"TOKENIZERS_PARALLELISM": "false"},
         ).returncode  # fmt: skip
     done = _results(folder)
     if code != 0 or not done:

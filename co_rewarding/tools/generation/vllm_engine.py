@@ -24,6 +24,8 @@ from co_rewarding.tools.cli import one_line
 from co_rewarding.tools.generation.engine import Completion, EngineDown, EngineError, LocalOptions, Request
 
 NUM_SEQS_ON_CPU = 64  # responses under way at a time
+# vLLM here is of one machine: nothing of it listens to others
+LOOPBACK = {"GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo", "VLLM_HOST_IP": "127.0.0.1"}
 
 
 class VLLMEngine:
@@ -37,6 +39,7 @@ class VLLMEngine:
         self, model: str, options: LocalOptions, room: Callable[[Any], int], *, tokenizer: str = "", seed: int = 0
     ) -> None:
         os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")  # it warns of what is set here on purpose
+        os.environ.update(LOOPBACK)
         self.model = model
         self._on_cpu = is_cpu()
         config = load_config(model)

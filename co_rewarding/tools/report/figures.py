@@ -68,16 +68,18 @@ SETTINGS = {
 
 @dataclass(frozen=True)
 class Panel:
-    """One pair of axes. Without metrics: the validation accuracy of each data set."""
+    """One pair of axes. Without metrics: of each data set the held-out number of that name, or validation accuracy."""
 
     title: str
     metrics: Mapping[str, str] = field(default_factory=dict)  # metric → its name where a panel has several, up to three
     is_share: bool = False  # between 0 and 1
     from_zero: bool = False
+    held_out: str = ""  # name of a number in co_rewarding.monitoring.held_out
 
     def metrics_of(self, run: Run) -> list[tuple[str, str]]:
         """Those of the panel's metrics that the run logged, with their names."""
-        metrics = self.metrics or {metric: source for source, metric in run.accuracy_metrics.items()}
+        of_sources = run.held_out(self.held_out) if self.held_out else run.accuracy_metrics
+        metrics = self.metrics or {metric: source for source, metric in of_sources.items()}
         return [(metric, name) for metric, name in metrics.items() if metric in run.metrics]
 
 
@@ -113,6 +115,8 @@ PANEL_SETS: dict[str, tuple[Panel, ...]] = {
     "methods": (ACCURACY, LABELS, REWARD_OF_SHARES, LENGTH, ENTROPY),
     "all": (
         ACCURACY,
+        Panel("Held-out agreement", is_share=True, held_out="agreement"),
+        Panel("Held-out answers as last time", is_share=True, held_out="stability"),
         REWARD,
         Panel(f"Accuracy of votes {NEEDS_LABELS}", VOTES, is_share=True),
         Panel("Agreement inside a group", AGREEMENT, is_share=True),

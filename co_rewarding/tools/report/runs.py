@@ -25,6 +25,7 @@ import pandas as pd
 import yaml
 
 from co_rewarding.algo.methods import METHODS
+from co_rewarding.monitoring.held_out import PREFIX as HELD_OUT
 from co_rewarding.storage.files import parse_jsonl
 from co_rewarding.storage.run_dir import RunDir
 
@@ -85,6 +86,11 @@ class Run:
     def accuracy_metrics(self) -> dict[str, str]:
         """Data source → name of its validation accuracy."""
         return {match["source"]: name for name in sorted(self.metrics) if (match := _ACCURACY.fullmatch(name))}
+
+    def held_out(self, name: str) -> dict[str, str]:
+        """Data source → the metric in which its validations have the label-free number `name`."""
+        found = (re.fullmatch(f"{HELD_OUT}/(?P<source>.+)/{name}", metric) for metric in sorted(self.metrics))
+        return {match["source"]: match[0] for match in found if match}
 
     def num_questions(self, accuracy_metric: str) -> int | None:
         """n of the standard error; None without a validation dump, or with several sources, which it does not tell."""
@@ -154,7 +160,7 @@ def read_run(run_dir: Path) -> Run:
         ValueError: one line saying what is missing or broken.
     """
     if not run_dir.is_dir():
-        raise ValueError(f"{run_dir}: no such directory; give that of a run, e.g. runs/co-rewarding/co_rewarding_I")
+        raise ValueError(f"{run_dir}: no such directory; give that of a run, e.g. runs/co-rewarding/my_run")
     layout, name = RunDir(run_dir), run_dir.resolve().name
     paths = [layout.metrics_file(start) for start in layout.starts()]
     starts, notes = [], []

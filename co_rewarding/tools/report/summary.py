@@ -29,6 +29,10 @@ ENDS = {"label accuracy": "label/accuracy", "groups with a label": "label/share"
 """Rows of the table that compare the first steps with the last → their metrics."""
 
 
+HELD_OUT = {"agreement": "agreement", "stability": "answers as last time", "answer_share": "responses with an answer"}
+"""Label-free numbers of held-out questions (co_rewarding.monitoring.held_out) → what the table calls them."""
+
+
 def rewards_without_label(rollouts: Iterable[Rollout]) -> bool:
     """Whether a dump is of a method that compares with no label (self_certainty, random ...): a rollout without one
     earned something. Where a method has labels, a group without one earns 0."""
@@ -38,12 +42,16 @@ def rewards_without_label(rollouts: Iterable[Rollout]) -> bool:
 def summary(run: Run) -> dict[str, str]:
     """Row name → text of the table for one run; rows of a metric that was never logged are "–"."""
     rows: dict[str, str] = {}
-    for source, metric in (run.accuracy_metrics or {"": ""}).items():
+    unknown = {} if run.held_out("answer_share") else {"": ""}  # a run that knows no answers has no accuracy to miss
+    for source, metric in (run.accuracy_metrics or unknown).items():
         suffix = f", {source}" if len(run.accuracy_metrics) > 1 else ""
         rows |= _accuracies(run, metric, suffix)
         if not suffix:
             n = run.num_questions(metric)
             rows["held-out questions"] = f"{n} ({source})" if n else ABSENT
+    for name, words in HELD_OUT.items():
+        for source, metric in run.held_out(name).items():
+            rows[f"held-out {words}" + (f", {source}" if len(run.held_out(name)) > 1 else "")] = _curve(run, metric)
     for name, subset in (run.subsets or {}).items():
         rows |= _accuracies(run, subset.metric, f", {name} ({subset.num_questions})")
         rows[f"right labels, {name}"] = right_labels(subset.right_labels, subset.num_labels)
@@ -129,6 +137,12 @@ def _accuracies(run: Run, metric: str, suffix: str) -> dict[str, str]:
         f"accuracy after{suffix}": texts[-1] if len(texts) > 1 else ABSENT,
         f"difference{suffix}": difference,
     }
+
+
+def _curve(run: Run, metric: str) -> str:
+    """ "0.250 (step 0) → 0.750 (step 8)" """
+    points = list(zip(*run.series(metric), strict=True))
+    return " → ".join(f"{value:.3f} (step {step})" for step, value in dict.fromkeys((points[0], points[-1])))
 
 
 # --- an example

@@ -94,10 +94,22 @@ def test_each_departure_from_the_schema_is_a_problem(change: dict[str, Any], fau
     as_page([report], inspect_pair(data, data, NAMES), samples)
 
 
+@pytest.mark.parametrize("nothing", [{"ground_truth": ""}, {"ground_truth": None}, {"style": "rule"}, None, ...])
+def test_a_row_without_ground_truth_is_counted_and_no_problem(nothing: Any) -> None:
+    data = rows("one?", "two?", "three?")
+    data[1]["reward_model"] = nothing
+    if nothing is ...:
+        data = [{name: value for name, value in row.items() if name != "reward_model"} for row in data]
+    report = inspect_file("x", data)
+    (finding,) = report.findings
+    assert not finding.is_problem and "ground truth" in finding.text
+    assert finding.rows == ((0, 1, 2) if nothing is ... else (1,))
+
+
 def test_no_rows_and_missing_columns_are_problems() -> None:
     assert found([]) == {"no rows": ()}
     (missing,) = found([{"text": "x", "prompt": "y"}])
-    assert missing.startswith("no columns data_source, reward_model, extra_info; found text, prompt; data/README.md")
+    assert missing.startswith("no columns data_source, extra_info; found text, prompt; data/README.md")
 
 
 def test_the_page_shows_how_to_write_the_schema(tmp_path: Path) -> None:

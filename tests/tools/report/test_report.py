@@ -13,6 +13,7 @@ from typing import Any
 import matplotlib
 import pytest
 
+from co_rewarding.tools.report.figures import PANELS, shown_panels
 from co_rewarding.tools.report.runs import Rollout, Run, dumped_steps, read_rollouts, read_run, standard_error
 from co_rewarding.tools.report.summary import as_text, duration, ends, legend, summary, table
 from co_rewarding.tools.report.summary import example as example_of
@@ -135,6 +136,32 @@ def test_summary(run_dir: Path) -> None:
     assert rows["reward mean *"] == "0.200 → 0.200"  # not logged at steps 3 and 4, which therefore do not count as 0
     assert rows["steps done"] == "4, in 2 starts"
     assert (rows["time per step"], rows["training time"]) == ("2.0 s", "8 s")
+
+
+def test_held_out_questions_without_answers_have_rows_of_their_own() -> None:
+    def held_out(**numbers: float) -> dict[str, float]:
+        return {f"val-label-free/toy/{name}": value for name, value in numbers.items()}
+
+    steps = {
+        0: held_out(agreement=0.25, answer_share=0.5),
+        4: held_out(agreement=0.5, answer_share=0.75, stability=0.9),
+        8: held_out(agreement=0.75, answer_share=1.0, stability=0.95),
+    }
+    unlabelled = Run("open", steps, 1, None)
+    rows = summary(unlabelled)
+    assert rows["held-out agreement"] == "0.250 (step 0) → 0.750 (step 8)"
+    assert rows["held-out answers as last time"] == "0.900 (step 4) → 0.950 (step 8)"
+    assert rows["held-out responses with an answer"] == "0.500 (step 0) → 1.000 (step 8)"
+    assert not [name for name in rows if "accuracy before" in name or name == "held-out questions"]
+    titles = [panel.title for panel in shown_panels([unlabelled], PANELS)]
+    assert titles == ["Held-out agreement", "Held-out answers as last time"]
+    labelled = Run("known", {**steps, 8: steps[8] | {ACC: 0.5}}, 1, None)
+    assert summary(labelled)["accuracy before"] == "0.500 (step 8)"
+    assert summary(labelled)["held-out agreement"] == rows["held-out agreement"]
+    old = Run("old", {0: {ACC: 0.5}}, 1, None)  # of a run before there were such numbers
+    assert not [name for name in summary(old) if name.startswith("held-out ") and name != "held-out questions"]
+    two = Run("two", {0: steps[0] | {"val-label-free/lib/b/agreement": 1.0}}, 1, None)
+    assert summary(two)["held-out agreement, lib/b"] == "1.000 (step 0)"
 
 
 def test_a_run_that_only_validated_has_no_difference_and_no_steps() -> None:

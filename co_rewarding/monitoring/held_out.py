@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a validation says of questions whose answers nobody knows, as numbers named like paths.
+
+    val-label-free/SOURCE/agreement     mean over questions of: votes of the majority answer / responses to the question
+    val-label-free/SOURCE/stability     questions whose majority answer is that of their last validation / questions
+                                        with a majority answer in both
+    val-label-free/SOURCE/answer_share  responses with an answer / responses
+    val-label-free/SOURCE/length        mean tokens of a response
+    val-label-free/SOURCE/length_limit  responses as long as the limit / responses
+
+SOURCE is the data_source of the rows; questions with a ground truth count as those without one. A question to which
+nobody found an answer agrees by 0 and is in no stability. One response agrees with itself: of questions with one
+response alone there is no agreement. Its answer is their majority answer, and stability how often it stayed.
+
+None of it is accuracy: a policy that gives one answer to everything agrees perfectly and is stable. A metric without
+data is absent: never 0, never NaN.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+from co_rewarding.algo.rollouts import Same
+from co_rewarding.algo.voting import majority_vote
+from co_rewarding.monitoring.collapse import LabelHistory
+
+PREFIX = "val-label-free"
+
+
+@dataclass(frozen=True)
+class HeldOutResponse:
+    """One response of a validation."""
+
+    source: str
+    prompt: str  # what tells its question in every validation
+    group: str  # the question as it was asked this time: equal for its responses
+    answer: str | None
+    length: int  # tokens
+
+
+def held_out_metrics(
+    responses: Sequence[HeldOutResponse], max_length: int, same: Same, history: LabelHistory
+) -> dict[str, float]:
+    """The numbers of one validation.
+
+    Args:
+        responses: N, of whole groups, in any order.
+        max_length: tokens at which a response is cut off.
+        same: the equivalence of answers to one question.
+        history: the majority answers of earlier validations; records those of this one.
+    """
+    metrics: dict[str, float] = {}
+    for source in dict.fromkeys(response.source for response in responses):
+        of_source = [response for response in responses if response.source == source]
+        numbers = _numbers(of_source, max_length, same, history)
+        metrics |= {f"{PREFIX}/{source}/{name}": value for name, value in numbers.items()}
+    return metrics
+
+
+def _numbers(
+    responses: Sequence[HeldOutResponse], max_length: int, same: Same, history: LabelHistory
+) -> dict[str, float]:
+    groups: dict[str, list[HeldOutResponse]] = {}
+    for response in responses:
+        groups.setdefault(response.group, []).append(response)
+    votes = [(group[0], majority_vote([response.answer for response in group], same)) for group in groups.values()]
+    labels = {(asked.source, asked.prompt): vote.pseudo_label for asked, vote in votes}
+    changed, comparable = history.flips(labels, same)
+    numbers = {
+        "answer_share": fmean(response.answer is not None for response in responses),
+        "length": fmean(response.length for response in responses),
+        "length_limit": fmean(response.length >= max_length for response in responses),
+    }
+    if agreements := [vote.agreement for _, vote in votes if vote.num_rollouts > 1]:
+        numbers["agreement"] = fmean(agreements)
+    if comparable:
+        numbers["stability"] = 1 - changed / comparable
+    return numbers

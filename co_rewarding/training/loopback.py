@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A run on one machine listens on the loopback interface alone: no other machine can reach what it opens.
+
+TransferQueue unpickles what arrives at its ports, vLLM's server answers anybody, and Ray's metrics, gloo and torch's
+stores ask for no password either. Where each of them takes its address from, in the versions that are pinned:
+
+    Ray, TransferQueue, verl, vLLM's server   Ray's address of the machine. Ray has a switch for loopback, meant for
+                                              systems whose firewall asks; `_node_ip_address="127.0.0.1"` of ray.init
+                                              would be turned back into the network's address
+    gloo, NCCL                                the interface that is named to them
+    vLLM between its processes                unix sockets, and the host that is named to it
+    torch's TCPStore                          every interface, whatever its host is called: loopback_store.py
+
+A run that joins a cluster (RAY_ADDRESS) is left as it is. tests/e2e_runs.py looks at every socket of every run.
+"""
+
+import os
+
+from omegaconf import DictConfig
+
+from co_rewarding.training.preflight_machine import starts_own_ray
+
+ENVIRONMENT = {  # of the process that starts Ray, whose processes inherit it
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # read when Ray is imported
+    "GLOO_SOCKET_IFNAME": "lo",
+    "NCCL_SOCKET_IFNAME": "lo",
+    "VLLM_HOST_IP": "127.0.0.1",
+}
+
+
+def stay_on_this_machine(config: DictConfig) -> None:
+    """Before Ray is imported: a Ray of the run's own, and all that runs in it, listens on loopback alone."""
+    if starts_own_ray(config):
+        os.environ.update(ENVIRONMENT)

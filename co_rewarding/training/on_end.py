@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""ON_END, a command of the user's for the end of a run: to be told, to stop a machine, to start what comes next.
+
+bash runs it once, when the run is over, whatever ended it: done, refused, failed, Ctrl-C or SIGTERM. SIGKILL leaves no
+time for it. It gets the exit code as $1 and EXIT_CODE, and RUN_DIR and RUN_NAME, which are empty if the run was refused
+before they were known. What becomes of it changes nothing of the run's exit code.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import NoReturn
+
+VARIABLE = "ON_END"
+_run = {"RUN_DIR": "", "RUN_NAME": ""}
+_is_started = False
+
+
+def about_to_run(run_dir: str, name: str) -> None:
+    """From here on it is a run that ends, and no printed configuration."""
+    global _is_started
+    _is_started = True
+    _run.update(RUN_DIR=run_dir, RUN_NAME=name)
+
+
+@contextmanager
+def on_end() -> Iterator[None]:
+    """Run the command after the body, whose exception goes on."""
+    signal.signal(signal.SIGTERM, _exit_at)  # Ray has one that does so, too, from its start on
+    code = 0
+    try:
+        yield
+    except SystemExit as stop:
+        code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+        raise
+    except KeyboardInterrupt:
+        code = 128 + signal.SIGINT
+        raise
+    except BaseException:
+        code = 1
+        raise
+    finally:
+        command = os.environ.get(VARIABLE)
+        if command and (_is_started or code):
+            _shut_down_ray()
+            _call(command, code)
+
+
+def _exit_at(number: int, _: FrameType | None) -> NoReturn:
+    sys.exit(128 + number)
+
+
+def _shut_down_ray() -> None:
+    """It would be done at the exit of the process; but the command may want the GPU."""
+    if "ray" in sys.modules:
+        sys.modules["ray"].shutdown()
+
+
+def _call(command: str, code: int) -> None:
+    environment = {
+        name: value for name, value in os.environ.items() if name != VARIABLE
+    }  # not for a run that it starts
+    environment |= {**_run, "EXIT_CODE": str(code)}
+    try:
+        status = subprocess.run(["bash", "-c", command, VARIABLE, str(code)], env=environment, check=False).returncode
+    except (OSError, KeyboardInterrupt, SystemExit) as error:
+        status = repr(error)
+    if status != 0:
+        print(f"{VARIABLE}: the command ended with {status}", file=sys.stderr, flush=True)

@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The name of a run, which is its folder below runs/, and the other texts that name files: a fault is told before
+anything is written. scripts/run_common.sh has the same rules, for what comes by variables."""
+
+from omegaconf import DictConfig, OmegaConf
+
+MAX_NAME_BYTES = 200  # a file system takes 255, of which programs want some for endings
+
+
+def check_names(config: DictConfig) -> None:
+    """Names stay below runs/, and neither they nor the run's folder hold what no file or configuration can take."""
+    for key in ("trainer.project_name", "trainer.experiment_name"):
+        name = OmegaConf.select(config, key)
+        if not isinstance(name, str):
+            raise ValueError(f"{key}={name}: was read as a number, true or null; quote the name: {key}=\"'…'\"")
+        _check_characters(key, name)
+        if name.startswith("~") or {"", ".", ".."} & set(name.split("/")):
+            raise ValueError(f"{key}={name}: must name a folder below runs/, without . or .. and no full path")
+        size = len(name.encode())
+        if size > MAX_NAME_BYTES:
+            raise ValueError(f"{key}={name[:40]}…: has {size} bytes; at most {MAX_NAME_BYTES}")
+    if isinstance(config.co_rewarding_run_dir, str):
+        _check_characters("co_rewarding_run_dir", config.co_rewarding_run_dir)
+
+
+def _check_characters(key: str, text: str) -> None:
+    for character in text:
+        if not character.isprintable():  # of control, a line's end, half of a pair, or bytes that are no UTF-8
+            raise ValueError(f"{key}={text!r}: has the character {character!r}; rename it")
+    if "${" in text:
+        raise ValueError(f"{key}={text}: has ${{, with which the configuration refers to a value; rename it")

@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The name of a run: RUN_NAME of the environment, or else method, model and data, so that two different runs do not
+meet in one directory.
+
+`${run_name:}` in YAML (group_reward.yaml), registered where Hydra finds that YAML. trainer.experiment_name=… wins.
+"""
+
+import os
+import re
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+from co_rewarding.storage.rows import as_paths
+
+MAX_PART = 60  # letters; a name is a folder
+SPLITS = ("train", "test", "val", "validation", "original")  # say nothing of what a file is about
+
+
+def register() -> None:
+    OmegaConf.register_new_resolver(
+        "run_name", lambda *, _root_: os.environ.get("RUN_NAME") or default_name(_root_), replace=True
+    )
+
+
+def is_default(config: DictConfig) -> bool:
+    """Whether nobody chose the name."""
+    return not os.environ.get("RUN_NAME") and OmegaConf.is_interpolation(config.trainer, "experiment_name")
+
+
+def default_name(config: DictConfig) -> str:
+    """METHOD-MODEL-DATA, e.g. co_rewarding_I-Qwen3-4B-Base-math; letters, digits, dots, underscores and hyphens."""
+    files = OmegaConf.select(config, "data.train_files")
+    data = dict.fromkeys(data_name(path) for path in as_paths(files)) if files else {}
+    return "-".join(filter(None, (_method(config), _safe(_model(config)), _safe("-".join(data)))))
+
+
+def older_names(config: DictConfig) -> list[str]:
+    """What the run scripts, run_ttt.sh and the recipes called such a run when the method alone named it."""
+    method = _method(config)
+    return [method, f"ttt_{method}", f"{method}_{_model(config).lower()}"]
+
+
+def data_name(path: str) -> str:
+    """math of math/train_original.parquet, math-rewrite_X of math/train_rewrite_X.parquet, mine of any/mine.parquet."""
+    file = Path(path).expanduser().absolute()
+    first, *rest = file.stem.split("_")
+    if first not in SPLITS:
+        return file.stem
+    return "-".join(filter(None, (file.parent.name, "_".join(part for part in rest if part not in SPLITS))))
+
+
+def _method(config: DictConfig) -> str:
+    return _safe(str(OmegaConf.select(config, "co_rewarding.method")))
+
+
+def _model(config: DictConfig) -> str:
+    return Path(str(OmegaConf.select(config, "actor_rollout_ref.model.path"))).expanduser().absolute().name
+
+
+def _safe(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-.")[:MAX_PART]

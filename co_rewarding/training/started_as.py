@@ -1,0 +1,381 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A run is what it was started as: every start in a directory agrees with the first in what decides what is learned.
+
+RUN_DIR/started_as.json has it, written before training begins:
+
+    settings    key → value, of MUST_STAY, and of the number of steps where a schedule is made for it
+    contents    key → {"sha256", "given"}: the questions, by what is trained on of them, and the model's files. A file
+                that was moved agrees. A model that is no directory here is its hub name, with no sha256
+
+A start that resumes and differs is refused before Ray. Anything else may change and is listed: the learning rate (which
+engine.py sets in what verl restores), logging, how often is saved, sizes of the machine. A directory with no checkpoint
+yet, and trainer.resume_mode=disable, begin anew and write the file again. trainer.resume_mode=resume_path in a
+directory without checkpoints begins a new run from a checkpoint of another one: how they differ is listed.
+
+Runs from before the file are held to the configuration that their last start recorded, as far as it goes: of questions
+and a model that are where it says.
+"""
+
+import functools
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet
+import yaml
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from co_rewarding.algo.methods import METHODS
+from co_rewarding.storage.files import atomic_write_text, short_json
+from co_rewarding.storage.rows import MAX_NAMED, as_paths, content_sha256, ground_truth, question_id
+from co_rewarding.storage.run_dir import ACTOR, SAVE_STATE, STATE_FILE, RunDir, saved_steps, step_of
+from co_rewarding.training.checkpoint import resume_dir
+from co_rewarding.training.run_name import is_default, older_names
+
+MUST_STAY = (  # keys, and blocks with all that is in them
+    "co_rewarding.method",
+    "co_rewarding.min_agreement",
+    "co_rewarding.equivalence",
+    "co_rewarding.seed",
+    "data.train_batch_size",
+    "data.max_prompt_length",
+    "data.max_response_length",
+    "data.filter_overlong_prompts",
+    "data.truncation",
+    "data.train_max_samples",
+    "data.shuffle",
+    "data.seed",
+    "data.apply_chat_template_kwargs",
+    "actor_rollout_ref.model.custom_chat_template",
+    "actor_rollout_ref.model.lora_rank",
+    "actor_rollout_ref.model.lora_alpha",
+    "actor_rollout_ref.model.target_modules",
+    "actor_rollout_ref.rollout.n",
+    "actor_rollout_ref.rollout.prompt_length",  # what verl makes of data.max_prompt_length, unless it is set
+    "actor_rollout_ref.rollout.response_length",
+    "actor_rollout_ref.rollout.temperature",
+    "actor_rollout_ref.rollout.top_k",
+    "actor_rollout_ref.rollout.top_p",
+    "actor_rollout_ref.teacher",
+    "actor_rollout_ref.actor.ppo_mini_batch_size",
+    "actor_rollout_ref.actor.ppo_epochs",
+    "actor_rollout_ref.actor.shuffle",
+    "actor_rollout_ref.actor.data_loader_seed",
+    "actor_rollout_ref.actor.clip_ratio",
+    "actor_rollout_ref.actor.clip_ratio_low",
+    "actor_rollout_ref.actor.clip_ratio_high",
+    "actor_rollout_ref.actor.clip_ratio_c",
+    "actor_rollout_ref.actor.loss_agg_mode",
+    "actor_rollout_ref.actor.loss_scale_factor",
+    "actor_rollout_ref.actor.policy_loss",
+    "actor_rollout_ref.actor.entropy_coeff",
+    "actor_rollout_ref.actor.use_kl_loss",
+    "actor_rollout_ref.actor.kl_loss_coef",
+    "actor_rollout_ref.actor.kl_loss_type",
+    "actor_rollout_ref.actor.grad_clip",
+    "actor_rollout_ref.actor.optim",  # verl restores it from the checkpoint: a change would do nothing
+    "algorithm",
+)
+MAY_CHANGE = (  # of those blocks
+    "actor_rollout_ref.actor.optim.lr",
+    "actor_rollout_ref.actor.optim.total_training_steps",  # verl's own note of what the trainer has
+    "actor_rollout_ref.teacher.check_log_probs",
+)
+MODEL, QUESTIONS, REPHRASED = "actor_rollout_ref.model.path", "data.train_files", "data.train_aug_files"
+STEPS, EPOCHS = "trainer.total_training_steps", "trainer.total_epochs"
+NOT_LISTED = ("co_rewarding_run_dir", "trainer.experiment_name", "trainer.resume_mode", "trainer.resume_from_path")
+VARIABLES = {  # of the run scripts; the first key of a variable stands for the others
+    "co_rewarding.method": "METHOD",
+    "co_rewarding.min_agreement": "MIN_AGREEMENT",
+    MODEL: "MODEL_PATH",
+    QUESTIONS: "TRAIN_FILE",
+    REPHRASED: "TRAIN_AUG_FILE",
+    "data.train_batch_size": "TRAIN_BATCH_SIZE",
+    "actor_rollout_ref.actor.ppo_mini_batch_size": "TRAIN_BATCH_SIZE",
+    "data.max_prompt_length": "MAX_PROMPT_LENGTH",
+    "data.max_response_length": "MAX_RESPONSE_LENGTH",
+    "actor_rollout_ref.rollout.prompt_length": "MAX_PROMPT_LENGTH",
+    "actor_rollout_ref.rollout.response_length": "MAX_RESPONSE_LENGTH",
+    "actor_rollout_ref.rollout.n": "NUM_ROLLOUTS",
+    "actor_rollout_ref.rollout.temperature": "TRAIN_TEMPERATURE",
+    "actor_rollout_ref.teacher.n": "TEACHER_NUM_ROLLOUTS",
+    "actor_rollout_ref.teacher.decay_start": "TEACHER_DECAY_START",
+    "actor_rollout_ref.teacher.decay_end": "TEACHER_DECAY_END",
+    "actor_rollout_ref.actor.optim.lr_scheduler_type": "LR_SCHEDULER",
+    "actor_rollout_ref.actor.optim.lr_warmup_steps_ratio": "LR_WARMUP_RATIO",
+    "actor_rollout_ref.actor.clip_ratio": "CLIP_RATIO",
+    "actor_rollout_ref.actor.clip_ratio_low": "CLIP_RATIO",
+    "actor_rollout_ref.actor.clip_ratio_high": "CLIP_RATIO",
+    "actor_rollout_ref.actor.kl_loss_coef": "KL_LOSS_COEF",
+    "actor_rollout_ref.actor.loss_agg_mode": "LOSS_AGG_MODE",
+    EPOCHS: "TOTAL_EPOCHS",
+}
+MAX_LISTED = 8  # changes in the line that lists them
+MODEL_FILES = (
+    "config.json", "tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt",
+    "chat_template*", "*.safetensors", "*.bin", "*.gguf",
+)  # fmt: skip
+WHOLE_BYTES, SAMPLES, SAMPLE_BYTES = 16 << 20, 256, 4096  # a larger file is told by its size and as many samples
+
+Identity = dict[str, dict[str, Any]]  # {"settings": …, "contents": …}
+
+
+def check_started_as(config: DictConfig) -> None:
+    """What this start would resume was started as what this start is.
+
+    Raises:
+        ValueError: one line: the first differences with both values, and what to do.
+    """
+    folder = resume_dir(config)
+    if folder is None or _is_branch(config):
+        return
+    run = RunDir(config.co_rewarding_run_dir)
+    found = differences(_recorded(run) or {}, identity(config))
+    if found:
+        steps = any(key in (STEPS, EPOCHS) for key, *_ in found)
+        why = "; schedules of the learning rate and the teacher are made for the number of steps" if steps else ""
+        raise ValueError(
+            f"co_rewarding_run_dir={run.path}: its run was started with {_named(found)}{why}; give the old values back "
+            f"to resume from step {step_of(folder)}, or choose another RUN_NAME for a new run"
+        )
+
+
+def check_older_name(config: DictConfig) -> None:
+    """A run that was begun when the method alone named it does not silently start anew under the name it would get now.
+
+    Raises:
+        ValueError: one line with both names.
+    """
+    run, name_now = RunDir(config.co_rewarding_run_dir), config.trainer.experiment_name
+    if not is_default(config) or run.path.name != name_now or resume_dir(config) is not None:
+        return
+    for name in older_names(config):
+        older = RunDir(run.path.with_name(name))
+        if not saved_steps(older.checkpoints) or (was := _recorded(older)) is None:
+            continue
+        if not differences(was, identity(config)):
+            raise ValueError(
+                f"RUN_NAME is not set: {older.path} was started as this run, when a method alone named it; "
+                f"RUN_NAME={name} resumes it, RUN_NAME={name_now} begins a new one"
+            )
+
+
+def begin(config: DictConfig) -> list[str]:
+    """Record what this start is, before its configuration is; the directory is locked and was checked.
+
+    Returns:
+        Lines to print: where it resumes from, and what it has changed.
+
+    Raises:
+        ValueError: one line: the file cannot be written.
+    """
+    run, folder, now = RunDir(config.co_rewarding_run_dir), resume_dir(config), identity(config)
+    was: Identity = {"settings": {}, "contents": {}}
+    lines = [] if folder is None else [resuming(config, folder)]
+    if folder is None:
+        if steps := saved_steps(Path(config.trainer.default_local_dir)):
+            lines.append(f"trainer.resume_mode=disable: begins anew, over the checkpoints of steps {_listed(steps)}")
+    elif _is_branch(config):
+        origin = RunDir.containing(folder)
+        if origin and (found := differences(_recorded(origin) or {}, now)):
+            lines.append(f"a new run, from a checkpoint of another: {origin.path} was started with {_named(found, 99)}")
+    else:
+        was = _recorded(run) or was
+        if not run.started_as.is_file():
+            lines.append(
+                f"the run was begun before {run.started_as.name} was written: this start was compared with the "
+                f"configuration in {run.last_configuration() or 'none: there is no record of it'}"
+            )
+        if changed := _changes(run, config):
+            lines.append(f"changed since the last start: {_listed(changed)}")
+    # what the first start noted, and what only later versions note
+    kept = {part: {**now[part], **was[part]} for part in now}
+    try:
+        atomic_write_text(run.started_as, json.dumps(kept, indent=1) + "\n")
+    except OSError as error:
+        raise ValueError(f"{run.started_as}: cannot be written ({error.strerror}); make room there") from error
+    return lines
+
+
+def resuming(config: DictConfig, folder: Path) -> str:
+    """ "Resuming from step 20 of 174, saved 2026-11-26 21:03": the number of steps where it is known."""
+    saved = next(file for file in (folder / SAVE_STATE, folder / ACTOR) if file.exists()).stat().st_mtime
+    total = OmegaConf.select(config, STEPS)
+    if total is None and not _is_branch(config):
+        try:
+            state = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
+            total = state["steps_per_epoch"] * OmegaConf.select(config, EPOCHS)
+        except (OSError, ValueError, KeyError):  # of an earlier version
+            total = None
+    of = f" of {total}" if total is not None else ""
+    return f"Resuming from step {step_of(folder)}{of}, saved {datetime.fromtimestamp(saved):%Y-%m-%d %H:%M} ({folder})"
+
+
+def identity(config: DictConfig) -> Identity:
+    """What every start of a run agrees in; without what a recorded configuration says of files that are gone."""
+    return {"settings": _settings(config), "contents": _contents(config)}
+
+
+def differences(was: Mapping[str, Mapping[str, Any]], now: Identity) -> list[tuple[str, str, str]]:
+    """(key, value then, value now) of what both have and differ in, as shown to a person."""
+    found = []
+    for key, new in now["contents"].items():
+        old = was.get("contents", {}).get(key, new)
+        if (old["sha256"] or old["given"]) != (new["sha256"] or new["given"]):
+            found.append((key, _content(old), _content(new)))
+    for key, new in now["settings"].items():
+        old = was.get("settings", {}).get(key, new)
+        if old != new:
+            found.append((key, short_json(old), short_json(new)))
+    return sorted(found, key=lambda difference: [*VARIABLES, difference[0]].index(difference[0]))
+
+
+def _is_branch(config: DictConfig) -> bool:
+    """Whether a new run begins from a checkpoint of another: one is named, and this run has none yet."""
+    return config.trainer.resume_mode == "resume_path" and not saved_steps(Path(config.trainer.default_local_dir))
+
+
+def _recorded(run: RunDir) -> Identity | None:
+    """What a run was started as, None where nothing says so."""
+    if run.started_as.is_file():
+        try:
+            found = json.loads(run.started_as.read_text(encoding="utf-8"))
+            return {part: dict(found[part]) for part in ("settings", "contents")}
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(
+                f"{run.started_as}: not what a start wrote ({str(error)[:60]}); restore it, or remove it to be held to "
+                "the configurations in hydra/ alone"
+            ) from None
+    config = _last(run)
+    return None if config is None else identity(config)
+
+
+def _last(run: RunDir) -> DictConfig | None:
+    path = run.last_configuration()
+    return _configuration(path, path.stat().st_mtime_ns) if path else None
+
+
+@functools.lru_cache(maxsize=2)  # a second each, and a start asks more than once
+def _configuration(path: Path, _modified_ns: int) -> DictConfig | None:
+    try:
+        found = OmegaConf.load(path)
+    except (yaml.YAMLError, OmegaConfBaseException, OSError, ValueError):
+        return None
+    return found if isinstance(found, DictConfig) else None
+
+
+def _settings(config: DictConfig) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key in MUST_STAY:
+        found |= {name: value for name, value in _leaves(_select(config, key), key) if name not in MAY_CHANGE}
+    optim, teacher = "actor_rollout_ref.actor.optim", _select(config, "actor_rollout_ref.teacher")
+    lr_moves = found.get(f"{optim}.lr_scheduler_type") != "constant" or found.get(f"{optim}.lr_warmup_steps_ratio") != 0
+    found["actor_rollout_ref.teacher"] = teacher is not None  # a reward that is no vote goes with one and without
+    if lr_moves or (teacher and teacher.get("update")):
+        steps = _select(config, STEPS)
+        found |= {STEPS: steps, EPOCHS: _select(config, EPOCHS) if steps is None else None}
+    return found
+
+
+def _contents(config: DictConfig) -> dict[str, dict[str, str | None]]:
+    found = {}
+    method = METHODS.get(_select(config, "co_rewarding.method"))
+    for key in (QUESTIONS, REPHRASED):
+        files = _select(config, key)
+        paths = [Path(path).expanduser() for path in as_paths(files)] if files else []
+        if paths and all(path.is_file() for path in paths):
+            stats = tuple((path, path.stat().st_size, path.stat().st_mtime_ns) for path in paths)
+            digest = _questions_sha256(stats, method is not None and method.needs_labels)
+            found[key] = {"sha256": digest, "given": ", ".join(map(str, paths))}
+        elif not paths:
+            found[key] = {"sha256": None, "given": "null"}  # one view
+    model = _select(config, MODEL)
+    if isinstance(model, str):
+        folder = Path(model).expanduser()
+        if folder.is_dir():
+            found[MODEL] = {"sha256": _model_sha256(folder), "given": str(folder)}
+        elif model.count("/") == 1 and not model.startswith((".", "/", "~")):
+            found[MODEL] = {"sha256": None, "given": model}
+    return found
+
+
+@functools.lru_cache(maxsize=4)  # a start asks more than once
+def _questions_sha256(stats: tuple[tuple[Path, int, int], ...], with_labels: bool) -> str | None:
+    """Of what is trained on: ids, prompts, and labels if the reward reads them; the stats are there for the cache."""
+    columns = ["prompt", "extra_info", *(["reward_model"] if with_labels else [])]
+    try:
+        tables = [pyarrow.parquet.read_table(path, columns=columns) for path, *_ in stats]
+        rows = [row for table in tables for row in table.to_pylist()]
+        return content_sha256(
+            [question_id(row), row["prompt"], *([ground_truth(row)] if with_labels else [])] for row in rows
+        )
+    except (OSError, ValueError, TypeError, KeyError):  # a file of an earlier start, which is none any more
+        return None
+
+
+def _model_sha256(folder: Path) -> str:
+    """Of configuration, tokenizer and weights: large files by size and samples, which another training changes."""
+    digest = hashlib.sha256()
+    for path in sorted({path for pattern in MODEL_FILES for path in folder.glob(pattern) if path.is_file()}):
+        size = path.stat().st_size
+        digest.update(f"{path.name} {size}\n".encode())
+        with path.open("rb") as file:
+            if size <= WHOLE_BYTES:
+                digest.update(file.read())
+                continue
+            for sample in range(SAMPLES):
+                file.seek((size - SAMPLE_BYTES) * sample // (SAMPLES - 1))
+                digest.update(file.read(SAMPLE_BYTES))
+    return digest.hexdigest()
+
+
+def _changes(run: RunDir, config: DictConfig) -> list[str]:
+    """What may change and did, since the configuration that the last start recorded."""
+    last = _last(run)
+    if last is None:
+        return []
+    fixed = {*_settings(config), MODEL, QUESTIONS, REPHRASED, *NOT_LISTED}
+    old, new = (dict(_leaves(OmegaConf.to_container(which, resolve=False), "")) for which in (last, config))
+    keys = [key for key in {**new, **old} if key not in fixed and old.get(key) != new.get(key)]
+    return [f"{key} {short_json(old.get(key))} → {short_json(new.get(key))}" for key in keys]
+
+
+def _named(found: Sequence[tuple[str, str, str]], most: int = MAX_NAMED) -> str:
+    """The first differences in words, once for each variable of the run script."""
+    once = {}
+    for key, old, new in found:
+        variable = VARIABLES.get(key)
+        text = f"{key}={old}, now {new}" + (f" ({variable} in the run script)" if variable else "")
+        once.setdefault((variable or key, old, new), text)
+    texts = list(once.values())
+    return "; ".join(texts[:most]) + (f"; and {len(texts) - most} more" if len(texts) > most else "")
+
+
+def _listed(items: Sequence[Any]) -> str:
+    more = f" and {len(items) - MAX_LISTED} more" if len(items) > MAX_LISTED else ""
+    return ", ".join(map(str, items[:MAX_LISTED])) + more
+
+
+def _content(value: Mapping[str, Any]) -> str:
+    return value["given"] + (f" (content {value['sha256'][:8]})" if value["sha256"] else "")
+
+
+def _select(config: DictConfig, key: str) -> Any:
+    """A value, or a block as a mapping; None where there is none, or a recorded configuration cannot be resolved."""
+    try:
+        found = OmegaConf.select(config, key)
+        return OmegaConf.to_container(found, resolve=True) if OmegaConf.is_config(found) else found
+    except OmegaConfBaseException:
+        return None
+
+
+def _leaves(node: Any, key: str) -> Iterator[tuple[str, Any]]:
+    if isinstance(node, Mapping):
+        for name, value in node.items():
+            yield from _leaves(value, f"{key}.{name}" if key else str(name))
+    else:
+        yield key, node

@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A run at Weights & Biases: one run there for one run here, however often it is started.
+
+verl's logger calls `wandb.init` in the process that trains, which reads everything else from the environment. That
+process may be on another machine, and in a cluster that was started elsewhere has none of the user's variables: it is
+handed all of them, and the key that wandb finds here (`wandb login`, ~/.netrc, WANDB_API_KEY). They go to that process
+alone and not into the configuration, which is printed, recorded and sent to wandb.
+"""
+
+import os
+import re
+from uuid import uuid4
+
+from omegaconf import DictConfig
+
+from co_rewarding.storage.files import atomic_write_text
+from co_rewarding.storage.run_dir import RunDir
+
+LOGGER = "wandb"  # in trainer.logger
+FOLDER = re.compile(r"(?:offline-)?run-\d{8}_\d{6}-(.+)")  # of one start, in wandb's folder
+
+
+def logs_to_wandb(config: DictConfig) -> bool:
+    logger = config.trainer.logger
+    return LOGGER in ([logger] if isinstance(logger, str) else logger or [])
+
+
+def environment(run: RunDir) -> dict[str, str]:
+    """What wandb reads, for the process that trains; makes and keeps the run's id, so the run's directory exists."""
+    given = {name: value for name, value in os.environ.items() if name.startswith("WANDB_")}
+    ours = {"WANDB_DIR": str(run.path)}
+    if "WANDB_RUN_ID" not in given:
+        ours |= {"WANDB_RUN_ID": _run_id(run), "WANDB_RESUME": "allow"}
+    key = _key()
+    if key:
+        ours["WANDB_API_KEY"] = key
+    elif "WANDB_IDENTITY_TOKEN_FILE" not in given:
+        ours["WANDB_MODE"] = "offline"
+    return ours | given
+
+
+def _key() -> str | None:
+    """The key that `wandb.init` would find on this machine, without asking for one.
+
+    Raises:
+        ValueError: one line; what is there is no key.
+    """
+    import wandb
+    from wandb.sdk.lib.wbauth import AuthApiKey, authenticate_session
+
+    host = wandb.setup().settings.base_url
+    try:
+        found = authenticate_session(host=host, source="", prompt=False, update_session=False)
+    except wandb.errors.AuthenticationError as error:
+        raise ValueError(f"wandb: {error}; run `wandb login`, or set WANDB_MODE=offline") from error
+    return found.api_key if isinstance(found, AuthApiKey) else None
+
+
+def _run_id(run: RunDir) -> str:
+    """The id that was kept; of a run that is older than that, the one of its last start."""
+    if run.wandb_id.is_file() and (kept := run.wandb_id.read_text(encoding="utf-8").strip()):
+        return kept
+    names = sorted(path.name.removeprefix("offline-") for path in run.wandb.glob("*run-*") if path.is_dir())
+    ids = [match[1] for name in names if (match := FOLDER.fullmatch(name))]
+    new = ids[-1] if ids else uuid4().hex[:12]
+    atomic_write_text(run.wandb_id, f"{new}\n")
+    return new

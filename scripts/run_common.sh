@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+# shellcheck shell=bash  # sourced by the scripts that start a run
+# What those scripts share: --help, text in the grammar of Hydra's overrides, the rules for a run's name, the environment.
+
+refuse() { printf 'error: %s\n' "$*" >&2; exit 2; }
+
+# answer_help "$@": for -h or --help the script's head and its settings, out of its own lines
+answer_help() {
+  [[ ${1:-} == -h || ${1:-} == --help ]] || return 0
+  local text
+  text=$(sed -nE -e '1,2d; /^exec /q; /shellcheck/d; /^$/p; s/^# ?//p' \
+    -e 's/^(export )?([A-Z0-9_]+)=\$\{\2:?-([^}]*)\} *(#.*)?$/\2=\3\t\4/p' "$0" | cat -s)
+  awk -F '\t' '{ if (NF > 1) printf $2 == "" ? "  %s\n" : "  %-50s %s\n", $1, $2; else print }' <<<"${text//\$ROOT/"$ROOT"}"
+  exit 0
+}
+
+# check_text NAME…: the variables' values, with ~ as bash has it, or a refusal of what no configuration can hold
+check_text() {
+  local name value LC_ALL=C
+  for name; do
+    value=${!name}
+    [[ $value != *[[:cntrl:]]* ]] || refuse "$name=${value@Q}: has a line break or another control character; rename it"
+    # shellcheck disable=SC2016
+    [[ $value != *'${'* ]] || refuse "$name=$value: has \${, with which the configuration refers to a value; rename it"
+    if [[ $value =~ ^~(/|$) ]]; then printf -v "$name" %s "$HOME${value:1}"; fi
+  done
+}
+
+# check_name NAME…: the variables' values, where there are any, are names of folders below another one
+check_name() {
+  local name value LC_ALL=C
+  for name; do
+    value=${!name}
+    [[ -n $value ]] || continue
+    case /$value/ in
+      *//* | */./* | */../* | /~*) refuse "$name=$value: must name a folder below runs/, without . or .. and no full path" ;;
+    esac
+    ((${#value} <= 200)) || refuse "$name=${value:0:40}…: has ${#value} bytes; at most 200"
+  done
+  check_text "$@"
+}
+
+# quoted VALUE: as text of an override; there a backslash is itself, unless a quote or the end follows
+quoted() { printf "'%s'" "$(printf %s "$1" | LC_ALL=C sed -E "s/(\\\\*)'/\\1\\1\\\\'/g; s/(\\\\+)\$/\\1\\1/")"; }
+
+# quote NAME…: the variables' values become text of an override, whatever is in them: Hydra takes 2024_11_26 for a number
+quote() {
+  local name
+  check_text "$@"
+  for name; do printf -v "$name" %s "$(quoted "${!name}")"; done
+}
+
+# quote_files NAME…: the same, for a file or a list of files: [a.parquet,b c.parquet], unless there is a file of that name.
+# A list with quotes in it is Hydra's: ['a,b.parquet',c.parquet]. No file is null.
+quote_files() {
+  local name value file files
+  for name; do
+    value=${!name}
+    if [[ -z $value ]]; then
+      printf -v "$name" null
+    elif [[ $value != "["*"]" || -e $value ]]; then
+      quote "$name"
+    elif [[ $value != *[\'\"]* ]]; then
+      IFS=, read -ra files <<<"${value:1:-1}"
+      value=""
+      for file in "${files[@]}"; do
+        read -r file <<<"$file" # without the space around it
+        check_text file
+        value+=,$(quoted "$file")
+      done
+      printf -v "$name" '[%s]' "${value:1}"
+    fi
+  done
+}
+
+# use_environment: the one that is active, or the project's
+use_environment() {
+  if [[ -z ${VIRTUAL_ENV:-} && -f $ROOT/.venv/bin/activate ]]; then
+    # shellcheck source=/dev/null
+    source "$ROOT/.venv/bin/activate"
+  fi
+}

@@ -1,0 +1,346 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A second start under the name of a run: what is refused, allowed and said. All of the program before Ray."""
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+import torch
+from fake_checkpoints import save
+from omegaconf import DictConfig, OmegaConf
+
+from co_rewarding.storage.files import atomic_write_text
+from co_rewarding.storage.run_dir import STATE_FILE, RunDir
+from co_rewarding.training.launch import launch, run_main
+from co_rewarding.training.started_as import MUST_STAY, VARIABLES, begin, check_started_as, identity
+
+Started = Callable[[DictConfig], tuple[Any, list[str], str]]
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Started:
+    """A start up to Ray: (exit code or None, lines of ours on stdout, stderr)."""
+    from verl.trainer import main_ppo
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["main.py"])
+    monkeypatch.setattr(main_ppo, "run_ppo", lambda *_, **__: None)
+
+    def start(config: DictConfig) -> tuple[Any, list[str], str]:
+        code = None
+        try:
+            run_main(lambda: launch(config.copy(), trainer="co_rewarding_i.trainer.CoRewardingITrainer"))
+        except SystemExit as stop:
+            code = stop.code
+        printed = capsys.readouterr()
+        lines = [line for line in printed.out.splitlines() if line.startswith("[co-rewarding] ")]
+        return code, [line.removeprefix("[co-rewarding] ") for line in lines], printed.err
+
+    return start
+
+
+@pytest.fixture
+def run(config: DictConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunDir:
+    """Where `config` runs: `mine`, with a cosine schedule."""
+    monkeypatch.setenv("RUNS_DIR", str(tmp_path / "runs"))
+    config.trainer.experiment_name = "mine"
+    config.actor_rollout_ref.actor.optim.lr_scheduler_type = "cosine"
+    return RunDir(tmp_path / "runs/co-rewarding/mine")
+
+
+@pytest.fixture
+def saved(config: DictConfig, run: RunDir) -> RunDir:
+    """`run` with a checkpoint of step 1 and the record of its start, without the start."""
+    run.path.mkdir(parents=True)
+    begin(config)
+    save(run.checkpoints, 1)
+    return run
+
+
+def refusal(config: DictConfig) -> str:
+    with pytest.raises(ValueError) as error:
+        check_started_as(config)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def test_from_the_first_start_to_a_resumed_one(config: DictConfig, run: RunDir, started: Started) -> None:
+    assert started(config) == (None, [], "")
+    record = json.loads(run.started_as.read_text())
+    assert record["settings"]["data.train_batch_size"] == 8
+    assert record["contents"]["data.train_files"]["given"] == config.data.train_files
+    folder = save(run.checkpoints, 1)
+    os.utime(folder / "save_state.txt", (1_764_190_980, 1_764_190_980))
+    code, (resuming,), stderr = started(config)  # an earlier version's checkpoint
+    assert (code, stderr) == (None, "")
+    assert resuming.startswith("Resuming from step 1, saved 202") and resuming.endswith(f" ({folder})")
+    (folder / STATE_FILE).write_text('{"steps_per_epoch": 58}')
+    config.trainer.total_epochs = 1
+    assert started(config)[1][0].startswith("Resuming from step 1 of 58, saved 202")
+    # another experiment
+    config.data.train_batch_size = config.actor_rollout_ref.actor.ppo_mini_batch_size = 16
+    config.trainer.total_epochs = 3
+    code, lines, stderr = started(config)
+    assert (code, lines, stderr.count("\n")) == (2, [], 1)
+    assert stderr.startswith(
+        f"error: co_rewarding_run_dir={run.path}: its run was started with data.train_batch_size=8, now 16 "
+        "(TRAIN_BATCH_SIZE in the run script); trainer.total_epochs=1, now 3 (TOTAL_EPOCHS in the run script); "
+    )
+    assert "give the old values back to resume from step 1, or choose another RUN_NAME" in stderr
+    assert json.loads(run.started_as.read_text()) == record
+
+
+def test_nothing_was_saved_yet(config: DictConfig, run: RunDir, started: Started) -> None:
+    assert started(config)[0] is None
+    config.actor_rollout_ref.rollout.n = 8
+    assert started(config) == (None, [], "")
+    assert json.loads(run.started_as.read_text())["settings"]["actor_rollout_ref.rollout.n"] == 8
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "shown"),
+    [
+        ("co_rewarding.method", "format_only", 'co_rewarding.method="co_rewarding_I", now "format_only"'),
+        ("co_rewarding.min_agreement", 0.5, "co_rewarding.min_agreement=0.0, now 0.5 (MIN_AGREEMENT in"),
+        ("co_rewarding.equivalence", "string", 'co_rewarding.equivalence="math", now "string"'),
+        ("data.seed", 7, "data.seed=null, now 7"),
+        ("data.max_response_length", 32, "data.max_response_length=64, now 32 (MAX_RESPONSE_LENGTH in"),
+        ("actor_rollout_ref.rollout.n", 8, "actor_rollout_ref.rollout.n=4, now 8 (NUM_ROLLOUTS in"),
+        ("actor_rollout_ref.rollout.temperature", 0.5, "rollout.temperature=1.0, now 0.5 (TRAIN_TEMPERATURE in"),
+        ("actor_rollout_ref.actor.kl_loss_coef", 0.01, "actor.kl_loss_coef=0.001, now 0.01 (KL_LOSS_COEF in"),
+        ("actor_rollout_ref.actor.clip_ratio_c", 4.0, "clip_ratio_c=3.0, now 4.0"),
+        ("actor_rollout_ref.actor.optim.weight_decay", 0.1, "weight_decay=0.01, now 0.1"),
+        ("actor_rollout_ref.actor.optim.betas", [0.9, 0.95], "betas=[0.9, 0.999], now [0.9, 0.95]"),
+        ("algorithm.norm_adv_by_std_in_grpo", False, "norm_adv_by_std_in_grpo=true, now false"),
+        ("trainer.total_epochs", 2, "trainer.total_epochs=1, now 2 (TOTAL_EPOCHS in the run script); schedules of"),
+        ("trainer.total_training_steps", 1, "trainer.total_training_steps=null, now 1"),
+        ("actor_rollout_ref.model.path", "Qwen/Qwen3-4B", ", now Qwen/Qwen3-4B (MODEL_PATH in the run script)"),
+    ],
+)
+def test_another_experiment(config: DictConfig, saved: RunDir, key: str, value: Any, shown: str) -> None:
+    check_started_as(config)
+    OmegaConf.update(config, key, value)
+    assert shown in refusal(config)
+
+
+def test_a_variable_is_named_once_and_the_rest_is_counted(config: DictConfig, saved: RunDir) -> None:
+    actor = config.actor_rollout_ref.actor
+    actor.clip_ratio = actor.clip_ratio_low = actor.clip_ratio_high = 0.1
+    assert refusal(config).count("CLIP_RATIO") == 1
+    config.co_rewarding.seed, config.data.seed, actor.ppo_epochs, actor.grad_clip = 5, 5, 2, 0.5
+    assert "; and 2 more; give the old values back" in refusal(config)
+
+
+def test_content_counts_and_not_where_it_lies(config: DictConfig, saved: RunDir, tmp_path: Path) -> None:
+    moved = tmp_path / "moved"
+    for key, path in (
+        ("data.train_files", config.data.train_files),
+        ("data.train_aug_files", config.data.train_aug_files),
+    ):
+        table = pq.read_table(path)
+        moved.mkdir(exist_ok=True)
+        pq.write_table(table, moved / Path(path).name, compression="gzip")  # and other bytes
+        OmegaConf.update(config, key, str(moved / Path(path).name))
+    shutil.copytree(config.actor_rollout_ref.model.path, moved / "model")
+    (moved / "model/README.md").write_text("of no effect")
+    config.actor_rollout_ref.model.path = str(moved / "model")
+    check_started_as(config)
+    rows = table.to_pylist()
+    rows[3]["reward_model"]["ground_truth"] = ""  # read by no reward of this method
+    pq.write_table(table.from_pylist(rows), moved / "train_rephrased.parquet")
+    check_started_as(config)
+    rows[3]["prompt"][1]["content"] += " Please."
+    pq.write_table(table.from_pylist(rows), moved / "train_rephrased.parquet")
+    assert f"now {moved}/train_rephrased.parquet (content " in refusal(config)
+
+
+@pytest.mark.parametrize("size", [1 << 10, 17 << 20])  # read whole, and by samples
+def test_another_training_of_the_same_shape_is_another_model(
+    config: DictConfig, saved: RunDir, tmp_path: Path, size: int
+) -> None:
+    model = shutil.copytree(config.actor_rollout_ref.model.path, tmp_path / "model")
+    config.actor_rollout_ref.model.path = str(model)
+    weights = bytearray(size)
+    (model / "model.safetensors").write_bytes(weights)
+    atomic_write_text(saved.started_as, json.dumps(identity(config)))
+    check_started_as(config)
+    weights[size // 2 : size * 3 // 4] = b"\1" * (size * 3 // 4 - size // 2)
+    (model / "model.safetensors").write_bytes(weights)
+    assert "actor_rollout_ref.model.path=" in refusal(config)
+
+
+def test_labels_count_where_the_reward_reads_them(config: DictConfig, tmp_path: Path) -> None:
+    config.co_rewarding.method = "ground_truth"
+    before = identity(config)["contents"]["data.train_files"]["sha256"]
+    table = pq.read_table(config.data.train_files)
+    rows = table.to_pylist()
+    rows[0]["reward_model"]["ground_truth"] = "99"
+    pq.write_table(table.from_pylist(rows), tmp_path / "train.parquet")
+    config.data.train_files = str(tmp_path / "train.parquet")
+    assert identity(config)["contents"]["data.train_files"]["sha256"] != before
+
+
+def test_one_view_or_two_with_a_teacher_or_without(config: DictConfig, saved: RunDir) -> None:
+    """A reward that is no vote goes with each: the method's name does not tell them apart."""
+    config.co_rewarding.method = "format_only"
+    for key, value in (("data.train_aug_files", None), ("actor_rollout_ref.teacher", {"n": 8, "update": False})):
+        changed = config.copy()
+        OmegaConf.update(changed, key, value, force_add=True)
+        for first, second in ((config, changed), (changed, config)):
+            atomic_write_text(saved.started_as, json.dumps(identity(first)))
+            check_started_as(first)
+            assert f"was started with {key}=" in refusal(second)
+
+
+def test_what_may_change_is_listed(config: DictConfig, run: RunDir, started: Started) -> None:
+    assert started(config)[0] is None
+    save(run.checkpoints, 1)
+    config.actor_rollout_ref.actor.optim.lr, config.trainer.save_freq = 5e-7, 7
+    config.actor_rollout_ref.rollout.gpu_memory_utilization = 0.3
+    code, (_, changed), _ = started(config)
+    assert code is None
+    assert changed == (
+        "changed since the last start: actor_rollout_ref.actor.optim.lr 1e-06 → 5e-07, "
+        "actor_rollout_ref.rollout.gpu_memory_utilization 0.5 → 0.3, trainer.save_freq -1 → 7"
+    )
+    assert len(started(config)[1]) == 1  # since the last start, nothing
+
+
+def test_more_steps_where_no_schedule_counts_them(config: DictConfig, run: RunDir) -> None:
+    run.path.mkdir(parents=True)
+    config.actor_rollout_ref.actor.optim.lr_scheduler_type = "constant"
+    begin(config)
+    save(run.checkpoints, 1)
+    config.trainer.total_epochs = 5
+    check_started_as(config)
+    config.actor_rollout_ref.actor.optim.lr_warmup_steps_ratio = 0.1
+    assert "lr_warmup_steps_ratio=0.0, now 0.1" in refusal(config)
+
+
+def test_a_run_from_before_the_record(config: DictConfig, run: RunDir, started: Started) -> None:
+    assert started(config)[0] is None
+    run.started_as.unlink()
+    save(run.checkpoints, 1)
+    config.actor_rollout_ref.rollout.n = 8
+    code, _, stderr = started(config)
+    assert code == 2 and "actor_rollout_ref.rollout.n=4, now 8" in stderr
+    config.actor_rollout_ref.rollout.n = 4
+    code, (_, told), _ = started(config)
+    assert code is None
+    assert told.startswith("the run was begun before started_as.json was written: this start was compared with the ")
+    assert "config.yaml" in told
+    assert run.started_as.is_file() and len(started(config)[1]) == 1
+    # of other files than were recorded nothing is known
+    run.started_as.unlink()
+    for path in run.configurations().values():
+        path.write_text(path.read_text().replace("train.parquet", "gone.parquet"))
+    assert started(config)[0] is None
+    run.started_as.unlink()
+    shutil.rmtree(run.hydra)
+    code, (_, told), _ = started(config)
+    assert code is None and told.endswith("the configuration in none: there is no record of it")
+
+
+def test_a_garbled_record(config: DictConfig, saved: RunDir) -> None:
+    for text in ("", "{}", "[1]", '{"settings": 5, "contents": {}}'):
+        saved.started_as.write_text(text)
+        assert "started_as.json: not what a start wrote" in refusal(config)
+
+
+def test_begun_anew_on_purpose(config: DictConfig, saved: RunDir, started: Started) -> None:
+    config.trainer.resume_mode, config.actor_rollout_ref.rollout.n = "disable", 8
+    code, lines, _ = started(config)
+    assert code is None
+    assert lines == ["trainer.resume_mode=disable: begins anew, over the checkpoints of steps 1"]
+    assert json.loads(saved.started_as.read_text())["settings"]["actor_rollout_ref.rollout.n"] == 8
+
+
+def test_a_new_run_from_a_checkpoint_of_another(config: DictConfig, saved: RunDir, started: Started) -> None:
+    """The way for who knows: another name, the checkpoint by its path. How the runs differ is listed."""
+    config.trainer.resume_mode = "resume_path"
+    config.trainer.resume_from_path = str(saved.checkpoints / "global_step_1")
+    check_started_as(config)  # its own
+    config.trainer.total_epochs = 5
+    assert "trainer.total_epochs=1, now 5" in refusal(config)
+    config.trainer.experiment_name = "longer"
+    code, (resuming, told), _ = started(config)
+    assert code is None
+    assert resuming.startswith("Resuming from step 1, saved ")
+    assert told.startswith(f"a new run, from a checkpoint of another: {saved.path} was started with trainer.total_epo")
+    longer = RunDir(saved.path.with_name("longer"))
+    assert json.loads(longer.started_as.read_text())["settings"]["trainer.total_epochs"] == 5
+    # from its own first checkpoint on, it is held to what it was started as
+    save(longer.checkpoints, 2)
+    config.trainer.total_epochs = 6
+    assert "trainer.total_epochs=5, now 6" in refusal(config)
+
+
+def test_the_same_command_as_before_names_had_model_and_data(
+    config: DictConfig, run: RunDir, started: Started, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    default = config.copy()
+    default.trainer.experiment_name = "${run_name:}"
+    named_before = config.copy()
+    named_before.trainer.experiment_name = "co_rewarding_I"
+    assert started(named_before)[0] is None
+    older = RunDir(run.path.with_name("co_rewarding_I"))
+    older.started_as.unlink()
+    assert started(default)[0] is None  # nothing was saved there
+    shutil.rmtree(run.path.with_name(default.trainer.experiment_name))
+    save(older.checkpoints, 1)
+    code, _, stderr = started(default)
+    assert (code, stderr.count("\n")) == (2, 1)
+    assert stderr == (
+        f"error: RUN_NAME is not set: {older.path} was started as this run, when a method alone named it; RUN_NAME="
+        f"co_rewarding_I resumes it, RUN_NAME={default.trainer.experiment_name} begins a new one\n"
+    )
+    other = default.copy()
+    other.actor_rollout_ref.rollout.n = 8
+    assert started(other)[0] is None  # another run
+    shutil.rmtree(run.path.with_name(default.trainer.experiment_name))
+    monkeypatch.setenv("RUN_NAME", default.trainer.experiment_name)
+    assert started(default)[0] is None
+    monkeypatch.setenv("RUN_NAME", "co_rewarding_I")
+    assert started(default)[1][0].startswith("Resuming from step 1")
+
+
+def test_what_must_stay_are_keys_of_the_configuration(config: DictConfig) -> None:
+    for key in (*MUST_STAY, *VARIABLES):
+        if not key.startswith("actor_rollout_ref.teacher"):
+            block, _, name = key.rpartition(".")
+            assert name in list(OmegaConf.select(config, block) if block else config), key
+
+
+@pytest.mark.parametrize("lr", [1e-3, 5e-4])
+def test_a_learning_rate_that_changed_is_the_one_that_is_used(lr: float) -> None:
+    """verl restores optimizer and schedule, and with them the learning rate that they had."""
+    from verl.utils.torch_functional import get_cosine_schedule_with_warmup
+
+    from co_rewarding.training.engine import set_learning_rate
+
+    def made(rate: float) -> tuple[torch.optim.Optimizer, Any]:
+        optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(2))], lr=rate)
+        return optimizer, get_cosine_schedule_with_warmup(optimizer, num_warmup_steps=2, num_training_steps=10)
+
+    def rates(optimizer: torch.optim.Optimizer, schedule: Any, steps: int) -> list[float]:
+        found = []
+        for _ in range(steps):
+            optimizer.step()
+            found.append(optimizer.param_groups[0]["lr"])
+            schedule.step()
+        return found
+
+    first, schedule = made(1e-3)
+    rates(first, schedule, 4)
+    state = first.state_dict(), schedule.state_dict()
+    again, resumed = made(lr)
+    again.load_state_dict(state[0])
+    resumed.load_state_dict(state[1])
+    set_learning_rate(resumed, lr)
+    assert rates(again, resumed, 6) == rates(*made(lr), 10)[4:]
