@@ -9,10 +9,10 @@ Then come verl's advantage, KL and update, and run_monitor.py looks for signs of
 starts a run after preflight.py has checked everything that can be checked without Ray, memory among it (estimate.py has
 the formulas) and all prompts (prompts.py renders them); settings.py holds our blocks of the configuration, config/ what
 differs from verl's; engine.py makes log-probabilities and token statistics in chunks, and micro-batches; checkpoint.py
-saves a run's state so that no kill loses it, and says from where it resumes (checkpoint_files.py: whether all of it is there; started_as.py: whether this
-start is the run that was begun; run_name.py: what it is called); weight_sync*.py gives a run sockets of its own to
-vLLM. loopback*.py keeps a run on one machine off the network, stopping.py ends one that is told to, and leftovers.py
-removes what it leaves.
+saves a run's state so that no kill loses it, and says from where it resumes (checkpoint_files.py: whether all of it is
+there; started_as.py: whether this start is the run that was begun; run_name.py: what it is called); weight_sync*.py
+gives a run sockets of its own to vLLM. loopback*.py keeps a run on one machine off the network, stopping.py ends one
+that is told to, and leftovers.py removes what it leaves.
 
 No label-free reward reads a ground truth. The first of these is the guarantee, the other two make a mistake harmless:
 
