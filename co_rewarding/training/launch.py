@@ -59,7 +59,7 @@ def launch(config: DictConfig, trainer: str, checks: Sequence[Callable[[DictConf
         checks: what the tree checks beside `check_config`; each raises ValueError with one line.
     """
     try:
-        on_end.about_to_run(str(config.co_rewarding_run_dir), str(config.trainer.experiment_name))
+        on_end.about_to_run(config)
         stay_on_this_machine(config)
         check_config(config)
         for check in checks:

@@ -21,7 +21,7 @@ from co_rewarding.training.preflight_batches import check_attention, check_batch
 from co_rewarding.training.preflight_data import check_data
 from co_rewarding.training.preflight_machine import check_platform, check_ray
 from co_rewarding.training.preflight_memory import check_memory
-from co_rewarding.training.preflight_names import check_names
+from co_rewarding.training.preflight_names import check_data_paths, check_names
 from co_rewarding.training.preflight_outputs import check_folders, check_loggers
 from co_rewarding.training.preflight_overrides import check_overrides
 from co_rewarding.training.preflight_prompts import check_prompts
@@ -62,6 +62,7 @@ def check_config(config: DictConfig) -> None:
         check_early_stop,
         check_names,
         check_run_dir,
+        check_data_paths,
         check_folders,
         check_loggers,
         check_data,

@@ -16,7 +16,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 from co_rewarding.training import run_script
-from co_rewarding.training.preflight_names import check_names
+from co_rewarding.training.preflight_names import check_data_paths, check_names
 
 REPO = Path(__file__).resolve().parents[2]
 COMMON = REPO / "scripts/run_common.sh"
@@ -163,6 +163,15 @@ def test_characters_that_no_name_has(name: str) -> None:
 def test_a_name_that_hydra_took_for_something_else(value: object) -> None:
     with pytest.raises(ValueError, match=rf"trainer.experiment_name={value}: was read as a number"):
         check_names(named(value))
+
+
+@pytest.mark.parametrize(("path", "why"), [("a::b.parquet", "has ::"), ("$HOME/b.parquet", "has $ and the name of")])
+def test_what_the_reader_of_parquet_files_does_not_take(path: str, why: str) -> None:
+    for key in ("train_files", "val_files"):
+        config = OmegaConf.create({"data": {"train_files": "a.parquet", "val_files": [], key: ["a.parquet", path]}})
+        with pytest.raises(ValueError, match=rf"^data\.{key}={re.escape(path)}: .*{re.escape(why)}"):
+            check_data_paths(config)
+    check_data_paths(OmegaConf.create({"data": {"train_files": "$(a)/$ü/:b: $/~", "val_files": None}}))
 
 
 def named(experiment_name: object = "a", project_name: object = "b") -> OmegaConf:
