@@ -25,7 +25,7 @@ from co_rewarding.training.preflight_names import check_data_paths, check_model_
 from co_rewarding.training.preflight_outputs import check_folders, check_loggers
 from co_rewarding.training.preflight_overrides import check_overrides
 from co_rewarding.training.preflight_prompts import check_prompts
-from co_rewarding.training.preflight_weights import check_weights
+from co_rewarding.training.preflight_weights import check_weights, model_folder
 from co_rewarding.training.settings import MAX_TEMPERATURE, Settings
 from co_rewarding.training.started_as import check_older_name, check_started_as
 
@@ -365,8 +365,9 @@ def check_model(config: DictConfig) -> None:
     except (OSError, ValueError) as error:
         first_line = str(error).strip().splitlines()[0]
         raise ValueError(f"actor_rollout_ref.model.path={model.path}: not a loadable model: {first_line}") from error
-    if os.path.isdir(path):
-        check_weights(f"actor_rollout_ref.model.path={model.path}", Path(path), hf_config.to_dict())
+    if (folder := model_folder(path)) is not None:
+        where = f"actor_rollout_ref.model.path={model.path}"
+        check_weights(where, folder, hf_config.to_dict(), may_download=not os.path.isdir(path))
     tokens = config.data.max_prompt_length + config.data.max_response_length
     limit = getattr(hf_config, "max_position_embeddings", None)
     if limit is not None and tokens > limit:

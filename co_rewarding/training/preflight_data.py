@@ -27,6 +27,7 @@ from co_rewarding.storage.schema import row_faults
 from co_rewarding.storage.wordings import is_empty, repeats
 from co_rewarding.training.preflight_cache import cached
 from co_rewarding.training.preflight_truths import check_truths
+from co_rewarding.training.run_monitor import say
 from co_rewarding.training.settings import Settings
 
 MAX_SUSPECT_SHARE = 0.2
@@ -142,7 +143,7 @@ def judge(
 def warn(suspicions: Mapping[str, Sequence[int]], count: int, where: str) -> None:
     """Say in one line what looks wrong; arguments as of `judge`."""
     if told := [counted(text, rows, count) for text, rows in suspicions.items() if rows]:
-        print(f"WARNING: {where}: {'; '.join(told)}")
+        say(f"WARNING: {where}: {'; '.join(told)}")
 
 
 def counted(text: str, rows: Sequence[int], count: int) -> str:

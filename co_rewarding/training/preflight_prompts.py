@@ -16,6 +16,7 @@ from co_rewarding.algo.rollouts import VIEWS
 from co_rewarding.storage.rows import MAX_NAMED, as_paths, question_id
 from co_rewarding.training.preflight_data import judge, read_rows
 from co_rewarding.training.prompts import Measured, SlowTemplate, measure
+from co_rewarding.training.run_monitor import say
 
 Rows = Sequence[Mapping[str, Any]]
 MAX_SHARE_TOO_LONG = 0.5
@@ -42,11 +43,9 @@ def check_prompts(config: DictConfig, tokenizer: Any, vocabulary: int) -> None:
     for key in KEYS:
         if not (files := OmegaConf.select(config, key)):
             continue  # no second wording, or no validation
-        rows_of_file = {path: read_rows(key, path) for path in as_paths(files)}
-        of_key[key] = [row for rows in rows_of_file.values() for row in rows]
-        measured = _joined(
-            [_measured(config, tokenizer, f"{key}={path}", path, rows) for path, rows in rows_of_file.items()]
-        )
+        files_of_key = [(path, read_rows(key, path)) for path in as_paths(files)]
+        of_key[key] = [row for _, rows in files_of_key for row in rows]
+        measured = _joined([_measured(config, tokenizer, f"{key}={path}", path, rows) for path, rows in files_of_key])
         if (highest := max(measured.highest_id, tokenizer.eos_token_id or 0)) >= vocabulary:
             raise ValueError(
                 f"actor_rollout_ref.model.path={model.path}: its tokenizer makes the token {highest} of {key}, and the "
@@ -67,23 +66,19 @@ def check_steps(config: DictConfig, questions: int) -> None:
     Args:
         questions: of an epoch, without those that are left out.
     """
-    batch, epochs, steps = (
-        config.data.train_batch_size,
-        config.trainer.total_epochs,
-        config.trainer.total_training_steps,
-    )
+    batch, trainer = config.data.train_batch_size, config.trainer
     if questions < batch:
         raise ValueError(
             f"data.train_batch_size={batch}: data.train_files has {questions} questions within data.max_prompt_length="
             f"{config.data.max_prompt_length} (MAX_PROMPT_LENGTH in the run script), less than one batch"
         )
-    possible = questions // batch * epochs
+    possible, steps = questions // batch * trainer.total_epochs, trainer.total_training_steps
     if steps is not None and steps > possible:
         raise ValueError(
             f"trainer.total_training_steps={steps}: {questions} questions in batches of {batch} for "
-            f"trainer.total_epochs={epochs} epochs make {possible} steps; raise trainer.total_epochs"
+            f"trainer.total_epochs={trainer.total_epochs} epochs make {possible} steps; raise trainer.total_epochs"
         )
-    print(f"data: {questions:,} questions to train on, in batches of {batch}: {steps or possible:,} steps")
+    say(f"data: {questions:,} questions to train on, in batches of {batch}: {steps or possible:,} steps")
 
 
 def _measured(config: DictConfig, tokenizer: Any, where: str, path: str, rows: Rows) -> Measured:

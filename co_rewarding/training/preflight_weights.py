@@ -20,13 +20,14 @@ TRAINED = ("ForCausalLM", "ForConditionalGeneration")  # ends of names of archit
 MAX_HEADER = 100 * 2**20  # bytes; the format's own limit
 
 
-def check_weights(where: str, folder: Path, config: Mapping[str, Any]) -> None:
+def check_weights(where: str, folder: Path, config: Mapping[str, Any], *, may_download: bool = False) -> None:
     """Raise unless the folder's weights can be those of the model.
 
     Args:
         where: key and value to name in a message.
         folder: with config.json.
         config: what is in it.
+        may_download: files that are missing are no fault: the folder is the hub's cache.
 
     Raises:
         ValueError: one line that names the file and what is wrong with it.
@@ -38,6 +39,10 @@ def check_weights(where: str, folder: Path, config: Mapping[str, Any]) -> None:
             "language model (…ForCausalLM)"
         )
     files = _files(where, folder)
+    if may_download and not (files and all(file.is_file() for file in files)):
+        return
+    if not files:
+        raise ValueError(f"{where}: holds no weights ({' or '.join(SINGLE)}); download the whole model")
     shapes: Counter[tuple[int, ...]] = Counter()
     for file in files:
         if not file.is_file():
@@ -59,6 +64,16 @@ def check_weights(where: str, folder: Path, config: Mapping[str, Any]) -> None:
             )
 
 
+def model_folder(name: str) -> Path | None:
+    """The folder of a model: itself, or of a hub name the cached one; None where there is none yet."""
+    from huggingface_hub import try_to_load_from_cache
+
+    if Path(name).is_dir():
+        return Path(name)
+    cached = try_to_load_from_cache(name, "config.json")
+    return Path(cached).parent if isinstance(cached, str) else None
+
+
 def _files(where: str, folder: Path) -> list[Path]:
     for name in SINGLE:
         index = folder / f"{name}.index.json"
@@ -70,7 +85,7 @@ def _files(where: str, folder: Path) -> list[Path]:
                 return [folder / name for name in sorted(names)]
             except (ValueError, KeyError, AttributeError, TypeError) as error:
                 raise ValueError(f"{where}: {index.name} is damaged; download the model again") from error
-    raise ValueError(f"{where}: holds no weights ({' or '.join(SINGLE)}); download the whole model")
+    return []
 
 
 def _shapes(where: str, file: Path) -> list[tuple[int, ...]]:

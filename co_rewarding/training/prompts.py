@@ -13,6 +13,7 @@ import hashlib
 import multiprocessing
 import os
 import resource
+import signal
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -149,6 +150,8 @@ def _chunks(prompts: Sequence[Messages]) -> Iterator[list[Messages]]:
 
 def _begin(tokenizer: Any, template_kwargs: dict[str, Any]) -> None:
     global _tokenizer, _template_kwargs
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # how the pool ends a process; a handler of the program would not
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the program, which ends the pool
     _tokenizer, _template_kwargs = tokenizer, template_kwargs
     with open("/proc/self/statm", encoding="ascii") as file:
         used = int(file.read().split()[0]) * resource.getpagesize()

@@ -71,7 +71,7 @@ def test_a_few_are_one_warning(
     texts[3], texts[5] = questions(sample_rows["train"])[3], "Add two numbers."
     rephrased_as(texts)
     check_config(config)
-    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("WARNING")]
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if " WARNING: " in line]
     assert "identical wording, which vote for themselves: 1 of 16 (rows 3)" in line
     assert "most of the question's numbers: 1 of 16 (rows 5)" in line
 

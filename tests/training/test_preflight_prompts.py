@@ -123,7 +123,7 @@ def test_prompts_without_a_box(
     with_questions(key, {5: None})
     check_config(config)
     (line,) = lines(capsys, r"\boxed{}")
-    assert line.startswith(f"WARNING: {key}=") and f": 1 of {rows} (rows 5)" in line
+    assert f" WARNING: {key}=" in line and f": 1 of {rows} (rows 5)" in line
 
 
 def test_a_template_that_asks_for_the_box(config: DictConfig, with_questions: Callable[..., None]) -> None:

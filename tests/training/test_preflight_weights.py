@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 from transformers import AutoConfig, AutoModelForCausalLM, BertConfig, BertForMaskedLM, GPT2Config, GPT2LMHeadModel
 
 from co_rewarding.training.preflight import check_config
-from co_rewarding.training.preflight_weights import check_weights
+from co_rewarding.training.preflight_weights import check_weights, model_folder
 
 MODEL = "actor_rollout_ref.model.path"
 
@@ -101,3 +101,22 @@ def test_another_architecture(config_class: type, model_class: type, tmp_path: P
 def test_no_architecture(model: Path, refusal: Callable[..., str]) -> None:
     edit_config(model, architectures=None)
     refusal("names the architecture none")
+
+
+def test_a_model_in_the_cache_of_the_hub(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    commit = "0" * 40
+    repo = tmp_path / "hub/models--me--mine"
+    (repo / "refs").mkdir(parents=True)
+    (repo / "refs/main").write_text(commit)
+    shutil.copytree(model, repo / "snapshots" / commit)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    folder = model_folder("me/mine")
+    assert folder == repo / "snapshots" / commit
+    assert model_folder("me/other") is None
+    config = AutoConfig.from_pretrained(model).to_dict()
+    check_weights("model", folder, config, may_download=True)
+    (folder / "model.safetensors").write_bytes(b"cut")
+    with pytest.raises(ValueError, match="damaged or cut short"):
+        check_weights("model", folder, config, may_download=True)
+    (folder / "model.safetensors").unlink()
+    check_weights("model", folder, config, may_download=True)  # not downloaded yet
