@@ -292,6 +292,7 @@ def cases(toy: Path) -> Iterator[Case]:
     )
 
     for name in UGLY:
+        right = "refuse" if "${" in name else "start"  # the configuration's own way to refer to a value
         for variable, file in (("TRAIN_FILE", "train"), ("TRAIN_AUG_FILE", "train_rephrased"), ("VAL_FILE", "test")):
 
             def copied(folder: Path, name: str = name, variable: str = variable, file: str = file) -> dict[str, str]:
@@ -299,14 +300,15 @@ def cases(toy: Path) -> Iterator[Case]:
                 shutil.copy(data / f"{file}.parquet", folder / name / f"{name}.parquet")
                 return {variable: str(folder / name / f"{name}.parquet")}
 
-            yield Case("paths", f"{variable} in {name}", "start", prepare=copied)
+            yield Case("paths", f"{variable} in {name}", right, r"\$\{", prepare=copied)
 
         def renamed(folder: Path, name: str = name) -> dict[str, str]:
             shutil.copytree(toy / "model", folder / name)
             return {"MODEL_PATH": str(folder / name)}
 
-        yield Case("paths", f"MODEL_PATH {name}", "start", prepare=renamed)
-        yield Case("paths", f"RUN_NAME {name}", "start", env={"RUN_NAME": name}, run_dir=f"co-rewarding/{name}")
+        yield Case("paths", f"MODEL_PATH {name}", right, r"\$\{", prepare=renamed)
+        run_dir = f"co-rewarding/{name}"
+        yield Case("paths", f"RUN_NAME {name}", right, r"\$\{", env={"RUN_NAME": name}, run_dir=run_dir)
 
     for name in ("2024_11_26", "1e5", "12.50", "null", "true", "0x1F", "1:30"):
         yield Case("names", f"RUN_NAME={name}", "start", env={"RUN_NAME": name}, run_dir=f"co-rewarding/{name}")
