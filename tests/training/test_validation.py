@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import datasets
 import numpy as np
 import pytest
 import torch
@@ -194,10 +195,19 @@ def test_the_line_of_a_validation_says_what_there_is() -> None:
 
 
 @pytest.mark.parametrize("files", [None, "", []])
-def test_without_files_nothing_is_validated(config: DictConfig, files: Any) -> None:
+def test_without_files_nothing_is_validated(
+    config: DictConfig, files: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path)
     config.data.val_files, config.trainer.test_freq, config.trainer.val_before_train = files, 10, True
     _prepare_validation(config)
     assert (config.trainer.test_freq, config.trainer.val_before_train, config.data.val_files) == (-1, False, [])
+    trainer = object.__new__(GroupRewardTrainer)
+    trainer.config, trainer.tokenizer, trainer.processor, trainer.trainer_mode = config, build_tokenizer(), None, "sync"
+    trainer.parameter_sync_step = 1
+    trainer._init_dataloader()  # verl's own
+    assert (len(trainer.train_dataset), len(trainer.val_dataset), list(trainer.val_dataloader)) == (16, 0, [])
+    assert trainer.total_training_steps == 2  # 16 questions in batches of 8, once
 
 
 def test_with_files_the_settings_stay(config: DictConfig) -> None:
