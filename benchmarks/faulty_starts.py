@@ -147,14 +147,14 @@ def cases(toy: Path) -> Iterator[Case]:
             "another method",
             f"rephrased all {text!r}",
             "refuse",
-            "empty|blank",
+            "letter or digit",
             prepare=with_rows(toy, "TRAIN_AUG_FILE", ask(text)),
         )
         yield Case(
             "another method",
             f"questions all {text!r}",
             "refuse",
-            "empty|blank",
+            "letter or digit",
             "II",
             prepare=with_rows(toy, "TRAIN_FILE", ask(text)),
         )

@@ -151,7 +151,7 @@ def sample_rows() -> dict[str, list[dict[str, Any]]]:
 
 @pytest.fixture(scope="session")
 def sample_folder(tmp_path_factory: pytest.TempPathFactory, sample_rows: dict[str, list[dict[str, Any]]]) -> Path:
-    """`sample_rows` as parquet files and `model`, a model folder without weights (no check reads them)."""
+    """`sample_rows` as parquet files and `model`, a model folder."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -162,7 +162,7 @@ def sample_folder(tmp_path_factory: pytest.TempPathFactory, sample_rows: dict[st
         pq.write_table(pa.Table.from_pylist(rows), folder / f"{name}.parquet")
     tokenizer = build_tokenizer()
     tokenizer.save_pretrained(folder / "model")
-    build_model(tokenizer, seed=0).config.save_pretrained(folder / "model")
+    build_model(tokenizer, seed=0).save_pretrained(folder / "model")
     return folder
 
 

@@ -132,7 +132,7 @@ def test_a_user_who_hides_all_cards_has_no_gpu(hidden: str, path_with_cards: str
 @pytest.mark.parametrize("platform", ["gpu", "cpu"])
 def test_what_a_user_has_exported_for_other_runs_stays_out(platform: str, path_with_cards: str, tmp_path: Path) -> None:
     scripts = [*REPO.glob("Co-rewarding-I*/run_*.sh")]
-    known = {name for script in scripts for name in re.findall(r"\$\{([A-Z_]+):-", script.read_text())}
+    known = {name for script in scripts for name in re.findall(r"\$\{([A-Z_]+):?-", script.read_text())}
     known -= {"PLATFORM", "VIRTUAL_ENV"}  # gpu_check's own, and no setting
     assert known > {"VAL_TEMPERATURE", "ATTENTION", "LOSS_AGG_MODE", "TEACHER_DECAY_START", "RUNS_DIR", "LOGGER"}
     known |= {"RAY_ADDRESS", "MICRO_BATCH_SIZE", "VERL_FILE_LOGGER_PATH", "OMP_NUM_THREADS"}

@@ -279,6 +279,30 @@ def test_the_readmes_two_commands_train_on_one_device(clone: Path, device: str, 
         assert (" actor_rollout_ref.rollout.gpu_memory_utilization=0.3 " in line) == (device == "gpu")
 
 
+@pytest.mark.parametrize("name", ["2024_11_26", "José's (1)=[ü]"])
+def test_logs_lie_where_the_run_is(clone: Path, name: str) -> None:
+    calls = installed(clone, "cpu")
+    runs = clone / "my runs = ü"
+    assert run_script(clone, "quickstart.sh", TREES="I", RUN_NAME=name, RUNS_DIR=str(runs)).returncode == 0
+    assert run_script(clone, "compare_methods.sh", METHODS="entropy", NAME=name, RUNS_DIR=str(runs)).returncode == 0
+    told = calls.read_text()
+    for folder in (f"{name}_I", f"{name}/entropy_seed1"):
+        assert (runs / "co-rewarding" / folder / "train.log").exists()
+        quoted = folder.replace("'", "\\'")
+        assert re.search(rf"RUNS_DIR={re.escape(str(runs))} .* trainer.experiment_name='{re.escape(quoted)}' ", told)
+
+
+@pytest.mark.parametrize(("script", "variable"), [("quickstart.sh", "RUN_NAME"), ("compare_methods.sh", "NAME")])
+def test_a_name_that_leaves_runs_writes_nothing(clone: Path, script: str, variable: str) -> None:
+    installed(clone, "cpu")
+    before = sorted(clone.rglob("*"))
+    result = run_script(clone, script, **{variable: "../../up"})
+    assert result.returncode == 2
+    assert result.stderr.startswith(f"error: {variable}=../../up: must name a folder below runs/")
+    assert result.stderr.count("\n") == 1
+    assert sorted(clone.rglob("*")) == before
+
+
 @pytest.mark.parametrize("device", ["cpu", "gpu"])
 def test_siblings_of_the_quickstart_train_on_the_same_device(clone: Path, device: str) -> None:
     calls = installed(clone, device)

@@ -48,7 +48,7 @@ SOME = [
     ("III", "qwen3-8b-base", "4x80gb"), ("III", "qwen3-8b-base", "1x141gb"), ("II", "qwen3-8b-base", "2x141gb"),
 ]  # fmt: skip
 ESTIMATES = f'[[ $1 != */scripts/estimate.py ]] || exec {sys.executable} "$@"'  # the one that a recipe asks for sizes
-SETTABLE = re.compile(r"^([A-Z0-9_]+)=\$\{\1:-", flags=re.MULTILINE)
+SETTABLE = re.compile(r"^([A-Z0-9_]+)=\$\{\1:?-", flags=re.MULTILINE)
 
 
 @pytest.fixture(scope="module")

@@ -4,13 +4,17 @@
     val-label-free/SOURCE/agreement     mean over questions of: votes of the majority answer / responses to the question
     val-label-free/SOURCE/stability     questions whose majority answer is that of their last validation / questions
                                         with a majority answer in both
+    val-label-free/SOURCE/views_agree   questions asked in two wordings whose majority answers are the same / those with
+                                        a majority answer in both
     val-label-free/SOURCE/answer_share  responses with an answer / responses
     val-label-free/SOURCE/length        mean tokens of a response
     val-label-free/SOURCE/length_limit  responses as long as the limit / responses
 
-SOURCE is the data_source of the rows; questions with a ground truth count as those without one. A question to which
-nobody found an answer agrees by 0 and is in no stability. One response agrees with itself: of questions with one
-response alone there is no agreement. Its answer is their majority answer, and stability how often it stayed.
+SOURCE is the data_source of the rows. Two rows of it are two wordings of one question if their extra_info names the
+same index and split, as in the two files of a pair; all metrics but views_agree take each for a question. Questions
+with a ground truth count as those without one. A question to which nobody found an answer agrees by 0 and is in no
+stability. One response agrees with itself: of questions with one response alone there is no agreement. Its answer is
+their majority answer, and stability how often it stayed.
 
 None of it is accuracy: a policy that gives one answer to everything agrees perfectly and is stable. A metric without
 data is absent: never 0, never NaN.
@@ -34,8 +38,9 @@ class HeldOutResponse:
     """One response of a validation."""
 
     source: str
-    prompt: str  # what tells its question in every validation
-    group: str  # the question as it was asked this time: equal for its responses
+    question: str  # what its wordings have in common, "" where that is not known
+    prompt: str  # what tells this wording from all others, in every validation
+    group: str  # the prompt as it was asked this time: equal for its responses
     answer: str | None
     length: int  # tokens
 
@@ -68,6 +73,12 @@ def _numbers(
     votes = [(group[0], majority_vote([response.answer for response in group], same)) for group in groups.values()]
     labels = {(asked.source, asked.prompt): vote.pseudo_label for asked, vote in votes}
     changed, comparable = history.flips(labels, same)
+    wordings: dict[str, dict[str, str]] = {}
+    for asked, vote in votes:
+        if asked.question and vote.pseudo_label is not None:
+            wordings.setdefault(asked.question, {})[asked.prompt] = vote.pseudo_label
+    # more than two prompts are no wordings of one question, but rows that share their id
+    pairs = [tuple(labels.values()) for labels in wordings.values() if len(labels) == 2]
     numbers = {
         "answer_share": fmean(response.answer is not None for response in responses),
         "length": fmean(response.length for response in responses),
@@ -75,6 +86,8 @@ def _numbers(
     }
     if agreements := [vote.agreement for _, vote in votes if vote.num_rollouts > 1]:
         numbers["agreement"] = fmean(agreements)
+    if pairs:
+        numbers["views_agree"] = fmean(same(*labels) for labels in pairs)
     if comparable:
         numbers["stability"] = 1 - changed / comparable
     return numbers

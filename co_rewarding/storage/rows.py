@@ -12,7 +12,7 @@ Two files of a pair (paper Algorithm 1 pairs x with its rephrasing x') have the 
 the wording changed: rows pair up by position.
 
 A ground truth may be "" or null, and a file may have no column reward_model at all (label-free data). Checks of single
-rows are in tools.data.inspection.
+rows are in schema.py.
 """
 
 from __future__ import annotations

@@ -5,13 +5,16 @@
     response   rollout_io.py (its answer: algo/answers.py) → reward_manager.py → reward_manager.py of the tree
     reward     algo/rewards.py → algo/voting.py → algo/equivalence/ → rollout_io.py writes it into `rm_scores`
 
-Then come verl's advantage, KL and update, and run_monitor.py looks for signs of collapse. Beside that path: launch.py
-starts a run after preflight.py has checked everything that can be checked without Ray, memory among it (estimate.py has
-the formulas); settings.py holds our blocks of the configuration, config/ what differs from verl's; engine.py makes
-log-probabilities and token statistics in chunks, and micro-batches; checkpoint.py saves a run's state so that no kill
-loses it, and says from where it resumes (checkpoint_files.py: whether all of it is there; started_as.py: whether this
-start is the run that was begun; run_name.py: what it is called); weight_sync*.py gives a run sockets of its own to
-vLLM.
+Then come verl's advantage, KL and update, and run_monitor.py looks for signs of collapse. Beside that path:
+
+    start      launch.py; before Ray preflight*.py check all that can be checked: memory (estimate.py has the formulas),
+               prompts (prompts.py renders them), the run's name (run_name.py), and whether it is the run that was begun
+               (started_as.py); run_script.py knows the run script's variables, wandb_run.py the run's id at wandb
+    in a run   settings.py holds our blocks of the configuration, config/ what differs from verl's; engine.py makes
+               log-probabilities and token statistics in chunks, and micro-batches; checkpoint.py saves a run's state so
+               that no kill loses it (checkpoint_files.py: whether all of it is there); weight_sync*.py gives a run
+               sockets of its own to vLLM, and loopback*.py keeps a run on one machine off the network
+    end        stopping.py ends a run that is told to, leftovers.py removes what it leaves, on_end.py runs a command
 
 No label-free reward reads a ground truth. The first of these is the guarantee, the other two make a mistake harmless:
 

@@ -12,6 +12,8 @@ asks `raw_prompt`, which is the original view, and nobody reads the additional c
 those that are trained on: one whose rephrasing is too long is left out, too.
 """
 
+import glob
+import os
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,7 +34,8 @@ REPHRASED_PROMPT = "rephrased_prompt"
 
 class QuestionDataset(RLHFDataset):
     """Overrides of verl's `RLHFDataset`: `_read_files_and_tokenize` takes no file for no rows (a run that validates
-    nothing), `__getitem__` gives every row the `reward_model` that verl's reward loop reads.
+    nothing), `_download` lets a path have any characters, `__getitem__` gives every row the `reward_model` that verl's
+    reward loop reads.
 
     Its ground truth is text, "" where the row has none, whether that is "", null, or no column at all.
     """
@@ -42,6 +45,11 @@ class QuestionDataset(RLHFDataset):
             self.dataframe = datasets.Dataset.from_dict({self.prompt_key: []})
             return
         super()._read_files_and_tokenize()
+
+    def _download(self, use_origin_parquet: bool = False) -> None:
+        super()._download(use_origin_parquet)
+        # verl hands each to `datasets.load_dataset`, for which it is a pattern, and so is the folder it is relative to
+        self.data_files = [glob.escape(os.path.abspath(path)) for path in self.data_files]
 
     def __getitem__(self, item: int) -> dict[str, Any]:
         row = super().__getitem__(item)

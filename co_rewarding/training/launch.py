@@ -9,7 +9,6 @@ machine (leftovers.py).
 import fcntl
 import os
 import re
-import signal
 import socket
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -25,10 +24,11 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 
 from co_rewarding.storage import provenance
 from co_rewarding.storage.run_dir import RunDir
-from co_rewarding.training import leftovers, on_end, run_script, started_as, wandb_run
+from co_rewarding.training import leftovers, on_end, run_script, started_as, stopping, wandb_run
 from co_rewarding.training.loopback import stay_on_this_machine
 from co_rewarding.training.preflight import check_config
 from co_rewarding.training.preflight_machine import UnfitCluster, check_cluster, cores, reserved_cpus, starts_own_ray
+from co_rewarding.training.preflight_overrides import explained
 from co_rewarding.training.run_monitor import PROGRESS
 from co_rewarding.training.settings import ConfigBlock
 
@@ -59,7 +59,7 @@ def launch(config: DictConfig, trainer: str, checks: Sequence[Callable[[DictConf
         checks: what the tree checks beside `check_config`; each raises ValueError with one line.
     """
     try:
-        on_end.about_to_run(str(config.co_rewarding_run_dir), str(config.trainer.experiment_name))
+        on_end.about_to_run(config)
         stay_on_this_machine(config)
         check_config(config)
         for check in checks:
@@ -94,16 +94,10 @@ def launch(config: DictConfig, trainer: str, checks: Sequence[Callable[[DictConf
         leftovers.remove_what_a_killed_start_left(run)
         _record(as_composed, start)
         try:
-            with leftovers.removed_at_the_end(run, config):
-                run_ppo(config, task_runner_class=_task_runner(trainer, loggers))
+            with stopping.told_in_one_line(), leftovers.removed_at_the_end(run, config):
+                run_ppo(config, task_runner_class=stopping.TakingSigterm(_task_runner(trainer, loggers)))
         except UnfitCluster as error:
             _refuse(error.cause)  # Ray's own text has the traceback of the process that found it
-        except KeyboardInterrupt:
-            _stopped(signal.SIGINT)
-        except SystemExit as stop:
-            if stop.code not in (signal.SIGTERM, 128 + signal.SIGTERM):  # Ray's handler exits with the former
-                raise
-            _stopped(signal.SIGTERM)
 
 
 def _task_runner(trainer: str, environment: Mapping[str, str]) -> Any:
@@ -282,15 +276,10 @@ def _explained(error: Exception) -> str:
         return told
     if not isinstance(cause, ConfigAttributeError | ConfigKeyError):
         return f"{told}: {cause.msg.splitlines()[0]}"
-    if not issubclass(cause.object_type, ConfigBlock):
-        return told
     override = told.rpartition("use +")[2]  # without Hydra's advice to add the key, which is no way to mend this
+    if not issubclass(cause.object_type, ConfigBlock):
+        return explained(cause, override) or told
     return f"{override}: unknown key; {cause.object_type.known_keys()}"
-
-
-def _stopped(number: signal.Signals) -> NoReturn:
-    print(f"Stopped by {number.name}; the same command resumes from the last checkpoint.", file=sys.stderr)
-    sys.exit(128 + number)
 
 
 def _refuse(error: Exception | str) -> NoReturn:

@@ -40,6 +40,7 @@ from co_rewarding.storage.run_dir import RunDir
 from co_rewarding.training.preflight_machine import starts_own_ray
 
 SHARED_MEMORY = Path("/dev/shm")
+BOOT = Path("/proc/sys/kernel/random/boot_id")
 INTERVAL_S = 1.0
 GRACE_S = 5.0  # for processes that end by themselves once Ray has
 LONGEST_SOCKET = 107 - len("/session_2026-01-01_00-00-00_000000_0000000/sockets/plasma_store")  # Linux's limit
@@ -47,13 +48,14 @@ LONGEST_SOCKET = 107 - len("/session_2026-01-01_00-00-00_000000_0000000/sockets/
 
 @dataclass
 class Leftovers:
-    """The record: the host it is of, the folder, a pattern that the weight sockets match, processes (number → when
-    started, in seconds since 1970) and segments of shared memory (name → inode)."""
+    """The record: the host and its boot, the folder, a pattern that the weight sockets match, processes (number → when
+    started, in clock ticks since the boot) and segments of shared memory (name → inode)."""
 
-    host: str = ""
+    host: str = field(default_factory=socket.gethostname)
+    boot: str = field(default_factory=lambda: BOOT.read_text().strip())
     folder: str = ""
     weight_sockets: str = ""
-    processes: dict[str, float] = field(default_factory=dict)
+    processes: dict[str, int] = field(default_factory=dict)
     segments: dict[str, int] = field(default_factory=dict)
 
     @classmethod
@@ -76,8 +78,8 @@ class Leftovers:
         for number in found:
             found += children.pop(number, [])
         for number in set(found):
-            with suppress(psutil.NoSuchProcess):
-                self.processes[str(number)] = psutil.Process(number).create_time()
+            with suppress(OSError):  # it has ended
+                self.processes[str(number)] = _start_time(number)
         if set(os.listdir(SHARED_MEMORY)) - self.segments.keys():
             for name in set().union(*map(_mapped, set(found))):
                 with suppress(OSError):  # gone, or never had a name for longer than a moment
@@ -87,9 +89,9 @@ class Leftovers:
         """The recorded processes that are still there."""
         found = []
         for number, started in self.processes.items():
-            with suppress(psutil.NoSuchProcess):
+            with suppress(OSError, psutil.NoSuchProcess):
                 process = psutil.Process(int(number))
-                if process.create_time() == started and process.status() != psutil.STATUS_ZOMBIE:
+                if _start_time(process.pid) == started and process.status() != psutil.STATUS_ZOMBIE:
                     found.append(process)
         return found
 
@@ -124,6 +126,8 @@ def remove_what_a_killed_start_left(run: RunDir) -> None:
     if left.host != socket.gethostname():
         print(f"{run.leftovers}: the start before was on {left.host}; what it left there is not removed", flush=True)
         return
+    if left.boot != Leftovers().boot:  # the machine has started anew since, without them
+        left.processes, left.segments = {}, {}
     done = left.remove()
     run.leftovers.unlink(missing_ok=True)
     if left.processes:  # a start that failed has put away all but its logs
@@ -142,7 +146,7 @@ def removed_at_the_end(run: RunDir, config: DictConfig) -> Iterator[None]:
     from co_rewarding.training.weight_sync import PREFIX, TAG  # imports verl, which the run needs now anyway
 
     tag = config.ray_kwargs.ray_init.runtime_env.env_vars[TAG]
-    left = Leftovers(socket.gethostname(), _new_folder(), f"{PREFIX.removeprefix('ipc://')}{tag}-*")
+    left = Leftovers(folder=_new_folder(), weight_sockets=f"{PREFIX.removeprefix('ipc://')}{tag}-*")
     OmegaConf.update(config, "ray_kwargs.ray_init._temp_dir", left.folder, force_add=True)
     left.write(run.leftovers)
     before = os.environ.copy()
@@ -171,7 +175,7 @@ def removed_at_the_end(run: RunDir, config: DictConfig) -> Iterator[None]:
         if failed:
             print(f"Ray's logs: {left.folder}/session_latest/logs (until the next start of this run)", flush=True)
             with suppress(OSError):  # what failed may be the disk
-                Leftovers(left.host, left.folder).write(run.leftovers)
+                Leftovers(folder=left.folder).write(run.leftovers)
         else:
             run.leftovers.unlink(missing_ok=True)
         os.environ.clear()
@@ -200,6 +204,11 @@ def _new_folder() -> str:
         return folder
     os.rmdir(folder)
     return tempfile.mkdtemp(prefix="co-rewarding-", dir="/tmp")
+
+
+def _start_time(number: int) -> int:
+    """When the process of this number was started: exact, where seconds since 1970 move with the clock."""
+    return int(Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[19])
 
 
 def _mapped(number: int) -> set[str]:

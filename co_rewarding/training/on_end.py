@@ -11,20 +11,26 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from types import FrameType
 from typing import NoReturn
+
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
 
 VARIABLE = "ON_END"
 _run = {"RUN_DIR": "", "RUN_NAME": ""}
 _is_started = False
 
 
-def about_to_run(run_dir: str, name: str) -> None:
+def about_to_run(config: DictConfig) -> None:
     """From here on it is a run that ends, and no printed configuration."""
     global _is_started
     _is_started = True
-    _run.update(RUN_DIR=run_dir, RUN_NAME=name)
+    with suppress(OmegaConfBaseException):  # an unchecked configuration need not resolve
+        _run["RUN_NAME"] = str(config.trainer.experiment_name)
+        _run["RUN_DIR"] = str(Path(str(config.co_rewarding_run_dir)).absolute())
 
 
 @contextmanager

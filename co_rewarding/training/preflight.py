@@ -11,19 +11,21 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import jinja2
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from co_rewarding.algo.methods import METHODS
 from co_rewarding.storage.provenance import PROJECT
-from co_rewarding.storage.rows import as_paths
 from co_rewarding.training.checkpoint import check_checkpoints
 from co_rewarding.training.checkpoint_files import check_checkpoint_files
 from co_rewarding.training.preflight_batches import check_attention, check_batch_sizes
-from co_rewarding.training.preflight_data import check_data, check_steps, read_rows
+from co_rewarding.training.preflight_data import check_data
 from co_rewarding.training.preflight_machine import check_platform, check_ray
 from co_rewarding.training.preflight_memory import check_memory
-from co_rewarding.training.preflight_names import check_names
+from co_rewarding.training.preflight_names import check_data_paths, check_model_path, check_names
+from co_rewarding.training.preflight_outputs import check_folders, check_loggers
+from co_rewarding.training.preflight_overrides import check_overrides
+from co_rewarding.training.preflight_prompts import check_prompts
+from co_rewarding.training.preflight_weights import check_weights, model_folder
 from co_rewarding.training.settings import MAX_TEMPERATURE, Settings
 from co_rewarding.training.started_as import check_older_name, check_started_as
 
@@ -45,6 +47,7 @@ def check_config(config: DictConfig) -> None:
     """
     checks: Sequence[Callable[[DictConfig], None]] = (
         check_settings,
+        check_overrides,
         check_legacy_keys,
         check_missing,
         check_views,
@@ -59,8 +62,11 @@ def check_config(config: DictConfig) -> None:
         check_early_stop,
         check_names,
         check_run_dir,
+        check_data_paths,
+        check_folders,
+        check_loggers,
+        check_model_path,
         check_data,
-        check_steps,
         check_model,
         check_started_as,
         check_older_name,
@@ -142,6 +148,7 @@ def check_fixed_choices(config: DictConfig) -> None:
         "trainer.use_v1": (True, "the group reward is built on verl's V1 trainer"),
         "trainer.v1.trainer_mode": ("sync", "votes need whole groups of one policy; only sync is supported"),
         "algorithm.adv_estimator": ("grpo", "rewards are made for group advantages"),
+        "actor_rollout_ref.rollout.name": ("vllm", "the rollout loop and the sync of weights are made for it"),
         "actor_rollout_ref.rollout.agent.default_agent_loop": ("single_turn_agent", "ours is built on that one"),
         "algorithm.filter_groups.enable": (False, "it filters before the vote, when every reward is still 0"),
         "reward.reward_model.enable": (False, "the reward is a vote, a reward model would be ignored"),
@@ -202,6 +209,7 @@ WHOLE_NUMBERS_FROM_1 = (
     "actor_rollout_ref.actor.ppo_mini_batch_size",
     "actor_rollout_ref.rollout.tensor_model_parallel_size",
     "actor_rollout_ref.rollout.val_kwargs.n",
+    "actor_rollout_ref.model.lora_alpha",
     "actor_rollout_ref.rollout.checkpoint_engine.update_weights_bucket_megabytes",
     "transfer_queue.backend.SimpleStorage.num_data_storage_units",
     "trainer.nnodes",
@@ -210,6 +218,7 @@ WHOLE_NUMBERS_FROM_1 = (
 )
 WHOLE_NUMBERS = ("trainer.test_freq", "trainer.save_freq")  # -1: never
 OPTIONAL_FROM_1 = ("trainer.total_training_steps", "trainer.max_actor_ckpt_to_keep")  # null: not set
+ABOVE_0 = ("actor_rollout_ref.rollout.gpu_memory_utilization",)
 WHOLE_NUMBERS_FROM_0 = ("actor_rollout_ref.model.lora_rank",)  # 0: no adapter
 SHARD_SIZES = ("actor_rollout_ref.actor.fsdp_config.fsdp_size", "actor_rollout_ref.ref.fsdp_config.fsdp_size")
 SWITCHES = (
@@ -270,6 +279,16 @@ def check_numbers(config: DictConfig) -> None:
         if not is_number or not low <= value <= high:
             bounds = f"from {low:g} to {high:g}" if high < float("inf") else f"from {low:g}"
             raise ValueError(f"{key}={value}: must be a number {bounds}")
+    for key in ABOVE_0:
+        if (value := OmegaConf.select(config, key)) == 0:
+            raise ValueError(f"{key}={value}: must be above 0")
+    longest = config.data.max_prompt_length + config.data.max_response_length
+    value = OmegaConf.select(config, key := "actor_rollout_ref.rollout.max_model_len")
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < longest):
+        raise ValueError(
+            f"{key}={value}: must be null, or at least data.max_prompt_length + data.max_response_length = {longest} "
+            "tokens"
+        )
     for key, choices in CHOICES.items():
         value = OmegaConf.select(config, key)
         if value not in choices:
@@ -346,6 +365,9 @@ def check_model(config: DictConfig) -> None:
     except (OSError, ValueError) as error:
         first_line = str(error).strip().splitlines()[0]
         raise ValueError(f"actor_rollout_ref.model.path={model.path}: not a loadable model: {first_line}") from error
+    if (folder := model_folder(path)) is not None:
+        where = f"actor_rollout_ref.model.path={model.path}"
+        check_weights(where, folder, hf_config.to_dict(), may_download=not os.path.isdir(path))
     tokens = config.data.max_prompt_length + config.data.max_response_length
     limit = getattr(hf_config, "max_position_embeddings", None)
     if limit is not None and tokens > limit:
@@ -358,37 +380,7 @@ def check_model(config: DictConfig) -> None:
             f"actor_rollout_ref.model.use_fused_kernels=True: {model.path} has an output layer of its own, which verl "
             "0.9.1 shards apart from where its fused kernels read it; set it to False"
         )
-    check_chat_template(config, tokenizer)
-
-
-def check_chat_template(config: DictConfig, tokenizer: Any) -> None:
-    """The chat template must render the system prompt of the data, or the model is never asked to box its answer."""
-    messages = read_rows("data.train_files", as_paths(config.data.train_files)[0])[0]["prompt"]
-    if tokenizer.chat_template is None and not config.actor_rollout_ref.model.custom_chat_template:
-        raise ValueError(
-            f"actor_rollout_ref.model.path={config.actor_rollout_ref.model.path}: its tokenizer has no chat template; "
-            "set actor_rollout_ref.model.custom_chat_template"
-        )
-    try:
-        text = tokenizer.apply_chat_template(
-            messages,
-            chat_template=config.actor_rollout_ref.model.custom_chat_template,
-            add_generation_prompt=True,
-            tokenize=False,
-            **config.data.apply_chat_template_kwargs,
-        )
-    except jinja2.TemplateError as error:  # some templates raise on a system message
-        raise ValueError(
-            f"actor_rollout_ref.model.path={config.actor_rollout_ref.model.path}: its chat template does not take the "
-            f"messages of data.train_files ({error}); set actor_rollout_ref.model.custom_chat_template"
-        ) from error
-    for message in messages:
-        if message["content"].strip() not in text:
-            raise ValueError(
-                f"actor_rollout_ref.model.path={config.actor_rollout_ref.model.path}: its chat template leaves out the "
-                f"{message['role']} message {message['content'][:60]!r}; use a template that renders it "
-                "(actor_rollout_ref.model.custom_chat_template)"
-            )
+    check_prompts(config, tokenizer, hf_config.get_text_config().vocab_size)
 
 
 def _leaves(node: Any, key: str) -> list[tuple[str, Any]]:

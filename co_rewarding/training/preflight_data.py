@@ -4,21 +4,34 @@
 Rows are in verl's schema (data/README.md). Files are read whole: their rows are compared with one another.
 """
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet
 from omegaconf import DictConfig, OmegaConf
 
+from co_rewarding.storage import question_numbers, wordings
 from co_rewarding.storage.rows import (
+    MAX_NAMED,
     READ_COLUMNS,
     REQUIRED_COLUMNS,
+    Row,
     as_paths,
     check_pairs,
     check_question_ids,
+    content_sha256,
+    file_sha256,
     read_table,
 )
+from co_rewarding.storage.schema import row_faults
+from co_rewarding.storage.wordings import is_empty, repeats
+from co_rewarding.training.preflight_cache import cached
 from co_rewarding.training.preflight_truths import check_truths
+from co_rewarding.training.run_monitor import say
+from co_rewarding.training.settings import Settings
+
+MAX_SUSPECT_SHARE = 0.2
+"""Of rows that look wrong in one way; published pairs of MATH and DAPO have up to 0.02, files shifted by a row 0.5."""
 
 
 def check_data(config: DictConfig) -> None:
@@ -40,11 +53,30 @@ def check_data(config: DictConfig) -> None:
             names=(named, f"data.train_aug_files={config.data.train_aug_files}"),
         )
     check_truths(config, rows)
+    for key, of_key in rows.items():
+        empty = [i for i, row in enumerate(of_key) if is_empty(row["prompt"][-1]["content"])]
+        where = f"{key}={OmegaConf.select(config, key)}"
+        judge(config, {"questions without a letter or digit": empty}, len(of_key), where)
+    asked = [row["prompt"][-1]["content"] for row in rows["data.train_files"]]
+    warn({"questions that an earlier row asks, too": repeats(asked)}, len(asked), named)
+    if "data.train_aug_files" in rows:
+        check_wordings(config, rows["data.train_files"], rows["data.train_aug_files"])
     questions, batch = len(rows["data.train_files"]), config.data.train_batch_size
     if questions < batch:
         raise ValueError(
             f"data.train_batch_size={batch}: data.train_files has {questions} questions, less than one batch"
         )
+
+
+def check_wordings(config: DictConfig, original: Sequence[Row], rephrased: Sequence[Row]) -> None:
+    """The texts of the pairs as a whole are two wordings of the same questions."""
+    texts = [[row["prompt"][-1]["content"] for row in rows] for rows in (original, rephrased)]
+    suspicions = cached(
+        (file_sha256(Path(wordings.__file__)), file_sha256(Path(question_numbers.__file__)), content_sha256(texts)),
+        lambda: wordings.suspect_pairs(*texts),
+    )
+    where = f"data.train_files={config.data.train_files} and data.train_aug_files={config.data.train_aug_files}"
+    judge(config, suspicions, len(original), where)
 
 
 def read_rows(key: str, path: str) -> list[dict[str, Any]]:
@@ -75,35 +107,45 @@ def read_rows(key: str, path: str) -> list[dict[str, Any]]:
             "see data/README.md for the schema"
         )
     rows = table.select([name for name in READ_COLUMNS if name in table.column_names]).to_pylist()
-    bad = [i for i, row in enumerate(rows) if not _is_chat(row["prompt"])]
-    if bad:
-        raise ValueError(
-            f"{key}={path}: column prompt must be a list of {{role, content}} messages ending with the user's; "
-            f"row {bad[0]} has {str(rows[bad[0]]['prompt'])[:80]!r}"
-        )
+    for i, row in enumerate(rows):
+        if faults := row_faults(row, needs_index=False):  # of the id check_question_ids says more
+            raise ValueError(f"{key}={path}, row {i}: {faults[0]}; see data/README.md")
     return rows
 
 
-def check_steps(config: DictConfig) -> None:
-    steps = config.trainer.total_training_steps
-    if steps is None or config.data.filter_overlong_prompts is None:
-        return
-    paths = [Path(path).expanduser() for path in as_paths(config.data.train_files)]
-    questions = sum(pyarrow.parquet.read_metadata(path).num_rows for path in paths)
-    possible = questions // config.data.train_batch_size * config.trainer.total_epochs
-    if steps > possible:
+def judge(
+    config: DictConfig,
+    suspicions: Mapping[str, Sequence[int]],
+    count: int,
+    where: str,
+    bound: float = MAX_SUSPECT_SHARE,
+) -> None:
+    """Refuse data of which too much looks wrong, so that another experiment would be run; say what is a little of it.
+
+    Args:
+        suspicions: what is wrong -> its rows.
+        count: of how many rows.
+        where: the key and the value that name the data.
+        bound: the share of rows above which it is refused.
+
+    Raises:
+        ValueError: one line; a share is above `bound`, and `co_rewarding.suspect_data` does not allow it.
+    """
+    worst = max(suspicions, key=lambda text: len(suspicions[text]), default="")
+    if worst and len(suspicions[worst]) > bound * count and Settings.read(config).suspect_data == "refuse":
         raise ValueError(
-            f"trainer.total_training_steps={steps}: {questions} questions in batches of {config.data.train_batch_size} "
-            f"for trainer.total_epochs={config.trainer.total_epochs} epochs make {possible} steps; raise "
-            "trainer.total_epochs"
+            f"{where}: {counted(worst, suspicions[worst], count)}; see scripts/inspect_data.py, or append "
+            "co_rewarding.suspect_data=warn to use the data as it is"
         )
+    warn(suspicions, count, where)
 
 
-def _is_chat(prompt: Any) -> bool:
-    return (
-        isinstance(prompt, list)
-        and len(prompt) > 0
-        and all(isinstance(message, dict) and {"role", "content"} <= message.keys() for message in prompt)
-        and prompt[-1]["role"] == "user"
-        and all(isinstance(message["content"], str) for message in prompt)
-    )
+def warn(suspicions: Mapping[str, Sequence[int]], count: int, where: str) -> None:
+    """Say in one line what looks wrong; arguments as of `judge`."""
+    if told := [counted(text, rows, count) for text, rows in suspicions.items() if rows]:
+        say(f"WARNING: {where}: {'; '.join(told)}")
+
+
+def counted(text: str, rows: Sequence[int], count: int) -> str:
+    named = ", ".join(map(str, rows[:MAX_NAMED])) + ", …" * (len(rows) > MAX_NAMED)
+    return f"{text}: {len(rows):,} of {count:,} (rows {named})"

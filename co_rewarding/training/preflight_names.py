@@ -2,7 +2,13 @@
 """The name of a run, which is its folder below runs/, and the other texts that name files: a fault is told before
 anything is written. scripts/run_common.sh has the same rules, for what comes by variables."""
 
+import glob
+import os
+from pathlib import Path
+
 from omegaconf import DictConfig, OmegaConf
+
+from co_rewarding.storage.rows import as_paths
 
 MAX_NAME_BYTES = 200  # a file system takes 255, of which programs want some for endings
 
@@ -21,6 +27,29 @@ def check_names(config: DictConfig) -> None:
             raise ValueError(f"{key}={name[:40]}…: has {size} bytes; at most {MAX_NAME_BYTES}")
     if isinstance(config.co_rewarding_run_dir, str):
         _check_characters("co_rewarding_run_dir", config.co_rewarding_run_dir)
+
+
+def check_data_paths(config: DictConfig) -> None:
+    """verl reads these files with `datasets`, for which $NAME is a variable and :: begins a file inside another."""
+    for key in ("data.train_files", "data.val_files"):
+        for file in as_paths(OmegaConf.select(config, key) or []):
+            path = str(Path(file).expanduser().absolute())
+            for reason, is_there in (
+                ("::", "::" in path),
+                ("$ and the name of a variable that is set", os.path.expandvars(path) != path),
+            ):
+                if is_there:
+                    raise ValueError(f"{key}={file}: {path} has {reason}, which `datasets` does not take; rename it")
+
+
+def check_model_path(config: DictConfig) -> None:
+    """vLLM looks for weights by a pattern that begins with the folder; as a rule it is sent them and looks for none."""
+    path, load_format = config.actor_rollout_ref.model.path, config.actor_rollout_ref.rollout.load_format
+    if not load_format.startswith("dummy") and os.path.isdir(path) and glob.has_magic(os.path.abspath(path)):
+        raise ValueError(
+            f"actor_rollout_ref.model.path={path}: with actor_rollout_ref.rollout.load_format={load_format} vLLM reads "
+            f"the weights, and finds none in a path with one of [ * ?; rename the folder ({os.path.abspath(path)})"
+        )
 
 
 def _check_characters(key: str, text: str) -> None:

@@ -95,7 +95,8 @@ class GroupRewardManager(RewardManagerBase):
         Returns:
             `reward_score` 0.0 or 1.0 (0.0 without a ground truth), and of every row the same keys, which are dumped
             and out of which the trainer makes metrics: `acc` (the score, None without a ground truth), `pred` (the
-            answer as written, "" without one), `length` (tokens), `prompt_id` (a hash of the prompt).
+            answer as written, "" without one), `length` (tokens), `question` (split and index of the row, "" without an
+            index), `prompt_id` (a hash of the prompt, which differs between two wordings of a question).
         """
         item = data[-1]
         truth = ground_truth_answer(item.non_tensor_batch["reward_model"]["ground_truth"])
@@ -107,13 +108,22 @@ class GroupRewardManager(RewardManagerBase):
             "acc": None if correct is None else float(correct),
             "pred": answer or "",
             "length": length,
+            "question": _name(item.non_tensor_batch["extra_info"] or {}),
             "prompt_id": prompt_id(item.non_tensor_batch["raw_prompt"]),
         }
         return {"reward_score": float(correct or False), "reward_extra_info": info}
 
     def _grade(self, response_T: Any, truth: str | None) -> tuple[str | None, bool | None]:
         answer = extract_answer(self.tokenizer.decode(response_T, skip_special_tokens=True))
-        return answer, None if truth is None else answer is not None and self.equivalence.same(answer, truth)
+        if answer is None or truth is None:
+            return answer, None if truth is None else False
+        self.equivalence.prepare([[answer, truth]])  # the time of a step for each: no step here ever ends
+        return answer, self.equivalence.same(answer, truth)
+
+
+def _name(extra_info: Mapping[str, Any]) -> str:
+    index = extra_info.get("index")
+    return "" if index is None else f"{extra_info.get('split') or ''} {index}".lstrip()
 
 
 def prompt_id(messages: Iterable[Mapping[str, Any]]) -> str:

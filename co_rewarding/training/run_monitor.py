@@ -13,6 +13,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from co_rewarding.algo.equivalence.relation import Equivalence
 from co_rewarding.algo.rollouts import Same, Scores
 from co_rewarding.monitoring.alarms import CollapseMonitor
 from co_rewarding.monitoring.collapse import LabelHistory, collapse_metrics
@@ -67,9 +68,14 @@ class RunMonitor:
             self.label_history,
         )
 
-    def held_out_metrics(self, responses: Sequence[HeldOutResponse], same: Same) -> dict[str, float]:
+    def held_out_metrics(self, responses: Sequence[HeldOutResponse], equivalence: Equivalence) -> dict[str, float]:
         """Metrics of one validation that need no ground truth; records its majority answers."""
-        return held_out_metrics(responses, self.max_response_length, same, self.held_out_history)
+        answers: dict[tuple[str, str], list[str]] = {}
+        for row in responses:
+            if row.answer is not None:
+                answers.setdefault((row.source, row.question or row.prompt), []).append(row.answer)
+        equivalence.prepare(answers.values())
+        return held_out_metrics(responses, self.max_response_length, equivalence.same, self.held_out_history)
 
     def observe(self, step: int, metrics: dict[str, Any]) -> None:
         """Record all metrics of a step and print the alarms that are new."""

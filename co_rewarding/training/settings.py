@@ -18,6 +18,7 @@ from co_rewarding.algo.equivalence.relation import MODES, TIMEOUT_S
 from co_rewarding.algo.methods import METHODS
 
 B = TypeVar("B", bound="ConfigBlock")
+SUSPECT_DATA = ("refuse", "warn")
 MAX_TEMPERATURE = 2.0
 """vLLM refuses a request above it, which would end a run at its first rollouts."""
 
@@ -85,6 +86,7 @@ class Settings(ConfigBlock):
     poll_interval_s: float = 0.2  # > 0, between looks for finished rollouts; verl's 2 s add up, in II twice a step
     seed: int = 0  # of the control `random`
     watch_window: int = 5  # >= 2, steps over which signs of collapse are looked for (docs/METRICS.md)
+    suspect_data: str = "refuse"  # of data of which too much looks wrong (preflight_data): refuse, or warn and train
     early_stop_after: int = 0  # >= 0, steps in a row with such a sign after which a run ends; 0: only warn
 
     def __post_init__(self) -> None:
@@ -95,5 +97,6 @@ class Settings(ConfigBlock):
         self.require("verify_timeout_s", 0 < self.verify_timeout_s < infinity, "seconds above 0")
         self.require("verify_workers", 1 <= self.verify_workers <= 1024, "a whole number from 1 to 1024")
         self.require("poll_interval_s", 0 < self.poll_interval_s < infinity, "seconds above 0")
+        self.require("suspect_data", self.suspect_data in SUSPECT_DATA, "one of " + ", ".join(SUSPECT_DATA))
         self.require("watch_window", self.watch_window >= 2, "a whole number of steps from 2")
         self.require("early_stop_after", self.early_stop_after >= 0, "a whole number of steps, 0 for never")

@@ -199,12 +199,15 @@ class GroupRewardTrainer(PPOTrainerSync):
             {key: count for key, count in (expected_acc_counts or {}).items() if key[1] not in unlabelled},
         )
         responses = [
-            HeldOutResponse(source, prompt, uid, pred or None, length)
-            for source, uid, prompt, pred, length in zip(
-                data_sources, sample_uids, *(infos[name] for name in ("prompt_id", "pred", "length")), strict=True
+            HeldOutResponse(source, question, prompt, uid, pred or None, length)
+            for source, uid, question, prompt, pred, length in zip(
+                data_sources,
+                sample_uids,
+                *(infos[name] for name in ("question", "prompt_id", "pred", "length")),
+                strict=True,
             )
         ]
-        return metrics | self.monitor.held_out_metrics(responses, self.reward_manager.equivalence.same)
+        return metrics | self.monitor.held_out_metrics(responses, self.reward_manager.equivalence)
 
     def _compute_metrics(self, batch: KVBatchMeta, metrics: dict, timing_raw: dict, **position: int) -> None:
         super()._compute_metrics(batch, metrics, timing_raw, **position)

@@ -46,9 +46,10 @@ def _key() -> str | None:
         ValueError: one line; what is there is no key.
     """
     import wandb
+    from wandb.sdk import wandb_setup
     from wandb.sdk.lib.wbauth import AuthApiKey, authenticate_session
 
-    host = wandb.setup().settings.base_url
+    host = wandb_setup.singleton().settings.base_url  # `wandb.setup` would start wandb's service in this process
     try:
         found = authenticate_session(host=host, source="", prompt=False, update_session=False)
     except wandb.errors.AuthenticationError as error:

@@ -91,6 +91,7 @@ def test_a_few_ground_truths_are_used_where_they_are(toy: Path) -> None:
     for step in (0, 2):
         rows = rows_of(run_dir / f"validation/{step}.jsonl")
         graded = [row for row in rows if row["gts"]]
+        assert {row["question"] for row in rows} == {f"test {i}" for i in range(32)}
         assert (len(rows), len(graded)) == (32, FEW)
         assert [row["acc"] for row in graded] == [float(row["pred"] == row["gts"]) for row in graded]
         assert {row["acc"] for row in rows if not row["gts"]} == {None}

@@ -12,7 +12,7 @@ LIMIT = 8
 
 
 def asked(source: str, question: str, *answers: str | None, length: int = 4) -> list[HeldOutResponse]:
-    return [HeldOutResponse(source, question, f"uid of {question}", answer, length) for answer in answers]
+    return [HeldOutResponse(source, "", question, f"uid of {question}", answer, length) for answer in answers]
 
 
 def test_every_number_of_a_validation() -> None:
@@ -68,6 +68,22 @@ def test_answers_are_compared_as_a_vote_compares_them() -> None:
     assert first["val-label-free/sums/agreement"] == pytest.approx(2 / 3)
     again = held_out_metrics(asked("sums", "p", "5e-1", "2", ".50"), LIMIT, same, history)
     assert again["val-label-free/sums/stability"] == 1.0
+
+
+def test_two_wordings_of_a_question_agree_or_not() -> None:
+    def views_agree(*wordings: tuple[str, str, str | None]) -> float | None:
+        responses = [
+            HeldOutResponse("sums", q, prompt, f"uid of {prompt}", answer, 4) for q, prompt, answer in wordings
+        ]
+        return held_out_metrics(responses, LIMIT, eq, LabelHistory()).get("val-label-free/sums/views_agree")
+
+    pairs = [("test 1", "p", "5"), ("test 1", "p'", "5"), ("test 2", "q", "5"), ("test 2", "q'", "6")]
+    assert views_agree(*pairs) == 1 / 2
+    # a wording without an answer is in no pair, nor is a question in one wording, though it was asked twice
+    assert views_agree(*pairs, ("test 3", "r", "5"), ("test 3", "r'", None), ("test 4", "s", "5")) == 1 / 2
+    assert views_agree(("test 4", "s", "5"), ("test 4", "s", "5")) is None
+    assert views_agree(*(("0", prompt, "5") for prompt in "pqr")) is None  # rows that share their id
+    assert views_agree(("", "p", "5"), ("", "q", "5")) is None  # rows without one
 
 
 def test_nothing_validated_is_no_number() -> None:

@@ -284,6 +284,23 @@ def test_no_validation_file_is_no_row(make_config: Callable[..., DictConfig], to
     assert list(loader) == []
 
 
+@pytest.mark.parametrize("name", ["[a]", "a*", "a?", "ü (1)=,{b}", "it's #1 ~ & ; % @ ! `x` $", "back\\slash"])
+def test_a_path_is_no_pattern(
+    name: str, make: Callable[..., PairedDataset], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / name).mkdir()
+    for folder in ("a", "ab"):  # what a pattern would find
+        (tmp_path / folder).mkdir()
+        write(tmp_path / folder / "[train].parquet", ["another question"])
+    files = [str(write(tmp_path / name / "[train].parquet", QUESTIONS))]
+    dataset = make(train_files=files)
+    assert pairs(dataset) == list(zip(QUESTIONS, REPHRASED, strict=True))
+    dataset.resume_dataset_state()
+    assert pairs(dataset) == list(zip(QUESTIONS, REPHRASED, strict=True))
+    monkeypatch.chdir(tmp_path / name)
+    assert pairs(make(train_files=["[train].parquet"])) == pairs(dataset)
+
+
 def test_verl_finds_the_class_by_our_config() -> None:
     custom = {"custom_cls": {"path": "pkg://co_rewarding.training.dataset", "name": "PairedDataset"}}
     assert get_dataset_class(OmegaConf.create(custom)).__name__ == "PairedDataset"

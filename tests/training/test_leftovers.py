@@ -101,7 +101,7 @@ def test_what_descends_from_the_start_is_found_and_nothing_else(started: Started
 def test_the_number_of_a_process_and_the_name_of_a_segment_are_not_enough(started: Started, foreign: Path) -> None:
     number = started.child.pid
     left = Leftovers(
-        processes={str(number): started.child.create_time() - 60},
+        processes={str(number): leftovers._start_time(number) - 1},
         segments={started.segment.name: started.segment.stat().st_ino + 1},
     )
     assert left.remove().startswith("processes: 0, segments of shared memory: 0,")
@@ -118,7 +118,7 @@ def test_the_next_start_removes_what_a_killed_one_left(
     sockets = [socket.socket(socket.AF_UNIX) for _ in places]
     for one, path in zip(sockets, places, strict=True):
         one.bind(str(path))
-    left = Leftovers(socket.gethostname(), str(folder), str(weights).replace("replica-0", "*"))
+    left = Leftovers(folder=str(folder), weight_sockets=str(weights).replace("replica-0", "*"))
     left.look()
     left.write(run.leftovers)
     started.parent_ends()
@@ -147,6 +147,16 @@ def test_what_is_on_another_machine_is_left(started: Started, run: RunDir, capsy
     remove_what_a_killed_start_left(run)
     assert "the start before was on elsewhere; what it left there is not removed" in capsys.readouterr().out
     assert started.is_child_alive() and started.segment.exists()
+
+
+def test_after_a_boot_only_the_folder_can_be_left(started: Started, run: RunDir, tmp_path: Path) -> None:
+    left = Leftovers(boot="another", folder=str(tmp_path / "folder"))
+    Path(left.folder).mkdir()
+    left.look()
+    left.write(run.leftovers)
+    remove_what_a_killed_start_left(run)
+    assert started.is_child_alive() and started.segment.exists()
+    assert not Path(left.folder).exists() and not run.leftovers.exists()
 
 
 class Stop(BaseException):

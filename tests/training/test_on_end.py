@@ -13,13 +13,14 @@ import pytest
 TELLS = 'printf "%s|" "$1" "$EXIT_CODE" "$RUN_DIR" "$RUN_NAME" "${ON_END-none}" >> '
 PROGRAM = """
 import sys, time
+from omegaconf import OmegaConf
 from co_rewarding.training.on_end import about_to_run, on_end
 with on_end():
     {begins}
     print("ready", flush=True)
     {body}
 """
-BEGINS = 'about_to_run("runs/ü (1)", "ü (1)")'
+BEGINS = 'about_to_run(OmegaConf.create({"trainer": {"experiment_name": "ü (1)"}, "co_rewarding_run_dir": "ü/(1)"}))'
 
 
 def run(body: str, on_end: str, begins: str = BEGINS, stop: signal.Signals | None = None) -> tuple[int, str]:
@@ -52,7 +53,7 @@ def test_it_is_told_how_the_run_ended(
 ) -> None:
     ended, stderr = run(body, f"{TELLS}{tmp_path}/told{own_end}", stop=stop)
     assert ended == code
-    assert (tmp_path / "told").read_text() == f"{seen}|{seen}|runs/ü (1)|ü (1)|none|"
+    assert (tmp_path / "told").read_text() == f"{seen}|{seen}|{Path.cwd()}/ü/(1)|ü (1)|none|"
     assert ("ON_END: the command ended with" in stderr) == bool(own_end)
 
 
@@ -61,6 +62,12 @@ def test_none_or_a_bad_one_changes_nothing(on_end: str) -> None:
     code, stderr = run("pass", on_end)
     assert code == 0
     assert "Traceback" not in stderr
+
+
+def test_a_run_whose_configuration_does_not_resolve_is_told_of_too(tmp_path: Path) -> None:
+    begins = 'about_to_run(OmegaConf.create({"trainer": {"experiment_name": "${co_rewarding.method}"}}))'
+    assert run("sys.exit(2)", f"{TELLS}{tmp_path}/told", begins=begins)[0] == 2
+    assert (tmp_path / "told").read_text() == "2|2|||none|"
 
 
 def test_a_printed_configuration_is_no_run_but_a_refused_one_is(tmp_path: Path) -> None:

@@ -204,7 +204,7 @@ UNKNOWN_TEACHER = "unknown key; known keys are check_log_probs, decay_end, decay
         ("+co_rewarding={foo:1}", f"+co_rewarding={{foo:1}}: {UNKNOWN}"),
         ("~co_rewarding.seed", "~co_rewarding.seed: Settings (DictConfig) does not support deletion"),
         ("~co_rewarding", "co_rewarding=None: must be a block; known keys are "),
-        ("trainer.total_epoch=1", "Could not override 'trainer.total_epoch'. To append to your config use +trainer."),
+        ("trainer.total_epoch=1", "trainer.total_epoch=1: unknown key, which nothing reads; is trainer.total_epochs "),
     ],
 )
 def test_what_is_told_of_an_override(

@@ -76,7 +76,7 @@ class TestFile:
         rows = sample_rows["test" if key == "data.val_files" else "train"]
         texts = [{**row, "reward_model": json.dumps(row["reward_model"])} for row in rows]
         path = write(tmp_path / "json.parquet", texts)
-        refused_after(key, str(path), "json.parquet, row 0: reward_model is '{", "make it a struct")
+        refused_after(key, str(path), "json.parquet, row 0: reward_model is no struct", "('{", "make it a struct")
 
     def test_no_rows(self, refused_after: Callable[..., str], key: str, sample_folder: Path, tmp_path: Path) -> None:
         pq.write_table(pq.read_table(sample_folder / "train.parquet").slice(0, 0), tmp_path / "none.parquet")
@@ -106,7 +106,7 @@ class TestFile:
         self, refused_after: Callable[..., str], key: str, sample_rows: dict[str, Any], tmp_path: Path, prompt: Any
     ) -> None:
         write(tmp_path / "p.parquet", [{**row, "prompt": prompt} for row in sample_rows["train"]])
-        refused_after(key, f"{tmp_path}/p.parquet", "column prompt", "{role, content}", "row 0")
+        refused_after(key, f"{tmp_path}/p.parquet", "row 0: prompt ", "{role, content}")
 
     def test_another_suffix(
         self, refused_after: Callable[..., str], key: str, sample_folder: Path, tmp_path: Path

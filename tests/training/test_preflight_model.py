@@ -47,7 +47,8 @@ def with_template(sample_folder: Path, tmp_path: Path) -> Callable[[str | None],
         tokenizer = build_tokenizer()
         tokenizer.chat_template = template
         tokenizer.save_pretrained(tmp_path / "other")
-        (tmp_path / "other/config.json").write_bytes((sample_folder / "model/config.json").read_bytes())
+        for part in ("config.json", "model.safetensors"):
+            (tmp_path / "other" / part).write_bytes((sample_folder / "model" / part).read_bytes())
         return str(tmp_path / "other")
 
     return save

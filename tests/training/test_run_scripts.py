@@ -16,7 +16,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 from co_rewarding.training import run_script
-from co_rewarding.training.preflight_names import check_names
+from co_rewarding.training.preflight_names import check_data_paths, check_model_path, check_names
 
 REPO = Path(__file__).resolve().parents[2]
 COMMON = REPO / "scripts/run_common.sh"
@@ -58,8 +58,9 @@ def execute(script: Path, folder: Path, cwd: Path, *extra: str, **environment: s
 
 @pytest.fixture(scope="module")
 def python_that_tells(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """It prints its arguments, and puts the run's name, which it has from the environment, beside itself."""
     folder = tmp_path_factory.mktemp("bin")
-    (folder / "python").write_text("#!/bin/sh\nprintf '%s\\0' \"$@\"\n")
+    (folder / "python").write_text('#!/bin/sh\nprintf \'%s\\0\' "$@"\nprintf %s "$RUN_NAME" >"${0%/*}/RUN_NAME"\n')
     (folder / "python").chmod(0o755)
     return folder
 
@@ -76,9 +77,10 @@ def test_every_name_arrives_as_it_is(script: Path, python_that_tells: Path, tmp_
     texts = [name for name in PATHS if name in keys]
     assert len(texts) >= 3
     for name in NAMES[:-1]:
-        values = {variable: f"{variable}/{name}" for variable in texts} | {"RUN_NAME": name.replace("~", "-")}
-        found = overrides(script, python_that_tells, tmp_path, **values)
+        values, run = {variable: f"{variable}/{name}" for variable in texts}, name.replace("~", "-")
+        found = overrides(script, python_that_tells, tmp_path, RUN_NAME=run, **values)
         assert {variable: found[keys[variable]] for variable in values} == values
+        assert (python_that_tells / "RUN_NAME").read_text() == run
         # alone, without a folder before it that would make any text of it
         found = overrides(script, python_that_tells, tmp_path, **dict.fromkeys(texts, name))
         assert {found[keys[variable]] for variable in texts} == {name}
@@ -141,7 +143,8 @@ def test_a_clone_in_any_folder(parent: str, python_that_tells: Path, tmp_path: P
 def test_a_name_that_is_good_for_the_script_is_good_for_the_program(
     name: str, python_that_tells: Path, tmp_path: Path
 ) -> None:
-    assert overrides(SCRIPTS[0], python_that_tells, tmp_path, RUN_NAME=name)["trainer.experiment_name"] == name
+    overrides(SCRIPTS[0], python_that_tells, tmp_path, RUN_NAME=name)
+    assert (python_that_tells / "RUN_NAME").read_text() == name
     check_names(named(name))
 
 
@@ -163,6 +166,27 @@ def test_characters_that_no_name_has(name: str) -> None:
 def test_a_name_that_hydra_took_for_something_else(value: object) -> None:
     with pytest.raises(ValueError, match=rf"trainer.experiment_name={value}: was read as a number"):
         check_names(named(value))
+
+
+@pytest.mark.parametrize(("path", "why"), [("a::b.parquet", "has ::"), ("$HOME/b.parquet", "has $ and the name of")])
+def test_what_the_reader_of_parquet_files_does_not_take(path: str, why: str) -> None:
+    for key in ("train_files", "val_files"):
+        config = OmegaConf.create({"data": {"train_files": "a.parquet", "val_files": [], key: ["a.parquet", path]}})
+        with pytest.raises(ValueError, match=rf"^data\.{key}={re.escape(path)}: .*{re.escape(why)}"):
+            check_data_paths(config)
+    check_data_paths(OmegaConf.create({"data": {"train_files": "$(a)/$ü/:b: $/~", "val_files": None}}))
+
+
+def test_a_model_folder_that_vllm_reads_itself(tmp_path: Path) -> None:
+    model, rollout = {"path": str(tmp_path / "m [1]")}, {"load_format": "dummy"}
+    Path(model["path"]).mkdir()
+    config = OmegaConf.create({"actor_rollout_ref": {"model": model, "rollout": rollout}})
+    check_model_path(config)
+    config.actor_rollout_ref.rollout.load_format = "safetensors"
+    with pytest.raises(ValueError, match=r"^actor_rollout_ref.model.path=.*m \[1\]: .* one of \[ \* \?; rename"):
+        check_model_path(config)
+    config.actor_rollout_ref.model.path = "owner/name"
+    check_model_path(config)
 
 
 def named(experiment_name: object = "a", project_name: object = "b") -> OmegaConf:

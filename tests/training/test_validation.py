@@ -29,13 +29,17 @@ def validate() -> Any:
     tokenizer = build_tokenizer()
     config = OmegaConf.create({"co_rewarding": {"method": "majority_voting"}})
 
-    async def run(text: str, truth: str, messages: list[dict[str, str]] = MESSAGES) -> dict[str, Any]:
+    async def run(text: str, truth: str, messages: Any = MESSAGES, info: Any = None) -> dict[str, Any]:
         manager = GroupRewardManager(config, tokenizer)
         with manager.equivalence:
             response_T = [*tokenizer.encode(text, add_special_tokens=False), tokenizer.eos_token_id]
             padded = torch.tensor([response_T + [tokenizer.pad_token_id] * 5])
             mask = torch.tensor([[1] * (PROMPT_T + len(response_T)) + [0] * 5])
-            row = {"raw_prompt": messages, "reward_model": {"style": "rule", "ground_truth": truth}}
+            row = {
+                "raw_prompt": messages,
+                "reward_model": {"style": "rule", "ground_truth": truth},
+                "extra_info": info or {},
+            }
             data = DataProto.from_dict(
                 tensors={"prompts": torch.ones(1, PROMPT_T), "responses": padded, "attention_mask": mask},
                 non_tensors={name: np.array([value]) for name, value in row.items()},  # as verl wraps them
@@ -65,7 +69,7 @@ def test_a_response_says_the_same_things_with_and_without_a_ground_truth(
     info = result["reward_extra_info"]
     assert (result["reward_score"], info["acc"], info["pred"]) == (acc or 0.0, acc, pred)
     assert info["length"] == result["expected length"]
-    assert info.keys() == {"acc", "pred", "length", "prompt_id"}  # verl takes the first row's keys for all
+    assert info.keys() == {"acc", "pred", "length", "question", "prompt_id"}  # verl takes the first row's keys for all
 
 
 def test_a_prompt_is_told_from_another_by_all_of_it(validate: Callable[..., dict[str, Any]]) -> None:
@@ -74,6 +78,33 @@ def test_a_prompt_is_told_from_another_by_all_of_it(validate: Callable[..., dict
     ids = [validate("", "", prompt)["reward_extra_info"]["prompt_id"] for prompt in prompts]
     assert len(set(ids)) == 4
     assert validate("another", "7")["reward_extra_info"]["prompt_id"] == ids[0]
+
+
+def test_the_last_response_of_a_run_is_read_as_the_first_is() -> None:
+    """A process that grades validations takes no step, after which there would be time again."""
+    tokenizer = build_tokenizer()
+    manager = GroupRewardManager(OmegaConf.create({"co_rewarding": {"method": "majority_voting"}}), tokenizer)
+    with manager.equivalence as equivalence:
+        equivalence._seconds_left = 0  # what the validations before may have left
+        response_T = tokenizer.encode(r"\boxed{3\ell}", add_special_tokens=False)
+        assert manager._grade(response_T, r"\ell+2\ell") == (r"3\ell", True)
+        assert (equivalence.counts.asked, equivalence.counts.over_budget) == (2, 0)
+
+
+@pytest.mark.parametrize(
+    ("extra_info", "name"),
+    [
+        ({"index": 7, "split": "test"}, "test 7"),
+        ({"index": 0, "split": None}, "0"),
+        ({"index": "a"}, "a"),
+        ({"index": None, "split": "test"}, ""),
+        ({}, ""),
+    ],
+)
+def test_a_question_is_named_by_what_its_wordings_share(
+    validate: Callable[..., dict[str, Any]], extra_info: dict[str, Any], name: str
+) -> None:
+    assert validate("", "", MESSAGES, extra_info)["reward_extra_info"]["question"] == name
 
 
 @pytest.fixture
@@ -93,6 +124,7 @@ def metrics_of(trainer: GroupRewardTrainer, rows: list[tuple[str, str, float | N
         "acc": accs,
         "pred": preds,
         "length": [4] * len(rows),
+        "question": [f"test {uid}" for uid in uids],
         "prompt_id": [f"prompt of {uid}" for uid in uids],
     }
     expected = {(source, uid): uids.count(uid) or 2 for source, uid in [*zip(sources, uids, strict=True), *lost]}
@@ -137,7 +169,7 @@ def test_the_majority_answers_go_through_a_checkpoint(tmp_path: Path) -> None:
     first, again, older = (RunMonitor(settings, 8, tmp_path) for _ in range(3))
     first.held_out_history.flips({("sums", "1f"): "5"}, str.__eq__)
     (tmp_path / "global_step_3").mkdir()
-    first.save(3)
+    first.save(3, 1)
     again.load(tmp_path / "global_step_3")
     assert again.held_out_history.flips({("sums", "1f"): "6"}, str.__eq__) == (1, 1)
     state = tmp_path / "global_step_3/co_rewarding.json"

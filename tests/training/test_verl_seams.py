@@ -75,6 +75,7 @@ OVERRIDDEN: dict[type, dict[str, tuple[str, str]]] = {
         "_log_rollout_data": ("(self, batch, timing_raw, rollout_data_dir)", "co_rewarding/training/trainer.py"),
     },
     RLHFDataset: {
+        "_download": ("(self, use_origin_parquet=False)", "co_rewarding/training/dataset.py"),
         "_read_files_and_tokenize": ("(self)", "co_rewarding/training/dataset.py"),
         "__getitem__": ("(self, item)", "co_rewarding/training/dataset.py"),
         "maybe_filter_out_long_prompts": ("(self, dataframe=None)", "co_rewarding/training/dataset.py"),

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
@@ -42,6 +43,13 @@ def test_offline_where_nobody_has_logged_in(run: RunDir) -> None:
         "WANDB_RESUME": "allow",
         "WANDB_MODE": "offline",
     }
+
+
+def test_nothing_is_started_to_look_for_a_key(run: RunDir) -> None:
+    before = {process.pid for process in psutil.Process().children(recursive=True)}
+    environment(run)
+    started = [process for process in psutil.Process().children(recursive=True) if process.pid not in before]
+    assert not [process for process in started if "wandb" in " ".join(process.cmdline())]
 
 
 def test_online_with_the_key_of_a_login(run: RunDir, tmp_path: Path) -> None:

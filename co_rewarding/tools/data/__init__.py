@@ -4,5 +4,5 @@
 Read in this order: sources.py (the table of published sets), ground_truths.py (their answers), loading.py (how to get
 one), prepare.py (its rows as parquet), card.py (what a data card says), sharing.py (a folder to the hub). Of the
 checks, inspection.py and inspection_page.py look at whole files (scripts/inspect_data.py); validators.py, with
-question_numbers.py and markers.py, judges a rewrite: `validators.validate(question, rewrite)` needs no model.
+markers.py, judges a rewrite: `validators.validate(question, rewrite)` needs no model.
 """

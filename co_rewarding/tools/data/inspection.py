@@ -21,6 +21,7 @@ from itertools import chain, zip_longest
 from random import Random
 from typing import Any
 
+from co_rewarding.storage import schema
 from co_rewarding.storage.rows import (
     HOW_TO_CONVERT,
     REQUIRED_COLUMNS,
@@ -30,9 +31,10 @@ from co_rewarding.storage.rows import (
     question_id,
     question_text,
 )
+from co_rewarding.storage.wordings import normalized, shifted
 from co_rewarding.tools.data.validators import VALIDATORS, validate
 
-ROLES = ("system", "user", "assistant")
+EMPTY = "question is empty"
 LENGTH_RATIO = 3.0  # a rephrasing this much longer or shorter than its question is noted
 MAX_ROWS_NAMED = 10
 
@@ -154,10 +156,14 @@ def inspect_pair(original: Sequence[Row], rephrased: Sequence[Row], names: tuple
     findings = [] if readable or not pairs else [Finding("no pair has a question in both files", is_problem=True)]
     findings += shared_rephrasing_findings(original, rephrased, readable)
     columns = sorted({*original[0], *rephrased[0]} - {"prompt", "reward_model"}) if pairs else []
+    texts = [[_question(rows[i]) for i in readable] for rows in (original, rephrased)]
     findings += _notes(
         {
             "pairs of identical wording (they vote for themselves)": [
                 i for i in readable if _words(original[i]) == _words(rephrased[i])
+            ],
+            "rephrasings that fit the question in the row before or after better": [
+                readable[k] for k in shifted(texts[0], texts[1])
             ],
             "pairs whose messages differ beyond the user's": [
                 i for i in readable if _all_but_question(original[i]) != _all_but_question(rephrased[i])
@@ -186,8 +192,9 @@ def schema_findings(rows: Sequence[Row]) -> list[Finding]:
     faults: dict[str, list[int]] = {}
     first_row: dict[Any, int] = {}
     for i, row in enumerate(rows):
-        for fault in _row_faults(row):
-            faults.setdefault(fault, []).append(i)
+        problems = [fault.problem for fault in schema.row_faults(row)]
+        for problem in problems or ([EMPTY] if prompt_fault(row) else []):
+            faults.setdefault(problem, []).append(i)
         index = _value(question_id, row)
         if index is not None and first_row.setdefault(index, i) != i:
             faults.setdefault("extra_info.index repeats that of an earlier row", []).append(i)
@@ -195,18 +202,10 @@ def schema_findings(rows: Sequence[Row]) -> list[Finding]:
 
 
 def prompt_fault(row: Row) -> str | None:
-    """What is wrong with the row's prompt, None if nothing."""
-    prompt = row.get("prompt")
-    if not isinstance(prompt, list | tuple) or not prompt:
-        return "prompt is not a list of messages"
-    for message in prompt:
-        if not isinstance(message, Mapping) or not isinstance(message.get("content"), str):
-            return "prompt has a message without text"
-        if message.get("role") not in ROLES:
-            return f"prompt has a message whose role is none of {', '.join(ROLES)}"
-    if prompt[-1]["role"] != "user":
-        return "prompt does not end with the user's message"
-    return None if prompt[-1]["content"].strip() else "question is empty"
+    """What keeps the row's question from being read, None if nothing."""
+    if fault := schema.prompt_fault(row):
+        return fault.problem
+    return None if row["prompt"][-1]["content"].strip() else EMPTY
 
 
 def shared_rephrasing_findings(
@@ -284,7 +283,7 @@ def _question(row: Row) -> str:
 
 
 def _words(row: Row) -> str:
-    return " ".join(_question(row).split())
+    return normalized(_question(row))
 
 
 def _repeated(rows: Sequence[Row], readable: Sequence[int]) -> dict[str, list[int]]:
@@ -293,20 +292,6 @@ def _repeated(rows: Sequence[Row], readable: Sequence[int]) -> dict[str, list[in
     for i in readable:
         rows_of.setdefault(_words(rows[i]), []).append(i)
     return {text: group for text, group in rows_of.items() if len(group) > 1}
-
-
-def _row_faults(row: Row) -> list[str]:
-    faults = [fault] if (fault := prompt_fault(row)) else []
-    if not isinstance(row.get("data_source"), str) or not row["data_source"]:
-        faults.append("data_source is not text")
-    reward_model = row.get("reward_model")
-    if not isinstance(reward_model, Mapping | None):
-        faults.append("reward_model is no struct with the field ground_truth")
-    elif not isinstance((reward_model or {}).get("ground_truth"), str | None):
-        faults.append("reward_model.ground_truth is not text")
-    if _value(question_id, row) is None:
-        faults.append("extra_info has no index (a number or text), the id that a pair shares")
-    return faults
 
 
 def _all_but_question(row: Row) -> list[Any]:

@@ -21,9 +21,9 @@ from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
+from co_rewarding.storage.question_numbers import vanished
 from co_rewarding.tools.cli import printable
 from co_rewarding.tools.data.markers import Markers
-from co_rewarding.tools.data.question_numbers import numbers, said, stated
 
 MAX_CHARS = 20_000
 DEFAULT_MARKERS = Markers()
@@ -43,7 +43,6 @@ class Finding:
 # Lengths are those of the prose: figures' code is left out.
 MIN_LENGTH_RATIO = 0.2  # rewrite / question in characters
 MAX_LENGTH_RATIO = 6.0  # ... of rewrites of 400 and more
-MAX_VANISHED_SHARE = 0.5  # of a question's different numbers; only above it an objection
 
 # --- placeholder, empty, unchanged, marker_left, commentary, answer_given
 
@@ -178,13 +177,11 @@ _FIRST_CHOICE = re.compile(r"(?:\\(?:textbf|text|mathrm|textrm|mathbf)\{\s{0,2})
 
 def _numbers_vanished(x: _Text, y: _Text) -> str | None:
     choices = _FIRST_CHOICE.search(x.prose) if len(_choices(x.prose)) >= 3 else None
-    needed = gone = stated(x.prose[: choices.start()] if choices else x.prose)
-    for find in (numbers, said):  # the second is exact and slow
-        gone = gone - set(find(y.text))
-        if not gone or len(gone) <= MAX_VANISHED_SHARE * len(needed):
-            return None
-    names = ", ".join(str(float(n)).removesuffix(".0") for n in sorted(gone)[:5])
-    return f"{len(gone)} of {len(needed)} numbers are gone: {names}"
+    gone, stated = vanished(x.prose[: choices.start()] if choices else x.prose, y.text)
+    if not gone:
+        return None
+    names = ", ".join(str(float(n)).removesuffix(".0") for n in gone[:5])
+    return f"{len(gone)} of {stated} numbers are gone: {names}"
 
 
 # --- figure_vanished

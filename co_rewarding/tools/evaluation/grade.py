@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from co_rewarding.algo.answers import ground_truth_answer
+from co_rewarding.algo.voting import majority_vote
 from co_rewarding.storage.files import parse_jsonl
 from co_rewarding.tools.cli import UserError, printable
 from co_rewarding.tools.evaluation.estimates import (
@@ -83,6 +84,8 @@ def scores(graded_P_G: Sequence[Sequence[Graded]], same: Same) -> dict[str, Any]
         primary: the accuracy that goes into the table, pass@1 for one response and avg@n for several;
         boxed_rate (share of responses with an answer) and tokens: {value, standard_error}, tokens None where they are
             not known;
+        agreement (mean share of a question's responses that give its majority answer, with or without ground truths;
+            None for one response a question): {value, standard_error};
         tokens_median, cut_off (share of responses that hit the limit), prompt_too_long and refused (responses that
             there are not, by a prompt that leaves no room or a server's refusal; they are in no length).
 
@@ -116,11 +119,17 @@ def scores(graded_P_G: Sequence[Sequence[Graded]], same: Same) -> dict[str, Any]
         "primary": (f"avg@{samples}" if samples > 1 else "pass@1") if labelled_P_G else None,
         "accuracy": {name: asdict(estimate) for name, estimate in accuracy.items()},
         "boxed_rate": asdict(_mean(graded_P_G, lambda row: row.answer is not None)),
+        "agreement": _agreement(graded_P_G, same),
         "tokens": asdict(_mean(asked_P_G, lambda row: row.generation.tokens)) if tokens_known else None,
         "tokens_median": statistics.median(tokens) if tokens_known else None,
         "cut_off": finished.count("length") / len(rows) if set(finished) != {None} else None,
         **{name: finished.count(name) for name in not_asked},
     }
+
+
+def _agreement(graded_P_G: Sequence[Sequence[Graded]], same: Same) -> dict[str, float] | None:
+    votes = [majority_vote([row.answer for row in graded_G], same) for graded_G in graded_P_G if len(graded_G) > 1]
+    return asdict(mean_of_questions([vote.agreement for vote in votes])) if votes else None
 
 
 def _mean(graded_P_G: Sequence[Sequence[Graded]], value: Callable[[Graded], float]) -> Estimate:

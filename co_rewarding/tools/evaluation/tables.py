@@ -197,11 +197,13 @@ def _lengths(table: Table) -> pd.DataFrame:
                 tokens, median, cut_off = entry["tokens"], entry["tokens_median"], entry["cut_off"]
                 lengths = [f"{tokens['value']:.0f}", f"{median:.0f}"] if tokens else [None, None]
                 answered = f"{100 * entry['boxed_rate']['value']:.1f}"
+                agreement = entry.get("agreement")  # older results have none
+                agreed = f"{100 * agreement['value']:.1f}" if agreement else None
                 limit = None if cut_off is None else f"{100 * cut_off:.1f}"
                 failed = [entry["prompt_too_long"], entry.get("refused", 0)]
-                rows.append([name, title(task), answered, *lengths, limit, *failed])
-    heads = ["model", "task", "answered %", "mean tokens", "median tokens", "cut off %", "prompt too long", "refused"]
-    return pd.DataFrame(rows, columns=heads)
+                rows.append([name, title(task), answered, agreed, *lengths, limit, *failed])
+    numbers = ["answered %", "agreement %", "mean tokens", "median tokens", "cut off %", "prompt too long", "refused"]
+    return pd.DataFrame(rows, columns=["model", "task", *numbers])
 
 
 def _row_names(named: Sequence[tuple[Path, Result]]) -> list[str]:

@@ -13,6 +13,7 @@ Deliberately absent: data parallelism (one process a GPU, for other tasks or mod
 
 from __future__ import annotations
 
+import glob
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -42,6 +43,8 @@ class VLLMEngine:
         os.environ.update(LOOPBACK)
         self.model = model
         self._on_cpu = is_cpu()
+        if glob.has_magic(os.path.abspath(model)) and os.path.isdir(model):
+            raise EngineError(f"model {model}: vLLM finds no weights in a path with one of [ * ?; rename the folder")
         config = load_config(model)
         self._tokenizer = load_tokenizer(tokenizer or model)
         self._max_len = min(context_length(config), room(self._tokenizer))

@@ -116,6 +116,7 @@ PANEL_SETS: dict[str, tuple[Panel, ...]] = {
     "all": (
         ACCURACY,
         Panel("Held-out agreement", is_share=True, held_out="agreement"),
+        Panel("Held-out views agree", is_share=True, held_out="views_agree"),
         Panel("Held-out answers as last time", is_share=True, held_out="stability"),
         REWARD,
         Panel(f"Accuracy of votes {NEEDS_LABELS}", VOTES, is_share=True),

@@ -29,7 +29,12 @@ ENDS = {"label accuracy": "label/accuracy", "groups with a label": "label/share"
 """Rows of the table that compare the first steps with the last → their metrics."""
 
 
-HELD_OUT = {"agreement": "agreement", "stability": "answers as last time", "answer_share": "responses with an answer"}
+HELD_OUT = {
+    "agreement": "agreement",
+    "views_agree": "views agree",
+    "stability": "answers as last time",
+    "answer_share": "responses with an answer",
+}
 """Label-free numbers of held-out questions (co_rewarding.monitoring.held_out) → what the table calls them."""
 
 

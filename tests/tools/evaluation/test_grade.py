@@ -66,6 +66,8 @@ def test_scores_of_the_known_set(known: list[Generation], equivalence: Equivalen
     assert value["maj@2"] == pytest.approx((1 + 1 / 2 + 1 / 2 + 1 / 2) / 4)
     # boxed: 3, 3 (a box that never closes is none), 3 (an empty box is none), 2, 4 of 4
     assert found["boxed_rate"]["value"] == pytest.approx(15 / 20)
+    # of four responses for the majority answer: 1/2 three, 13 two, (1,2) two, 5 one, 2 two; the fourth has no truth
+    assert found["agreement"]["value"] == pytest.approx((3 + 2 + 2 + 1 + 2) / 20)
     # each question's responses have 10, 20, 30, 40 tokens, the first is cut off
     assert found["tokens"] == {"value": 25, "standard_error": 0}
     assert (found["tokens_median"], found["cut_off"]) == (25, 0.25)
@@ -75,7 +77,7 @@ def test_one_response_is_pass_at_1(known: list[Generation], equivalence: Equival
     first = [generation for generation in known if generation.sample == 0]
     found = scores(group(grade(first, equivalence.same)), equivalence.same)
     assert found["primary"] == "pass@1"
-    assert list(found["accuracy"]) == ["pass@1"]
+    assert list(found["accuracy"]) == ["pass@1"] and found["agreement"] is None
     # y y n y: 3/4, s² = (3 · 1/16 + 9/16) / 3 = 1/4, s/√4 = 1/4
     assert found["accuracy"]["pass@1"] == {"value": 0.75, "standard_error": pytest.approx(0.25)}
 
@@ -84,6 +86,9 @@ def test_a_set_without_ground_truths_has_no_accuracy(equivalence: Equivalence) -
     graded = grade([Generation(0, 0, "q", None, r"\boxed{1}", 5, "stop")], equivalence.same)
     found = scores(group(graded), equivalence.same)
     assert (found["primary"], found["accuracy"], found["boxed_rate"]["value"]) == (None, {}, 1.0)
+    sampled = [Generation(0, i, "q", None, text, 5, "stop") for i, text in enumerate([r"\boxed{1}", "1", r"\boxed{1}"])]
+    found = scores(group(grade(sampled, equivalence.same)), equivalence.same)
+    assert (found["accuracy"], found["agreement"]["value"]) == ({}, pytest.approx(2 / 3))
 
 
 def test_a_prompt_that_was_never_asked_has_no_length(equivalence: Equivalence) -> None:

@@ -107,8 +107,10 @@ def test_names_that_repeat_are_told_apart() -> None:
 
 def test_a_table_without_accuracy_is_still_a_table() -> None:
     unlabelled = entry(0.0, accuracy={}, primary=None, tokens=None, tokens_median=None, cut_off=None)
-    text = markdown(table_of(result("a", mine=unlabelled)))
-    assert "| a | mine | 90.0 | – | – | – | 0 |" in " ".join(text.split())
+    sampled = unlabelled | {"agreement": {"value": 0.625, "standard_error": 0.1}}
+    text = " ".join(markdown(table_of(result("a", mine=unlabelled), result("b", mine=sampled))).split())
+    assert "| a | mine | 90.0 | – | – | – | – | 0 |" in text
+    assert "| b | mine | 90.0 | 62.5 | – | – | – | 0 |" in text
 
 
 def test_files_are_written_and_found_again(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import LlamaConfig
 
-from co_rewarding.tools.generation.engine import EngineDown, EngineError, Request, Sampling
+from co_rewarding.tools.generation.engine import EngineDown, EngineError, LocalOptions, Request, Sampling
 from co_rewarding.tools.generation.vllm_engine import (
     VLLMEngine,
     _visible_gpus,
@@ -33,6 +33,12 @@ def test_a_model_that_cannot_be_used_is_told_in_one_line(tmp_path: Path) -> None
     tokenizer.save_pretrained(tmp_path)
     with pytest.raises(EngineError, match=r"^tokenizer \S+: has no chat template, .*; use "):
         load_tokenizer(str(tmp_path))
+
+
+def test_a_folder_in_which_vllm_finds_no_weights(tmp_path: Path) -> None:
+    (tmp_path / "a[b]").mkdir()
+    with pytest.raises(EngineError, match=r"^model \S+: vLLM finds no weights in a path with one of \[ \* \?; rename"):
+        VLLMEngine(str(tmp_path / "a[b]"), LocalOptions(), lambda _: 1)
 
 
 def test_the_prompt_opens_the_assistants_turn(tmp_path: Path) -> None:

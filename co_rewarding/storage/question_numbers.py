@@ -14,6 +14,7 @@ import re
 from fractions import Fraction
 from itertools import pairwise
 
+MAX_VANISHED_SHARE = 0.5  # of the different numbers that a question states
 _WORDS: dict[str, int] = {
     name: value
     for value, names in {
@@ -147,3 +148,16 @@ def said(text: str) -> set[Fraction]:
             found |= {number**2, number**3, 2 * number, number / 2, number * 90}
     roots = {Fraction(k) for k in range(3, 101) if any(k**power in found for power in (2, 3))}
     return found | roots
+
+
+def vanished(prose: str, rewrite: str) -> tuple[list[Fraction], int]:
+    """(numbers that `prose` states and `rewrite` says in no way, how many it states).
+
+    None are gone unless most are: a wording may do without a few.
+    """
+    needed = gone = stated(prose)
+    for find in (numbers, said):  # the second is exact and slow
+        gone = gone - set(find(rewrite))
+        if len(gone) <= MAX_VANISHED_SHARE * len(needed):
+            return [], len(needed)
+    return sorted(gone), len(needed)

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where a run writes to, checked before it starts: folders that can be written, and loggers that exist here.
+
+verl makes its loggers last of all, after every process and vLLM.
+"""
+
+import errno
+import importlib.util
+import os
+import tempfile
+from pathlib import Path
+
+from omegaconf import DictConfig, ListConfig, OmegaConf
+
+FOLDERS = {  # each with how it is set
+    "co_rewarding_run_dir": "RUNS_DIR",
+    "trainer.default_local_dir": "it",
+    "trainer.rollout_data_dir": "it",
+    "trainer.validation_data_dir": "it",
+}
+PACKAGES = {  # of the loggers that need one of another name than theirs, or none
+    "console": None,
+    "file": None,
+    "vemlp_wandb": "volcengine_ml_platform",
+}
+WANDB_MODES = ("online", "offline", "disabled", "shared", "dryrun", "run")
+
+
+def check_folders(config: DictConfig) -> None:
+    """Raises: ValueError, one line; a folder cannot be made, or nothing can be written to it."""
+    for key, setting in FOLDERS.items():
+        value = OmegaConf.select(config, key)
+        if not isinstance(value, str):
+            continue  # not wanted; or of another kind, which others refuse
+        folder = Path(value).absolute()
+        while not folder.exists():
+            folder = folder.parent
+        try:
+            if not folder.is_dir():
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+            with tempfile.TemporaryFile(dir=folder) as probe:
+                probe.write(bytes(4096))
+        except OSError as error:
+            raise ValueError(
+                f"{key}={value}: cannot be written ({error.strerror}); set {setting} to a folder that can"
+            ) from error
+
+
+def check_loggers(config: DictConfig) -> None:
+    """Raises: ValueError, one line; a logger that verl does not know or that is not installed, or a mode of wandb's."""
+    from verl.utils.tracking import Tracking
+
+    logger, known = config.trainer.logger, Tracking.supported_backend
+    names = [logger] if isinstance(logger, str) else logger
+    if not isinstance(names, list | ListConfig) or not all(name in known for name in names):
+        raise ValueError(
+            f"trainer.logger={logger}: must be a list of {', '.join(known)}, as in LOGGER='[console,file,tensorboard]' "
+            "in the run script"
+        )
+    for name in names:
+        package = PACKAGES.get(name, name)
+        if package is not None and importlib.util.find_spec(package) is None:
+            raise ValueError(
+                f"trainer.logger={logger}: {name} needs the package {package}, which is not installed; install it or "
+                f"leave {name} out (LOGGER in the run script)"
+            )
+    mode = os.environ.get("WANDB_MODE")
+    if "wandb" in names and mode is not None and mode not in WANDB_MODES:
+        raise ValueError(f"WANDB_MODE={mode}: must be one of {', '.join(WANDB_MODES)}; or unset it")

@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a model will be asked, all rows of all files, checked before a run starts (see preflight.py and prompts.py).
+
+What the chat template loses or refuses never trains anything and is refused. Prompts over the limit are left out of
+training and validation, as verl does, and said; and so is that no answer in a box is asked for.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from omegaconf import DictConfig, OmegaConf
+
+from co_rewarding.algo.rollouts import VIEWS
+from co_rewarding.storage.rows import MAX_NAMED, as_paths, question_id
+from co_rewarding.training.preflight_data import judge, read_rows
+from co_rewarding.training.prompts import Measured, SlowTemplate, measure
+from co_rewarding.training.run_monitor import say
+
+Rows = Sequence[Mapping[str, Any]]
+MAX_SHARE_TOO_LONG = 0.5
+KEYS = ("data.train_files", "data.train_aug_files", "data.val_files")
+
+
+def check_prompts(config: DictConfig, tokenizer: Any, vocabulary: int) -> None:
+    """Render and count every prompt; then the questions and steps that remain.
+
+    Args:
+        tokenizer: of the model, without `custom_chat_template`, which it gets here.
+        vocabulary: of the model: its embedding's rows.
+    """
+    model, limit = config.actor_rollout_ref.model, config.data.max_prompt_length
+    if model.custom_chat_template:
+        tokenizer.chat_template = model.custom_chat_template
+    if tokenizer.chat_template is None:
+        raise ValueError(
+            f"actor_rollout_ref.model.path={model.path}: its tokenizer has no chat template; set "
+            "actor_rollout_ref.model.custom_chat_template"
+        )
+    too_long: dict[str, list[int]] = {}
+    of_key: dict[str, Rows] = {}
+    for key in KEYS:
+        if not (files := OmegaConf.select(config, key)):
+            continue  # no second wording, or no validation
+        files_of_key = [(path, read_rows(key, path)) for path in as_paths(files)]
+        of_key[key] = [row for _, rows in files_of_key for row in rows]
+        measured = _joined([_measured(config, tokenizer, f"{key}={path}", path, rows) for path, rows in files_of_key])
+        if (highest := max(measured.highest_id, tokenizer.eos_token_id or 0)) >= vocabulary:
+            raise ValueError(
+                f"actor_rollout_ref.model.path={model.path}: its tokenizer makes the token {highest} of {key}, and the "
+                f"model knows {vocabulary} (vocab_size); use the tokenizer that belongs to the model"
+            )
+        too_long[key] = [i for i, tokens in enumerate(measured.tokens_P) if tokens > limit]
+        where, count, longest = f"{key}={files}", len(of_key[key]), max(measured.tokens_P)
+        fate = "left out" if config.data.filter_overlong_prompts else "cut at their beginning"
+        over = f"prompts over data.max_prompt_length={limit} tokens, {fate} (the longest has {longest})"
+        judge(config, {over: too_long[key]}, count, where, bound=MAX_SHARE_TOO_LONG)
+        judge(config, {r"prompts that do not ask for the answer in \boxed{}": measured.unasked}, count, where)
+    check_steps(config, _questions_left(config, of_key, too_long))
+
+
+def check_steps(config: DictConfig, questions: int) -> None:
+    """At least one batch, and enough for the steps that are asked for.
+
+    Args:
+        questions: of an epoch, without those that are left out.
+    """
+    batch, trainer = config.data.train_batch_size, config.trainer
+    if questions < batch:
+        raise ValueError(
+            f"data.train_batch_size={batch}: data.train_files has {questions} questions within data.max_prompt_length="
+            f"{config.data.max_prompt_length} (MAX_PROMPT_LENGTH in the run script), less than one batch"
+        )
+    possible, steps = questions // batch * trainer.total_epochs, trainer.total_training_steps
+    if steps is not None and steps > possible:
+        raise ValueError(
+            f"trainer.total_training_steps={steps}: {questions} questions in batches of {batch} for "
+            f"trainer.total_epochs={trainer.total_epochs} epochs make {possible} steps; raise trainer.total_epochs"
+        )
+    say(f"data: {questions:,} questions to train on, in batches of {batch}: {steps or possible:,} steps")
+
+
+def _measured(config: DictConfig, tokenizer: Any, where: str, path: str, rows: Rows) -> Measured:
+    """Of one file; its messages reach the model.
+
+    Raises:
+        ValueError: one line; a row that the chat template does not take, or a message that it leaves out.
+    """
+    named = f"actor_rollout_ref.model.path={config.actor_rollout_ref.model.path}: its chat template"
+    remedy = "(actor_rollout_ref.model.custom_chat_template)"
+    prompts = [row["prompt"] for row in rows]
+    kwargs = OmegaConf.to_container(config.data.apply_chat_template_kwargs, resolve=True)
+    try:
+        measured = measure(Path(path).expanduser(), prompts, tokenizer, kwargs)
+    except SlowTemplate as error:
+        raise ValueError(f"{named} is not usable, {error}; use another one {remedy}") from error
+    if measured.failed:
+        row, reason = measured.failed[0]
+        raise ValueError(
+            f"{named} does not take the messages of {where}, {_some([row for row, _ in measured.failed])} ({reason}); "
+            f"use one that does {remedy}"
+        )
+    if measured.lost:
+        row, message = measured.lost[0]
+        lost = prompts[row][message]
+        raise ValueError(
+            f"{named} leaves out the {lost['role']} message {lost['content'][:60]!r} of {where}, "
+            f"{_some([row for row, _ in measured.lost])}; use one that renders it {remedy}"
+        )
+    return measured
+
+
+def _joined(files: Sequence[Measured]) -> Measured:
+    """Of several files, whose rows are counted on."""
+    tokens_P, unasked = [], []
+    for measured in files:
+        unasked += [len(tokens_P) + row for row in measured.unasked]
+        tokens_P += measured.tokens_P
+    return Measured(tokens_P, max(measured.highest_id for measured in files), unasked, [], [])
+
+
+def _questions_left(config: DictConfig, of_key: Mapping[str, Rows], too_long: Mapping[str, Sequence[int]]) -> int:
+    """Questions of an epoch, in verl's order: it samples first, and then leaves out those with too long a prompt.
+
+    Which questions are sampled in disorder and without a seed is not known before; then the fewest that can be left.
+    """
+    data, count = config.data, len(of_key["data.train_files"])
+    gone = {question_id(of_key[key][i]) for key in KEYS[: len(VIEWS)] for i in too_long.get(key, ())}
+    is_left_P = [question_id(row) not in gone for row in of_key["data.train_files"]]
+    sampled = data.get("train_max_samples", -1)
+    if not config.data.filter_overlong_prompts:
+        return sampled if 0 < sampled < count else count
+    if not 0 < sampled < count:
+        return sum(is_left_P)
+    if not data.shuffle:
+        return sum(is_left_P[:sampled])
+    if data.seed is None:
+        return max(0, sampled - is_left_P.count(False))
+    return sum(is_left_P[i] for i in np.random.default_rng(data.seed).choice(count, size=sampled, replace=False))
+
+
+def _some(rows: Sequence[int]) -> str:
+    return f"row{'s' * (len(rows) > 1)} {', '.join(map(str, rows[:MAX_NAMED]))}" + (
+        f" and {len(rows) - MAX_NAMED:,} more" if len(rows) > MAX_NAMED else ""
+    )

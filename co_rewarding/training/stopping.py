@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""SIGTERM and Ctrl-C while a run is on: an orderly end, told in one line, with the exit code that a shell expects."""
+
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any, NoReturn
+
+
+@contextmanager
+def told_in_one_line() -> Iterator[None]:
+    """SystemExit with 143 after SIGTERM and 130 after Ctrl-C, where there would be a traceback."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        _exit(signal.SIGINT)
+    except SystemExit as stop:
+        if stop.code not in (signal.SIGTERM, 128 + signal.SIGTERM):  # Ray's handler exits with the former
+            raise
+        _exit(signal.SIGTERM)
+
+
+class TakingSigterm:
+    """What verl's `run_ppo` asks of a Ray actor class, which it does right after Ray's start.
+
+    There Ray gives SIGTERM to a handler in C++ that prints a stack and aborts the process after 3 s: too early for what
+    is to be removed at the end. So it is taken back.
+    """
+
+    def __init__(self, actor_class: Any) -> None:
+        self.actor_class = actor_class
+
+    def remote(self) -> Any:
+        signal.signal(signal.SIGTERM, _raise_exit)
+        return self.actor_class.remote()
+
+    def options(self, **options: Any) -> "TakingSigterm":
+        return TakingSigterm(self.actor_class.options(**options))
+
+
+def _raise_exit(number: int, _: FrameType | None) -> NoReturn:
+    sys.exit(128 + number)
+
+
+def _exit(number: signal.Signals) -> NoReturn:
+    print(f"Stopped by {number.name}; the same command resumes from the last checkpoint.", file=sys.stderr)
+    sys.exit(128 + number)
