@@ -74,7 +74,9 @@ def process_group(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def make_engine(model_dir: Path, process_group: None) -> Any:
-    def make(dtype: str = "fp32", trained: bool = False, path: Path = model_dir, **settings: Any) -> Any:
+    def make(
+        dtype: str = "fp32", trained: bool = False, path: Path = model_dir, lr: float = 1e-3, **settings: Any
+    ) -> Any:
         model = HFModelConfig(
             path=str(path),
             load_tokenizer=False,
@@ -89,7 +91,7 @@ def make_engine(model_dir: Path, process_group: None) -> Any:
             use_torch_compile=False,
             mixed_precision={"param_dtype": dtype, "reduce_dtype": "fp32"},
         )
-        optimizer = FSDPOptimizerConfig(lr=1e-3, total_training_steps=1) if trained else None
+        optimizer = FSDPOptimizerConfig(lr=lr, total_training_steps=1) if trained else None
         made = EngineRegistry.new("language_model", "fsdp2", model, engine_config, optimizer, CheckpointConfig())
         made.initialize()
         return made
@@ -363,6 +365,19 @@ def test_fused_kernels_are_refused(engine: Any) -> None:
     tu.assign_non_tensor(data, use_fused_kernels=True)
     with pytest.raises(ValueError, match="use_fused_kernels=True: token statistics need the logits"):
         engine.prepare_model_outputs(None, {}, data, None)
+
+
+@pytest.mark.parametrize("lr", [1e-3, 5e-4])
+def test_a_resumed_run_has_the_learning_rate_that_it_is_given(make_engine: Any, tmp_path: Path, lr: float) -> None:
+    """verl restores the one that the checkpoint was saved with."""
+    engine = make_engine(trained=True)
+    engine.lr_scheduler_step()
+    engine.save_checkpoint(str(tmp_path), None, 1)
+    resumed = make_engine(trained=True, lr=lr)
+    resumed.load_checkpoint(str(tmp_path), None, False)  # as verl's worker calls it
+    assert [group["lr"] for group in resumed.optimizer.param_groups] == [lr]
+    assert resumed.lr_scheduler.last_epoch == 1
+    assert resumed.lr_scheduler_step() == lr
 
 
 def test_asking_ends_with_the_block() -> None:

@@ -41,7 +41,8 @@ def started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.Capt
             code = stop.code
         printed = capsys.readouterr()
         lines = [line for line in printed.out.splitlines() if line.startswith("[co-rewarding] ")]
-        return code, [line.removeprefix("[co-rewarding] ") for line in lines], printed.err
+        lines = [line.removeprefix("[co-rewarding] ") for line in lines]
+        return code, [line for line in lines if not line.startswith("data: ")], printed.err
 
     return start
 
