@@ -56,8 +56,9 @@ class Surroundings:
                 for connection in process.net_connections("all"):
                     if connection.family == socket.AF_UNIX:
                         self.sockets |= {Path(path) for path in [connection.laddr] if path.startswith("/")}
-                    elif connection.status == psutil.CONN_LISTEN or (
-                        connection.type == socket.SOCK_DGRAM and not connection.raddr
+                    elif connection.laddr and (
+                        connection.status == psutil.CONN_LISTEN
+                        or (connection.type == socket.SOCK_DGRAM and not connection.raddr)
                     ):
                         self.listening[tuple(connection.laddr)] = command
                 maps = Path(f"/proc/{process.pid}/maps").read_text().splitlines()

@@ -9,15 +9,18 @@ from types import FrameType
 from typing import Any, NoReturn
 
 
+_stopped_by = signal.SIGINT  # whose KeyboardInterrupt it is
+
+
 @contextmanager
 def told_in_one_line() -> Iterator[None]:
     """SystemExit with 143 after SIGTERM and 130 after Ctrl-C, where there would be a traceback."""
     try:
         yield
     except KeyboardInterrupt:
-        _exit(signal.SIGINT)
+        _exit(_stopped_by)
     except SystemExit as stop:
-        if stop.code not in (signal.SIGTERM, 128 + signal.SIGTERM):  # Ray's handler exits with the former
+        if stop.code not in (signal.SIGTERM, 128 + signal.SIGTERM):  # while Ray starts, its own handler's
             raise
         _exit(signal.SIGTERM)
 
@@ -26,22 +29,25 @@ class TakingSigterm:
     """What verl's `run_ppo` asks of a Ray actor class, which it does right after Ray's start.
 
     There Ray gives SIGTERM to a handler in C++ that prints a stack and aborts the process after 3 s: too early for what
-    is to be removed at the end. So it is taken back.
+    is to be removed at the end. So it is taken back. It becomes a KeyboardInterrupt, since `ray.get` turns the code of
+    any SystemExit into 1.
     """
 
     def __init__(self, actor_class: Any) -> None:
         self.actor_class = actor_class
 
     def remote(self) -> Any:
-        signal.signal(signal.SIGTERM, _raise_exit)
+        signal.signal(signal.SIGTERM, _interrupt)
         return self.actor_class.remote()
 
     def options(self, **options: Any) -> "TakingSigterm":
         return TakingSigterm(self.actor_class.options(**options))
 
 
-def _raise_exit(number: int, _: FrameType | None) -> NoReturn:
-    sys.exit(128 + number)
+def _interrupt(number: int, _: FrameType | None) -> NoReturn:
+    global _stopped_by
+    _stopped_by = signal.Signals(number)
+    raise KeyboardInterrupt
 
 
 def _exit(number: signal.Signals) -> NoReturn:
