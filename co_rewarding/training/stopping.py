@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any, NoReturn
 
-
 _stopped_by = signal.SIGINT  # whose KeyboardInterrupt it is
 
 
