@@ -10,7 +10,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
@@ -37,7 +37,7 @@ def about_to_run(config: DictConfig) -> None:
 def on_end() -> Iterator[None]:
     """Run the command after the body, whose exception goes on."""
     signal.signal(signal.SIGTERM, _exit_at)  # Ray has one that does so, too, from its start on
-    code = 0
+    code, users = 0, os.environ.copy()  # without what the run sets for its own processes
     try:
         yield
     except SystemExit as stop:
@@ -50,10 +50,10 @@ def on_end() -> Iterator[None]:
         code = 1
         raise
     finally:
-        command = os.environ.get(VARIABLE)
+        command = users.get(VARIABLE)
         if command and (_is_started or code):
             _shut_down_ray()
-            _call(command, code)
+            _call(command, code, users)
 
 
 def _exit_at(number: int, _: FrameType | None) -> NoReturn:
@@ -66,10 +66,9 @@ def _shut_down_ray() -> None:
         sys.modules["ray"].shutdown()
 
 
-def _call(command: str, code: int) -> None:
-    environment = {
-        name: value for name, value in os.environ.items() if name != VARIABLE
-    }  # not for a run that it starts
+def _call(command: str, code: int, environment: Mapping[str, str]) -> None:
+    environment = dict(environment)
+    del environment[VARIABLE]  # not for a run that it starts
     environment |= {**_run, "EXIT_CODE": str(code)}
     try:
         status = subprocess.run(["bash", "-c", command, VARIABLE, str(code)], env=environment, check=False).returncode
