@@ -503,7 +503,7 @@ def judged(case: Case, code: int, output: str, runs: Path) -> tuple[str, str]:
     """What happened ("refuse", "start", "warn" or "wrong"), and why."""
     lines = [line for line in output.splitlines() if line.strip()]
     errors = [line for line in lines if re.match(r"(\S+: )?(error|Error):? ", line)]
-    warnings = [line for line in lines if re.match(r"(\S+: )?(WARNING|warning)", line)]
+    warnings = [line for line in lines if re.match(r"(\S+: |\[co-rewarding\] )?WARNING", line)]
     if "Traceback (most recent call last)" in output:
         return "wrong", "traceback: " + lines[-1][:160]
     if code == 124:

@@ -32,9 +32,9 @@ from co_rewarding.algo.ema import Distance
 from co_rewarding.algo.rollouts import VIEWS, View
 from co_rewarding.training import rollout_io
 from co_rewarding.training.agent_loop import SAMPLING
+from co_rewarding.training.console import say
 from co_rewarding.training.dataset import with_rephrased
 from co_rewarding.training.rollout_io import Response, read_responses
-from co_rewarding.training.run_monitor import say
 from co_rewarding.training.trainer import GroupRewardTrainer
 from co_rewarding_ii.settings import TeacherSettings
 from co_rewarding_ii.worker import TeacherWorker

@@ -25,11 +25,11 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 from co_rewarding.storage import provenance
 from co_rewarding.storage.run_dir import RunDir
 from co_rewarding.training import leftovers, on_end, run_script, started_as, stopping, wandb_run
+from co_rewarding.training.console import PROGRESS, say
 from co_rewarding.training.loopback import stay_on_this_machine
 from co_rewarding.training.preflight import check_config
 from co_rewarding.training.preflight_machine import UnfitCluster, check_cluster, cores, reserved_cpus, starts_own_ray
 from co_rewarding.training.preflight_overrides import explained
-from co_rewarding.training.run_monitor import PROGRESS
 from co_rewarding.training.settings import ConfigBlock
 
 UNREADABLE = "is no value as it stands; what has more in it than letters, digits and ._/- is written {0}=\"'…'\""
@@ -86,7 +86,7 @@ def launch(config: DictConfig, trainer: str, checks: Sequence[Callable[[DictConf
         lock = _lock(RunDir(config.co_rewarding_run_dir))
         loggers = wandb_run.environment(RunDir(config.co_rewarding_run_dir)) if wandb_run.logs_to_wandb(config) else {}
         for line in started_as.begin(as_composed):
-            print(f"{PROGRESS} {line}", flush=True)
+            say(line)
     except (AssertionError, ValueError) as error:
         _refuse(error)
     run = RunDir(config.co_rewarding_run_dir)

@@ -49,12 +49,14 @@ LONGEST_SOCKET = 107 - len("/session_2026-01-01_00-00-00_000000_0000000/sockets/
 @dataclass
 class Leftovers:
     """The record: the host and its boot, the folder, a pattern that the weight sockets match, processes (number → when
-    started, in clock ticks since the boot) and segments of shared memory (name → inode)."""
+    started, in clock ticks since the boot) and segments of shared memory (name → inode). `others` are children of this
+    process that have nothing to do with the start."""
 
     host: str = field(default_factory=socket.gethostname)
     boot: str = field(default_factory=lambda: BOOT.read_text().strip())
     folder: str = ""
     weight_sockets: str = ""
+    others: list[int] = field(default_factory=list)
     processes: dict[str, int] = field(default_factory=dict)
     segments: dict[str, int] = field(default_factory=dict)
 
@@ -74,7 +76,8 @@ class Leftovers:
         children = defaultdict(list)
         for process in psutil.process_iter(["ppid"]):
             children[process.info["ppid"]].append(process.pid)
-        found = children.pop(os.getpid(), []) + [process.pid for process in self.alive()]
+        found = [number for number in children.pop(os.getpid(), []) if number not in self.others]
+        found += [process.pid for process in self.alive()]
         for number in found:
             found += children.pop(number, [])
         for number in set(found):
@@ -146,7 +149,11 @@ def removed_at_the_end(run: RunDir, config: DictConfig) -> Iterator[None]:
     from co_rewarding.training.weight_sync import PREFIX, TAG  # imports verl, which the run needs now anyway
 
     tag = config.ray_kwargs.ray_init.runtime_env.env_vars[TAG]
-    left = Leftovers(folder=_new_folder(), weight_sockets=f"{PREFIX.removeprefix('ipc://')}{tag}-*")
+    left = Leftovers(
+        folder=_new_folder(),
+        weight_sockets=f"{PREFIX.removeprefix('ipc://')}{tag}-*",
+        others=[child.pid for child in psutil.Process().children()],
+    )
     OmegaConf.update(config, "ray_kwargs.ray_init._temp_dir", left.folder, force_add=True)
     left.write(run.leftovers)
     before = os.environ.copy()

@@ -25,9 +25,9 @@ from co_rewarding.storage.rows import (
 )
 from co_rewarding.storage.schema import row_faults
 from co_rewarding.storage.wordings import is_empty, repeats
+from co_rewarding.training.console import say
 from co_rewarding.training.preflight_cache import cached
 from co_rewarding.training.preflight_truths import check_truths
-from co_rewarding.training.run_monitor import say
 from co_rewarding.training.settings import Settings
 
 MAX_SUSPECT_SHARE = 0.2

@@ -14,9 +14,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from co_rewarding.algo.rollouts import VIEWS
 from co_rewarding.storage.rows import MAX_NAMED, as_paths, question_id
+from co_rewarding.training.console import say
 from co_rewarding.training.preflight_data import judge, read_rows
 from co_rewarding.training.prompts import Measured, SlowTemplate, measure
-from co_rewarding.training.run_monitor import say
 
 Rows = Sequence[Mapping[str, Any]]
 MAX_SHARE_TOO_LONG = 0.5

@@ -24,18 +24,13 @@ from co_rewarding.monitoring.metrics import group_metrics
 from co_rewarding.storage.files import atomic_write_text
 from co_rewarding.storage.run_dir import STATE_FILE, checkpoint_folder
 from co_rewarding.training.checkpoint import latest_checkpoint_before, set_resume_checkpoint
+from co_rewarding.training.console import say
 from co_rewarding.training.rollout_io import Response
 from co_rewarding.training.settings import Settings
 
 STEP_TIME = "timing_s/step"  # verl's; a checkpoint is part of it, validation is not
 STEPS_REMEMBERED = 5  # for the time left
 _ACCURACY = re.compile(r"val-core/(.+)/acc/mean@\d+")
-PROGRESS = "[co-rewarding]"  # starts every line of progress, so that a script can pick them out of Ray's output
-
-
-def say(text: str) -> None:
-    """Print a line of progress."""
-    print(f"{PROGRESS} {text}", flush=True)
 
 
 class RunMonitor:

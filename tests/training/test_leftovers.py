@@ -44,6 +44,7 @@ class Started:
     """A process and its child, which maps a segment of shared memory."""
 
     def __init__(self) -> None:
+        self.others = [child.pid for child in psutil.Process().children()]  # of other tests
         self.parent = subprocess.Popen(
             [sys.executable, "-c", PARENT, CHILD], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
@@ -85,7 +86,7 @@ def run(tmp_path: Path) -> RunDir:
 
 
 def test_what_descends_from_the_start_is_found_and_nothing_else(started: Started, foreign: Path) -> None:
-    left = Leftovers()
+    left = Leftovers(others=started.others)
     left.look()
     assert {str(started.parent.pid), str(started.child.pid)} <= left.processes.keys()
     assert str(os.getpid()) not in left.processes
@@ -118,7 +119,7 @@ def test_the_next_start_removes_what_a_killed_one_left(
     sockets = [socket.socket(socket.AF_UNIX) for _ in places]
     for one, path in zip(sockets, places, strict=True):
         one.bind(str(path))
-    left = Leftovers(folder=str(folder), weight_sockets=str(weights).replace("replica-0", "*"))
+    left = Leftovers(folder=str(folder), weight_sockets=str(weights).replace("replica-0", "*"), others=started.others)
     left.look()
     left.write(run.leftovers)
     started.parent_ends()
@@ -141,7 +142,7 @@ def test_a_record_that_cannot_be_read_names_nothing(run: RunDir, text: str) -> N
 
 
 def test_what_is_on_another_machine_is_left(started: Started, run: RunDir, capsys: pytest.CaptureFixture[str]) -> None:
-    left = Leftovers("elsewhere")
+    left = Leftovers("elsewhere", others=started.others)
     left.look()
     left.write(run.leftovers)
     remove_what_a_killed_start_left(run)
@@ -150,7 +151,7 @@ def test_what_is_on_another_machine_is_left(started: Started, run: RunDir, capsy
 
 
 def test_after_a_boot_only_the_folder_can_be_left(started: Started, run: RunDir, tmp_path: Path) -> None:
-    left = Leftovers(boot="another", folder=str(tmp_path / "folder"))
+    left = Leftovers(boot="another", folder=str(tmp_path / "folder"), others=started.others)
     Path(left.folder).mkdir()
     left.look()
     left.write(run.leftovers)
