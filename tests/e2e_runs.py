@@ -72,7 +72,7 @@ class Surroundings:
             for place, command in self.listening.items()
             if not place[0].removeprefix("::ffff:").startswith("127.") and place[0] != "::1"
         }
-        assert not elsewhere
+        assert not elsewhere, elsewhere
 
     def check_all_is_gone(self) -> None:
         """When the run has ended: not only soon, but now."""
