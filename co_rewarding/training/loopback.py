@@ -21,7 +21,7 @@ from omegaconf import DictConfig
 from co_rewarding.training.preflight_machine import starts_own_ray
 
 ENVIRONMENT = {  # of the process that starts Ray, whose processes inherit it
-    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # read when Ray is imported
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
     "GLOO_SOCKET_IFNAME": "lo",
     "NCCL_SOCKET_IFNAME": "lo",
     "VLLM_HOST_IP": "127.0.0.1",
@@ -29,6 +29,10 @@ ENVIRONMENT = {  # of the process that starts Ray, whose processes inherit it
 
 
 def stay_on_this_machine(config: DictConfig) -> None:
-    """Before Ray is imported: a Ray of the run's own, and all that runs in it, listens on loopback alone."""
+    """Before Ray starts: a Ray of the run's own, and all that runs in it, listens on loopback alone."""
     if starts_own_ray(config):
         os.environ.update(ENVIRONMENT)
+        # Ray reads its switch when it is imported; in this process Hydra did that, to find the YAML of verl
+        from ray._private import ray_constants
+
+        ray_constants.ENABLE_RAY_CLUSTER = False

@@ -9,6 +9,7 @@ import sys
 import psutil
 import pytest
 from omegaconf import DictConfig
+from ray._private import ray_constants
 from torch.distributed import rendezvous
 
 from co_rewarding.training import loopback
@@ -46,15 +47,15 @@ def test_a_store_for_several_machines_is_torchs() -> None:
     assert listening() - before == {"::"}, store
 
 
-# what Ray takes for the address of its machine; Ray reads the environment when it is imported
+# what Ray takes for the address of its machine, here and in a process of this one; Hydra has imported Ray by then
 ADDRESS = """
-import sys
+import subprocess, sys
+import ray
 from omegaconf import OmegaConf
 from co_rewarding.training import launch
-assert "ray" not in sys.modules and "torch" not in sys.modules
 launch.stay_on_this_machine(OmegaConf.create({"ray_kwargs": {"ray_init": {"address": sys.argv[1]}}}))
-import ray
-print(ray._private.services.get_node_ip_address())
+print(ray._private.services.get_node_ip_address(), flush=True)
+subprocess.run([sys.executable, "-c", "import ray; print(ray._private.services.get_node_ip_address())"], check=True)
 """
 
 
@@ -65,20 +66,21 @@ def test_rays_address_is_loopback_unless_a_cluster_is_joined(address: str, is_lo
         [sys.executable, "-c", ADDRESS, address], capture_output=True, text=True, env=environment, check=True
     )
     if is_loopback:
-        assert found.stdout.strip() == "127.0.0.1"
+        assert found.stdout.split() == ["127.0.0.1", "127.0.0.1"]
     else:  # a machine without a network has no other one
         expected = subprocess.run(
             [sys.executable, "-c", "import ray; print(ray._private.services.get_node_ip_address())"],
             capture_output=True, text=True, env=environment, check=True,
         )  # fmt: skip
-        assert found.stdout == expected.stdout
+        assert found.stdout == 2 * expected.stdout
 
 
 def test_a_cluster_keeps_the_interfaces_that_its_users_set(config: DictConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "environ", {"NCCL_SOCKET_IFNAME": "eth1"})
+    monkeypatch.setattr(ray_constants, "ENABLE_RAY_CLUSTER", True)  # put back after the test
     config.ray_kwargs.ray_init.address = "192.0.2.1:6379"
     loopback.stay_on_this_machine(config)
-    assert os.environ == {"NCCL_SOCKET_IFNAME": "eth1"}
+    assert os.environ == {"NCCL_SOCKET_IFNAME": "eth1"} and ray_constants.ENABLE_RAY_CLUSTER
     config.ray_kwargs.ray_init.address = "local"
     loopback.stay_on_this_machine(config)
     assert os.environ["NCCL_SOCKET_IFNAME"] == "lo"
