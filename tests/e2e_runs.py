@@ -157,7 +157,8 @@ def kill(run: subprocess.Popen) -> None:
     """SIGKILL for the run and, since a machine that fails takes all with it, everything that it had started."""
     processes = psutil.Process(run.pid).children(recursive=True)
     for process in [psutil.Process(run.pid), *processes]:
-        process.kill()
+        with suppress(psutil.NoSuchProcess):  # Ray ends what belongs to a process that is gone
+            process.kill()
     run.wait()
     psutil.wait_procs(processes, timeout=60)
 
