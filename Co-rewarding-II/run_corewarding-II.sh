@@ -49,12 +49,9 @@ ATTENTION=${ATTENTION:-sdpa}                                               # or 
 LOGGER=${LOGGER:-"[console,file,tensorboard,wandb]"}                       # wandb stays offline until `wandb login`
 export ON_END=${ON_END:-}                                                  # a command for the end of the run: $1 is the exit code
 
-check_name RUN_NAME
-check_text RUNS_DIR
 quote MODEL_PATH
 quote_files TRAIN_FILE VAL_FILE
-use_environment
-export CO_REWARDING_RUN_SCRIPT=${BASH_SOURCE[0]} # messages name its variables
+prepare_run
 exec python -m co_rewarding_ii.main \
   platform="$PLATFORM" \
   actor_rollout_ref.model.path="$MODEL_PATH" \

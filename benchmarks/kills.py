@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A run that is killed again and again: does each start go on from exactly what the one before had saved?
+"""A run that is killed again and again: does each start resume from exactly what the one before had saved?
 
 A tiny run on the CPU through the shipped run script, every step saved and validated, two checkpoints kept. Every start
 is ended with SIGKILL for all of its processes: one half at a random moment, the other while a checkpoint is written.
@@ -79,7 +79,7 @@ def load_all(folder: Path) -> None:
 
 
 def one_life(options: argparse.Namespace, run: RunDir, number: int, draw: random.Random) -> list[str]:
-    """Start, go on for a step or more, be killed; what was wrong."""
+    """Start or resume, train for a step or more, be killed; what was wrong."""
     wrong, log = [], options.work / "kills.log"
     before = pointed_step(run.checkpoints)
     greedy = run.validation_file(before).read_bytes() if before and run.validation_file(before).exists() else None

@@ -80,3 +80,11 @@ use_environment() {
     source "$ROOT/.venv/bin/activate"
   fi
 }
+
+# prepare_run: the last thing before the program starts
+prepare_run() {
+  check_name RUN_NAME
+  check_text RUNS_DIR
+  use_environment
+  export CO_REWARDING_RUN_SCRIPT=${BASH_SOURCE[1]} # messages name its variables
+}

@@ -4,6 +4,7 @@
 from omegaconf import DictConfig
 
 from co_rewarding.algo.methods import METHODS
+from co_rewarding.training.preflight_machine import world_size
 from co_rewarding_ii.checkpoint import check_resumable
 from co_rewarding_ii.settings import TeacherSettings
 
@@ -41,7 +42,7 @@ def check_teacher(config: DictConfig) -> None:
             "were drawn; set it to False"
         )
     if settings.check_log_probs and not actor.use_dynamic_bsz:
-        devices = config.trainer.nnodes * config.trainer.n_gpus_per_node
+        devices = world_size(config)
         sequences, micro = config.data.train_batch_size * settings.n, ref.log_prob_micro_batch_size_per_gpu
         if sequences % (devices * micro):
             raise ValueError(

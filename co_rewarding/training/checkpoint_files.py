@@ -15,6 +15,7 @@ from omegaconf import DictConfig
 
 from co_rewarding.storage.run_dir import ACTOR, DATA_STATE, STATE_FILE, saved_steps, shard_file, step_of
 from co_rewarding.training.checkpoint import resume_dir
+from co_rewarding.training.preflight_machine import world_size
 
 PARTS = {"model": "model", "optimizer": "optim", "extra": "extra_state"}  # verl's load_contents → name of the part
 
@@ -54,11 +55,6 @@ def check_files(folder: Path, names: Iterable[str]) -> None:
     if bad:
         more = f" and {len(bad) - 3} more" if len(bad) > 3 else ""
         raise ValueError(f"{folder}: cannot be resumed from: {', '.join(bad[:3])}{more}; {_ways_out(folder)}")
-
-
-def world_size(config: DictConfig) -> int:
-    """Processes that train."""
-    return config.trainer.nnodes * config.trainer.n_gpus_per_node
 
 
 def _fault(file: Path) -> str | None:

@@ -6,6 +6,8 @@ import os
 
 from omegaconf import DictConfig, OmegaConf
 
+from co_rewarding.training.preflight_machine import world_size
+
 MICRO_BATCH_KEYS = (
     "actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu",
     "actor_rollout_ref.rollout.log_prob_micro_batch_size_per_gpu",
@@ -35,7 +37,7 @@ def check_batch_sizes(config: DictConfig) -> None:
     if gen is not None and (not isinstance(gen, int) or gen < 1 or questions % gen):
         raise ValueError(f"data.gen_batch_size={gen}: must divide data.train_batch_size={questions}")
     parallel, gpus = rollout.tensor_model_parallel_size, config.trainer.n_gpus_per_node
-    devices = config.trainer.nnodes * gpus
+    devices = world_size(config)
     if gpus % parallel:
         raise ValueError(
             f"actor_rollout_ref.rollout.tensor_model_parallel_size={parallel}: must divide "

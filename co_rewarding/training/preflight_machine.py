@@ -67,7 +67,7 @@ def cores() -> int:
 def reserved_cpus(config: DictConfig) -> int:
     """Ray's CPUs that verl's processes hold for the whole run, see above."""
     units = config.transfer_queue.backend.SimpleStorage.num_data_storage_units
-    return units + 1 + RESERVED_FOR_A_GPU * _gpus(config)
+    return units + 1 + RESERVED_FOR_A_GPU * world_size(config)
 
 
 def check_platform(config: DictConfig) -> None:
@@ -144,5 +144,6 @@ def check_cluster(config: DictConfig, nodes: Sequence[Mapping[str, float]]) -> N
         )
 
 
-def _gpus(config: DictConfig) -> int:
+def world_size(config: DictConfig) -> int:
+    """Processes that train, one a GPU."""
     return config.trainer.nnodes * config.trainer.n_gpus_per_node
