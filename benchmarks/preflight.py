@@ -40,7 +40,11 @@ def main() -> None:
     with timed("imports and configuration"):
         from hydra import compose, initialize_config_module
 
-        from co_rewarding.training import preflight
+        from co_rewarding.training.preflight.data import check_data, read_data
+        from co_rewarding.training.preflight.machine import check_platform
+        from co_rewarding.training.preflight.model import check_model
+        from co_rewarding.training.preflight.outputs import check_loggers
+        from co_rewarding.training.preflight.prompts import check_prompts
 
         with initialize_config_module("co_rewarding_i.config", version_base=None):
             config = compose(
@@ -64,10 +68,15 @@ def main() -> None:
         os.environ["XDG_CACHE_HOME"] = folder
         for start in ("first start", "second start"):
             with timed(f"{start}, all checks"):
-                for name in ("check_data", "check_model"):
-                    with timed(f"  {name}"):
-                        getattr(preflight, name)(config)
-                for check in (preflight.check_platform, preflight.check_loggers):
+                with timed("  files read"):
+                    files = read_data(config)
+                with timed("  check_data"):
+                    check_data(config, files)
+                with timed("  check_model"):
+                    tokenizer, vocabulary = check_model(config)
+                with timed("  check_prompts"):
+                    check_prompts(config, files, tokenizer, vocabulary)
+                for check in (check_platform, check_loggers):
                     check(config)
 
 

@@ -202,7 +202,7 @@ def config(composed_sample: bytes) -> Any:
 @pytest.fixture
 def refusal(config: Any) -> Callable[..., str]:
     """refusal(*parts): the one short line with which the checks refuse `config`; asserts that it has each part."""
-    from co_rewarding.training.preflight import check_config
+    from co_rewarding.training.preflight.check import check_config
 
     def refuse(*parts: str) -> str:
         with pytest.raises(ValueError) as refused:

@@ -24,11 +24,11 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from co_rewarding.tools.export.run_config import differences, method_of
-from co_rewarding.training import preflight
 from co_rewarding.training.estimate import CARDS, GIB, Setting
 from co_rewarding.training.fitting import Problem, problems, propose
 from co_rewarding.training.model_shape import ModelShape
-from co_rewarding.training.preflight_memory import setting_of
+from co_rewarding.training.preflight import batches, keys, numbers
+from co_rewarding.training.preflight.memory import setting_of
 from co_rewarding_ii.preflight import check_teacher
 
 REPO = Path(__file__).resolve().parents[1]
@@ -111,13 +111,13 @@ def configured(tree: str, overrides: list[str]) -> DictConfig:
 def check(config: DictConfig, tree: str) -> None:
     """The checks of a start that need neither model, nor data, nor a GPU."""
     for one in (
-        preflight.check_settings,
-        preflight.check_legacy_keys,
-        preflight.check_missing,
-        preflight.check_fixed_choices,
-        preflight.check_numbers,
-        preflight.check_group_size,
-        preflight.check_batch_sizes,
+        keys.check_settings,
+        keys.check_legacy_keys,
+        keys.check_missing,
+        keys.check_fixed_choices,
+        numbers.check_numbers,
+        numbers.check_group_size,
+        batches.check_batch_sizes,
         *([check_teacher] if tree != "I" else []),
     ):
         one(config)

@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 from co_rewarding.storage.run_dir import ACTOR, TEACHER, shard_file
 from co_rewarding.training.checkpoint import resume_dir
 from co_rewarding.training.checkpoint_files import check_files
-from co_rewarding.training.preflight_machine import world_size
+from co_rewarding.training.preflight.machine import world_size
 from co_rewarding_ii.settings import TeacherSettings
 
 

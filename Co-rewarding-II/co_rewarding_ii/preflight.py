@@ -4,7 +4,7 @@
 from omegaconf import DictConfig
 
 from co_rewarding.algo.methods import METHODS
-from co_rewarding.training.preflight_machine import world_size
+from co_rewarding.training.preflight.machine import world_size
 from co_rewarding_ii.checkpoint import check_resumable
 from co_rewarding_ii.settings import TeacherSettings
 

@@ -7,8 +7,8 @@
 
 Then come verl's advantage, KL and update, and run_monitor.py looks for signs of collapse. Beside that path:
 
-    start      launch.py; before Ray preflight*.py check all that can be checked: memory (estimate.py has the formulas),
-               prompts (prompts.py renders them), the run's name (run_name.py), and whether it is the run that was begun
+    start      launch.py; before Ray preflight/ checks all that can be checked: memory (estimate.py has the formulas),
+               the prompts, the run's name (run_name.py), and whether it is the run that was begun
                (started_as.py); run_script.py knows the run script's variables, wandb_run.py the run's id at wandb
     in a run   settings.py holds our blocks of the configuration, config/ what differs from verl's; engine.py makes
                log-probabilities and token statistics in chunks, and micro-batches; checkpoint.py saves a run's state so

@@ -15,7 +15,7 @@ from omegaconf import DictConfig
 
 from co_rewarding.storage.run_dir import ACTOR, DATA_STATE, STATE_FILE, saved_steps, shard_file, step_of
 from co_rewarding.training.checkpoint import resume_dir
-from co_rewarding.training.preflight_machine import world_size
+from co_rewarding.training.preflight.machine import world_size
 
 PARTS = {"model": "model", "optimizer": "optim", "extra": "extra_state"}  # verl's load_contents → name of the part
 

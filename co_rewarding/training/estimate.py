@@ -48,7 +48,7 @@ GIB = 2**30
 CARDS = {24: 22.0, 40: 39.4, 48: 44.4, 80: 79.1, 141: 139.7}
 """GiB that torch reports of a card sold with so many GB; of cards of one size the smallest: A10 and L4 (RTX 4090:
 23.5), A100-40, L40 and L40S (RTX A6000: 47.5), H100 and A100-80 (79.1 to 79.3), H200. From what users' errors report
-as "total capacity", not measured here; on the machine itself preflight_memory.py asks torch."""
+as "total capacity", not measured here; on the machine itself preflight/memory.py asks torch."""
 OFFLOAD = ("none", "step", "all")
 
 TRAINER = 1.2 * GIB  # CUDA's context, NCCL, cuBLAS of the process that trains (measured: GPU.md)

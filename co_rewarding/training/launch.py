@@ -27,9 +27,9 @@ from co_rewarding.storage.run_dir import RunDir
 from co_rewarding.training import leftovers, on_end, run_script, started_as, stopping, wandb_run
 from co_rewarding.training.console import PROGRESS, say
 from co_rewarding.training.loopback import stay_on_this_machine
-from co_rewarding.training.preflight import check_config
-from co_rewarding.training.preflight_machine import UnfitCluster, check_cluster, cores, reserved_cpus, starts_own_ray
-from co_rewarding.training.preflight_overrides import explained
+from co_rewarding.training.preflight.check import check_config
+from co_rewarding.training.preflight.machine import UnfitCluster, check_cluster, cores, reserved_cpus, starts_own_ray
+from co_rewarding.training.preflight.overrides import explained
 from co_rewarding.training.settings import ConfigBlock
 
 UNREADABLE = "is no value as it stands; what has more in it than letters, digits and ._/- is written {0}=\"'…'\""
@@ -189,8 +189,8 @@ def _record(config: DictConfig, start: str) -> None:
 def _prepare_ray(config: DictConfig) -> None:
     """CPUs of a Ray of our own, and threads of the processes in it, where they are not set.
 
-    CPUs: those that are reserved (preflight_machine) and this machine's cores: nothing waits for a place, and Ray keeps
-    as many processes ready as there are cores.
+    CPUs: those that are reserved (preflight/machine.py) and this machine's cores: nothing waits for a place, and Ray
+    keeps as many processes ready as there are cores.
 
     Threads: Ray sets OMP_NUM_THREADS to the CPUs that a process reserves, which for those that train is 1
     (ray._private.utils.set_omp_num_threads_if_unset); AdamW, and what else is done in host memory, would have one core.

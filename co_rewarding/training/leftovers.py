@@ -37,7 +37,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from co_rewarding.storage.files import atomic_write_text
 from co_rewarding.storage.run_dir import RunDir
-from co_rewarding.training.preflight_machine import starts_own_ray
+from co_rewarding.training.preflight.machine import starts_own_ray
 
 SHARED_MEMORY = Path("/dev/shm")
 BOOT = Path("/proc/sys/kernel/random/boot_id")

@@ -18,7 +18,7 @@ import os
 
 from omegaconf import DictConfig
 
-from co_rewarding.training.preflight_machine import starts_own_ray
+from co_rewarding.training.preflight.machine import starts_own_ray
 
 ENVIRONMENT = {  # of the process that starts Ray, whose processes inherit it
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",

@@ -86,7 +86,7 @@ class Settings(ConfigBlock):
     poll_interval_s: float = 0.2  # > 0, between looks for finished rollouts; verl's 2 s add up, in II twice a step
     seed: int = 0  # of the control `random`
     watch_window: int = 5  # >= 2, steps over which signs of collapse are looked for (docs/METRICS.md)
-    suspect_data: str = "refuse"  # of data of which too much looks wrong (preflight_data): refuse, or warn and train
+    suspect_data: str = "refuse"  # of data of which too much looks wrong (preflight/data.py): refuse, or warn and train
     early_stop_after: int = 0  # >= 0, steps in a row with such a sign after which a run ends; 0: only warn
 
     def __post_init__(self) -> None:

@@ -9,7 +9,7 @@ import pytest
 from omegaconf import DictConfig
 
 from co_rewarding.training.launch import _prepare_weight_sync
-from co_rewarding.training.preflight_machine import reserved_cpus
+from co_rewarding.training.preflight.machine import reserved_cpus
 from co_rewarding.training.weight_sync import TAG
 
 pytestmark = [pytest.mark.e2e, pytest.mark.long]

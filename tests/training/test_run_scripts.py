@@ -16,7 +16,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 from co_rewarding.training import run_script
-from co_rewarding.training.preflight_names import check_data_paths, check_model_path, check_names
+from co_rewarding.training.preflight.names import check_data_paths, check_model_path, check_names
 
 REPO = Path(__file__).resolve().parents[2]
 COMMON = REPO / "scripts/run_common.sh"

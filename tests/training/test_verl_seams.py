@@ -41,7 +41,7 @@ from verl.workers.rollout.vllm_rollout.vllm_rollout import ServerAdapter
 from verl.workers.utils import losses
 
 from co_rewarding.training import checkpoint
-from co_rewarding.training.preflight_machine import RESERVED_FOR_A_GPU
+from co_rewarding.training.preflight.machine import RESERVED_FOR_A_GPU
 
 # class of verl → method → (signature, file of ours that overrides it)
 OVERRIDDEN: dict[type, dict[str, tuple[str, str]]] = {
@@ -132,7 +132,7 @@ CALLED: list[tuple[Callable[..., Any], str, str]] = [
     ),
     (verl_platform.PlatformRegistry.register, "(platform)", "co_rewarding/cpu/platform.py"),
     (verl_platform.set_platform, "(platform)", "co_rewarding/cpu/platform.py"),
-    (verl_platform.get_platform, "()", "co_rewarding/training/preflight.py"),
+    (verl_platform.get_platform, "()", "co_rewarding/training/preflight/machine.py"),
     (verl_device.get_device_name, "()", "co_rewarding_ii/worker.py"),
     (
         core_algos.compute_grpo_outcome_advantage,
@@ -342,7 +342,7 @@ def test_verl_leaves_the_pointer_out_when_asked() -> None:
 
 
 def test_the_cpus_that_are_reserved() -> None:
-    # co_rewarding/training/preflight_machine.py
+    # co_rewarding/training/preflight/machine.py
     assert ResourcePoolManager.max_colocate_count == RESERVED_FOR_A_GPU
     for actor in (TransferQueueController, SimpleStorageUnit):
         assert actor._default_options["num_cpus"] == 1

@@ -20,7 +20,7 @@ import pandas as pd
 from co_rewarding.algo.methods import METHODS
 from co_rewarding.monitoring.alarms import CollapseMonitor
 from co_rewarding.tools.report.runs import Run
-from co_rewarding.tools.report.summary import ends, legend, right_labels, with_error
+from co_rewarding.tools.report.summary import HELD_OUT, ends, legend, right_labels, with_error
 from co_rewarding.tools.tables import ABSENT
 
 Methods = dict[str, list[Run]]
@@ -88,8 +88,13 @@ def _row(method: str, runs: Sequence[Run]) -> dict[str, str]:
         last.append((run, metric, steps[-1]))
         best.append((run, metric, steps[values.index(max(values))]))
     row = {"method": method, "seeds": str(len(runs))}
-    row |= {"accuracy before": _over_seeds(first), "accuracy after": _over_seeds(last)}
-    row["best accuracy"] = _over_seeds(best)
+    if validated or not any(run.held_out("answer_share") for run in runs):  # else no answer is known to be right
+        row |= {"accuracy before": _over_seeds(first), "accuracy after": _over_seeds(last)}
+        row["best accuracy"] = _over_seeds(best)
+    for name, words in HELD_OUT.items():
+        metrics = {source: metric for run in runs for source, metric in run.held_out(name).items()}
+        for source, metric in metrics.items():
+            row[f"held-out {words}" + (f", {source}" if len(metrics) > 1 else "")] = _first_to_last(runs, metric)
     for name in dict.fromkeys(name for run in runs for name in run.subsets or {}):
         subsets = [run.subsets[name] for run in runs if run.subsets]
         heading = f"{name} ({max(subset.num_questions for subset in subsets)})"
@@ -113,6 +118,12 @@ def _over_seeds(points: Iterable[tuple[Run, str, int]]) -> str:
     if not values:
         return ABSENT
     return with_error(fmean(values), stdev(values) if len(values) > 1 else errors[0])
+
+
+def _first_to_last(runs: Sequence[Run], metric: str) -> str:
+    """Means over seeds of the first value and of the last."""
+    curves = [values for run in runs if (values := run.series(metric)[1])]
+    return " → ".join(f"{fmean(curve[i] for curve in curves):.2f}" for i in (0, -1))
 
 
 def _ends(runs: Sequence[Run], metric: str, digits: int) -> str:

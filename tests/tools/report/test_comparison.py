@@ -61,6 +61,22 @@ def test_one_seed_has_the_standard_error_of_its_questions(tmp_path: Path) -> Non
     assert summary(methods["entropy"][0])["accuracy after, odd (2)"] == "0.500 ± 0.354 (step 6)"
 
 
+def test_methods_without_ground_truths_have_held_out_numbers(tmp_path: Path) -> None:
+    for seed, values in ((1, (0.25, 0.75)), (2, (0.5, 0.5))):
+        folder = write_run(tmp_path / f"entropy_seed{seed}", {}, [], {})
+        lines = [
+            {"step": step, "data": {"val-label-free/toy/agreement": value, "val-label-free/toy/answer_share": 1.0}}
+            for step, value in enumerate(values)
+        ]
+        (folder / "metrics/start.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    found = table(methods_of(tmp_path / "entropy_seed1", tmp_path / "entropy_seed2"))
+    assert not [
+        column for column in found if "accuracy b" in column or "accuracy a" in column
+    ]  # there is no such thing
+    assert found.loc[0, "held-out agreement"] == "0.38 → 0.62"  # means of .25 .5 and of .75 .5
+    assert found.loc[0, "held-out responses with an answer"] == "1.00 → 1.00"
+
+
 def test_labels_of_a_subset_are_counted_once_a_question(tmp_path: Path) -> None:
     run = write_run(tmp_path / "majority_voting_seed1", {0: 0.5, 1: 0.5}, [{}], {0: [True], 1: [True]})
     (run / "rollouts").mkdir()

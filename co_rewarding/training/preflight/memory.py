@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from co_rewarding.training.estimate import GIB, Setting
 from co_rewarding.training.fitting import KEYS, Machine, Problem, changes, problems, propose
 from co_rewarding.training.model_shape import ModelShape
-from co_rewarding.training.preflight_machine import cgroup_limits, starts_own_ray
+from co_rewarding.training.preflight.machine import cgroup_limits, starts_own_ray
 
 
 def check_memory(config: DictConfig) -> None:

@@ -15,7 +15,8 @@ import pyarrow.parquet as pq
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from co_rewarding.training.preflight import check_config, check_data
+from co_rewarding.training.preflight.check import check_config
+from co_rewarding.training.preflight.data import check_data, read_data
 
 
 def write(path: Path, rows: list[dict[str, Any]]) -> Path:
@@ -166,12 +167,12 @@ def test_questions_that_share_an_id(
     path = write(tmp_path / "ids.parquet", edited(sample_rows["train"], 5, extra_info={"index": 3, "split": "train"}))
     config.data.train_files = str(path)
     with pytest.raises(ValueError, match=r"data\.train_files=.*different in every row.*row 5 repeats 3 of row 3"):
-        check_data(config)
+        check_data(config, read_data(config))
     config.data.train_files = [str(tmp_path / "a.parquet"), str(tmp_path / "b.parquet")]  # both count from 0
     for name in ("a", "b"):
         write(tmp_path / f"{name}.parquet", sample_rows["train"])
     with pytest.raises(ValueError, match="row 16 repeats 0 of row 0"):
-        check_data(config)
+        check_data(config, read_data(config))
 
 
 @pytest.mark.parametrize("extra_info", ['{"index": 3}', {"index": [3]}])

@@ -12,11 +12,11 @@ import pytest
 from hydra import compose, initialize_config_module
 from omegaconf import DictConfig, OmegaConf
 
-from co_rewarding.training import preflight_machine, preflight_memory
 from co_rewarding.training.estimate import GIB
-from co_rewarding.training.preflight_memory import check_memory, free_disk, memory_of_this_machine, setting_of
+from co_rewarding.training.preflight import machine, memory
+from co_rewarding.training.preflight.memory import check_memory, free_disk, memory_of_this_machine, setting_of
 
-RECIPES = Path(__file__).resolve().parents[2] / "recipes/models"
+RECIPES = Path(__file__).resolve().parents[3] / "recipes/models"
 
 
 def enlarge(config: DictConfig, folder: Path) -> DictConfig:
@@ -44,9 +44,9 @@ def on_gpus(composed_for_gpus: bytes, tmp_path: Path, monkeypatch: pytest.Monkey
     """on_gpus(gpus, GiB of each visible one, host=GiB): the configuration, on a machine that reports these."""
 
     def run(gpus: int, *gib: float, host: float = 1000) -> DictConfig:
-        monkeypatch.setattr(preflight_memory, "memory_of_gpus", lambda: [size * GIB for size in gib])
-        monkeypatch.setattr(preflight_memory, "memory_of_this_machine", lambda: host * GIB)
-        monkeypatch.setattr(preflight_memory, "free_disk", lambda folder: 1000 * GIB)
+        monkeypatch.setattr(memory, "memory_of_gpus", lambda: [size * GIB for size in gib])
+        monkeypatch.setattr(memory, "memory_of_this_machine", lambda: host * GIB)
+        monkeypatch.setattr(memory, "free_disk", lambda folder: 1000 * GIB)
         config = enlarge(pickle.loads(composed_for_gpus), tmp_path)
         config.trainer.n_gpus_per_node = gpus
         return config
@@ -136,7 +136,7 @@ def test_another_clusters_gpus_are_not_refused_for_those_of_this_machine(
     assert host.startswith("memory: on this machine does not fit, ") and "and has 16.0 " in host
     assert all(line.endswith("; RAY_ADDRESS is set, the cluster's may be larger") for line in (gpu, host))
     config.trainer.save_freq = 20
-    monkeypatch.setattr(preflight_memory, "free_disk", lambda folder: GIB)  # the disk is the same
+    monkeypatch.setattr(memory, "free_disk", lambda folder: GIB)  # the disk is the same
     with pytest.raises(ValueError, match="a checkpoint takes"):
         check_memory(config)
 
@@ -151,10 +151,10 @@ def test_gpus_that_differ(on_gpus: Callable[..., DictConfig], capsys: pytest.Cap
 def test_on_a_cpu_no_key_is_named(
     config: DictConfig, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(preflight_memory, "memory_of_this_machine", lambda: 91 * GIB)  # 89.9, and 6 for processes
+    monkeypatch.setattr(memory, "memory_of_this_machine", lambda: 91 * GIB)  # 89.9, and 6 for processes
     check_memory(enlarge(config, tmp_path))
     assert capsys.readouterr().out.startswith("memory: tight, this machine needs 89.9 GiB and about 6 for processes ")
-    monkeypatch.setattr(preflight_memory, "memory_of_this_machine", lambda: 89 * GIB)
+    monkeypatch.setattr(memory, "memory_of_this_machine", lambda: 89 * GIB)
     with pytest.raises(ValueError, match=r"^this machine needs 89.9 GiB .*; use a smaller model$"):
         check_memory(config)
 
@@ -162,7 +162,7 @@ def test_on_a_cpu_no_key_is_named(
 def test_disk(on_gpus: Callable[..., DictConfig], monkeypatch: pytest.MonkeyPatch) -> None:
     config = on_gpus(4, 79.1)
     config.trainer.save_freq, config.trainer.max_actor_ckpt_to_keep = 20, 2
-    monkeypatch.setattr(preflight_memory, "free_disk", lambda folder: 40 * GIB)
+    monkeypatch.setattr(memory, "free_disk", lambda folder: 40 * GIB)
     with pytest.raises(ValueError) as refused:  # 12 bytes of 4.02 billion
         check_memory(config)
     assert str(refused.value) == (
@@ -219,8 +219,8 @@ def test_this_machine(tmp_path: Path) -> None:
 
 
 def test_memory_of_a_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(preflight_machine, "CGROUPS", tmp_path)
-    monkeypatch.setattr(preflight_machine, "OWN_CGROUPS", tmp_path / "own")
+    monkeypatch.setattr(machine, "CGROUPS", tmp_path)
+    monkeypatch.setattr(machine, "OWN_CGROUPS", tmp_path / "own")
     (tmp_path / "own").write_text("0::/job\n")
     (tmp_path / "job").mkdir()
     (tmp_path / "memory.max").write_text("max\n")

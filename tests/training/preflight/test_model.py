@@ -10,7 +10,7 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 
 from co_rewarding.tools.quickstart.tiny_model import CHAT_TEMPLATE, build_tokenizer
-from co_rewarding.training.preflight import check_config
+from co_rewarding.training.preflight.check import check_config
 
 MODEL = "actor_rollout_ref.model.path"
 

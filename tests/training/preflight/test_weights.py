@@ -10,8 +10,8 @@ import pytest
 from omegaconf import DictConfig
 from transformers import AutoConfig, AutoModelForCausalLM, BertConfig, BertForMaskedLM, GPT2Config, GPT2LMHeadModel
 
-from co_rewarding.training.preflight import check_config
-from co_rewarding.training.preflight_weights import check_weights, model_folder
+from co_rewarding.training.preflight.check import check_config
+from co_rewarding.training.preflight.weights import check_weights, model_folder
 
 MODEL = "actor_rollout_ref.model.path"
 

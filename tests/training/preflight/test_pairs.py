@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from omegaconf import DictConfig
 
-from co_rewarding.training.preflight import check_config
+from co_rewarding.training.preflight.check import check_config
 
 
 @pytest.fixture

@@ -13,9 +13,10 @@ from omegaconf import DictConfig
 from transformers import AutoTokenizer
 
 from co_rewarding.tools.quickstart.tiny_model import CHAT_TEMPLATE
-from co_rewarding.training import preflight_prompts
 from co_rewarding.training.dataset import PairedDataset
-from co_rewarding.training.preflight import check_config
+from co_rewarding.training.preflight import prompts
+from co_rewarding.training.preflight.check import check_config
+from co_rewarding.training.preflight.data import read_data
 
 NAMES = {"data.train_files": "train", "data.train_aug_files": "train_rephrased", "data.val_files": "test"}
 LONG = "What is 1 + 1? " * 20
@@ -76,7 +77,7 @@ def test_samples_are_drawn_before_long_ones_go(
     config.data.train_batch_size = config.actor_rollout_ref.actor.ppo_mini_batch_size = 2
     tokenizer = AutoTokenizer.from_pretrained(config.actor_rollout_ref.model.path)
     found: list[int] = []
-    monkeypatch.setattr(preflight_prompts, "check_steps", lambda config, questions: found.append(questions))
+    monkeypatch.setattr(prompts, "check_steps", lambda config, questions: found.append(questions))
     for shuffle, seed, is_known in ((False, None, True), (True, 7, True), (True, None, False)):
         config.data.train_max_samples, config.data.shuffle, config.data.seed = 10, shuffle, seed
         check_config(config)
@@ -155,6 +156,6 @@ def test_a_template_that_fails_for_a_later_row(
 
 def test_a_token_that_the_model_does_not_know(config: DictConfig, refusal: Callable[..., str]) -> None:
     tokenizer = AutoTokenizer.from_pretrained(config.actor_rollout_ref.model.path)
-    preflight_prompts.check_prompts(config, tokenizer, len(tokenizer))
+    prompts.check_prompts(config, read_data(config), tokenizer, len(tokenizer))
     with pytest.raises(ValueError, match=r"its tokenizer makes the token \d+ of data.train_files, .*knows 20 \(vocab"):
-        preflight_prompts.check_prompts(config, tokenizer, 20)
+        prompts.check_prompts(config, read_data(config), tokenizer, 20)

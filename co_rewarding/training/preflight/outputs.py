@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where a run writes to, checked before it starts: folders that can be written, and loggers that exist here.
+"""Where a run writes to, checked before it starts: its folders, which can be written, and loggers that exist here.
 
 verl makes its loggers last of all, after every process and vLLM.
 """
@@ -11,6 +11,8 @@ import tempfile
 from pathlib import Path
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
+
+from co_rewarding.storage.provenance import PROJECT
 
 FOLDERS = {  # each with how it is set
     "co_rewarding_run_dir": "RUNS_DIR",
@@ -24,6 +26,21 @@ PACKAGES = {  # of the loggers that need one of another name than theirs, or non
     "vemlp_wandb": "volcengine_ml_platform",
 }
 WANDB_MODES = ("online", "offline", "disabled", "shared", "dryrun", "run")
+
+
+def check_run_dir(config: DictConfig) -> None:
+    """A run that was begun in the folder where this is started, as runs once were, does not silently start anew."""
+    if os.environ.get("RUNS_DIR") == "":
+        raise ValueError("RUNS_DIR is empty: name a folder for runs, or unset it")
+    if not isinstance(config.co_rewarding_run_dir, str):
+        raise ValueError(f"co_rewarding_run_dir={config.co_rewarding_run_dir}: must be a folder")
+    name = Path("runs", config.trainer.project_name, config.trainer.experiment_name)
+    run_dir, here = Path(config.co_rewarding_run_dir).absolute(), name.absolute()
+    if run_dir == PROJECT / name and here != run_dir and here.is_dir() and not run_dir.exists():
+        raise ValueError(
+            f"co_rewarding_run_dir={run_dir}: does not exist, but {here} does; to resume that run move it there or set "
+            "RUNS_DIR=runs; for a new run choose another RUN_NAME"
+        )
 
 
 def check_folders(config: DictConfig) -> None:

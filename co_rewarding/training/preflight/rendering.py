@@ -2,8 +2,8 @@
 """The prompts of a data file as the model will see them: rendered with its chat template and counted in tokens.
 
 Counted as verl's `RLHFDataset.maybe_filter_out_long_prompts` does, which leaves out of training and validation what is
-over `data.max_prompt_length`, and without a word what the template does not take. tests/training/test_prompts.py
-compares both.
+over `data.max_prompt_length`, and without a word what the template does not take.
+tests/training/preflight/test_rendering.py compares both.
 
 A chat template is a program that came with a model: it runs in processes of its own, which are ended when one takes
 too long and have a limit of memory.
@@ -26,8 +26,8 @@ from typing import Any
 from tqdm import tqdm
 
 from co_rewarding.storage.rows import file_sha256
-from co_rewarding.training.preflight_cache import cached
-from co_rewarding.training.preflight_machine import cores
+from co_rewarding.training.preflight.cache import cached
+from co_rewarding.training.preflight.machine import cores
 
 Messages = Sequence[Mapping[str, str]]
 Row = tuple[int, int, bool, int | None, str]  # tokens, highest id, says \\boxed, lost message, reason of a failure

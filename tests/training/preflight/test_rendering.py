@@ -18,9 +18,10 @@ from verl.utils.dataset.rl_dataset import RLHFDataset
 
 from co_rewarding.storage.rows import read_rows
 from co_rewarding.tools.quickstart.tiny_model import build_tokenizer
-from co_rewarding.training import preflight_cache, prompts
-from co_rewarding.training.preflight_cache import cached
-from co_rewarding.training.prompts import Measured, SlowTemplate, measure
+from co_rewarding.training.preflight import cache as cache_module
+from co_rewarding.training.preflight import rendering
+from co_rewarding.training.preflight.cache import cached
+from co_rewarding.training.preflight.rendering import Measured, SlowTemplate, measure
 
 NESTED_LOOPS = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
 
@@ -28,7 +29,7 @@ NESTED_LOOPS = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    return preflight_cache.cache_folder()
+    return cache_module.cache_folder()
 
 
 @pytest.fixture
@@ -70,7 +71,7 @@ def test_a_row_that_the_template_does_not_take(measured: Callable[..., Measured]
 
 
 def test_many_rows_stay_in_order(measured: Callable[..., Measured]) -> None:
-    asked = ["1" * (1 + i % 7) for i in range(5 * prompts.CHUNK + 3)]
+    asked = ["1" * (1 + i % 7) for i in range(5 * rendering.CHUNK + 3)]
     tokenizer = build_tokenizer()
     expected = {text: len(tokenizer(text, add_special_tokens=False)["input_ids"]) for text in set(asked)}
     assert measured(*asked, template=PLAIN).tokens_P == [expected[text] for text in asked]
@@ -79,7 +80,7 @@ def test_many_rows_stay_in_order(measured: Callable[..., Measured]) -> None:
 def test_a_template_that_never_ends_is_ended(
     measured: Callable[..., Measured], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(prompts, "STALL_S", 1.0)
+    monkeypatch.setattr(rendering, "STALL_S", 1.0)
     handler = signal.signal(signal.SIGTERM, lambda *_: None)  # as a program that ends in order has one
     before = set(psutil.Process().children())
     with pytest.raises(SlowTemplate, match=r"rendering rows 0 to 1 of data\.parquet takes too long"):
@@ -91,14 +92,14 @@ def test_a_template_that_never_ends_is_ended(
 def test_a_template_that_takes_all_memory_fails_alone(
     measured: Callable[..., Measured], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(prompts, "MAX_MEMORY", 2**28)
+    monkeypatch.setattr(rendering, "MAX_MEMORY", 2**28)
     ((row, reason),) = measured("1", template="{{ 'a' * 10**10 }}").failed
     assert row == 0 and "Memory" in reason
 
 
 def test_the_second_time_it_is_recalled(measured: Callable[..., Measured], monkeypatch: pytest.MonkeyPatch) -> None:
     first = measured("1", "22", template=PLAIN)
-    monkeypatch.setattr(prompts, "_measure", None)  # calling it would fail
+    monkeypatch.setattr(rendering, "_measure", None)  # calling it would fail
     assert measured("1", "22", template=PLAIN).tokens_P == first.tokens_P
     for other in (
         lambda: measured("1", "23", template=PLAIN),
@@ -121,7 +122,7 @@ def test_a_broken_cache_is_as_good_as_none(cache: Path, monkeypatch: pytest.Monk
 
 
 def test_the_cache_is_bounded(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(preflight_cache, "MAX_ENTRIES", 3)
+    monkeypatch.setattr(cache_module, "MAX_ENTRIES", 3)
     for i in range(5):
         cached((str(i),), lambda: 0)
         os.utime(max(cache.iterdir(), key=lambda path: path.stat().st_mtime_ns), (i, i))

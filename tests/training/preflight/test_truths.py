@@ -11,7 +11,8 @@ import pytest
 from omegaconf import DictConfig
 
 from co_rewarding.algo.methods import METHODS
-from co_rewarding.training.preflight import check_config, check_data
+from co_rewarding.training.preflight.check import check_config
+from co_rewarding.training.preflight.data import check_data, read_data
 
 NOTHING = ({"style": "rule", "ground_truth": ""}, {"style": "rule", "ground_truth": None}, None, ...)
 FILES = {"train_files": "train", "train_aug_files": "train_rephrased", "val_files": "test"}
@@ -45,7 +46,7 @@ def test_a_self_rewarding_run_needs_no_label(
     assert "data.val_files: no question has a ground truth; instead of accuracy there is val-label-free/" in printed
     assert "VAL_NUM_ROLLOUTS=8" in printed  # one greedy response agrees with nobody
     config.actor_rollout_ref.rollout.val_kwargs.update(n=8, temperature=0.8)
-    check_data(config)
+    check_data(config, read_data(config))
     assert "VAL_NUM_ROLLOUTS" not in capsys.readouterr().out
 
 
@@ -60,7 +61,7 @@ def test_some_ground_truths_are_counted(
 
 
 def test_labelled_data_is_not_talked_about(config: DictConfig, capsys: pytest.CaptureFixture[str]) -> None:
-    check_data(config)
+    check_data(config, read_data(config))
     assert capsys.readouterr().out == ""
 
 
@@ -86,11 +87,11 @@ def test_a_supervised_method_needs_some(
     unlabel(FILES)
     config.co_rewarding.method, config.data.train_aug_files = method, None
     with pytest.raises(ValueError, match=f"train_files.parquet: no row has .*co_rewarding.method={method} rewards by"):
-        check_data(config)
+        check_data(config, read_data(config))
     unlabel(["train_files"], from_row=15)  # MATH has two
-    check_data(config)
-    said = f"data.train_files: 15 of 16 questions have a ground truth; co_rewarding.method={method} rewards all"
+    check_data(config, read_data(config))
+    said = f"[co-rewarding] data.train_files: 15 of 16 questions have a ground truth; co_rewarding.method={method} "
     assert capsys.readouterr().out.startswith(said)
     unlabel(["train_files"], from_row=2)
-    check_data(config)
-    assert capsys.readouterr().out.startswith("WARNING: data.train_files: 2 of 16")
+    check_data(config, read_data(config))
+    assert capsys.readouterr().out.startswith("[co-rewarding] WARNING: data.train_files: 2 of 16")

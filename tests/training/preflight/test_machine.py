@@ -9,9 +9,9 @@ import pytest
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from co_rewarding.training import preflight_machine
 from co_rewarding.training.launch import _prepare_ray
-from co_rewarding.training.preflight_machine import (
+from co_rewarding.training.preflight import machine
+from co_rewarding.training.preflight.machine import (
     UnfitCluster,
     cgroup_limits,
     check_cluster,
@@ -39,8 +39,8 @@ def cgroups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path
     job = root / "slurm/job_1"
     job.mkdir(parents=True)
     own.write_text("0::/slurm/job_1\n")
-    monkeypatch.setattr(preflight_machine, "CGROUPS", root)
-    monkeypatch.setattr(preflight_machine, "OWN_CGROUPS", own)
+    monkeypatch.setattr(machine, "CGROUPS", root)
+    monkeypatch.setattr(machine, "OWN_CGROUPS", own)
     return root, job
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a model will be asked, all rows of all files, checked before a run starts (see preflight.py and prompts.py).
+"""What a model will be asked, all rows of all files, checked before a run starts (see check.py and rendering.py).
 
 What the chat template loses or refuses never trains anything and is refused. Prompts over the limit are left out of
 training and validation, as verl does, and said; and so is that no answer in a box is asked for.
@@ -13,17 +13,15 @@ import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
 from co_rewarding.algo.rollouts import VIEWS
-from co_rewarding.storage.rows import MAX_NAMED, as_paths, question_id
+from co_rewarding.storage.rows import MAX_NAMED, Row, question_id
 from co_rewarding.training.console import say
-from co_rewarding.training.preflight_data import judge, read_rows
-from co_rewarding.training.prompts import Measured, SlowTemplate, measure
+from co_rewarding.training.preflight.data import KEYS, DataFile, DataFiles, judge, rows_of
+from co_rewarding.training.preflight.rendering import Measured, SlowTemplate, measure
 
-Rows = Sequence[Mapping[str, Any]]
 MAX_SHARE_TOO_LONG = 0.5
-KEYS = ("data.train_files", "data.train_aug_files", "data.val_files")
 
 
-def check_prompts(config: DictConfig, tokenizer: Any, vocabulary: int) -> None:
+def check_prompts(config: DictConfig, files: DataFiles, tokenizer: Any, vocabulary: int) -> None:
     """Render and count every prompt; then the questions and steps that remain.
 
     Args:
@@ -39,25 +37,20 @@ def check_prompts(config: DictConfig, tokenizer: Any, vocabulary: int) -> None:
             "actor_rollout_ref.model.custom_chat_template"
         )
     too_long: dict[str, list[int]] = {}
-    of_key: dict[str, Rows] = {}
-    for key in KEYS:
-        if not (files := OmegaConf.select(config, key)):
-            continue  # no second wording, or no validation
-        files_of_key = [(path, read_rows(key, path)) for path in as_paths(files)]
-        of_key[key] = [row for _, rows in files_of_key for row in rows]
-        measured = _joined([_measured(config, tokenizer, f"{key}={path}", path, rows) for path, rows in files_of_key])
+    for key, of_key in files.items():
+        measured = _joined([_measured(config, tokenizer, key, file) for file in of_key])
         if (highest := max(measured.highest_id, tokenizer.eos_token_id or 0)) >= vocabulary:
             raise ValueError(
                 f"actor_rollout_ref.model.path={model.path}: its tokenizer makes the token {highest} of {key}, and the "
                 f"model knows {vocabulary} (vocab_size); use the tokenizer that belongs to the model"
             )
         too_long[key] = [i for i, tokens in enumerate(measured.tokens_P) if tokens > limit]
-        where, count, longest = f"{key}={files}", len(of_key[key]), max(measured.tokens_P)
+        where, count, longest = f"{key}={OmegaConf.select(config, key)}", len(measured.tokens_P), max(measured.tokens_P)
         fate = "left out" if config.data.filter_overlong_prompts else "cut at their beginning"
         over = f"prompts over data.max_prompt_length={limit} tokens, {fate} (the longest has {longest})"
         judge(config, {over: too_long[key]}, count, where, bound=MAX_SHARE_TOO_LONG)
         judge(config, {r"prompts that do not ask for the answer in \boxed{}": measured.unasked}, count, where)
-    check_steps(config, _questions_left(config, of_key, too_long))
+    check_steps(config, _questions_left(config, rows_of(files), too_long))
 
 
 def check_steps(config: DictConfig, questions: int) -> None:
@@ -81,7 +74,7 @@ def check_steps(config: DictConfig, questions: int) -> None:
     say(f"data: {questions:,} questions to train on, in batches of {batch}: {steps or possible:,} steps")
 
 
-def _measured(config: DictConfig, tokenizer: Any, where: str, path: str, rows: Rows) -> Measured:
+def _measured(config: DictConfig, tokenizer: Any, key: str, file: DataFile) -> Measured:
     """Of one file; its messages reach the model.
 
     Raises:
@@ -89,10 +82,10 @@ def _measured(config: DictConfig, tokenizer: Any, where: str, path: str, rows: R
     """
     named = f"actor_rollout_ref.model.path={config.actor_rollout_ref.model.path}: its chat template"
     remedy = "(actor_rollout_ref.model.custom_chat_template)"
-    prompts = [row["prompt"] for row in rows]
+    where, prompts = f"{key}={file.path}", [row["prompt"] for row in file.rows]
     kwargs = OmegaConf.to_container(config.data.apply_chat_template_kwargs, resolve=True)
     try:
-        measured = measure(Path(path).expanduser(), prompts, tokenizer, kwargs)
+        measured = measure(Path(file.path).expanduser(), prompts, tokenizer, kwargs)
     except SlowTemplate as error:
         raise ValueError(f"{named} is not usable, {error}; use another one {remedy}") from error
     if measured.failed:
@@ -120,7 +113,9 @@ def _joined(files: Sequence[Measured]) -> Measured:
     return Measured(tokens_P, max(measured.highest_id for measured in files), unasked, [], [])
 
 
-def _questions_left(config: DictConfig, of_key: Mapping[str, Rows], too_long: Mapping[str, Sequence[int]]) -> int:
+def _questions_left(
+    config: DictConfig, of_key: Mapping[str, Sequence[Row]], too_long: Mapping[str, Sequence[int]]
+) -> int:
     """Questions of an epoch, in verl's order: it samples first, and then leaves out those with too long a prompt.
 
     Which questions are sampled in disorder and without a seed is not known before; then the fewest that can be left.

@@ -6,7 +6,7 @@ import os
 
 from omegaconf import DictConfig, OmegaConf
 
-from co_rewarding.training.preflight_machine import world_size
+from co_rewarding.training.preflight.machine import world_size
 
 MICRO_BATCH_KEYS = (
     "actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu",

@@ -10,15 +10,10 @@ from omegaconf import DictConfig, OmegaConf
 from vllm import SamplingParams
 from vllm.exceptions import VLLMValidationError
 
-from co_rewarding.training import preflight
-from co_rewarding.training.preflight import (
-    LEGACY_BLOCKS,
-    check_config,
-    check_early_stop,
-    check_fixed_choices,
-    check_run_dir,
-    check_settings,
-)
+from co_rewarding.training.preflight import outputs
+from co_rewarding.training.preflight.check import check_config
+from co_rewarding.training.preflight.keys import LEGACY_BLOCKS, check_early_stop, check_fixed_choices, check_settings
+from co_rewarding.training.preflight.outputs import check_run_dir
 from co_rewarding.training.settings import MAX_TEMPERATURE
 from co_rewarding_i.main import check_two_views
 
@@ -93,7 +88,7 @@ def test_a_run_that_lies_where_runs_once_were(
     earlier = tree / "runs/co-rewarding/co_rewarding_I"
     earlier.mkdir(parents=True)
     monkeypatch.chdir(tree)
-    monkeypatch.setattr(preflight, "PROJECT", tmp_path)
+    monkeypatch.setattr(outputs, "PROJECT", tmp_path)
     check_run_dir(config)  # without RUNS_DIR it is the run's own
     config.co_rewarding_run_dir = f"{tmp_path}/elsewhere/co-rewarding/co_rewarding_I"
     check_run_dir(config)  # a folder of the user's choice

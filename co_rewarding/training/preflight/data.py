@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What can be wrong with a run's data files, reported in one line before it starts (see preflight.py).
+"""What can be wrong with a run's data files, reported in one line before it starts (see check.py).
 
 Rows are in verl's schema (data/README.md). Files are read whole: their rows are compared with one another.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -26,23 +26,49 @@ from co_rewarding.storage.rows import (
 from co_rewarding.storage.schema import row_faults
 from co_rewarding.storage.wordings import is_empty, repeats
 from co_rewarding.training.console import say
-from co_rewarding.training.preflight_cache import cached
-from co_rewarding.training.preflight_truths import check_truths
+from co_rewarding.training.preflight.cache import cached
+from co_rewarding.training.preflight.truths import check_truths
 from co_rewarding.training.settings import Settings
 
+KEYS = ("data.train_files", "data.train_aug_files", "data.val_files")
 MAX_SUSPECT_SHARE = 0.2
 """Of rows that look wrong in one way; published pairs of MATH and DAPO have up to 0.02, files shifted by a row 0.5."""
 
 
-def check_data(config: DictConfig) -> None:
-    rows = {}
-    for key in ("data.train_files", "data.train_aug_files", "data.val_files"):
-        files = OmegaConf.select(config, key)
-        if not files:  # no second wording, no validation
+@dataclass(frozen=True)
+class DataFile:
+    path: str  # as it is given
+    rows: list[Row]
+
+
+DataFiles = Mapping[str, Sequence[DataFile]]  # of each key that names any
+
+
+def read_data(config: DictConfig) -> DataFiles:
+    """The files of a run, each read once, in verl's schema.
+
+    Raises:
+        ValueError: one line; a file that cannot be read (see `read_rows`), or a key without a row.
+    """
+    found = {}
+    for key in KEYS:
+        given = OmegaConf.select(config, key)
+        if not given:  # no second wording, no validation
             continue
-        rows[key] = [row for path in as_paths(files) for row in read_rows(key, path)]
-        if not rows[key]:
-            raise ValueError(f"{key}={files}: no rows")
+        found[key] = [DataFile(path, read_rows(key, path)) for path in as_paths(given)]
+        if not any(file.rows for file in found[key]):
+            raise ValueError(f"{key}={given}: no rows")
+    return found
+
+
+def rows_of(files: DataFiles) -> dict[str, list[Row]]:
+    """Of each key, the rows of all its files."""
+    return {key: [row for file in of_key for row in file.rows] for key, of_key in files.items()}
+
+
+def check_data(config: DictConfig, files: DataFiles) -> None:
+    """Ids, pairs, ground truths and texts of all rows."""
+    rows = rows_of(files)
     named = f"data.train_files={config.data.train_files}"
     if "data.train_aug_files" not in rows:
         check_question_ids(rows["data.train_files"], named)
@@ -61,11 +87,6 @@ def check_data(config: DictConfig) -> None:
     warn({"questions that an earlier row asks, too": repeats(asked)}, len(asked), named)
     if "data.train_aug_files" in rows:
         check_wordings(config, rows["data.train_files"], rows["data.train_aug_files"])
-    questions, batch = len(rows["data.train_files"]), config.data.train_batch_size
-    if questions < batch:
-        raise ValueError(
-            f"data.train_batch_size={batch}: data.train_files has {questions} questions, less than one batch"
-        )
 
 
 def check_wordings(config: DictConfig, original: Sequence[Row], rephrased: Sequence[Row]) -> None:
@@ -79,7 +100,7 @@ def check_wordings(config: DictConfig, original: Sequence[Row], rephrased: Seque
     judge(config, suspicions, len(original), where)
 
 
-def read_rows(key: str, path: str) -> list[dict[str, Any]]:
+def read_rows(key: str, path: str) -> list[Row]:
     """Rows of one parquet file in verl's schema.
 
     Raises:

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from co_rewarding.training.preflight import check_config
-from co_rewarding.training.preflight_outputs import FOLDERS, WANDB_MODES, check_loggers
+from co_rewarding.training.preflight.check import check_config
+from co_rewarding.training.preflight.outputs import FOLDERS, WANDB_MODES, check_loggers
 
 
 @pytest.mark.parametrize("key", [key for key in FOLDERS if key != "trainer.default_local_dir"])  # checkpoint.py's

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ground truths that a run's data has or has not, said before it starts (see preflight.py).
+"""Ground truths that a run's data has or has not, said before it starts (see check.py).
 
 A self-rewarding method needs none. What rests on them is said in one line: accuracy, diagnostics, a supervised reward.
 """
@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 from co_rewarding.algo.answers import ground_truth_answer
 from co_rewarding.algo.methods import METHODS
 from co_rewarding.storage.rows import ground_truths
+from co_rewarding.training.console import say
 
 LABEL_FREE = "val-label-free/… (docs/METRICS.md)"
 
@@ -32,15 +33,15 @@ def check_truths(config: DictConfig, rows: Mapping[str, Sequence[Mapping[str, An
                 f"trainer.val_only=True: there is nothing to validate on, data.val_files={config.data.val_files}; name "
                 "a file (VAL_FILE in the run script)"
             )
-        print("data.val_files: none, so nothing is validated")
+        say("data.val_files: none, so nothing is validated")
         return
     known_P = _known(rows["data.val_files"], f"data.val_files={config.data.val_files}")
     if not any(known_P):
         validation = config.actor_rollout_ref.rollout.val_kwargs
         advice = "; VAL_NUM_ROLLOUTS=8 VAL_TEMPERATURE=0.8 would measure agreement, too" if validation.n == 1 else ""
-        print(f"data.val_files: no question has a ground truth; instead of accuracy there is {LABEL_FREE}{advice}")
+        say(f"data.val_files: no question has a ground truth; instead of accuracy there is {LABEL_FREE}{advice}")
     elif not all(known_P):
-        print(f"data.val_files: {_some(known_P)}; accuracy is of these, {LABEL_FREE} of all")
+        say(f"data.val_files: {_some(known_P)}; accuracy is of these, {LABEL_FREE} of all")
 
 
 def _check_training(config: DictConfig, known_P: Sequence[bool]) -> None:
@@ -49,14 +50,14 @@ def _check_training(config: DictConfig, known_P: Sequence[bool]) -> None:
         return
     if not method.needs_labels:
         share = _some(known_P) if any(known_P) else "no question has a ground truth, and none is needed"
-        print(f"data.train_files: {share}; metrics such as label/accuracy are of those that have one")
+        say(f"data.train_files: {share}; metrics such as label/accuracy are of those that have one")
         return
     if not any(known_P):
         raise ValueError(
             f"data.train_files={config.data.train_files}: no row has a reward_model.ground_truth, which "
             f"co_rewarding.method={method.name} rewards by; use labelled data or another method"
         )
-    print(
+    say(
         f"{'WARNING: ' if sum(known_P) < len(known_P) / 2 else ''}data.train_files: {_some(known_P)}; "
         f"co_rewarding.method={method.name} rewards all responses to the others with 0 and learns nothing from them"
     )

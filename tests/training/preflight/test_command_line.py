@@ -18,8 +18,8 @@ import co_rewarding_ii.main
 from co_rewarding.storage.run_dir import RunDir
 from co_rewarding.training import launch as launch_module
 from co_rewarding.training.launch import _lock, launch, run_main
-from co_rewarding.training.preflight import check_settings
-from co_rewarding.training.preflight_batches import MICRO_BATCH_KEYS
+from co_rewarding.training.preflight.batches import MICRO_BATCH_KEYS
+from co_rewarding.training.preflight.keys import check_settings
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 import co_rewarding_i.main
 from co_rewarding.training import launch as launch_module
 from co_rewarding.training.launch import run_main
-from co_rewarding.training.preflight_overrides import check_overrides, is_read
+from co_rewarding.training.preflight.overrides import check_overrides, is_read
 
 
 @pytest.mark.parametrize(

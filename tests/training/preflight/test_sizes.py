@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from co_rewarding.training.preflight import check_config
-from co_rewarding.training.preflight_batches import MICRO_BATCH_KEYS, TOKEN_KEYS, check_batch_sizes
+from co_rewarding.training.preflight.batches import MICRO_BATCH_KEYS, TOKEN_KEYS, check_batch_sizes
+from co_rewarding.training.preflight.check import check_config
 
 BATCH = 8  # questions a step of the sample run in conftest.py
 

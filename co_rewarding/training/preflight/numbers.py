@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Numbers, switches and names of choices that verl would trip over only once Ray is running (see check.py)."""
+
+import math
+
+from omegaconf import DictConfig, OmegaConf
+
+from co_rewarding.training.settings import MAX_TEMPERATURE
+
+WHOLE_NUMBERS_FROM_1 = (
+    "data.train_batch_size",
+    "data.max_prompt_length",
+    "data.max_response_length",
+    "actor_rollout_ref.actor.ppo_mini_batch_size",
+    "actor_rollout_ref.rollout.tensor_model_parallel_size",
+    "actor_rollout_ref.rollout.val_kwargs.n",
+    "actor_rollout_ref.model.lora_alpha",
+    "actor_rollout_ref.rollout.checkpoint_engine.update_weights_bucket_megabytes",
+    "transfer_queue.backend.SimpleStorage.num_data_storage_units",
+    "trainer.nnodes",
+    "trainer.n_gpus_per_node",
+    "trainer.total_epochs",
+)
+WHOLE_NUMBERS = ("trainer.test_freq", "trainer.save_freq")  # -1: never
+OPTIONAL_FROM_1 = ("trainer.total_training_steps", "trainer.max_actor_ckpt_to_keep")  # null: not set
+ABOVE_0 = ("actor_rollout_ref.rollout.gpu_memory_utilization",)
+WHOLE_NUMBERS_FROM_0 = ("actor_rollout_ref.model.lora_rank",)  # 0: no adapter
+SHARD_SIZES = ("actor_rollout_ref.actor.fsdp_config.fsdp_size", "actor_rollout_ref.ref.fsdp_config.fsdp_size")
+SWITCHES = (
+    "actor_rollout_ref.actor.use_dynamic_bsz",
+    "actor_rollout_ref.model.use_remove_padding",
+    "actor_rollout_ref.model.use_fused_kernels",
+    "actor_rollout_ref.actor.fsdp_config.param_offload",
+    "actor_rollout_ref.actor.fsdp_config.optimizer_offload",
+    "actor_rollout_ref.actor.fsdp_config.offload_policy",
+    "trainer.val_before_train",
+)
+NUMBERS = {  # smallest and largest value allowed
+    "actor_rollout_ref.actor.optim.lr": (0.0, float("inf")),
+    "actor_rollout_ref.actor.optim.lr_warmup_steps_ratio": (0.0, 1.0),
+    "actor_rollout_ref.actor.clip_ratio": (0.0, float("inf")),
+    "actor_rollout_ref.actor.clip_ratio_low": (0.0, 1.0),
+    "actor_rollout_ref.actor.clip_ratio_high": (0.0, float("inf")),
+    "actor_rollout_ref.actor.kl_loss_coef": (0.0, float("inf")),
+    "actor_rollout_ref.rollout.temperature": (0.0, MAX_TEMPERATURE),
+    "actor_rollout_ref.rollout.val_kwargs.temperature": (0.0, MAX_TEMPERATURE),
+    "actor_rollout_ref.rollout.gpu_memory_utilization": (0.0, 1.0),
+}
+MAX_ROLLOUTS = 4096  # of a question; more are a slip of the finger
+CHOICES = {
+    "actor_rollout_ref.actor.optim.lr_scheduler_type": ("constant", "cosine"),
+    "actor_rollout_ref.actor.loss_agg_mode": (
+        "token-mean",
+        "seq-mean-token-sum",
+        "seq-mean-token-mean",
+        "seq-mean-token-sum-norm",
+    ),
+}
+
+
+def check_numbers(config: DictConfig) -> None:
+    """Values that the run scripts pass on and that verl would trip over only once Ray is running."""
+    for keys, smallest, allowed in (
+        (WHOLE_NUMBERS_FROM_1, 1, "a whole number from 1"),
+        (WHOLE_NUMBERS_FROM_0, 0, "a whole number from 0"),
+        (WHOLE_NUMBERS, -1, "a whole number of steps, -1 for never"),
+        (SHARD_SIZES, -1, "a number of GPUs, -1 for all"),
+    ):
+        for key in keys:
+            value = OmegaConf.select(config, key)
+            if isinstance(value, bool) or not isinstance(value, int) or value < smallest:
+                raise ValueError(f"{key}={value}: must be {allowed}")
+    for key in OPTIONAL_FROM_1:
+        value = OmegaConf.select(config, key)
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+            raise ValueError(f"{key}={value}: must be a whole number from 1, or null")
+    for key in SWITCHES:
+        value = OmegaConf.select(config, key)
+        if not isinstance(value, bool):
+            raise ValueError(f"{key}={value}: must be True or False")
+    for key, (low, high) in NUMBERS.items():
+        value = OmegaConf.select(config, key)
+        is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        if not is_number or not low <= value <= high:
+            bounds = f"from {low:g} to {high:g}" if high < float("inf") else f"from {low:g}"
+            raise ValueError(f"{key}={value}: must be a number {bounds}")
+    for key in ABOVE_0:
+        if (value := OmegaConf.select(config, key)) == 0:
+            raise ValueError(f"{key}={value}: must be above 0")
+    longest = config.data.max_prompt_length + config.data.max_response_length
+    value = OmegaConf.select(config, key := "actor_rollout_ref.rollout.max_model_len")
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < longest):
+        raise ValueError(
+            f"{key}={value}: must be null, or at least data.max_prompt_length + data.max_response_length = {longest} "
+            "tokens"
+        )
+    for key, choices in CHOICES.items():
+        value = OmegaConf.select(config, key)
+        if value not in choices:
+            raise ValueError(f"{key}={value}: must be one of {', '.join(choices)}")
+
+
+def check_group_size(config: DictConfig) -> None:
+    n = config.actor_rollout_ref.rollout.n
+    if not isinstance(n, int) or not 2 <= n <= MAX_ROLLOUTS:
+        raise ValueError(
+            f"actor_rollout_ref.rollout.n={n!r}: must be from 2 to {MAX_ROLLOUTS} (NUM_ROLLOUTS in the run script); a "
+            "group of one has no vote and no advantage"
+        )
+    if config.actor_rollout_ref.rollout.temperature == 0:
+        raise ValueError(
+            "actor_rollout_ref.rollout.temperature=0: all rollouts of a question would be alike, so that nothing is "
+            "learned; use 1.0 (TRAIN_TEMPERATURE in the run script)"
+        )
+    validation = config.actor_rollout_ref.rollout.val_kwargs
+    if validation.n > 1 and validation.temperature == 0:
+        raise ValueError(
+            f"actor_rollout_ref.rollout.val_kwargs.n={validation.n}: at val_kwargs.temperature=0 all of them would be "
+            "alike; use 1, or a temperature above 0 (VAL_NUM_ROLLOUTS, VAL_TEMPERATURE in the run script)"
+        )
