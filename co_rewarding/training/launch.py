@@ -92,7 +92,10 @@ def launch(config: DictConfig, trainer: str, checks: Sequence[Callable[[DictConf
     run = RunDir(config.co_rewarding_run_dir)
     with lock:
         leftovers.remove_what_a_killed_start_left(run)
-        _record(as_composed, start)
+        try:
+            _record(as_composed, start)
+        except OSError as error:
+            _refuse(f"{error.filename or run.path}: cannot be written ({error.strerror}); make room there")
         try:
             with stopping.told_in_one_line(), leftovers.removed_at_the_end(run, config):
                 run_ppo(config, task_runner_class=stopping.TakingSigterm(_task_runner(trainer, loggers)))
