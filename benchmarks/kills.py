@@ -136,6 +136,11 @@ def check_whole(options: argparse.Namespace, run: RunDir, archive: Path) -> list
     trained = [step for step in found.steps if step >= 1]
     if [step for step in sorted(trained) if step <= last] != list(range(1, last + 1)):
         wrong.append(f"metrics have the steps {sorted(trained)}")
+    for name in ("reward/mean", "response_length/mean", "actor/lr", "timing_s/step", *found.accuracy_metrics.values()):
+        if missing := [step for step in range(1, last + 1) if name not in found.steps.get(step, {})]:
+            wrong.append(f"{name} is missing at the steps {missing}")
+    if missing := [step for step in range(1, last + 1) if not run.rollouts_file(step).exists()]:
+        return [*wrong, f"rollouts of the steps {missing} are missing"]
     per_epoch = QUESTIONS // e2e_runs.QUESTIONS
     epoch: set[str] = set()
     labels: dict[tuple[str, str], str] = {}

@@ -348,7 +348,10 @@ def test_a_slurm_job_of_one_gpu_a_machine(cluster: Callable[..., subprocess.Comp
     assert not (tmp_path / "calls").exists()  # no node was started
 
 
-SAVES = "mkdir -p $RUNS_DIR/p/n/checkpoints; touch $RUNS_DIR/p/n/checkpoints/latest_checkpointed_iteration.txt"
+RUN = "mkdir -p {0}/checkpoints; echo process {1} on node1 > {0}/run.lock; "
+SAVES = RUN.format("$RUNS_DIR/p/n", "$$") + "touch $RUNS_DIR/p/n/checkpoints/latest_checkpointed_iteration.txt"
+OTHERS = SAVES.replace("$$", "1")  # another job's run saves under the same folder
+LINKED = f"rm -rf $RUNS_DIR/p; mkdir -p $RUNS_DIR/../disk; ln -s ../disk $RUNS_DIR/p; {SAVES}"  # to a larger disk
 # begins, saves or not, and ends when it is told to; then what it says is its exit code
 WAITS = "trap 'exit {code}' TERM; sleep 0.1; {saves}; touch {folder}/trains; while true; do sleep 0.1; done"
 
@@ -359,7 +362,9 @@ WAITS = "trap 'exit {code}' TERM; sleep 0.1; {saves}; touch {folder}/trains; whi
         (SAVES, 143, {}, True, "is queued again, to resume from its last checkpoint"),
         (SAVES, 1, {"SLURM_RESTART_COUNT": "49"}, True, "is queued again"),
         (SAVES, 0, {}, False, ""),  # it was done when the signal came
-        (":", 143, {}, False, "no checkpoint was saved since this job began; set SAVE_FREQ lower"),
+        (LINKED, 143, {}, True, "is queued again, to resume from its last checkpoint"),
+        (OTHERS, 143, {}, False, "no checkpoint was saved since this job began; set SAVE_FREQ lower"),
+        (RUN.format("$RUNS_DIR/p/n", "$$") + ":", 143, {}, False, "no checkpoint was saved since this job began"),
         (SAVES, 143, {"SLURM_RESTART_COUNT": "50"}, False, "it was 50 times (MAX_REQUEUES)"),
     ],
 )

@@ -33,8 +33,8 @@ STEP_PREFIX = "global_step_"  # verl's
 ACTOR, TEACHER = "actor", "teacher"  # in the folder of a checkpoint: verl's name, and ours
 DATA_STATE = "data.pt"  # beside them, verl's: where the order of questions stands
 STATE_FILE = "co_rewarding.json"  # beside them: what training.run_monitor has seen of the run
-SAVE_STATE = "save_state.txt"  # beside them: BEGUN or WHOLE; older runs have none (training.checkpoint)
-BEGUN, WHOLE = "begun", "whole"
+SAVE_STATE = "save_state.txt"  # beside them: one of the next; older runs have none (training.checkpoint)
+BEGUN, WHOLE, SET_ASIDE = "begun", "whole", "set aside"
 REMOVING = ".removing"  # after the name of a checkpoint that is being removed
 
 
@@ -129,7 +129,7 @@ def checkpoint_folder(checkpoints: Path, step: int | str) -> Path:
 
 
 def save_state(folder: Path) -> str | None:
-    """BEGUN or WHOLE, of the folder of a checkpoint; None in runs that did not say."""
+    """BEGUN, WHOLE or SET_ASIDE, of the folder of a checkpoint; None in runs that did not say."""
     file = folder / SAVE_STATE
     return file.read_text(encoding="utf-8", errors="replace").strip() if file.is_file() else None
 

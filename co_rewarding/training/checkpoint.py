@@ -13,7 +13,9 @@ A kill at any moment, or the machine going down, leaves the last checkpoint that
 verl 0.9.1 by itself removes the old actor before 4, keeps the rest of the folder, and writes the pointer in place, so
 that a kill can leave it empty.
 
-Only checkpoints with a SAVE_STATE are ever removed: those of runs from before it are their owner's.
+Where a run is begun anew over them, the pointer goes and they are "set aside": no start resumes from them by itself,
+and the next save removes them. Only checkpoints with a SAVE_STATE are ever removed: those of runs from before it are
+their owner's.
 """
 
 import errno
@@ -31,6 +33,7 @@ from co_rewarding.storage.run_dir import (
     BEGUN,
     REMOVING,
     SAVE_STATE,
+    SET_ASIDE,
     STEP_PREFIX,
     TRACKER,
     WHOLE,
@@ -57,6 +60,11 @@ def resume_dir(config: DictConfig) -> Path | None:
     return None if step is None else checkpoint_folder(checkpoints, step)
 
 
+def is_of_another(config: DictConfig, folder: Path) -> bool:
+    """Whether the folder of a checkpoint is another run's."""
+    return folder.parent.resolve() != Path(config.trainer.default_local_dir).resolve()
+
+
 def pointed_step(checkpoints: Path) -> int | None:
     """The step that is resumed from by default, None where none was ever saved.
 
@@ -73,7 +81,7 @@ def pointed_step(checkpoints: Path) -> int | None:
     there = ", ".join(map(str, saved_steps(checkpoints))) or "none"
     raise ValueError(
         f"{pointer}: names no checkpoint ({text[:20]!r}; there are {there}, the last may be half-written); write the "
-        "step to resume from into it, or remove it to start afresh"
+        "step to resume from into it, or begin anew with trainer.resume_mode=disable"
     )
 
 
@@ -105,6 +113,12 @@ def check_checkpoints(config: DictConfig) -> None:
             raise ValueError(f"trainer.resume_from_path={path}: must be a folder {STEP_PREFIX}N of checkpoints")
     folder = resume_dir(config)
     if folder is None:
+        whole = [step for step in saved_steps(Path(place)) if save_state(checkpoint_folder(Path(place), step)) == WHOLE]
+        if whole and trainer.resume_mode == "auto":  # verl would begin anew, and the first save remove them
+            raise ValueError(
+                f"{Path(place) / TRACKER}: missing, and the checkpoints of steps {', '.join(map(str, whole))} are "
+                "whole; write the step to resume from into it, or begin anew with trainer.resume_mode=disable"
+            )
         return
     if not (folder / ACTOR).is_dir():
         raise ValueError(f"{folder}: holds no {ACTOR}, nothing can be resumed from it; choose another checkpoint")
@@ -118,7 +132,7 @@ def latest_checkpoint_before(checkpoints: Path, step: int) -> Path | None:
     if last is None:
         return None
     folders = [checkpoint_folder(checkpoints, saved) for saved in saved_steps(checkpoints) if saved <= min(step, last)]
-    whole = [folder for folder in folders if save_state(folder) != BEGUN]
+    whole = [folder for folder in folders if save_state(folder) not in (BEGUN, SET_ASIDE)]
     return whole[-1] if whole else None
 
 
@@ -126,6 +140,18 @@ def set_resume_checkpoint(folder: Path) -> None:
     """Name `folder` as the checkpoint that the next start resumes from; on the disk when this returns."""
     atomic_write_text(folder.parent / TRACKER, folder.name.removeprefix(STEP_PREFIX))
     _sync(folder.parent)
+
+
+def set_aside(checkpoints: Path) -> list[int]:
+    """Before a run begins anew over these checkpoints. Returns: their steps."""
+    (checkpoints / TRACKER).unlink(missing_ok=True)
+    steps = saved_steps(checkpoints)
+    for folder in (checkpoint_folder(checkpoints, step) for step in steps):
+        if save_state(folder) == WHOLE:
+            _mark(folder, SET_ASIDE)
+    if steps:
+        _sync(checkpoints)
+    return steps
 
 
 @contextmanager
@@ -166,7 +192,7 @@ def _prune(newest: Path, keep: int, spare: Path | None) -> None:
     kept = whole[::-1][: keep - 1]
     for folder in older:
         # a link is its owner's way to another disk
-        ours = save_state(folder) in (BEGUN, WHOLE) and not folder.is_symlink()
+        ours = save_state(folder) in (BEGUN, WHOLE, SET_ASIDE) and not folder.is_symlink()
         if ours and folder not in kept and not (spare and spare.resolve() == folder.resolve()):
             folder.rename(folder.with_name(folder.name + REMOVING))
     _remove_leftovers(checkpoints)

@@ -61,6 +61,7 @@ def launch(config: DictConfig, trainer: str, checks: Sequence[Callable[[DictConf
     try:
         on_end.about_to_run(config)
         stay_on_this_machine(config)
+        started_as.resume_from_own(config)
         check_config(config)
         for check in checks:
             check(config)

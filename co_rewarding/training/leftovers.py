@@ -3,7 +3,8 @@
 
     processes        Ray's and vLLM's, and what they start: all that descend from the process that starts Ray
     shared memory    in /dev/shm, by the names that these processes map: vLLM's message queues, verl's weights, NCCL's.
-                     Whoever creates one also removes it, unless it is killed, and Ray ends its actors by SIGKILL
+                     Whoever creates one also removes it, unless it is killed, and Ray ends its actors by SIGKILL. What
+                     was there before the start, is another user's or lies in a folder (a model, say) is no such thing
     a folder         which is TMPDIR to them: Ray's session (sockets, logs, spilled objects), vLLM's sockets, locks
     weight sockets   with the start's tag in their names (training.weight_sync)
 
@@ -49,14 +50,15 @@ LONGEST_SOCKET = 107 - len("/session_2026-01-01_00-00-00_000000_0000000/sockets/
 @dataclass
 class Leftovers:
     """The record: the host and its boot, the folder, a pattern that the weight sockets match, processes (number → when
-    started, in clock ticks since the boot) and segments of shared memory (name → inode). `others` are children of this
-    process that have nothing to do with the start."""
+    started, in clock ticks since the boot) and segments of shared memory (name → inode). Nothing to do with the start
+    have `others`, children of this process, and what was in /dev/shm `before` (name → inode)."""
 
     host: str = field(default_factory=socket.gethostname)
     boot: str = field(default_factory=lambda: BOOT.read_text().strip())
     folder: str = ""
     weight_sockets: str = ""
     others: list[int] = field(default_factory=list)
+    before: dict[str, int] = field(default_factory=dict)
     processes: dict[str, int] = field(default_factory=dict)
     segments: dict[str, int] = field(default_factory=dict)
 
@@ -83,10 +85,10 @@ class Leftovers:
         for number in set(found):
             with suppress(OSError):  # it has ended
                 self.processes[str(number)] = _start_time(number)
-        if set(os.listdir(SHARED_MEMORY)) - self.segments.keys():
-            for name in set().union(*map(_mapped, set(found))):
-                with suppress(OSError):  # gone, or never had a name for longer than a moment
-                    self.segments[name] = (SHARED_MEMORY / name).stat().st_ino
+        new = {name: inode for name, inode in _segments().items() if self.before.get(name) != inode}
+        if new.keys() - self.segments.keys():
+            mapped = set().union(*map(_mapped, set(found)))
+            self.segments |= {name: inode for name, inode in new.items() if name in mapped}
 
     def alive(self) -> list[psutil.Process]:
         """The recorded processes that are still there."""
@@ -105,12 +107,9 @@ class Leftovers:
             with suppress(psutil.Error):
                 process.kill()
         psutil.wait_procs(alive, timeout=GRACE_S)
-        num_segments = 0
-        for name, inode in self.segments.items():
-            with suppress(OSError):
-                if (SHARED_MEMORY / name).stat().st_ino == inode:
-                    (SHARED_MEMORY / name).unlink()
-                    num_segments += 1
+        segments = [name for name, inode in _segments().items() if self.segments.get(name) == inode]
+        for name in segments:
+            (SHARED_MEMORY / name).unlink(missing_ok=True)
         sockets = glob.glob(self.weight_sockets)
         if self.folder:
             sockets += [path for path in Path(self.folder).rglob("*") if path.is_socket()]
@@ -118,7 +117,7 @@ class Leftovers:
             Path(path).unlink(missing_ok=True)
         if self.folder and not keep_logs:
             shutil.rmtree(self.folder, ignore_errors=True)
-        return f"processes: {len(alive)}, segments of shared memory: {num_segments}, sockets: {len(sockets)}"
+        return f"processes: {len(alive)}, segments of shared memory: {len(segments)}, sockets: {len(sockets)}"
 
 
 def remove_what_a_killed_start_left(run: RunDir) -> None:
@@ -153,6 +152,7 @@ def removed_at_the_end(run: RunDir, config: DictConfig) -> Iterator[None]:
         folder=_new_folder(),
         weight_sockets=f"{PREFIX.removeprefix('ipc://')}{tag}-*",
         others=[child.pid for child in psutil.Process().children()],
+        before=_segments(),
     )
     OmegaConf.update(config, "ray_kwargs.ray_init._temp_dir", left.folder, force_add=True)
     left.write(run.leftovers)
@@ -206,6 +206,7 @@ def _watch(left: Leftovers, path: Path, ended: threading.Event) -> None:
 def _new_folder() -> str:
     """For this user alone, where Ray would place its own, unless sockets in it would have too long a path."""
     place = os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()
+    os.makedirs(place, exist_ok=True)  # as Ray does
     folder = tempfile.mkdtemp(prefix="co-rewarding-", dir=place)
     if len(folder) <= LONGEST_SOCKET:
         return folder
@@ -216,6 +217,18 @@ def _new_folder() -> str:
 def _start_time(number: int) -> int:
     """When the process of this number was started: exact, where seconds since 1970 move with the clock."""
     return int(Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[19])
+
+
+def _segments() -> dict[str, int]:
+    """This user's segments of shared memory: name → inode."""
+    found = {}
+    with os.scandir(SHARED_MEMORY) as entries:
+        for entry in entries:
+            with suppress(OSError):  # gone in between
+                status = entry.stat(follow_symlinks=False)
+                if entry.is_file(follow_symlinks=False) and status.st_uid == os.getuid():
+                    found[entry.name] = status.st_ino
+    return found
 
 
 def _mapped(number: int) -> set[str]:

@@ -8,7 +8,9 @@ Nothing of it goes back into a reward.
 import json
 import re
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from numbers import Real
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -22,7 +24,7 @@ from co_rewarding.monitoring.held_out import PREFIX as HELD_OUT
 from co_rewarding.monitoring.held_out import HeldOutResponse, held_out_metrics
 from co_rewarding.monitoring.metrics import group_metrics
 from co_rewarding.storage.files import atomic_write_text
-from co_rewarding.storage.run_dir import STATE_FILE, checkpoint_folder
+from co_rewarding.storage.run_dir import STATE_FILE, RunDir, checkpoint_folder
 from co_rewarding.training.checkpoint import latest_checkpoint_before, set_resume_checkpoint
 from co_rewarding.training.console import say
 from co_rewarding.training.rollout_io import Response
@@ -48,6 +50,7 @@ class RunMonitor:
         self.label_history = LabelHistory()
         self.held_out_history = LabelHistory()
         self.step_times: deque[float] = deque(maxlen=STEPS_REMEMBERED)
+        self.last_metrics: dict[str, float] = {}  # of the step that the run resumed from
 
     def step_metrics(self, responses: Sequence[Response], scores: Scores, same: Same) -> dict[str, float]:
         """Metrics of one step's votes and rewards, and its signs of collapse; records the step's labels."""
@@ -111,13 +114,14 @@ class RunMonitor:
             say(f"step {step}: not saved, the run shows signs of collapse")
         return self.collapse.may_save
 
-    def save(self, step: int, steps_per_epoch: int) -> None:
-        """Write what was seen of the run into the checkpoint of `step`, and how many steps an epoch has."""
+    def save(self, step: int, steps_per_epoch: int, metrics: Mapping[str, Any]) -> None:
+        """Write what was seen of the run into the checkpoint of `step`, its metrics and the steps of an epoch, too."""
         state = {
             "labels": self.label_history.state_dict(),
             "held_out": self.held_out_history.state_dict(),
             "watch": self.collapse.state_dict(),
             "steps_per_epoch": steps_per_epoch,
+            "metrics": {name: float(value) for name, value in metrics.items() if isinstance(value, Real)},
         }
         atomic_write_text(checkpoint_folder(self.checkpoints, step) / STATE_FILE, json.dumps(state, ensure_ascii=False))
 
@@ -129,10 +133,22 @@ class RunMonitor:
         state = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
         self.label_history.load_state_dict(state["labels"])
         self.held_out_history.load_state_dict(state.get("held_out", []))  # older checkpoints have none
+        self.last_metrics = state.get("metrics", {})  # likewise
         try:
             self.collapse.load_state_dict(state["watch"])
         except ValueError as error:  # another co_rewarding.watch_window
             say(f"{error}: signs of collapse are looked for from here on")
+
+
+def is_logged(run: RunDir, step: int) -> bool:
+    """Whether some start of a run has logged the training of a step."""
+    for file in run.metrics.glob("*.jsonl"):
+        for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
+            with suppress(ValueError):  # the last line of a start that was killed
+                row = json.loads(line)
+                if row["step"] == step and STEP_TIME in row["data"]:
+                    return True
+    return False
 
 
 def progress_line(step: int, total: int, metrics: dict[str, Any], left_s: float | None = None) -> str:

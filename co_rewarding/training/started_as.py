@@ -6,11 +6,13 @@ RUN_DIR/started_as.json has it, written before training begins:
     settings    key → value, of MUST_STAY, and of the number of steps where a schedule is made for it
     contents    key → {"sha256", "given"}: the questions, by what is trained on of them, and the model's files. A file
                 that was moved agrees. A model that is no directory here is its hub name, with no sha256
+    origin      the checkpoint of another run that it began from, if any
 
 A start that resumes and differs is refused before Ray. Anything else may change and is listed: the learning rate (which
 engine.py sets in what verl restores), logging, how often is saved, sizes of the machine. A directory with no checkpoint
 yet, and trainer.resume_mode=disable, begin anew and write the file again. trainer.resume_mode=resume_path in a
-directory without checkpoints begins a new run from a checkpoint of another one: how they differ is listed.
+directory without checkpoints begins a new run from a checkpoint of another one: how they differ is listed. The same
+command resumes that run from its own last checkpoint, once it has one.
 
 Runs from before the file are held to the configuration that their last start recorded, as far as it goes: of questions
 and a model that are where it says.
@@ -32,8 +34,8 @@ from omegaconf.errors import OmegaConfBaseException
 from co_rewarding.algo.methods import METHODS
 from co_rewarding.storage.files import atomic_write_text, short_json
 from co_rewarding.storage.rows import MAX_NAMED, as_paths, content_sha256, ground_truth, question_id
-from co_rewarding.storage.run_dir import ACTOR, SAVE_STATE, STATE_FILE, RunDir, saved_steps, step_of
-from co_rewarding.training.checkpoint import resume_dir
+from co_rewarding.storage.run_dir import ACTOR, SAVE_STATE, STATE_FILE, TRACKER, RunDir, saved_steps, step_of
+from co_rewarding.training.checkpoint import is_of_another, resume_dir, set_aside
 from co_rewarding.training.run_name import is_default, older_names
 from co_rewarding.training.run_script import variable_of
 
@@ -100,7 +102,8 @@ MODEL_FILES = (
 )  # fmt: skip
 WHOLE_BYTES, SAMPLES, SAMPLE_BYTES = 16 << 20, 256, 4096  # a larger file is told by its size and as many samples
 
-Identity = dict[str, dict[str, Any]]  # {"settings": …, "contents": …}
+AUTO = OmegaConf.create({"trainer": {"resume_mode": "auto"}})
+Identity = dict[str, Any]  # as in the file
 
 
 def check_started_as(config: DictConfig) -> None:
@@ -109,10 +112,16 @@ def check_started_as(config: DictConfig) -> None:
     Raises:
         ValueError: one line: the first differences with both values, and what to do.
     """
-    folder = resume_dir(config)
-    if folder is None or _is_branch(config):
+    folder, run = resume_dir(config), RunDir(config.co_rewarding_run_dir)
+    if folder is None:
         return
-    run = RunDir(config.co_rewarding_run_dir)
+    if is_of_another(config, folder):
+        if (own := resume_dir(OmegaConf.merge(config, AUTO))) is None:
+            return  # begins a new run
+        raise ValueError(
+            f"trainer.resume_from_path={folder}: {run.path} has checkpoints of its own and did not begin from that; "
+            f"choose another RUN_NAME to do so, or leave it out to resume from step {step_of(own)}"
+        )
     found = differences(_recorded(run) or {}, identity(config))
     if found:
         steps = any(key in (STEPS, EPOCHS) for key, *_ in found)
@@ -121,6 +130,23 @@ def check_started_as(config: DictConfig) -> None:
             f"co_rewarding_run_dir={run.path}: its run was started with {_named(found)}{why}; give the old values back "
             f"to resume from step {step_of(folder)}, or choose another RUN_NAME for a new run"
         )
+
+
+def resume_from_own(config: DictConfig) -> None:
+    """The command that began a run from a checkpoint of another one resumes it from its own last one.
+
+    Call before anything is checked: what is wrong is left as it is.
+    """
+    trainer = config.trainer
+    if trainer.resume_mode != "resume_path" or not isinstance(config.co_rewarding_run_dir, str):
+        return
+    try:
+        origin = json.loads(RunDir(config.co_rewarding_run_dir).started_as.read_text(encoding="utf-8"))["origin"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return
+    asked, own = Path(str(trainer.resume_from_path)), Path(trainer.default_local_dir, TRACKER)
+    if origin == str(asked.resolve()) and own.is_file():
+        config.merge_with(AUTO)
 
 
 def check_older_name(config: DictConfig) -> None:
@@ -156,10 +182,10 @@ def begin(config: DictConfig) -> list[str]:
     was: Identity = {"settings": {}, "contents": {}}
     lines = [] if folder is None else [resuming(config, folder)]
     if folder is None:
-        steps = saved_steps(Path(config.trainer.default_local_dir))
-        if steps and config.trainer.resume_mode == "disable":  # else a first save that was interrupted
+        if config.trainer.resume_mode == "disable" and (steps := set_aside(Path(config.trainer.default_local_dir))):
             lines.append(f"trainer.resume_mode=disable: begins anew, over the checkpoints of steps {_listed(steps)}")
-    elif _is_branch(config):
+    elif is_of_another(config, folder):
+        now["origin"] = str(folder.resolve())
         origin = RunDir.containing(folder)
         if origin and (found := differences(_recorded(origin) or {}, now)):
             lines.append(f"a new run, from a checkpoint of another: {origin.path} was started with {_named(found, 99)}")
@@ -173,7 +199,7 @@ def begin(config: DictConfig) -> list[str]:
         if changed := _changes(run, config):
             lines.append(f"changed since the last start: {_listed(changed)}")
     # what the first start noted, and what only later versions note
-    kept = {part: {**now[part], **was[part]} for part in now}
+    kept = {**was, **now, **{part: {**now[part], **was[part]} for part in ("settings", "contents")}}
     try:
         atomic_write_text(run.started_as, json.dumps(kept, indent=1) + "\n")
     except OSError as error:
@@ -185,7 +211,7 @@ def resuming(config: DictConfig, folder: Path) -> str:
     """Where a start resumes: step 20 of 174, saved 2026-11-26 21:03; the number of steps only where it is known."""
     saved = next(file for file in (folder / SAVE_STATE, folder / ACTOR) if file.exists()).stat().st_mtime
     total = OmegaConf.select(config, STEPS)
-    if total is None and not _is_branch(config):
+    if total is None and not is_of_another(config, folder):
         try:
             state = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
             total = state["steps_per_epoch"] * OmegaConf.select(config, EPOCHS)
@@ -214,11 +240,6 @@ def differences(was: Mapping[str, Mapping[str, Any]], now: Identity) -> list[tup
     return sorted(found, key=lambda difference: difference[0] != "co_rewarding.method")  # which explains the rest
 
 
-def _is_branch(config: DictConfig) -> bool:
-    """Whether a new run begins from a checkpoint of another: one is named, and this run has none yet."""
-    return config.trainer.resume_mode == "resume_path" and not saved_steps(Path(config.trainer.default_local_dir))
-
-
 def _recorded(run: RunDir) -> Identity | None:
     """What a run was started as, None where nothing says so."""
     if run.started_as.is_file():
@@ -227,7 +248,8 @@ def _recorded(run: RunDir) -> Identity | None:
             contents = {
                 key: {part: value[part] for part in ("sha256", "given")} for key, value in found["contents"].items()
             }
-            return {"settings": dict(found["settings"]), "contents": contents}
+            origin = {"origin": str(found["origin"])} if "origin" in found else {}
+            return {"settings": dict(found["settings"]), "contents": contents, **origin}
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(
                 f"{run.started_as}: not what a start wrote ({str(error)[:60]}); restore it, or remove it to be held to "

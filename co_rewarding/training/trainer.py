@@ -14,6 +14,7 @@ time. Axes: N rows of a batch, P questions, V views, G rollouts of one question 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 from omegaconf import DictConfig, open_dict
@@ -26,10 +27,10 @@ from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 from co_rewarding.algo.methods import METHODS
 from co_rewarding.algo.rollouts import VIEWS
 from co_rewarding.monitoring.held_out import HeldOutResponse
-from co_rewarding.storage.run_dir import checkpoint_folder, dump_file
+from co_rewarding.storage.run_dir import RunDir, checkpoint_folder, dump_file, step_of
 from co_rewarding.training import rollout_io
 from co_rewarding.training.agent_loop import AGENT_LOOP
-from co_rewarding.training.checkpoint import resume_dir, saving
+from co_rewarding.training.checkpoint import is_of_another, resume_dir, saving
 from co_rewarding.training.engine import requesting_token_statistics
 from co_rewarding.training.rollout_io import (
     Response,
@@ -39,7 +40,7 @@ from co_rewarding.training.rollout_io import (
     write_jsonl,
     write_rewards,
 )
-from co_rewarding.training.run_monitor import RunMonitor
+from co_rewarding.training.run_monitor import RunMonitor, is_logged
 from co_rewarding.training.settings import Settings
 
 
@@ -52,6 +53,7 @@ class GroupRewardTrainer(PPOTrainerSync):
     | `_build_replay_buffer` | how often it polls is a setting |
     | `_init_tokenizer` | the reward manager needs the tokenizer and is made right after it |
     | `_fetch_one_gen_batch` | rows get question, view and rollout loop; the ground truth moves out of reach |
+    | `step` | what a step came to is kept until it is saved |
     | `_step_once` | a batch of questions may be twice as many prompts; collapse alarms are printed |
     | `_compute_old_log_prob` | that pass also says how sure the policy was of each token |
     | `_compute_advantage` | rewards of whole groups are written before the advantage is computed |
@@ -59,8 +61,11 @@ class GroupRewardTrainer(PPOTrainerSync):
     | `_validate`, `_compute_metrics` | a readable line of progress a step, beside what the loggers write |
     | `_val_metrics_update` | accuracy is of questions with a ground truth; label-free numbers are of all |
     | `_save_checkpoint`, `_load_checkpoint` | what the monitor saw belongs to it; no kill loses the one before |
+    | `on_train_begin` | verl logs a step after it is saved: what a kill in between left out is logged |
     | `on_step_end` | a run may end early |
     """
+
+    _trained: tuple[KVBatchMeta, dict[str, Any], float] | None = None  # batch, metrics and seconds of the last step
 
     def __init__(self, config: DictConfig):
         self.settings = Settings.read(config)
@@ -96,6 +101,12 @@ class GroupRewardTrainer(PPOTrainerSync):
         batch = rollout_io.with_column(batch, rollout_io.QUESTION, questions.__getitem__)
         batch = rollout_io.with_column(batch, "agent_name", lambda _: AGENT_LOOP)
         return rollout_io.with_column(batch, rollout_io.VIEW, lambda _: VIEWS[0])
+
+    def step(self, metrics: dict, timing_raw: dict) -> KVBatchMeta:
+        begun = perf_counter()
+        batch = super().step(metrics, timing_raw)
+        self._trained = batch, metrics, perf_counter() - begun
+        return batch
 
     def _step_once(self, metrics: dict, timing_raw: dict, sample_batch_size: int) -> KVBatchMeta:
         batch = super()._step_once(metrics, timing_raw, sample_batch_size * self.prompts_per_question)
@@ -145,12 +156,28 @@ class GroupRewardTrainer(PPOTrainerSync):
         folder = checkpoint_folder(Path(trainer.default_local_dir), self.global_steps)
         started_from = Path(trainer.resume_from_path) if trainer.resume_from_path else None  # may be asked for again
         with saving(folder, trainer.max_actor_ckpt_to_keep, spare=started_from):
-            self.monitor.save(self.global_steps, self.steps_per_epoch)
+            self.monitor.save(self.global_steps, self.steps_per_epoch, self._settled())
             with self._neither_pointer_nor_pruning():
                 super()._save_checkpoint()
         self.checkpoint_callback.on_save(
             trainer=self, global_step=self.global_steps, checkpoint_dir=str(folder), async_save=False
         )
+
+    def _settled(self) -> dict[str, Any]:
+        """Dump the step that is done, and return what will be logged of it, without validation and the time to save it.
+
+        A start that resumes from here does not repeat the step.
+        """
+        if self._trained is None:
+            return {}
+        self._dump_rollouts()
+        for written in self._dump_futures:
+            written.result()
+        batch, metrics, seconds = self._trained
+        metrics, timing = dict(metrics), {**self.timing_raw, "step": seconds}
+        epoch = (self.global_steps - 1) // self.steps_per_epoch
+        super()._compute_metrics(batch, metrics, timing, global_steps=self.global_steps, epoch=epoch)
+        return metrics
 
     @contextmanager
     def _neither_pointer_nor_pruning(self) -> Iterator[None]:
@@ -173,6 +200,14 @@ class GroupRewardTrainer(PPOTrainerSync):
         folder = resume_dir(self.config)
         if self.global_steps > 0 and folder is not None:
             self.monitor.load(folder)
+
+    def on_train_begin(self) -> None:
+        super().on_train_begin()
+        folder = resume_dir(self.config)
+        if folder is not None and not is_of_another(self.config, folder):
+            step, run = step_of(folder), RunDir(self.config.co_rewarding_run_dir)
+            if self.monitor.last_metrics and not is_logged(run, step):
+                self.logger.log(data=self.monitor.last_metrics, step=step)
 
     def _validate(self) -> dict[str, float]:
         metrics = super()._validate()
@@ -215,8 +250,15 @@ class GroupRewardTrainer(PPOTrainerSync):
 
     def _log_rollout_data(self, batch: KVBatchMeta, timing_raw: dict, rollout_data_dir: str) -> None:
         # replaces verl's dump, which knows neither view, answer nor label; same thread, same place, one file a step
-        path = dump_file(Path(rollout_data_dir), self.global_steps)
         for written in [future for future in self._dump_futures if future.done()]:
             written.result()  # a failed write stops the run at the next step, not at its end
             self._dump_futures.remove(written)
-        self._dump_futures.append(self._dump_executor.submit(write_jsonl, path, self._dump_rows))
+        self._dump_rollouts()
+
+    def _dump_rollouts(self) -> None:
+        """Hand the dump of the step to the thread that writes, once."""
+        folder, rows = self.config.trainer.get("rollout_data_dir"), self._dump_rows
+        if folder and rows:
+            self._dump_rows = []
+            path = dump_file(Path(folder), self.global_steps)
+            self._dump_futures.append(self._dump_executor.submit(write_jsonl, path, rows))

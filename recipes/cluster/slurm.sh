@@ -8,8 +8,8 @@
 #
 # Arguments are those of recipes/train.sh. The folder, the environment, model and data must be seen by all machines under
 # the same paths. Started again with the same arguments, the job resumes from its last checkpoint. Ten minutes before its
-# time limit it stops the run and queues itself again, if the run has saved a checkpoint under RUNS_DIR (default: runs)
-# since this job began, and at most MAX_REQUEUES times (default 50); a run that fails is not queued again.
+# time limit it stops the run and queues itself again, if the run has saved a checkpoint in its directory since this job
+# began, and at most MAX_REQUEUES times (default 50); a run that fails is not queued again.
 #SBATCH --job-name=co-rewarding
 #SBATCH --nodes=2
 #SBATCH --ntasks-per-node=1
@@ -78,7 +78,10 @@ done
 
 no_more() { echo "error: the time limit is near and the run was stopped, but not queued again: $*" >&2; exit 1; }
 ((${SLURM_RESTART_COUNT:-0} < MAX_REQUEUES)) || no_more "it was $MAX_REQUEUES times (MAX_REQUEUES)"
-saved=$(find "$RUNS_DIR" -name latest_checkpointed_iteration.txt -newer "$began" -print -quit)
-[[ -n $saved ]] || no_more "no checkpoint was saved since this job began; set SAVE_FREQ lower or --time higher"
+saved=no
+while IFS= read -r lock; do # which names the process that this job started; runs/ may be a link to another disk
+  [[ ! ${lock%/*}/checkpoints/latest_checkpointed_iteration.txt -nt $began ]] || saved=yes
+done < <(find -L "$RUNS_DIR" -name run.lock -exec grep -lF "process $run on " {} + 2>/dev/null)
+[[ $saved == yes ]] || no_more "no checkpoint was saved since this job began; set SAVE_FREQ lower or --time higher"
 echo "the time limit is near: the run was stopped and is queued again, to resume from its last checkpoint"
 scontrol requeue "$SLURM_JOB_ID" || no_more "scontrol requeue failed"

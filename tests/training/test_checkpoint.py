@@ -30,6 +30,7 @@ from co_rewarding.training.checkpoint import (
     pointed_step,
     resume_dir,
     saving,
+    set_aside,
     set_resume_checkpoint,
 )
 from co_rewarding.training.run_monitor import RunMonitor
@@ -153,6 +154,32 @@ def test_a_kill_in_the_first_save_leaves_a_fresh_start_or_the_checkpoint(tmp_pat
     assert resumed == sorted(resumed) and {*resumed} == {False, True}
 
 
+def test_checkpoints_that_no_pointer_names_are_not_begun_over(tmp_path: Path) -> None:
+    """Someone removed it, or the first save was killed between its last two operations."""
+    for step in (1, 2):
+        save(tmp_path, step, None)
+    (tmp_path / TRACKER).unlink()
+    with pytest.raises(ValueError, match=r"latest_\S+: missing, and the checkpoints of steps 1, 2 are whole;"):
+        check_checkpoints(settings(tmp_path))
+    check_checkpoints(settings(tmp_path, resume_mode="disable"))
+    assert set_aside(tmp_path) == [1, 2]
+    check_checkpoints(settings(tmp_path))  # a start that was killed before it saved anything begins anew again
+    assert latest_checkpoint_before(tmp_path, 2) is None
+    save(tmp_path, 2, None)
+    assert latest_checkpoint_before(tmp_path, 2) == tmp_path / "global_step_2" == resume_dir(settings(tmp_path))
+    save(tmp_path, 3, 3)
+    assert saved_steps(tmp_path) == [2, 3]
+
+
+def test_set_aside_with_its_pointer(tmp_path: Path) -> None:
+    assert set_aside(tmp_path / "none") == []
+    save(tmp_path, 1, None)
+    assert set_aside(tmp_path) == [1]
+    check_checkpoints(settings(tmp_path))
+    assert resume_dir(settings(tmp_path)) is None
+    check_checkpoints(settings(tmp_path, resume_mode="resume_path", resume_from_path=f"{tmp_path}/global_step_1"))
+
+
 def test_a_step_that_is_saved_over_is_not_resumed_from_meanwhile(tmp_path: Path, killing: Killing) -> None:
     """A run that is begun afresh, or set back, in a folder whose pointer names the step that it saves."""
     for operation in range(1000):
@@ -197,7 +224,7 @@ def test_the_checkpoint_that_the_command_names_stays(tmp_path: Path) -> None:
 def test_a_pointer_that_names_nothing_is_no_fresh_start(tmp_path: Path, text: str) -> None:
     save(tmp_path, 2, 2)
     (tmp_path / TRACKER).write_text(text)
-    with pytest.raises(ValueError, match=r"names no checkpoint .*there are 2, .*remove it to start afresh"):
+    with pytest.raises(ValueError, match=r"names no checkpoint .*there are 2, .*anew with trainer.resume_mode=disable"):
         check_checkpoints(settings(tmp_path))
     check_checkpoints(settings(tmp_path, resume_mode="disable"))
 

@@ -2,16 +2,19 @@
 """What watches a run: its state goes through a checkpoint, and a run that collapsed ends at its last good one."""
 
 import json
+import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from omegaconf import DictConfig, OmegaConf
 from verl.trainer.ppo.checkpoint_callback import CheckpointCallback
 
 from co_rewarding.monitoring.alarms import CollapseMonitor
-from co_rewarding.storage.run_dir import STATE_FILE, TRACKER
+from co_rewarding.storage.run_dir import STATE_FILE, TRACKER, RunDir
 from co_rewarding.training.checkpoint import resume_dir
-from co_rewarding.training.run_monitor import RunMonitor
+from co_rewarding.training.run_monitor import STEP_TIME, RunMonitor, is_logged
 from co_rewarding.training.settings import Settings
 from co_rewarding.training.trainer import GroupRewardTrainer
 
@@ -48,6 +51,65 @@ def test_what_was_seen_goes_through_a_checkpoint(
     other._load_checkpoint()
     assert other.monitor.collapse.state_dict() == CollapseMonitor(window=4).state_dict()
     assert other.monitor.label_history.state_dict() == [["5", "original", "8"]]
+
+
+def test_what_a_kill_after_saving_left_out_is_logged_once(
+    config: DictConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """verl saves a step, validates, dumps and logs it: killed in between, the next start has step 3 behind it."""
+    run = RunDir(tmp_path)
+    config.co_rewarding_run_dir, config.trainer.default_local_dir = str(run.path), str(run.checkpoints)
+    config.trainer.rollout_data_dir = str(run.rollouts)
+
+    def step(self: GroupRewardTrainer, metrics: dict, timing_raw: dict) -> str:
+        metrics["actor/lr"] = 0.5
+        return "batch"
+
+    def compute(self: GroupRewardTrainer, batch: str, metrics: dict, timing: dict, global_steps: int, epoch: int):
+        metrics.update({STEP_TIME: timing["step"], "training/epoch": epoch, "batch": batch})
+
+    base = GroupRewardTrainer.__mro__[1]
+    monkeypatch.setattr(base, "step", step)
+    monkeypatch.setattr(base, "_compute_metrics", compute)
+    monkeypatch.setattr(base, "_save_checkpoint", lambda self: dumped.append(run.rollouts_file(3).read_text()))
+    monkeypatch.setattr(base, "_load_checkpoint", lambda self: setattr(self, "global_steps", 3))
+    dumped, logged = [], []
+
+    def trainer() -> GroupRewardTrainer:
+        made = object.__new__(GroupRewardTrainer)
+        made.config, made.checkpoint_callback, made.steps_per_epoch = config, CheckpointCallback(), 2
+        made.monitor, made.global_steps = RunMonitor(Settings("co_rewarding_I"), 16, run.checkpoints), 3
+        made._dump_futures, made._dump_executor, made.timing_raw = [], ThreadPoolExecutor(1), {"gen": 1.0}
+        made.logger = SimpleNamespace(log=lambda data, step: logged.append((step, data)))
+        return made
+
+    killed = trainer()
+    killed.step({}, {})
+    killed._dump_rows = [{"question": "5"}]
+    killed._save_checkpoint()
+    assert [json.loads(text) for text in dumped] == [{"question": "5"}]  # before the checkpoint
+    again = trainer()
+    again._load_checkpoint()
+    again.on_train_begin()
+    ((step_logged, metrics),) = logged
+    assert step_logged == 3 and metrics[STEP_TIME] >= 0
+    assert metrics == {STEP_TIME: metrics[STEP_TIME], "actor/lr": 0.5, "training/epoch": 1.0}  # numbers; 1 and 2 were 0
+    # once it is in the log of some start, it stays as it is
+    run.metrics.mkdir()
+    row = json.dumps({"step": 3, "data": {STEP_TIME: 1.0}})
+    run.metrics_file("start").write_text(json.dumps({"step": 3, "data": {}}) + "\n" + row[:-2])
+    assert not is_logged(run, 3)  # a validation, and a line that was cut off
+    run.metrics_file("start").write_text(row + "\n")
+    again.on_train_begin()
+    # nor is the step of another run this run's
+    run.metrics_file("start").unlink()
+    config.trainer.resume_mode = "resume_path"
+    config.trainer.resume_from_path = str(
+        shutil.copytree(run.checkpoints / "global_step_3", tmp_path / "global_step_3")
+    )
+    again._load_checkpoint()
+    again.on_train_begin()
+    assert len(logged) == 1
 
 
 def test_an_early_stop_names_the_last_good_checkpoint(

@@ -271,6 +271,8 @@ def test_begun_anew_on_purpose(config: DictConfig, saved: RunDir, started: Start
     assert code is None
     assert lines == ["trainer.resume_mode=disable: begins anew, over the checkpoints of steps 1"]
     assert json.loads(saved.started_as.read_text())["settings"]["actor_rollout_ref.rollout.n"] == 8
+    config.trainer.resume_mode = "auto"  # that start was killed before it saved: the old weights are not this run's
+    assert started(config)[:2] == (None, [])
 
 
 def test_a_new_run_from_a_checkpoint_of_another(config: DictConfig, saved: RunDir, started: Started) -> None:
@@ -289,8 +291,18 @@ def test_a_new_run_from_a_checkpoint_of_another(config: DictConfig, saved: RunDi
     assert json.loads(longer.started_as.read_text())["settings"]["trainer.total_epochs"] == 5
     # from its own first checkpoint on, it is held to what it was started as
     save(longer.checkpoints, 2)
-    config.trainer.total_epochs = 6
-    assert "trainer.total_epochs=5, now 6" in refusal(config)
+    code, lines, _ = started(config)
+    assert (code, len(lines)) == (None, 1) and lines[0].startswith("Resuming from step 2,")
+    assert str(longer.path) in lines[0]
+    longer_now = config.copy()
+    longer_now.trainer.total_epochs = 6
+    assert "trainer.total_epochs=5, now 6" in started(longer_now)[2]
+    # a checkpoint of a third run would be another experiment under this name
+    save(saved.checkpoints, 2)
+    config.trainer.resume_from_path = str(saved.checkpoints / "global_step_2")
+    assert f"{longer.path} has checkpoints of its own and did not begin from that" in refusal(config)
+    code, _, stderr = started(config)
+    assert (code, stderr.count("\n")) == (2, 1) and "leave it out to resume from step 2" in stderr
 
 
 def test_the_same_command_as_before_names_had_model_and_data(

@@ -170,7 +170,7 @@ def test_the_majority_answers_go_through_a_checkpoint(tmp_path: Path) -> None:
     first, again, older = (RunMonitor(settings, 8, tmp_path) for _ in range(3))
     first.held_out_history.flips({("sums", "1f"): "5"}, str.__eq__)
     (tmp_path / "global_step_3").mkdir()
-    first.save(3, 1)
+    first.save(3, 1, {})
     again.load(tmp_path / "global_step_3")
     assert again.held_out_history.flips({("sums", "1f"): "6"}, str.__eq__) == (1, 1)
     state = tmp_path / "global_step_3/co_rewarding.json"

@@ -58,6 +58,8 @@ OVERRIDDEN: dict[type, dict[str, tuple[str, str]]] = {
             "(self, metrics, timing_raw, sample_batch_size)",
             "co_rewarding/training/trainer.py, _ii/trainer.py",
         ),
+        "step": ("(self, metrics, timing_raw)", "co_rewarding/training/trainer.py"),
+        "on_train_begin": ("(self)", "co_rewarding/training/trainer.py"),
         "_compute_advantage": ("(self, batch, metrics)", "co_rewarding/training/trainer.py"),
         "_compute_old_log_prob": ("(self, batch, metrics)", "co_rewarding/training/trainer.py"),
         "_save_checkpoint": ("(self)", "co_rewarding/training/trainer.py"),
@@ -313,6 +315,9 @@ def test_where_the_teacher_comes_in() -> None:
     assert "update_weights(" in inspect.getsource(PPOTrainerSync.on_step_end)
     fit = inspect.getsource(PPOTrainerSync.fit)
     assert fit.index("self.on_step_end()") < fit.rindex("self._validate()"), "validation is the student's"
+    # a step is logged after it is saved, and what on_train_begin logs comes after the first validation
+    assert fit.index("self._save_checkpoint()") < fit.index("self._log_rollout_data(") < fit.rindex("self.logger.log(")
+    assert fit.index("self._validate()") < fit.index("self.on_train_begin()") < fit.index("self.step(")
     # a run ends after the step in whose on_step_end the trainer says so (co_rewarding/training/trainer.py, early stop)
     assert "self.global_steps <= self.total_training_steps" in fit
     # the worker sends what self.actor is
