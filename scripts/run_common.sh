@@ -2,7 +2,12 @@
 # shellcheck shell=bash  # sourced by the scripts that start a run
 # What those scripts share: --help, text in the grammar of Hydra's overrides, the rules for a run's name, the environment.
 
-refuse() { printf 'error: %s\n' "$*" >&2; exit 2; }
+# refuse MESSAGE: the end of a run, of which ON_END is told as of any other (co_rewarding/training/on_end.py)
+refuse() {
+  printf 'error: %s\n' "$*" >&2
+  [[ -z ${ON_END:-} ]] || env -u ON_END -u RUN_NAME EXIT_CODE=2 RUN_DIR= bash -c "$ON_END" ON_END 2 || true
+  exit 2
+}
 
 # answer_help "$@": for -h or --help the script's head and its settings, out of its own lines
 answer_help() {

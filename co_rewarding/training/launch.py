@@ -90,16 +90,22 @@ def launch(config: DictConfig, trainer: str, checks: Sequence[Callable[[DictConf
             say(line)
     except (AssertionError, ValueError) as error:
         _refuse(error)
+    except OSError as error:  # a file or folder that cannot be looked at
+        _refuse(_of_file(error))
     run = RunDir(config.co_rewarding_run_dir)
     with lock:
         leftovers.remove_what_a_killed_start_left(run)
         try:
             _record(as_composed, start)
         except OSError as error:
-            _refuse(f"{error.filename or run.path}: cannot be written ({error.strerror}); make room there")
+            _refuse(_of_file(error))
         try:
             with stopping.told_in_one_line(), leftovers.removed_at_the_end(run, config):
                 run_ppo(config, task_runner_class=stopping.TakingSigterm(_task_runner(trainer, loggers)))
+        except ConnectionError as error:
+            if type(error) is not ConnectionError:  # of a process of the run, with its traceback
+                raise
+            _refuse(f"RAY_ADDRESS={config.ray_kwargs.ray_init.address}: {error}")
         except UnfitCluster as error:
             _refuse(error.cause)  # Ray's own text has the traceback of the process that found it
 
@@ -284,6 +290,10 @@ def _explained(error: Exception) -> str:
     if not issubclass(cause.object_type, ConfigBlock):
         return explained(cause, override) or told
     return f"{override}: unknown key; {cause.object_type.known_keys()}"
+
+
+def _of_file(error: OSError) -> str:
+    return f"{error.filename}: {error.strerror}" if error.filename else str(error)
 
 
 def _refuse(error: Exception | str) -> NoReturn:

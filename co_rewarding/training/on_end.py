@@ -2,8 +2,9 @@
 """ON_END, a command of the user's for the end of a run: to be told, to stop a machine, to start what comes next.
 
 bash runs it once, when the run is over, whatever ended it: done, refused, failed, Ctrl-C or SIGTERM. SIGKILL leaves no
-time for it. It gets the exit code as $1 and EXIT_CODE, and RUN_DIR and RUN_NAME, which are empty if the run was refused
-before they were known. What becomes of it changes nothing of the run's exit code.
+time for it. It gets the exit code as $1 and EXIT_CODE, and RUN_DIR, which is empty if the run was refused before it was
+known. RUN_NAME it gets not: a run that it starts would take that for its own. What becomes of it changes nothing of the
+run's exit code.
 """
 
 import os
@@ -20,7 +21,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 VARIABLE = "ON_END"
-_run = {"RUN_DIR": "", "RUN_NAME": ""}
+_run = {"RUN_DIR": ""}
 _is_started = False
 
 
@@ -29,7 +30,6 @@ def about_to_run(config: DictConfig) -> None:
     global _is_started
     _is_started = True
     with suppress(OmegaConfBaseException):  # an unchecked configuration need not resolve
-        _run["RUN_NAME"] = str(config.trainer.experiment_name)
         _run["RUN_DIR"] = str(Path(str(config.co_rewarding_run_dir)).absolute())
 
 
@@ -67,8 +67,8 @@ def _shut_down_ray() -> None:
 
 
 def _call(command: str, code: int, environment: Mapping[str, str]) -> None:
-    environment = dict(environment)
-    del environment[VARIABLE]  # not for a run that it starts
+    # without what is not for a run that it starts
+    environment = {name: value for name, value in environment.items() if name not in (VARIABLE, "RUN_NAME")}
     environment |= {**_run, "EXIT_CODE": str(code)}
     try:
         status = subprocess.run(["bash", "-c", command, VARIABLE, str(code)], env=environment, check=False).returncode

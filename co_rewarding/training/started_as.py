@@ -53,6 +53,7 @@ MUST_STAY = (  # keys, and blocks with all that is in them
     "data.shuffle",
     "data.seed",
     "data.apply_chat_template_kwargs",
+    "actor_rollout_ref.model.tokenizer_path",
     "actor_rollout_ref.model.custom_chat_template",
     "actor_rollout_ref.model.lora_rank",
     "actor_rollout_ref.model.lora_alpha",

@@ -17,6 +17,7 @@ from co_rewarding.storage.files import atomic_write_text
 from co_rewarding.storage.run_dir import RunDir
 
 LOGGER = "wandb"  # in trainer.logger
+NEED_A_KEY = ("online", "run", "shared")
 FOLDER = re.compile(r"(?:offline-)?run-\d{8}_\d{6}-(.+)")  # of one start, in wandb's folder
 
 
@@ -26,7 +27,11 @@ def logs_to_wandb(config: DictConfig) -> bool:
 
 
 def environment(run: RunDir) -> dict[str, str]:
-    """What wandb reads, for the process that trains; makes and keeps the run's id, so the run's directory exists."""
+    """What wandb reads, for the process that trains; makes and keeps the run's id, so the run's directory exists.
+
+    Raises:
+        ValueError: one line; the run would be online without a key.
+    """
     given = {name: value for name, value in os.environ.items() if name.startswith("WANDB_")}
     ours = {"WANDB_DIR": str(run.path)}
     if "WANDB_RUN_ID" not in given:
@@ -36,6 +41,8 @@ def environment(run: RunDir) -> dict[str, str]:
         ours["WANDB_API_KEY"] = key
     elif "WANDB_IDENTITY_TOKEN_FILE" not in given:
         ours["WANDB_MODE"] = "offline"
+        if (mode := given.get("WANDB_MODE")) in NEED_A_KEY:
+            raise ValueError(f"WANDB_MODE={mode}: nobody has logged in; run `wandb login`, or set WANDB_MODE=offline")
     return ours | given
 
 

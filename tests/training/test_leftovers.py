@@ -4,6 +4,7 @@
 import json
 import mmap
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -97,6 +98,33 @@ def test_what_descends_from_the_start_is_found_and_nothing_else(started: Started
     assert left.remove().startswith("processes: 1, segments of shared memory: 1,")
     assert not started.is_child_alive()
     assert not started.segment.exists() and foreign.exists()
+
+
+def test_what_was_there_before_is_no_leftover() -> None:
+    """A model in /dev/shm for fast loading: its file is mapped by the run's processes, too."""
+    folder = Path("/dev/shm", f"test-model-{os.getpid()}")
+    folder.mkdir()
+    files = [folder / "model.safetensors", folder.with_suffix(".safetensors")]
+    for file in files:
+        file.write_bytes(bytes(4096))
+    program = "import numpy, sys\nmaps = [numpy.memmap(name, mode='r') for name in sys.argv[1:]]\ninput()"
+    left = Leftovers(others=[child.pid for child in psutil.Process().children()], before=leftovers._segments())
+    child = subprocess.Popen([sys.executable, "-c", program, *map(str, files)], stdin=subprocess.PIPE)
+    try:
+        deadline = time.monotonic() + 30
+        while folder.name not in Path(f"/proc/{child.pid}/maps").read_text():
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        left.look()
+        assert left.processes and not left.segments
+        Leftovers(segments={f"{folder.name}/model.safetensors": files[0].stat().st_ino}).remove()  # of an older record
+        left.remove()
+        assert all(file.exists() for file in files)
+    finally:
+        child.kill()
+        child.communicate()
+        files[1].unlink()
+        shutil.rmtree(folder)
 
 
 def test_the_number_of_a_process_and_the_name_of_a_segment_are_not_enough(started: Started, foreign: Path) -> None:
@@ -211,6 +239,8 @@ def test_a_joined_cluster_is_left_as_it_is(run: RunDir, config: DictConfig) -> N
 def test_sockets_have_a_path_that_is_short_enough(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     long = tmp_path / ("x" * 60)
     long.mkdir()
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path / "new"))  # is made, as by Ray
+    assert Path(leftovers._new_folder()).parent == tmp_path / "new" or len(str(tmp_path)) > 40
     monkeypatch.setenv("RAY_TMPDIR", str(long))
     folder = leftovers._new_folder()
     assert Path(folder).parent == Path("/tmp") and not any(long.iterdir())

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-TELLS = 'printf "%s|" "$1" "$EXIT_CODE" "$RUN_DIR" "$RUN_NAME" "${ON_END-none}" >> '
+TELLS = 'printf "%s|" "$1" "$EXIT_CODE" "$RUN_DIR" "${RUN_NAME-none}" "${ON_END-none}" >> '
 PROGRAM = """
 import sys, time
 from omegaconf import OmegaConf
@@ -26,7 +26,8 @@ BEGINS = 'about_to_run(OmegaConf.create({"trainer": {"experiment_name": "ü (1)"
 def run(body: str, on_end: str, begins: str = BEGINS, stop: signal.Signals | None = None) -> tuple[int, str]:
     started = subprocess.Popen(
         [sys.executable, "-c", PROGRAM.format(begins=begins, body=body)],
-        env={**os.environ, "ON_END": on_end}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env={**os.environ, "ON_END": on_end, "RUN_NAME": "mine"},
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     if stop is not None:
         assert started.stdout.readline() == "ready\n"
@@ -53,7 +54,7 @@ def test_it_is_told_how_the_run_ended(
 ) -> None:
     ended, stderr = run(body, f"{TELLS}{tmp_path}/told{own_end}", stop=stop)
     assert ended == code
-    assert (tmp_path / "told").read_text() == f"{seen}|{seen}|{Path.cwd()}/ü/(1)|ü (1)|none|"
+    assert (tmp_path / "told").read_text() == f"{seen}|{seen}|{Path.cwd()}/ü/(1)|none|none|"
     assert ("ON_END: the command ended with" in stderr) == bool(own_end)
 
 
@@ -64,14 +65,25 @@ def test_none_or_a_bad_one_changes_nothing(on_end: str) -> None:
     assert "Traceback" not in stderr
 
 
+def test_a_script_that_refuses_tells_it_too(tmp_path: Path, repo: Path) -> None:
+    for script in ("Co-rewarding-I/run_corewarding-I.sh", "scripts/run_baseline.sh"):
+        given = {"RUN_NAME": "../x", "ON_END": f"{TELLS}{tmp_path}/told; exit 9"}
+        ended = subprocess.run(
+            ["bash", str(repo / script)], env={**os.environ, **given}, capture_output=True, text=True
+        )
+        assert (ended.returncode, ended.stderr.count("\n")) == (2, 1)
+        assert (tmp_path / "told").read_text() == "2|2||none|none|"
+        (tmp_path / "told").unlink()
+
+
 def test_a_run_whose_configuration_does_not_resolve_is_told_of_too(tmp_path: Path) -> None:
     begins = 'about_to_run(OmegaConf.create({"trainer": {"experiment_name": "${co_rewarding.method}"}}))'
     assert run("sys.exit(2)", f"{TELLS}{tmp_path}/told", begins=begins)[0] == 2
-    assert (tmp_path / "told").read_text() == "2|2|||none|"
+    assert (tmp_path / "told").read_text() == "2|2||none|none|"
 
 
 def test_a_printed_configuration_is_no_run_but_a_refused_one_is(tmp_path: Path) -> None:
     assert run("pass", f"{TELLS}{tmp_path}/told", begins="pass")[0] == 0
     assert not (tmp_path / "told").exists()
     assert run("sys.exit(2)", f"{TELLS}{tmp_path}/told", begins="pass")[0] == 2
-    assert (tmp_path / "told").read_text() == "2|2|||none|"
+    assert (tmp_path / "told").read_text() == "2|2||none|none|"

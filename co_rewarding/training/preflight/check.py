@@ -22,7 +22,7 @@ from co_rewarding.training.preflight.keys import (
     check_settings,
     check_views,
 )
-from co_rewarding.training.preflight.machine import check_platform, check_ray
+from co_rewarding.training.preflight.machine import check_address, check_platform, check_ray
 from co_rewarding.training.preflight.memory import check_memory
 from co_rewarding.training.preflight.model import check_model
 from co_rewarding.training.preflight.names import check_data_paths, check_model_path, check_names
@@ -55,7 +55,14 @@ OF_SETTINGS: Checks = (
     check_loggers,
     check_model_path,
 )
-OF_RUN_AND_MACHINE: Checks = (check_started_as, check_older_name, check_platform, check_ray, check_memory)
+OF_RUN_AND_MACHINE: Checks = (
+    check_started_as,
+    check_older_name,
+    check_platform,
+    check_ray,
+    check_address,
+    check_memory,
+)
 
 
 def check_config(config: DictConfig) -> None:

@@ -14,6 +14,7 @@ and waits for ever, without a word, in a Ray that has fewer. All its other actor
 """
 
 import os
+import socket
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -23,6 +24,7 @@ LOCAL = "local"  # Ray's word for a new Ray, which ends with the process that st
 RESERVED_FOR_A_GPU = 3  # of a GPU's bundle; pinned in tests/training/test_verl_seams.py
 CGROUPS = Path("/sys/fs/cgroup")
 OWN_CGROUPS = Path("/proc/self/cgroup")
+CONNECT_S = 5.0  # to the head of a cluster
 
 
 class UnfitCluster(ValueError):
@@ -116,6 +118,21 @@ def check_ray(config: DictConfig) -> None:
             f"ray_kwargs.ray_init.num_cpus={ray_init.num_cpus}: verl's processes need {needed} (of Ray's count, not "
             "cores), or the run waits for ever; set it to null, which fits it to the run"
         )
+
+
+def check_address(config: DictConfig) -> None:
+    """Someone answers at the cluster's address: Ray itself would look for it for two minutes."""
+    address = str(config.ray_kwargs.ray_init.address)
+    host, is_pair, port = address.removeprefix("ray://").rpartition(":")
+    if not is_pair or not port.isdecimal():
+        return  # of our own, or found by Ray ("auto")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_S).close()
+    except (OSError, OverflowError) as error:
+        raise ValueError(
+            f"RAY_ADDRESS={address}: nobody answers there ({error}); start the cluster (docs/CLUSTER.md), or unset it "
+            "for a Ray of the run's own"
+        ) from error
 
 
 def check_cluster(config: DictConfig, nodes: Sequence[Mapping[str, float]]) -> None:

@@ -24,8 +24,10 @@ def check_model(config: DictConfig) -> tuple[Any, int]:
     try:
         hf_config = AutoConfig.from_pretrained(path, trust_remote_code=model.trust_remote_code)
         tokenizer = AutoTokenizer.from_pretrained(model.tokenizer_path or path)
-    except (OSError, ValueError) as error:
-        first_line = str(error).strip().splitlines()[0]
+    except Exception as error:  # whatever a damaged file makes of transformers, or a program that came with the model
+        first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
+        if not isinstance(error, OSError | ValueError):
+            first_line = f"{type(error).__name__}: {first_line}"
         raise ValueError(f"actor_rollout_ref.model.path={model.path}: not a loadable model: {first_line}") from error
     if (folder := model_folder(path)) is not None:
         where = f"actor_rollout_ref.model.path={model.path}"

@@ -22,8 +22,23 @@ WHOLE_NUMBERS_FROM_1 = (
     "trainer.total_epochs",
 )
 WHOLE_NUMBERS = ("trainer.test_freq", "trainer.save_freq")  # -1: never
-OPTIONAL_FROM_1 = ("trainer.total_training_steps", "trainer.max_actor_ckpt_to_keep")  # null: not set
-ABOVE_0 = ("actor_rollout_ref.rollout.gpu_memory_utilization",)
+OPTIONAL_FROM_1 = (  # null: not set
+    "trainer.total_training_steps",
+    "trainer.max_actor_ckpt_to_keep",
+    "ray_kwargs.ray_init.num_cpus",
+)
+OPTIONAL_FROM_0 = ("data.seed",)
+ALL_OR_FROM_1 = (  # -1: all
+    "data.train_max_samples",
+    "data.val_max_samples",
+    "actor_rollout_ref.rollout.top_k",
+    "actor_rollout_ref.rollout.val_kwargs.top_k",
+)
+ABOVE_0 = (
+    "actor_rollout_ref.rollout.gpu_memory_utilization",
+    "actor_rollout_ref.rollout.top_p",
+    "actor_rollout_ref.rollout.val_kwargs.top_p",
+)
 WHOLE_NUMBERS_FROM_0 = ("actor_rollout_ref.model.lora_rank",)  # 0: no adapter
 SHARD_SIZES = ("actor_rollout_ref.actor.fsdp_config.fsdp_size", "actor_rollout_ref.ref.fsdp_config.fsdp_size")
 SWITCHES = (
@@ -34,6 +49,10 @@ SWITCHES = (
     "actor_rollout_ref.actor.fsdp_config.optimizer_offload",
     "actor_rollout_ref.actor.fsdp_config.offload_policy",
     "trainer.val_before_train",
+    "trainer.val_only",
+    "data.shuffle",
+    "data.filter_overlong_prompts",
+    "actor_rollout_ref.actor.use_kl_loss",
 )
 NUMBERS = {  # smallest and largest value allowed
     "actor_rollout_ref.actor.optim.lr": (0.0, float("inf")),
@@ -45,8 +64,11 @@ NUMBERS = {  # smallest and largest value allowed
     "actor_rollout_ref.rollout.temperature": (0.0, MAX_TEMPERATURE),
     "actor_rollout_ref.rollout.val_kwargs.temperature": (0.0, MAX_TEMPERATURE),
     "actor_rollout_ref.rollout.gpu_memory_utilization": (0.0, 1.0),
+    "actor_rollout_ref.rollout.top_p": (0.0, 1.0),
+    "actor_rollout_ref.rollout.val_kwargs.top_p": (0.0, 1.0),
 }
 MAX_ROLLOUTS = 4096  # of a question; more are a slip of the finger
+TEXTS = ("actor_rollout_ref.rollout.load_format",)
 CHOICES = {
     "actor_rollout_ref.actor.optim.lr_scheduler_type": ("constant", "cosine"),
     "actor_rollout_ref.actor.loss_agg_mode": (
@@ -55,6 +77,12 @@ CHOICES = {
         "seq-mean-token-mean",
         "seq-mean-token-sum-norm",
     ),
+    "actor_rollout_ref.actor.kl_loss_type": tuple(
+        f"{name}{straight_through}"
+        for name in ("kl", "k1", "abs", "mse", "k2", "low_var_kl", "k3")
+        for straight_through in ("", "+")
+    ),
+    "data.truncation": ("error", "left", "right", "middle"),
 }
 
 
@@ -70,10 +98,22 @@ def check_numbers(config: DictConfig) -> None:
             value = OmegaConf.select(config, key)
             if isinstance(value, bool) or not isinstance(value, int) or value < smallest:
                 raise ValueError(f"{key}={value}: must be {allowed}")
-    for key in OPTIONAL_FROM_1:
+    for keys, smallest in ((OPTIONAL_FROM_1, 1), (OPTIONAL_FROM_0, 0)):
+        for key in keys:
+            value = OmegaConf.select(config, key)
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < smallest):
+                raise ValueError(f"{key}={value}: must be a whole number from {smallest}, or null")
+    for key in ALL_OR_FROM_1:
         value = OmegaConf.select(config, key)
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-            raise ValueError(f"{key}={value}: must be a whole number from 1, or null")
+        if isinstance(value, bool) or not isinstance(value, int) or (value < 1 and value != -1):
+            raise ValueError(f"{key}={value}: must be a whole number from 1, or -1 for all")
+    for key in TEXTS:
+        value = OmegaConf.select(config, key)
+        if not isinstance(value, str):
+            raise ValueError(f"{key}={value}: must be a name")
+    value = OmegaConf.select(config, key := "data.apply_chat_template_kwargs")
+    if not isinstance(value, DictConfig):
+        raise ValueError(f"{key}={value}: must be a mapping of the chat template's arguments, {{}} for none")
     for key in SWITCHES:
         value = OmegaConf.select(config, key)
         if not isinstance(value, bool):

@@ -15,11 +15,14 @@ import dataclasses
 import difflib
 import importlib.util
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.types import RunMode
 from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -30,6 +33,7 @@ READERS = ("verl", "transfer_queue", "co_rewarding", "co_rewarding_i", "co_rewar
 OPEN = re.compile(r"kwargs|override_\w*config|ray_init|runtime_env|env_vars")  # names of blocks, whole or their end
 UNUSED = ("critic", "distillation")  # blocks of verl that no run here reads
 MAX_SUGGESTED = 3
+ABSENT = object()
 
 
 def check_overrides(config: DictConfig) -> None:
@@ -40,12 +44,24 @@ def check_overrides(config: DictConfig) -> None:
     """
     if not HydraConfig.initialized():
         return
-    parser = OverridesParser.create()
-    for override in parser.parse_overrides(list(HydraConfig.get().overrides.task)):
-        is_added = override.is_add() or override.is_force_add()
+    overrides = OverridesParser.create().parse_overrides(list(HydraConfig.get().overrides.task))
+    plain = None
+    for override in overrides:
         key = override.key_or_group
-        if is_added and OmegaConf.select(config, key) is not None and not is_read(config, key):
+        if not (override.is_add() or override.is_force_add()) or OmegaConf.select(config, key) is None:
+            continue
+        if is_read(config, key):
+            continue
+        plain = plain or _without_additions(overrides)
+        if override.is_add() or OmegaConf.select(plain, key, default=ABSENT) is ABSENT:
             raise ValueError(unknown_key(config, key, f"{key}={override.value()}"))
+
+
+def _without_additions(overrides: Sequence[Override]) -> DictConfig:
+    """The configuration that ++ would have nothing to add to: a key that is there may be set with it, too."""
+    kept = [override.input_line for override in overrides if not (override.is_add() or override.is_force_add())]
+    loader = GlobalHydra.instance().config_loader()
+    return loader.load_configuration(HydraConfig.get().job.config_name, kept, RunMode.RUN)
 
 
 def explained(cause: OmegaConfBaseException, override: str) -> str | None:

@@ -91,6 +91,15 @@ def test_a_directory_that_cannot_be_written(config: DictConfig, launched: Callab
     assert "cannot be written (Not a directory); set RUNS_DIR" in stderr and stderr.count("\n") == 1
 
 
+def test_a_path_that_the_file_system_does_not_take(config: DictConfig, launched: Callable[..., Any]) -> None:
+    for key in ("data.train_files", "co_rewarding_run_dir"):
+        changed = config.copy()
+        OmegaConf.update(changed, key, f"/tmp/{'x' * 300}.parquet")
+        code, stderr = launched(changed)
+        assert (code, stderr.count("\n")) == (2, 1)
+        assert "File name too long" in stderr and "x" * 300 in stderr
+
+
 def test_refused_with_exit_code_2_and_one_line(config: DictConfig, launched: Callable[..., Any]) -> None:
     config.actor_rollout_ref.rollout.n = 1
     code, stderr = launched(config)

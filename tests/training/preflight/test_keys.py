@@ -205,6 +205,18 @@ def test_a_method_of_two_views_in_the_script_of_one(config: DictConfig, refusal:
         ("actor_rollout_ref.rollout.n", (10**9, 1)),
         ("actor_rollout_ref.rollout.val_kwargs.n", (8,)),  # at temperature 0
         ("co_rewarding_run_dir", (7,)),
+        ("data.seed", ("abc", -1, 1.5)),
+        ("data.train_max_samples", ("abc", 0, None)),
+        ("data.val_max_samples", ("abc", 0)),
+        ("data.truncation", ("foo",)),
+        ("data.shuffle", ("maybe",)),
+        ("data.apply_chat_template_kwargs", (None, 5)),
+        ("actor_rollout_ref.actor.kl_loss_type", ("foo", "full", None)),
+        ("actor_rollout_ref.rollout.top_p", (0, 5, "abc")),
+        ("actor_rollout_ref.rollout.val_kwargs.top_k", ("abc", 0)),
+        ("actor_rollout_ref.rollout.load_format", (None, 5)),
+        ("ray_kwargs.ray_init.num_cpus", ("abc", 0)),
+        ("trainer.val_only", ("maybe",)),
     ],
 )
 def test_values_that_the_checks_themselves_read(

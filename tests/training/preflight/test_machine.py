@@ -2,6 +2,7 @@
 """What a run asks of its machine and of Ray, before Ray. (tests/e2e/test_own_ray.py asks Ray itself.)"""
 
 import os
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from co_rewarding.training.preflight import machine
 from co_rewarding.training.preflight.machine import (
     UnfitCluster,
     cgroup_limits,
+    check_address,
     check_cluster,
     check_platform,
     check_ray,
@@ -171,3 +173,17 @@ def test_a_cluster_keeps_its_own_sizes(config: DictConfig, capsys: pytest.Captur
     assert (ray_init.num_cpus, ray_init.num_gpus, ray_init.object_store_memory) == (None, None, None)
     assert "not used: num_gpus, object_store_memory" in capsys.readouterr().out
     assert OmegaConf.select(config, "ray_kwargs.ray_init.runtime_env.env_vars.OMP_NUM_THREADS") is not None
+
+
+def test_a_cluster_where_nobody_answers(config: DictConfig) -> None:
+    config.ray_kwargs.ray_init.address = "auto"  # Ray finds it
+    check_address(config)
+    with socket.create_server(("127.0.0.1", 0)) as head:
+        port = head.getsockname()[1]
+        for address in (f"127.0.0.1:{port}", f"ray://127.0.0.1:{port}"):
+            config.ray_kwargs.ray_init.address = address
+            check_address(config)
+    for address in (f"127.0.0.1:{port}", "127.0.0.1:99999", "no-such-host.invalid:6379"):
+        config.ray_kwargs.ray_init.address = address
+        with pytest.raises(ValueError, match=f"RAY_ADDRESS={address}: nobody answers there"):
+            check_address(config)

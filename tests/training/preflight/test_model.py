@@ -29,13 +29,17 @@ def test_a_folder_without_a_model(refused_after: Callable[..., str], tmp_path: P
     refused_after(MODEL, str(tmp_path), "not a loadable model")
 
 
-@pytest.mark.parametrize("file", ["config.json", "tokenizer.json"])
+@pytest.mark.parametrize("file", ["config.json", "tokenizer.json", "tokenizer_config.json"])
+@pytest.mark.parametrize("text", ["{ not json", "[]", '{"model": 5}', '{"hidden_size": "x"}'])
 def test_a_model_with_a_broken_file(
-    refused_after: Callable[..., str], sample_folder: Path, tmp_path: Path, file: str
+    config: DictConfig, refused_after: Callable[..., str], sample_folder: Path, tmp_path: Path, file: str, text: str
 ) -> None:
     for part in (sample_folder / "model").iterdir():
         (tmp_path / part.name).write_bytes(part.read_bytes())
-    (tmp_path / file).write_text("{ not json")
+    (tmp_path / file).write_text(text)
+    if file == "tokenizer_config.json" and text.startswith('{"'):
+        config.actor_rollout_ref.model.path = str(tmp_path)
+        return check_config(config)  # what it says of others' keys is nobody's
     refused_after(MODEL, str(tmp_path), "not a loadable model")
 
 

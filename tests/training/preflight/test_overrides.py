@@ -88,3 +88,10 @@ def test_a_key_that_yaml_lacks_and_verl_reads(told: Callable[[str], str]) -> Non
     assert told("+trainer.wandb_proxy=x") == ""
     assert told("++trainer.total_epochs=2") == ""
     assert told("+data.apply_chat_template_kwargs.enable_thinking=False") == ""
+
+
+def test_a_key_that_is_there_may_be_set_with_plusses(config: DictConfig, told: Callable[[str], str]) -> None:
+    key = "actor_rollout_ref.ref.log_prob_max_token_len_per_gpu"  # verl hands it on under a name it makes
+    assert not is_read(config, key) and OmegaConf.select(config, key) is not None
+    assert told(f"++{key}=9000") == ""
+    assert told("++global_profiler.steps=[1,2]") == ""
