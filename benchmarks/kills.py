@@ -87,6 +87,8 @@ def one_life(options: argparse.Namespace, run: RunDir, number: int, draw: random
         run.validation_file(before).unlink()  # the start validates again before it trains
     if before is not None:
         load_all(checkpoint_folder(run.checkpoints, before))
+    for step in range((before or 0) + 1, (before or 0) + 4):  # done again: what is waited for below is this start's
+        run.rollouts_file(step).unlink(missing_ok=True)
     begun = time.monotonic()
     process = e2e_runs.start(
         options.tree, options.toy, "kills", f"trainer.total_training_steps={TOTAL_STEPS}",
