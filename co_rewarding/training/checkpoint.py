@@ -14,8 +14,8 @@ verl 0.9.1 by itself removes the old actor before 4, keeps the rest of the folde
 that a kill can leave it empty.
 
 Where a run is begun anew over them, the pointer goes and they are "set aside": no start resumes from them by itself,
-and the next save removes them. Only checkpoints with a SAVE_STATE are ever removed: those of runs from before it are
-their owner's.
+and in 5 they go, once the run has passed their steps. Only checkpoints with a SAVE_STATE are ever removed: those of
+runs from before it are their owner's.
 """
 
 import errno

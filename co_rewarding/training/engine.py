@@ -137,7 +137,7 @@ class TokenStatisticsEngine(FSDPEngineWithLMHead):
 
 
 def set_learning_rate(scheduler: torch.optim.lr_scheduler.LambdaLR, lr: float) -> None:
-    """Let a schedule that was restored, with the learning rate that it had when it was saved, go on with `lr`."""
+    """Give a schedule that was restored, with the learning rate that it had when it was saved, `lr` instead."""
     if scheduler.base_lrs == [lr] * len(scheduler.base_lrs):
         return
     scheduler.base_lrs = [lr] * len(scheduler.base_lrs)

@@ -22,6 +22,7 @@ import functools
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -139,15 +140,15 @@ def resume_from_own(config: DictConfig) -> None:
     Call before anything is checked: what is wrong is left as it is.
     """
     trainer = config.trainer
-    if trainer.resume_mode != "resume_path" or not isinstance(config.co_rewarding_run_dir, str):
+    asked, folders = trainer.resume_from_path, (config.co_rewarding_run_dir, trainer.default_local_dir)
+    if trainer.resume_mode != "resume_path" or not all(isinstance(folder, str) for folder in (asked, *folders)):
         return
-    try:
-        origin = json.loads(RunDir(config.co_rewarding_run_dir).started_as.read_text(encoding="utf-8"))["origin"]
-    except (OSError, ValueError, KeyError, TypeError):
+    run, own = RunDir(folders[0]), Path(folders[1], TRACKER)
+    if not run.started_as.is_file() or not own.is_file():
         return
-    asked, own = Path(str(trainer.resume_from_path)), Path(trainer.default_local_dir, TRACKER)
-    if origin == str(asked.resolve()) and own.is_file():
-        config.merge_with(AUTO)
+    with suppress(ValueError):  # garbled
+        if _recorded(run).get("origin") == str(Path(asked).resolve()):
+            config.merge_with(AUTO)
 
 
 def check_older_name(config: DictConfig) -> None:

@@ -121,6 +121,7 @@ def test_nothing_was_saved_yet(config: DictConfig, run: RunDir, started: Started
         ("actor_rollout_ref.actor.clip_ratio_c", 4.0, "clip_ratio_c=3.0, now 4.0"),
         ("actor_rollout_ref.actor.optim.weight_decay", 0.1, "weight_decay=0.01, now 0.1"),
         ("actor_rollout_ref.actor.optim.betas", [0.9, 0.95], "betas=[0.9, 0.999], now [0.9, 0.95]"),
+        ("actor_rollout_ref.model.tokenizer_path", "other", 'tokenizer_path=null, now "other"'),
         ("algorithm.norm_adv_by_std_in_grpo", False, "norm_adv_by_std_in_grpo=true, now false"),
         ("trainer.total_epochs", 2, "trainer.total_epochs=1, now 2 (TOTAL_EPOCHS in the run script); schedules of"),
         ("trainer.total_training_steps", 1, "trainer.total_training_steps=null, now 1"),
@@ -297,6 +298,11 @@ def test_a_new_run_from_a_checkpoint_of_another(config: DictConfig, saved: RunDi
     longer_now = config.copy()
     longer_now.trainer.total_epochs = 6
     assert "trainer.total_epochs=5, now 6" in started(longer_now)[2]
+    for key, value in (("default_local_dir", 7), ("resume_from_path", None)):  # others refuse it
+        broken = config.copy()
+        broken.trainer[key] = value
+        code, _, stderr = started(broken)
+        assert (code, stderr.count("\n")) == (2, 1) and f"trainer.{key}={value}: " in stderr
     # a checkpoint of a third run would be another experiment under this name
     save(saved.checkpoints, 2)
     config.trainer.resume_from_path = str(saved.checkpoints / "global_step_2")

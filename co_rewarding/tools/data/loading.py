@@ -99,7 +99,7 @@ def _from_hub(source: Source, revision: str) -> tuple[dict[str, list[dict[str, A
 
 
 def no_network_message(source: Source, revision: str, error: BaseException) -> str:
-    """What to download from where, where to put it, and how to go on."""
+    """What to download from where, where to put it, and the command for it then."""
     folder = f"downloads/{source.folder}"
     patterns = [split.hub_files for split in source.splits]
     wanted = " ".join(f"--include '{pattern}'" for pattern in patterns)

@@ -2,6 +2,7 @@
 """Numbers, switches and names of choices that verl would trip over only once Ray is running (see check.py)."""
 
 import math
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -96,16 +97,16 @@ def check_numbers(config: DictConfig) -> None:
     ):
         for key in keys:
             value = OmegaConf.select(config, key)
-            if isinstance(value, bool) or not isinstance(value, int) or value < smallest:
+            if not _is_whole(value, smallest):
                 raise ValueError(f"{key}={value}: must be {allowed}")
     for keys, smallest in ((OPTIONAL_FROM_1, 1), (OPTIONAL_FROM_0, 0)):
         for key in keys:
             value = OmegaConf.select(config, key)
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < smallest):
+            if value is not None and not _is_whole(value, smallest):
                 raise ValueError(f"{key}={value}: must be a whole number from {smallest}, or null")
     for key in ALL_OR_FROM_1:
         value = OmegaConf.select(config, key)
-        if isinstance(value, bool) or not isinstance(value, int) or (value < 1 and value != -1):
+        if not _is_whole(value, -1) or value == 0:
             raise ValueError(f"{key}={value}: must be a whole number from 1, or -1 for all")
     for key in TEXTS:
         value = OmegaConf.select(config, key)
@@ -129,7 +130,7 @@ def check_numbers(config: DictConfig) -> None:
             raise ValueError(f"{key}={value}: must be above 0")
     longest = config.data.max_prompt_length + config.data.max_response_length
     value = OmegaConf.select(config, key := "actor_rollout_ref.rollout.max_model_len")
-    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < longest):
+    if value is not None and not _is_whole(value, longest):
         raise ValueError(
             f"{key}={value}: must be null, or at least data.max_prompt_length + data.max_response_length = {longest} "
             "tokens"
@@ -138,6 +139,11 @@ def check_numbers(config: DictConfig) -> None:
         value = OmegaConf.select(config, key)
         if value not in choices:
             raise ValueError(f"{key}={value}: must be one of {', '.join(choices)}")
+
+
+def _is_whole(value: Any, smallest: int) -> bool:
+    """Whether it is a whole number from `smallest`; True and False are none."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= smallest
 
 
 def check_group_size(config: DictConfig) -> None:

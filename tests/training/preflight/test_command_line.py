@@ -100,6 +100,34 @@ def test_a_path_that_the_file_system_does_not_take(config: DictConfig, launched:
         assert "File name too long" in stderr and "x" * 300 in stderr
 
 
+class OfAProcess(ConnectionError):
+    """As Ray makes of one that was raised in a process of the run."""
+
+
+def test_a_cluster_that_ray_does_not_find(
+    config: DictConfig,
+    launched: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from verl.trainer import main_ppo
+
+    def start(error: ConnectionError) -> None:
+        def fail(config: DictConfig, task_runner_class: Any) -> None:
+            raise error
+
+        monkeypatch.setattr(main_ppo, "run_ppo", fail)
+        run_main(lambda: launch(config.copy(), trainer="co_rewarding_i.trainer.CoRewardingITrainer"))
+
+    config.ray_kwargs.ray_init.address = "auto"
+    with pytest.raises(SystemExit) as stop:
+        start(ConnectionError("Could not find any running Ray instance."))
+    assert stop.value.code == 2
+    assert capsys.readouterr().err == "error: RAY_ADDRESS=auto: Could not find any running Ray instance.\n"
+    with pytest.raises(OfAProcess):
+        start(OfAProcess("reset by peer"))
+
+
 def test_refused_with_exit_code_2_and_one_line(config: DictConfig, launched: Callable[..., Any]) -> None:
     config.actor_rollout_ref.rollout.n = 1
     code, stderr = launched(config)
