@@ -52,7 +52,7 @@ def test_arrows(room: str) -> None:
             assert not {name for name in names if ".cpu." in name and not name.startswith("co_rewarding.cpu.build.")}
         if room in ("algo", "storage", "monitoring"):
             assert not {name.split(".")[0] for name in names} & HOST, f"{path} imports the host"
-        if room == "algo":
+        if room == "algo" and path.name != "own_function.py":  # whose task is to look up what a user wrote
             assert not {name for name in names if name.startswith("importlib")}, f"{path} looks modules up by name"
 
 

@@ -17,7 +17,8 @@ counted; \{ and \} are characters. Decisions for degenerate text:
 
 Time and memory are linear in the length of the text, whatever it holds.
 
-Deliberately absent: looking for an answer outside a box. Such a response casts no vote and earns 0.
+This is the default of several formats (answer_format.py). Deliberately absent: looking for an answer outside a box.
+Such a response casts no vote and earns 0.
 """
 
 from __future__ import annotations
@@ -35,6 +36,17 @@ NEXT_TURN = re.compile(
 )
 """Where a response that has answered begins the next turn."""
 MAX_PLACEHOLDER_CHARS = 64
+
+
+class TextAnswer(str):
+    """An answer that is compared as text and not as mathematics: "5 apples" is not "5", "ab" is not "ba".
+
+    How answers are compared goes with the answers (algo/answer_format.py), so whoever compares need not ask.
+    """
+
+    __slots__ = ()
+
+
 _PLACEHOLDER = re.compile(
     r"(?:[.…?_□\s{}]|\\[ ,;!_]|\\(?:[lc]?dots[bcimo]?|quad|square|Box|underline)|\\hspace\{[^{}]*\})*"
     r"|(?:\\(?:text|textbf|mathrm|mathbf)\s*)?[{(<\[]*\s*"
@@ -49,7 +61,7 @@ _TOKEN = re.compile(r"\\{1,2}(?:boxed|fbox)\s{0,8}\{|\\.|[{}]", re.DOTALL)
 
 def extract_answer(text: str) -> str | None:
     r"""Content of the box that counts, stripped; None where there is none."""
-    text = text[text.rfind(THINKING_ENDS) + len(THINKING_ENDS) :] if THINKING_ENDS in text else text
+    text = after_thinking(text)
     open_braces: list[int] = []  # per open brace: where its content starts if it is a box's, else -1
     last_start, answer, end = -1, None, len(text)
     for token in _TOKEN.finditer(text):
@@ -62,7 +74,7 @@ def extract_answer(text: str) -> str | None:
             if start > last_start:
                 last_start = start
                 content = text[start : token.start()].strip()
-                if not _is_placeholder(content):
+                if not is_placeholder(content):
                     if answer is None and (turn := NEXT_TURN.search(text, token.end())):
                         end = turn.start()
                     answer = content
@@ -73,7 +85,12 @@ def extract_answer(text: str) -> str | None:
     return answer
 
 
-def _is_placeholder(content: str) -> bool:
+def after_thinking(text: str) -> str:
+    """What stands behind the last </think>, or all of it."""
+    return text[text.rfind(THINKING_ENDS) + len(THINKING_ENDS) :] if THINKING_ENDS in text else text
+
+
+def is_placeholder(content: str) -> bool:
     """Stands where an answer should: nothing, dots, a question mark, "your answer"."""
     return len(content) <= MAX_PLACEHOLDER_CHARS and _PLACEHOLDER.fullmatch(content) is not None
 

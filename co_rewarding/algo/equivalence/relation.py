@@ -16,6 +16,8 @@ raised instead.
 Modes, from wide to narrow: "math", all of the above; "string", the spelling of the values (names and units gone);
 "exact", the characters alone.
 
+An answer of a format that is compared as text (answers.TextAnswer) is so in every mode but "exact" (text.py).
+
 Deliberately absent: math-verify's own comparison, for which the kind of its first argument decides (6 fits 2x+3y=6 and
 not the other way round).
 """
@@ -39,8 +41,10 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal, get_args
 
+from co_rewarding.algo.answers import TextAnswer
 from co_rewarding.algo.equivalence import algebra
 from co_rewarding.algo.equivalence.reader import read
+from co_rewarding.algo.equivalence.text import text_key
 from co_rewarding.algo.equivalence.values import Expression, Unread, Value, Words, replaced, same_value, unread
 
 Mode = Literal["math", "string", "exact"]
@@ -148,6 +152,8 @@ class Equivalence:
             RuntimeError: a worker is needed and the object is closed.
         """
         self._count("calls")
+        if isinstance(a, TextAnswer) or isinstance(b, TextAnswer):
+            return a.strip() == b.strip() if self.mode == "exact" else text_key(a) == text_key(b)
         if self.mode == "exact":
             return a.strip() == b.strip()
         values = read(a), read(b)
@@ -166,6 +172,8 @@ class Equivalence:
             return
         needed: dict[str, Unread] = {}
         for group in groups:
+            if any(isinstance(answer, TextAnswer) for answer in group):
+                continue
             values = {value.text: value for value in map(read, group)}
             if len(values) > 1:
                 needed |= {leaf.text: leaf for value in values.values() for leaf in unread(value)}

@@ -1,0 +1,265 @@
+# SPDX-License-Identifier: Apache-2.0
+r"""How a response states its answer, and so how a prompt asks for it and how answers are compared.
+
+A format is a setting of the data, written in a row as a short text, and used alike wherever a response is read: in
+votes, validation, evaluation and the check of rewritten questions.
+
+    boxed             the last \boxed{...} (algo/answers.py); the default                     mathematics
+    choice            the letter of an option: the last box, else the last "answer is ...";
+                      an option's text is its letter                                          text
+    number            the last number                                                         mathematics
+    tag               the last <answer>...</answer>                                           mathematics
+    regex:PATTERN     the last match: of group 1 if the pattern has one                       text
+    file.py:function  what a function of yours returns for (response) or (response, choices);
+    module:function   None for no answer                                                      text
+
+What stands on the right is how answers are compared, which goes with the format: as mathematics
+(algo/equivalence/relation.py) or as text (algo/equivalence/text.py). A suffix says otherwise: tag/text,
+regex:PATTERN/math.
+
+Of every format: what stands before the last </think> is thinking; once there is an answer, nothing counts from the mark
+of a next turn on; what states nothing casts no vote and earns 0. Time is linear in the length of the response; a
+pattern of yours gets PATTERN_SECONDS, and what takes longer has no answer, with a warning.
+
+Degenerate cases: a choice that is none of the options states nothing; without options, a letter from A to Z is one. A
+response that was cut off has a last number all the same: the format "number" cannot tell it from one that has ended.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal, get_args
+
+import regex  # like re, with a limit of time
+
+from co_rewarding.algo.answers import (
+    NEXT_TURN,
+    TextAnswer,
+    after_thinking,
+    extract_answer,
+    ground_truth_answer,
+    is_placeholder,
+)
+from co_rewarding.algo.equivalence.text import text_key
+from co_rewarding.algo.own_function import is_own_function, load_function
+
+Equality = Literal["math", "text"]
+Find = Callable[[str, Sequence[str]], "str | None"]
+
+BOXED = "boxed"
+CHOICE = "choice"
+REGEX = "regex:"
+PATTERN_SECONDS = 1.0
+MAX_STATEMENT_CHARS = 200  # of what follows "the answer is"
+
+_NUMBER = re.compile(
+    r"\\[dt]?frac\{ ?-?[0-9]+ ?\}\{ ?[0-9]+ ?\}"
+    r"|(?<![\w.])[-−]?(?:(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)(?:\.[0-9]+)?|\.[0-9]+)(?: ?/ ?[0-9]+)?"
+)
+_TAG = re.compile(r"<(/?)answer>", re.IGNORECASE)
+_STATEMENT = re.compile(r"(?:\b(?:answer|option|choice)\b|答案|选项)[ \t*_]{0,4}(?:is\b|[:：是为])", re.IGNORECASE)
+_LABEL = re.compile(r"(?:(?:the|correct|answer|option|choice|is|答案|选项|是|为|选)[ :：]*)*", re.IGNORECASE)
+_LONE_LETTER = re.compile(r"[(\[（]?([A-Za-z])[)\]）]?[.:、。]?")
+_LEADING_LETTER = re.compile(r"[(\[（]?([A-Z])[)\]）.:：、] ?\S")
+
+
+@dataclass(frozen=True)
+class AnswerFormat:
+    """One format; made by `answer_format`."""
+
+    spec: str  # as it stands in the data
+    equality: Equality
+    instruction: str  # the system prompt that asks for it; "" where only its author knows
+    find: Find  # (response, options) -> the answer as it is written, None for none
+    asked: re.Pattern[str]  # what a prompt has that asks for it
+
+    def extract(self, response: str, choices: Sequence[str] = ()) -> str | None:
+        """ans(y): what the response states; None where it states nothing."""
+        return self.typed(self.find(response, choices))
+
+    def truth(self, text: str | None, choices: Sequence[str] = ()) -> str | None:
+        """The answer in a ground-truth field, raw or written as in a response; None where there is none."""
+        raw = ground_truth_answer(text)
+        if raw is None or self.spec.partition("/")[0] == BOXED:
+            return self.typed(raw)
+        if self.is_choice:
+            return self.typed(letter_of(raw, choices) or raw)
+        is_ours = self.find in (_number, _tag)  # a pattern or function is made for responses
+        return self.typed((self.find(raw, choices) if is_ours else None) or raw)
+
+    def is_asked_in(self, prompt: str) -> bool:
+        """Whether a prompt asks for it, as far as that can be seen."""
+        return self.asked.search(prompt) is not None
+
+    @property
+    def is_choice(self) -> bool:
+        return self.find is _choice
+
+    def typed(self, answer: str | None) -> str | None:
+        """An answer as it was written down, with how it is compared."""
+        return TextAnswer(answer) if answer is not None and self.equality == "text" else answer
+
+
+@lru_cache(maxsize=256)
+def answer_format(spec: str | None) -> AnswerFormat:
+    """The format that a row names; None and "" are the default.
+
+    Raises:
+        ValueError: one line: there is none of that name, its pattern is none, or its function cannot be had.
+    """
+    spec = spec or BOXED
+    name, equality = spec, None
+    head, mark, tail = spec.rpartition("/")
+    if mark and tail in get_args(Equality):
+        name, equality = head, tail
+    if name in _FORMATS:
+        usual, instruction, find, asked = _FORMATS[name]
+    elif name.startswith(REGEX):
+        usual, instruction, find, asked = "text", "", _by_pattern(name.removeprefix(REGEX)), ""
+    elif is_own_function(name):
+        usual, instruction, find, asked = "text", "", _by_function(name), ""
+    else:
+        raise ValueError(
+            f"answer format {spec!r} is unknown: use {', '.join(_FORMATS)}, {REGEX}PATTERN or "
+            "path/to/file.py:function, with /text or /math behind it for another equality"
+        )
+    if name == CHOICE and equality == "math":
+        raise ValueError(f"answer format {spec!r}: letters are compared as text; use {CHOICE}")
+    return AnswerFormat(spec, equality or usual, instruction, find, re.compile(asked))
+
+
+def letter_of(stated: str, choices: Sequence[str] = ()) -> str | None:
+    """The letter of the option that is stated: by its letter alone, B or (B), by its text, or by both, B. Paris.
+
+    Args:
+        choices: texts of the options, of which the first is A; none where they are not known.
+
+    Returns:
+        None for what is no option, or the text of several.
+    """
+    letters = [chr(ord("A") + i) for i in range(len(choices) or 26)]
+    key, bare = text_key(stated), _LABEL.sub("", _plain(stated), count=1)
+    if (lone := _LONE_LETTER.fullmatch(bare)) and lone.group(1).upper() in letters:
+        return lone.group(1).upper()
+    with_that_text = [letter for letter, choice in zip(letters, choices, strict=False) if text_key(choice) == key]
+    if with_that_text:
+        return with_that_text[0] if len(with_that_text) == 1 else None
+    leading = _LEADING_LETTER.match(bare)
+    return leading.group(1) if leading and leading.group(1) in letters else None
+
+
+def _plain(text: str) -> str:
+    r"""Without what only sets it: \text{...}, dollars, asterisks, spaces around it."""
+    return re.sub(r"\\(?:text|textbf|mathrm|mathbf)|[\\{}$*`]", "", text[:MAX_STATEMENT_CHARS]).strip()
+
+
+def _last(text: str, matches: Iterable[tuple[int, int, str]]) -> str | None:
+    """The last of what was found at (start, end), stripped: placeholders are nothing, and after the first that counts
+    nothing does from a next turn on."""
+    answer, end = None, len(text)
+    for start, stop, content in matches:
+        if start >= end:
+            break
+        content = content.strip()
+        if content and not is_placeholder(content):
+            if answer is None and (turn := NEXT_TURN.search(text, stop)):
+                end = turn.start()
+            answer = content
+    return answer
+
+
+def _boxed(response: str, _choices: Sequence[str]) -> str | None:
+    return extract_answer(response)
+
+
+def _number(response: str, _choices: Sequence[str]) -> str | None:
+    text = after_thinking(response)
+    found = _last(text, ((match.start(), match.end(), match.group()) for match in _NUMBER.finditer(text)))
+    return None if found is None else found.replace(",", "").replace("−", "-")
+
+
+def _tag(response: str, _choices: Sequence[str]) -> str | None:
+    text = after_thinking(response)
+    return _last(text, _tagged(text))
+
+
+def _tagged(text: str) -> Iterable[tuple[int, int, str]]:
+    opened = None
+    for tag in _TAG.finditer(text):
+        if not tag.group(1):
+            opened = tag.end()
+        elif opened is not None:
+            yield opened, tag.end(), text[opened : tag.start()]
+            opened = None
+
+
+def _choice(response: str, choices: Sequence[str]) -> str | None:
+    boxed = extract_answer(response)
+    if boxed is not None:
+        return letter_of(boxed, choices)
+    text = after_thinking(response)
+    return _last(text, _stated_letters(text, choices))
+
+
+def _stated_letters(text: str, choices: Sequence[str]) -> Iterable[tuple[int, int, str]]:
+    for statement in _STATEMENT.finditer(text):
+        line = text[statement.end() : statement.end() + MAX_STATEMENT_CHARS].lstrip(" \t*_").split("\n")[0]
+        whole = letter_of(line.rstrip(" .*_。"), choices)
+        first = re.match(r"[(\[（]?([A-Z])(?![\w'’])", line)
+        letter = whole or (letter_of(first.group(1), choices) if first else None)
+        if letter is not None:
+            yield statement.start(), statement.end(), letter
+
+
+def _by_pattern(pattern: str) -> Find:
+    try:
+        compiled = regex.compile(pattern)
+    except regex.error as error:
+        raise ValueError(f"answer format {REGEX}{pattern}: is no regular expression ({error})") from error
+    group = 1 if compiled.groups else 0
+
+    def find(response: str, _choices: Sequence[str]) -> str | None:
+        text = after_thinking(response)
+        try:
+            matches = list(compiled.finditer(text, timeout=PATTERN_SECONDS))
+        except TimeoutError:
+            warnings.warn(f"answer format {REGEX}{pattern}: took {PATTERN_SECONDS:.0f} s on a response", stacklevel=2)
+            return None
+        return _last(text, ((m.start(), m.end(), m.group(group) or "") for m in matches))
+
+    return find
+
+
+def _by_function(name: str) -> Find:
+    function = load_function(name)
+    try:
+        takes_choices = len(inspect.signature(function).parameters) > 1
+    except (TypeError, ValueError):  # a builtin without a signature
+        takes_choices = False
+
+    def find(response: str, choices: Sequence[str]) -> str | None:
+        answer = function(response, list(choices)) if takes_choices else function(response)
+        if answer is not None and not isinstance(answer, str):
+            raise TypeError(f"answer format {name}: returned {answer!r:.60}; return text, or None for no answer")
+        return answer.strip() or None if answer is not None else None
+
+    return find
+
+
+_STEPS = "Let's think step by step and"
+_FORMATS: dict[str, tuple[Equality, str, Find, str]] = {  # equality, instruction, how to find it, sign of asking
+    BOXED: ("math", rf"{_STEPS} output the final answer within \boxed{{}}.", _boxed, r"\\f?box"),
+    CHOICE: (
+        "text",
+        rf"{_STEPS} output the letter of the correct option within \boxed{{}}.",
+        _choice,
+        r"(?i)\\f?box|letter|option|choice|answer|选项|答案|字母",
+    ),
+    "number": ("math", f"{_STEPS} end with the final answer as a number.", _number, ""),
+    "tag": ("math", f"{_STEPS} output the final answer within <answer> and </answer>.", _tag, r"(?i)<answer>"),
+}

@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A function that a user wrote: a reward, or what the answer of a response is. Only here a module is looked up by name.
+
+    path/to/file.py:function        a file, from the current folder; its folder need not be a package
+    package.module:function         anything that can be imported
+
+A file is loaded once for each content, so that a function that was edited is the new one in the next process and the
+same object within one. It runs with the rights of whoever names it, like any program: name what you trust.
+
+Degenerate cases: whatever a file raises while it is loaded is told in one line with its place in the file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+
+def is_own_function(name: str) -> bool:
+    """Whether `name` has the form of a function's place, whether or not there is one."""
+    place, mark, function = name.rpartition(":")
+    return bool(mark and place) and function.isidentifier()
+
+
+def absolute(name: str) -> str:
+    """The same function for a process that stands in another folder."""
+    place, _, function = name.rpartition(":")
+    return f"{Path(place).expanduser().resolve()}:{function}" if place.endswith(".py") else name
+
+
+def load_function(name: str) -> Callable[..., Any]:
+    """The function at `path/to/file.py:function` or `package.module:function`.
+
+    Raises:
+        ValueError: one line: no such file, module or function, or what loading it raised.
+    """
+    place, _, function = name.rpartition(":")
+    if not is_own_function(name):
+        raise ValueError(f"{name!r} names no function: write path/to/file.py:function or package.module:function")
+    module = _of_file(Path(place).expanduser(), name) if place.endswith(".py") else _imported(place, name)
+    found = getattr(module, function, None)
+    if not callable(found):
+        there = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
+        raise ValueError(f"{name}: {place} has no function {function}; it has {', '.join(there) or 'none'}")
+    return found
+
+
+def source_sha256(name: str) -> str:
+    """Of the function's file, "" where it has none: what tells a function that was changed.
+
+    Raises:
+        ValueError: see load_function.
+    """
+    module = sys.modules.get(load_function(name).__module__)
+    path = getattr(module, "__file__", None)
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest() if path else ""
+
+
+def _of_file(path: Path, name: str) -> ModuleType:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ValueError(f"{name}: {path} cannot be read ({error.strerror}); looked for {path.absolute()}") from error
+    whole = hashlib.sha256(str(path.resolve()).encode() + b"\0" + content).hexdigest()
+    module_name = f"own_{path.stem}_{whole[:16]}"
+    if module_name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(module_name, path.resolve())
+        assert spec is not None and spec.loader is not None  # a file that ends in .py
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[module_name] = module  # a dataclass in it looks itself up there
+        try:
+            spec.loader.exec_module(module)
+        except BaseException as error:
+            del sys.modules[module_name]
+            if not isinstance(error, Exception):
+                raise
+            raise ValueError(f"{name}: {_reason(error, str(path.resolve()))}") from error
+    return sys.modules[module_name]
+
+
+def _imported(module: str, name: str) -> ModuleType:
+    try:
+        return importlib.import_module(module)
+    except Exception as error:
+        raise ValueError(f"{name}: {_reason(error, module)}") from error
+
+
+def _reason(error: Exception, where: str) -> str:
+    """What was raised, and the last line of the user's own file on the way there."""
+    if isinstance(error, SyntaxError) and error.filename == where:
+        return f"line {error.lineno}: {error.msg}"
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == where]
+    at = f"line {lines[-1]}: " if lines else ""
+    return f"{at}{type(error).__name__}: {' '.join(str(error).split())[:200]}"
