@@ -34,7 +34,7 @@ from co_rewarding.training import rollout_io
 from co_rewarding.training.agent_loop import SAMPLING
 from co_rewarding.training.console import say
 from co_rewarding.training.dataset import with_rephrased
-from co_rewarding.training.rollout_io import Response, read_responses
+from co_rewarding.training.rollout_io import Response
 from co_rewarding.training.trainer import GroupRewardTrainer
 from co_rewarding_ii.settings import TeacherSettings
 from co_rewarding_ii.worker import TeacherWorker
@@ -135,7 +135,7 @@ class CoRewardingIITrainer(GroupRewardTrainer):
 
     def _teacher_responses(self) -> list[Response]:
         batch, self._teacher_batch = self._teacher_batch, None
-        responses = read_responses(batch.keys, batch.partition_id, "teacher", self.tokenizer)
+        responses = self._read(batch.keys, batch.partition_id, "teacher")
         tq.kv_clear(keys=batch.keys, partition_id=batch.partition_id)
         return responses
 

@@ -32,7 +32,9 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Mapping, Sequence
 
+from co_rewarding.algo.answers import TextAnswer
 from co_rewarding.algo.equivalence.reader import read
+from co_rewarding.algo.equivalence.text import text_key
 from co_rewarding.algo.equivalence.values import number
 from co_rewarding.algo.rollouts import VIEWS, Rollout, Same, Scores, View
 from co_rewarding.algo.voting import Vote, majority_vote
@@ -155,6 +157,8 @@ def _one_per_question(labels: Mapping[Group, str | None]) -> list[str]:
 
 
 def _spelling(answer: str) -> Hashable:
+    if isinstance(answer, TextAnswer):
+        return text_key(answer)
     value = read(answer)
     exact = number(value)
     return value.text if exact is None else exact

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from co_rewarding.storage.rows import Row
+from co_rewarding.storage.rows import Row, stated_as
 
 ROLES = ("system", "user", "assistant")
 _MESSAGES = "make it a list of {role, content} messages ending with the user's"
@@ -52,6 +52,11 @@ def row_faults(row: Row, *, needs_index: bool = True) -> list[Fault]:
         faults.append(Fault(_INDEX, extra_info, _STRUCT))
     elif not isinstance(index, int | float | str | None) or (index is None and needs_index):
         faults.append(Fault(_INDEX, extra_info, "give each question an id of its own"))
+    try:
+        stated_as(row)
+    except ValueError as error:
+        problem, _, fix = str(error).rpartition("; ")
+        faults.append(Fault(problem.partition(" is ")[0] + " is something else", problem.partition(" is ")[2], fix))
     return faults
 
 

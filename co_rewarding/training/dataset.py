@@ -26,7 +26,16 @@ from verl.utils import tensordict_utils as tu
 from verl.utils.dataset.rl_dataset import RLHFDataset
 
 from co_rewarding.algo.rollouts import VIEWS
-from co_rewarding.storage.rows import PAIR_COLUMNS, as_paths, check_pairs, ground_truth, question_id
+from co_rewarding.storage.rows import (
+    ANSWER_FORMAT,
+    CHOICES,
+    PAIR_COLUMNS,
+    as_paths,
+    check_pairs,
+    ground_truth,
+    question_id,
+    stated_as,
+)
 from co_rewarding.training import rollout_io
 
 REPHRASED_PROMPT = "rephrased_prompt"
@@ -35,7 +44,8 @@ REPHRASED_PROMPT = "rephrased_prompt"
 class QuestionDataset(RLHFDataset):
     """Overrides of verl's `RLHFDataset`: `_read_files_and_tokenize` takes no file for no rows (a run that validates
     nothing), `_download` lets a path have any characters, `__getitem__` gives every row the `reward_model` that verl's
-    reward loop reads.
+    reward loop reads, and a column STATED_AS, a dictionary like `reward_model`: how the answer is to be stated (""
+    where the row does not say it) and the texts of its options.
 
     Its ground truth is text, "" where the row has none, whether that is "", null, or no column at all.
     """
@@ -54,7 +64,9 @@ class QuestionDataset(RLHFDataset):
     def __getitem__(self, item: int) -> dict[str, Any]:
         row = super().__getitem__(item)
         row["reward_model"] = {"style": "rule", **(row.get("reward_model") or {}), "ground_truth": ground_truth(row)}
-        return row
+        spec, choices = stated_as(row)
+        row[rollout_io.STATED_AS] = {ANSWER_FORMAT: spec, CHOICES: list(choices)}
+        return {name: value for name, value in row.items() if name not in (ANSWER_FORMAT, CHOICES)}
 
 
 class PairedDataset(QuestionDataset):

@@ -6,18 +6,19 @@ trainer asks `score_groups` once all rollouts of the step are there. What a grou
 co_rewarding/training/__init__.py.
 """
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 from verl import DataProto
 from verl.experimental.reward_loop.reward_manager.base import RewardManagerBase
 
-from co_rewarding.algo.answers import extract_answer, ground_truth_answer
+from co_rewarding.algo.answer_format import answer_format
 from co_rewarding.algo.equivalence.relation import Equivalence
 from co_rewarding.algo.methods import METHODS, Method, score_rollouts
 from co_rewarding.algo.rollouts import RewardInputs, Scores, answers_by_question
-from co_rewarding.storage.rows import content_sha256
-from co_rewarding.training.rollout_io import Response
+from co_rewarding.storage.rows import ANSWER_FORMAT, CHOICES, content_sha256, stated_as
+from co_rewarding.training.rollout_io import STATED_AS, Response
 from co_rewarding.training.settings import Settings
 
 
@@ -96,25 +97,33 @@ class GroupRewardManager(RewardManagerBase):
             `reward_score` 0.0 or 1.0 (0.0 without a ground truth), and of every row the same keys, which are dumped
             and out of which the trainer makes metrics: `acc` (the score, None without a ground truth), `pred` (the
             answer as written, "" without one), `length` (tokens), `question` (split and index of the row, "" without an
-            index), `prompt_id` (a hash of the prompt, which differs between two wordings of a question).
+            index), `prompt_id` (a hash of the prompt, which differs between two wordings of a question),
+            `answer_format` (how the answer is to be stated, "" for the usual way) and `choices` (its options as JSON).
         """
         item = data[-1]
-        truth = ground_truth_answer(item.non_tensor_batch["reward_model"]["ground_truth"])
+        truth = item.non_tensor_batch["reward_model"]["ground_truth"]
+        spec, choices = stated_as(item.non_tensor_batch[STATED_AS], self.settings.answer_format)
         response_T = item.batch["responses"]
         length = int(item.batch["attention_mask"][-response_T.shape[-1] :].sum())
         # a comparison may wait for another process, so it must not hold up the event loop
-        answer, correct = await self.loop.run_in_executor(None, self._grade, response_T[:length], truth)
+        answer, correct = await self.loop.run_in_executor(None, self._grade, response_T[:length], truth, spec, choices)
         info = {
             "acc": None if correct is None else float(correct),
             "pred": answer or "",
             "length": length,
             "question": _name(item.non_tensor_batch["extra_info"] or {}),
             "prompt_id": prompt_id(item.non_tensor_batch["raw_prompt"]),
+            ANSWER_FORMAT: spec,
+            CHOICES: json.dumps(choices, ensure_ascii=False) if choices else "",
         }
         return {"reward_score": float(correct or False), "reward_extra_info": info}
 
-    def _grade(self, response_T: Any, truth: str | None) -> tuple[str | None, bool | None]:
-        answer = extract_answer(self.tokenizer.decode(response_T, skip_special_tokens=True))
+    def _grade(
+        self, response_T: Any, ground_truth: str, spec: str, choices: Sequence[str]
+    ) -> tuple[str | None, bool | None]:
+        stated = answer_format(spec)
+        answer = stated.extract(self.tokenizer.decode(response_T, skip_special_tokens=True), choices)
+        truth = stated.truth(ground_truth, choices)
         if answer is None or truth is None:
             return answer, None if truth is None else False
         self.equivalence.prepare([[answer, truth]])  # the time of a step for each: no step here ever ends

@@ -16,15 +16,16 @@ from tensordict import NonTensorData, TensorDict
 from verl.utils import tensordict_utils as tu
 from verl.workers.utils.padding import response_from_nested
 
-from co_rewarding.algo.answers import extract_answer
+from co_rewarding.algo.answer_format import answer_format
 from co_rewarding.algo.rollouts import Rollout, Scores, Voter
 from co_rewarding.algo.token_statistics import response_means
 from co_rewarding.storage.files import json_line
-from co_rewarding.storage.rows import ground_truth
+from co_rewarding.storage.rows import ANSWER_FORMAT, CHOICES, ground_truth, stated_as
 
 QUESTION = "question"  # str, `extra_info.index` of the row: the same for both views of a pair
 VIEW = "view"  # "original" or "rephrased"
 GROUND_TRUTH = "ground_truth"  # str, "" where there is none
+STATED_AS = "stated_as"  # {answer_format, choices} of the row, as storage.rows.stated_as reads them
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,8 @@ class Response:
     text: str
     length: int  # T, tokens
     ground_truth: str  # "" where there is none
+    answer_format: str = ""  # how the answer is to be stated; "": the usual way
+    choices: tuple[str, ...] = ()  # texts of its options
 
 
 def column(batch: TensorDict, name: str) -> list[Any]:
@@ -60,27 +63,29 @@ def hide_ground_truth(batch: TensorDict) -> TensorDict:
     return batch
 
 
-def read_responses(keys: Sequence[str], partition_id: str, voter: Voter, tokenizer: Any) -> list[Response]:
-    """N, the responses behind `keys` (verl's <prompt>_<rollout>_<turn>), in the order in which they were asked for."""
+def read_responses(
+    keys: Sequence[str], partition_id: str, voter: Voter, tokenizer: Any, usual_format: str = ""
+) -> list[Response]:
+    """N, the responses behind `keys` (verl's <prompt>_<rollout>_<turn>), in the order in which they were asked for.
+
+    Args:
+        usual_format: how answers are stated where the data does not say (`co_rewarding.answer_format`).
+    """
     # verl hands them over in the order of its load balancing; the vote's tie-break is first come
     keys = sorted(keys, key=_order_of_request)
-    names = [QUESTION, VIEW, "raw_prompt", GROUND_TRUTH]
+    names = [QUESTION, VIEW, "raw_prompt", GROUND_TRUTH, STATED_AS]
     data = tq.kv_batch_get(keys=keys, partition_id=partition_id, select_fields=["responses", *names])
     texts_N = tokenizer.batch_decode(data["responses"].unbind(), skip_special_tokens=True)
     lengths_N = data["responses"].offsets().diff().tolist()
-    return [
-        Response(
-            key=key,
-            rollout=Rollout(question=question, view=view, voter=voter, answer=extract_answer(text)),
-            prompt=messages[-1]["content"],
-            text=text,
-            length=length,
-            ground_truth=truth,
-        )
-        for key, text, length, question, view, messages, truth in zip(
-            keys, texts_N, lengths_N, *(column(data, name) for name in names), strict=True
-        )
-    ]
+    responses = []
+    for key, text, length, question, view, messages, truth, stated in zip(
+        keys, texts_N, lengths_N, *(column(data, name) for name in names), strict=True
+    ):
+        spec, choices = stated_as(stated, usual_format)
+        answer = answer_format(spec).extract(text, choices)
+        rollout = Rollout(question=question, view=view, voter=voter, answer=answer)
+        responses.append(Response(key, rollout, messages[-1]["content"], text, length, truth, spec, choices))
+    return responses
 
 
 def _order_of_request(key: str) -> tuple[str, int, int]:
@@ -143,6 +148,8 @@ def dump_rows(step: int, responses: Sequence[Response], scores: Scores) -> list[
             "label": label,
             "reward": reward,
             "ground_truth": response.ground_truth,
+            **({ANSWER_FORMAT: response.answer_format} if response.answer_format else {}),
+            **({CHOICES: response.choices} if response.choices else {}),
         }
         for response, label, reward in zip(responses, scores.row_labels, scores.rewards, strict=True)
     ]

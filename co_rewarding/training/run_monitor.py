@@ -31,6 +31,7 @@ from co_rewarding.training.rollout_io import Response
 from co_rewarding.training.settings import Settings
 
 STEP_TIME = "timing_s/step"  # verl's; a checkpoint is part of it, validation is not
+FEW_ANSWERS = 0.05  # share of responses with an answer, below which the first step is warned of
 STEPS_REMEMBERED = 5  # for the time left
 _ACCURACY = re.compile(r"val-core/(.+)/acc/mean@\d+")
 
@@ -76,7 +77,15 @@ class RunMonitor:
         return held_out_metrics(responses, self.max_response_length, equivalence.same, self.held_out_history)
 
     def observe(self, step: int, metrics: dict[str, Any]) -> None:
-        """Record all metrics of a step and print the alarms that are new."""
+        """Record all metrics of a step and print the alarms that are new; of the first, also that hardly anything is
+        answered, since a run without answers has no labels and learns nothing."""
+        if step == 1 and (share := metrics.get("answer/share", 1.0)) < FEW_ANSWERS:
+            say(
+                f"WARNING step 1: {share:.1%} of the responses state an answer, so there is next to nothing to learn "
+                "from: does the prompt ask for it as it is read (co_rewarding.answer_format, or the data's column "
+                "answer_format), are responses cut off (collapse/length_limit), can the model do it at all? Read some "
+                "in rollouts/1.jsonl"
+            )
         for alarm in self.collapse.observe(step, metrics):
             if alarm.new:
                 say(f"WARNING step {step}: {alarm}")

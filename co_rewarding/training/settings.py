@@ -14,6 +14,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
+from co_rewarding.algo.answer_format import answer_format
 from co_rewarding.algo.equivalence.relation import MODES, TIMEOUT_S
 from co_rewarding.algo.methods import METHODS
 
@@ -80,6 +81,7 @@ class Settings(ConfigBlock):
 
     method: str  # one of co_rewarding.algo.methods
     min_agreement: float = 0.0  # 0–1, share of a group's rollouts that a label needs; 0: any plurality (paper)
+    answer_format: str = ""  # how answers are stated where the data does not say (co_rewarding.algo.answer_format)
     equivalence: str = "math"  # when two answers are one vote: math (their values), string (their spelling), exact
     verify_timeout_s: float = TIMEOUT_S  # > 0, CPU time that reading one answer with math-verify may take
     verify_workers: int = 1  # 1–1024, processes that do, as many answers at a time
@@ -93,6 +95,10 @@ class Settings(ConfigBlock):
         infinity = float("inf")
         self.require("method", self.method in METHODS, "one of " + ", ".join(METHODS))
         self.require("min_agreement", 0 <= self.min_agreement <= 1, "a share from 0 to 1")
+        try:
+            answer_format(self.answer_format)
+        except ValueError as error:
+            raise ValueError(f"{self.NAME}.answer_format={self.answer_format}: {error}") from error
         self.require("equivalence", self.equivalence in MODES, "one of " + ", ".join(MODES))
         self.require("verify_timeout_s", 0 < self.verify_timeout_s < infinity, "seconds above 0")
         self.require("verify_workers", 1 <= self.verify_workers <= 1024, "a whole number from 1 to 1024")

@@ -24,9 +24,11 @@ from verl.trainer.ppo.checkpoint_callback import CheckpointCallback
 from verl.trainer.ppo.reward import resolve_reward_manager_cls
 from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 
+from co_rewarding.algo.answer_format import answer_format
 from co_rewarding.algo.methods import METHODS
-from co_rewarding.algo.rollouts import VIEWS
+from co_rewarding.algo.rollouts import VIEWS, Voter
 from co_rewarding.monitoring.held_out import HeldOutResponse
+from co_rewarding.storage.rows import ANSWER_FORMAT
 from co_rewarding.storage.run_dir import RunDir, checkpoint_folder, dump_file, step_of
 from co_rewarding.training import rollout_io
 from co_rewarding.training.agent_loop import AGENT_LOOP
@@ -127,7 +129,7 @@ class GroupRewardTrainer(PPOTrainerSync):
         """Vote, label and reward of every row of the step into `rm_scores`; returns the metrics of the vote."""
         # verl may pad the batch with synthetic sequences to split it evenly; they must neither vote nor be counted
         keys = [key for key, tag in zip(batch.keys, batch.tags, strict=True) if not tag.get("is_padding", False)]
-        trained = read_responses(keys, batch.partition_id, "student", self.tokenizer)
+        trained = self._read(keys, batch.partition_id, "student")
         voters = self._teacher_responses()
         statistics_N = None
         if self.method.needs_logits:
@@ -138,6 +140,9 @@ class GroupRewardTrainer(PPOTrainerSync):
         self._dump_rows = dump_rows(self.global_steps, responses, scores)
         metrics = self.monitor.step_metrics(responses, scores, self.reward_manager.equivalence.same)
         return metrics | self.reward_manager.failures()
+
+    def _read(self, keys: list[str], partition_id: str, voter: Voter) -> list[Response]:
+        return read_responses(keys, partition_id, voter, self.tokenizer, self.settings.answer_format)
 
     def _teacher_responses(self) -> list[Response]:
         """Responses that may vote and are never trained on. Here none: the policy's own rollouts are all there is."""
@@ -234,11 +239,11 @@ class GroupRewardTrainer(PPOTrainerSync):
             {key: count for key, count in (expected_acc_counts or {}).items() if key[1] not in unlabelled},
         )
         responses = [
-            HeldOutResponse(source, question, prompt, uid, pred or None, length)
-            for source, uid, question, prompt, pred, length in zip(
+            HeldOutResponse(source, question, prompt, uid, answer_format(spec).typed(pred or None), length)
+            for source, uid, question, prompt, pred, length, spec in zip(
                 data_sources,
                 sample_uids,
-                *(infos[name] for name in ("question", "prompt_id", "pred", "length")),
+                *(infos[name] for name in ("question", "prompt_id", "pred", "length", ANSWER_FORMAT)),
                 strict=True,
             )
         ]

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from functools import lru_cache
 
-from co_rewarding.algo.answers import MAX_ANSWER_CHARS
+from co_rewarding.algo.answers import MAX_ANSWER_CHARS, TextAnswer
 from co_rewarding.algo.equivalence import algebra, expressions
 from co_rewarding.algo.equivalence.brackets import Tokens, closing, split
 from co_rewarding.algo.equivalence.equations import (
@@ -81,7 +81,7 @@ def read(answer: str) -> Value:
 
 def is_computation(answer: str) -> bool:
     """Whether an answer only poses what is to be computed, as 58+23 does."""
-    return isinstance(read(answer), Computation)
+    return not isinstance(answer, TextAnswer) and isinstance(read(answer), Computation)
 
 
 def _value(found: Tokens) -> Value:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
+from co_rewarding.algo.answer_format import answer_format
 from co_rewarding.storage import question_numbers, wordings
 from co_rewarding.storage.rows import (
     MAX_NAMED,
@@ -22,6 +23,7 @@ from co_rewarding.storage.rows import (
     content_sha256,
     file_sha256,
     read_table,
+    stated_as,
 )
 from co_rewarding.storage.schema import row_faults
 from co_rewarding.storage.wordings import is_empty, repeats
@@ -78,6 +80,8 @@ def check_data(config: DictConfig, files: DataFiles) -> None:
             rows["data.train_aug_files"],
             names=(named, f"data.train_aug_files={config.data.train_aug_files}"),
         )
+    for key, of_key in rows.items():
+        check_formats(of_key, f"{key}={OmegaConf.select(config, key)}")
     check_truths(config, rows)
     for key, of_key in rows.items():
         empty = [i for i, row in enumerate(of_key) if is_empty(row["prompt"][-1]["content"])]
@@ -87,6 +91,18 @@ def check_data(config: DictConfig, files: DataFiles) -> None:
     warn({"questions that an earlier row asks, too": repeats(asked)}, len(asked), named)
     if "data.train_aug_files" in rows:
         check_wordings(config, rows["data.train_files"], rows["data.train_aug_files"])
+
+
+def check_formats(rows: Sequence[Row], where: str) -> None:
+    """Every row says how its answer is to be stated in words that are known."""
+    first_row: dict[str, int] = {}
+    for i, row in enumerate(rows):
+        first_row.setdefault(stated_as(row)[0], i)
+    for spec, i in first_row.items():
+        try:
+            answer_format(spec)
+        except ValueError as error:
+            raise ValueError(f"{where}, row {i}: {error}") from error
 
 
 def check_wordings(config: DictConfig, original: Sequence[Row], rephrased: Sequence[Row]) -> None:

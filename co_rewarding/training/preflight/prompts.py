@@ -2,7 +2,7 @@
 """What a model will be asked, all rows of all files, checked before a run starts (see check.py and rendering.py).
 
 What the chat template loses or refuses never trains anything and is refused. Prompts over the limit are left out of
-training and validation, as verl does, and said; and so is that no answer in a box is asked for.
+training and validation, as verl does, and said; and so is that the answer is not asked for as it is read.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,11 +12,13 @@ from typing import Any
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
+from co_rewarding.algo.answer_format import BOXED
 from co_rewarding.algo.rollouts import VIEWS
-from co_rewarding.storage.rows import MAX_NAMED, Row, question_id
+from co_rewarding.storage.rows import MAX_NAMED, Row, question_id, stated_as
 from co_rewarding.training.console import say
 from co_rewarding.training.preflight.data import KEYS, DataFile, DataFiles, judge, rows_of
-from co_rewarding.training.preflight.rendering import Measured, SlowTemplate, measure
+from co_rewarding.training.preflight.rendering import Asked, Measured, SlowTemplate, measure
+from co_rewarding.training.settings import Settings
 
 MAX_SHARE_TOO_LONG = 0.5
 
@@ -49,7 +51,9 @@ def check_prompts(config: DictConfig, files: DataFiles, tokenizer: Any, vocabula
         fate = "left out" if config.data.filter_overlong_prompts else "cut at their beginning"
         over = f"prompts over data.max_prompt_length={limit} tokens, {fate} (the longest has {longest})"
         judge(config, {over: too_long[key]}, count, where, bound=MAX_SHARE_TOO_LONG)
-        judge(config, {r"prompts that do not ask for the answer in \boxed{}": measured.unasked}, count, where)
+        formats = sorted({spec or BOXED for file in of_key for _, spec in _asked(config, file)})
+        unasked = f"prompts that do not ask for the answer as it is read ({', '.join(formats)})"
+        judge(config, {unasked: measured.unasked}, count, where)
     check_steps(config, _questions_left(config, rows_of(files), too_long))
 
 
@@ -82,7 +86,7 @@ def _measured(config: DictConfig, tokenizer: Any, key: str, file: DataFile) -> M
     """
     named = f"actor_rollout_ref.model.path={config.actor_rollout_ref.model.path}: its chat template"
     remedy = "(actor_rollout_ref.model.custom_chat_template)"
-    where, prompts = f"{key}={file.path}", [row["prompt"] for row in file.rows]
+    where, prompts = f"{key}={file.path}", _asked(config, file)
     kwargs = OmegaConf.to_container(config.data.apply_chat_template_kwargs, resolve=True)
     try:
         measured = measure(Path(file.path).expanduser(), prompts, tokenizer, kwargs)
@@ -96,12 +100,18 @@ def _measured(config: DictConfig, tokenizer: Any, key: str, file: DataFile) -> M
         )
     if measured.lost:
         row, message = measured.lost[0]
-        lost = prompts[row][message]
+        lost = prompts[row][0][message]
         raise ValueError(
             f"{named} leaves out the {lost['role']} message {lost['content'][:60]!r} of {where}, "
             f"{_some([row for row, _ in measured.lost])}; use one that renders it {remedy}"
         )
     return measured
+
+
+def _asked(config: DictConfig, file: DataFile) -> list[Asked]:
+    """The prompts of a file, each with how its answer is to be stated."""
+    usual = Settings.read(config).answer_format
+    return [(row["prompt"], stated_as(row, usual)[0]) for row in file.rows]
 
 
 def _joined(files: Sequence[Measured]) -> Measured:

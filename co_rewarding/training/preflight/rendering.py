@@ -25,13 +25,15 @@ from typing import Any
 
 from tqdm import tqdm
 
+from co_rewarding.algo import answer_format as formats
+from co_rewarding.algo.answer_format import answer_format
 from co_rewarding.storage.rows import file_sha256
 from co_rewarding.training.preflight.cache import cached
 from co_rewarding.training.preflight.machine import cores
 
 Messages = Sequence[Mapping[str, str]]
-Row = tuple[int, int, bool, int | None, str]  # tokens, highest id, says \\boxed, lost message, reason of a failure
-BOX = "\\boxed"
+Row = tuple[int, int, bool, int | None, str]  # tokens, highest id, asks for the format, lost message, failure
+Asked = tuple[Messages, str]  # a prompt, and how its answer is to be stated
 CHUNK = 64  # prompts handed to a process at a time; about 50 ms
 STALL_S = 30.0  # for one chunk
 SECONDS_PER_PROMPT = 0.05  # for all together, beside STALL_S; usually 0.001
@@ -53,7 +55,7 @@ class Measured:
 
     tokens_P: list[int]  # 0: could not be rendered
     highest_id: int  # of a token
-    unasked: list[int]  # rows whose prompt, instructions of the template included, never says \\boxed
+    unasked: list[int]  # rows whose prompt, instructions of the template included, does not ask for its answer's format
     lost: list[tuple[int, int]]  # (row, message): messages whose content is not in the prompt
     failed: list[tuple[int, str]]  # (row, reason): what the template does not take
 
@@ -62,11 +64,11 @@ class SlowTemplate(ValueError):
     """Rendering takes too long to be meant."""
 
 
-def measure(path: Path, prompts: Sequence[Messages], tokenizer: Any, template_kwargs: Mapping[str, Any]) -> Measured:
+def measure(path: Path, prompts: Sequence[Asked], tokenizer: Any, template_kwargs: Mapping[str, Any]) -> Measured:
     """Render and count every prompt of a file, or recall what was found for the same content, tokenizer and arguments.
 
     Args:
-        path: the file that `prompts` are the rows of.
+        path: the file that `prompts` are the rows of, each with how its answer is to be stated.
         tokenizer: of transformers, with the chat template that the run uses.
         template_kwargs: `data.apply_chat_template_kwargs`.
 
@@ -75,7 +77,9 @@ def measure(path: Path, prompts: Sequence[Messages], tokenizer: Any, template_kw
     """
     depends_on = (
         file_sha256(Path(__file__)),
+        file_sha256(Path(formats.__file__)),
         file_sha256(path),
+        *sorted({spec for _, spec in prompts}),
         _tokenizer_sha256(tokenizer),
         repr(sorted(template_kwargs.items())),
     )
@@ -89,7 +93,7 @@ def _tokenizer_sha256(tokenizer: Any) -> str:
     return hashlib.sha256(whole.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def _measure(prompts: Sequence[Messages], tokenizer: Any, template_kwargs: Mapping[str, Any], name: str) -> Measured:
+def _measure(prompts: Sequence[Asked], tokenizer: Any, template_kwargs: Mapping[str, Any], name: str) -> Measured:
     tokens_P: list[int] = []
     highest_id = 0
     unasked, lost, failed = [], [], []
@@ -142,7 +146,7 @@ def _processes(prompts: int, tokenizer: Any, template_kwargs: Mapping[str, Any])
             os.environ["TOKENIZERS_PARALLELISM"] = before
 
 
-def _chunks(prompts: Sequence[Messages]) -> Iterator[list[Messages]]:
+def _chunks(prompts: Sequence[Asked]) -> Iterator[list[Asked]]:
     rest = iter(prompts)
     while chunk := list(islice(rest, CHUNK)):
         yield chunk
@@ -160,11 +164,11 @@ def _begin(tokenizer: Any, template_kwargs: dict[str, Any]) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
 
 
-def _measure_chunk(prompts: Sequence[Messages]) -> list[Row]:
-    return [_measure_prompt(messages) for messages in prompts]
+def _measure_chunk(prompts: Sequence[Asked]) -> list[Row]:
+    return [_measure_prompt(messages, spec) for messages, spec in prompts]
 
 
-def _measure_prompt(messages: Messages) -> Row:
+def _measure_prompt(messages: Messages, spec: str) -> Row:
     dropped_by_verl = ("tokenize", "return_dict", "return_tensors")
     passed = {name: value for name, value in _template_kwargs.items() if name not in dropped_by_verl}
     try:
@@ -173,4 +177,4 @@ def _measure_prompt(messages: Messages) -> Row:
     except Exception as error:  # whatever a template's program raises; verl would leave the row out
         return 0, 0, False, None, " ".join(f"{type(error).__name__}: {error}".split())[:200]
     lost = next((i for i, message in enumerate(messages) if message["content"].strip() not in text), None)
-    return len(ids), max(ids, default=0), BOX in text, lost, ""
+    return len(ids), max(ids, default=0), answer_format(spec).is_asked_in(text), lost, ""

@@ -221,7 +221,7 @@ def test_command_line_with_a_missing_file(sample_overrides: list[str], tmp_path:
     assert str(tmp_path) in stderr
 
 
-UNKNOWN = "unknown key; known keys are early_stop_after, equivalence, method, min_agreement, "
+UNKNOWN = "unknown key; known keys are answer_format, "
 UNKNOWN_TEACHER = "unknown key; known keys are check_log_probs, decay_end, decay_start, n, "
 
 
