@@ -11,6 +11,8 @@ FILE holds one JSON object a line, in any order:
     response      string
     ground_truth  string, raw or boxed; may be empty, null or absent
     step          string or integer, may be absent; the same question in another step is another group
+    answer_format, choices   how the answer is to be stated and the texts of its options (algo/answer_format.py); absent
+                  or null: in a box, or as --answer_format says
 
 Other fields are carried along, so that a training dump can be scored as it is. OUT holds the same rows in the same
 order with answer, label and reward set: label null where there is none, reward null for a row that is never trained
@@ -31,12 +33,13 @@ from typing import Any
 
 from pydantic import field_validator, model_validator
 
-from co_rewarding.algo.answers import extract_answer, ground_truth_answer
+from co_rewarding.algo.answer_format import answer_format
 from co_rewarding.algo.equivalence.relation import Equivalence, Mode, WorkerError
 from co_rewarding.algo.methods import METHODS, Method, method, score_rollouts
 from co_rewarding.algo.rollouts import VIEWS, VOTERS, RewardInputs, Rollout, Scores, answers_by_question
 from co_rewarding.monitoring.metrics import group_metrics
 from co_rewarding.storage.files import atomic_write, json_line, jsonl_rows, short_json
+from co_rewarding.storage.stated_as import stated_as
 from co_rewarding.tools.cli import UserError, command, progress
 from co_rewarding.tools.options import REQUIRED, Options, option, parse
 
@@ -50,6 +53,7 @@ class Scoring(Options):
     method: str = option(REQUIRED, ", ".join(METHODS))
     output: Path = option(REQUIRED, "where the scored rows go", metavar="OUT.jsonl")
     min_agreement: float = option(0.0, "smallest share of votes that makes a label", ge=0, le=1)
+    answer_format: str = option("", "how answers are stated, of rows that do not say (docs/ANSWERS.md)")
     equivalence: Mode = option("math", "when two answers are one vote")
     seed: int = option(0, "of the method random")
     json_: bool = option(False, "print the metrics as one JSON object")
@@ -62,6 +66,12 @@ class Scoring(Options):
                 "needs the policy's logits, which no file of responses holds: only training can compute it"
             )
         return name
+
+    @field_validator("answer_format")
+    @classmethod
+    def _is_one(cls, spec: str) -> str:
+        answer_format(spec)
+        return spec
 
     @model_validator(mode="after")
     def _files(self) -> Scoring:
@@ -83,7 +93,7 @@ def main(arguments: Sequence[str]) -> None:
         arguments,
     )
     chosen = method(options.method)
-    rollouts, truths, texts = _read(options.file, chosen)
+    rollouts, truths, texts = _read(options.file, chosen, options.answer_format)
     _check_needs(chosen, rollouts, options.file)
     try:
         scores, metrics = _score(options, rollouts, truths, texts)
@@ -154,7 +164,9 @@ def _rows(path: Path, doing: str, total: int | None = None) -> Iterator[tuple[in
             yield numbered_row
 
 
-def _read(path: Path, method: Method) -> tuple[list[Rollout], list[str | None], list[str] | None]:
+def _read(
+    path: Path, method: Method, usual_format: str = ""
+) -> tuple[list[Rollout], list[str | None], list[str] | None]:
     """What scoring needs of every row: the rollout, the ground truth, and the text unless the method is a vote."""
     rollouts: list[Rollout] = []
     truths: list[str | None] = []
@@ -168,10 +180,15 @@ def _read(path: Path, method: Method) -> tuple[list[Rollout], list[str | None], 
         view = _field(row, "view", (str,), f"one of {', '.join(VIEWS)}", where, VIEWS)
         voter = _field(row, "voter", (str,), f"one of {', '.join(VOTERS)}", where, VOTERS)
         response = _field(row, "response", (str,), "a string", where)
+        try:
+            spec, choices = stated_as(row, usual_format)
+            stated = answer_format(spec)
+        except ValueError as error:
+            raise UserError(f"{where}: {error}") from None
         truth = row.get("ground_truth")
         if truth is not None:
-            truth = ground_truth_answer(_field(row, "ground_truth", (str,), "a string or null", where))
-        rollouts.append(Rollout((step, question), view, voter, extract_answer(response)))
+            truth = stated.truth(_field(row, "ground_truth", (str,), "a string or null", where), choices)
+        rollouts.append(Rollout((step, question), view, voter, stated.extract(response, choices)))
         truths.append(truth)
         if texts is not None:
             texts.append(response)
@@ -210,7 +227,7 @@ def _why_no_label(options: Scoring, rollouts: list[Rollout]) -> str:
     answers = [row.answer for row in rollouts if row.voter == voter]
     if any(answers):
         return f"no answer has --min_agreement {options.min_agreement} of its group's votes"
-    return rf"none of the {voter}'s {len(answers):,} responses states an answer in \boxed{{...}}"
+    return f"none of the {voter}'s {len(answers):,} responses states an answer in its format (--answer_format)"
 
 
 def _write(source: Path, target: Path, rollouts: list[Rollout], scores: Scores) -> None:

@@ -77,12 +77,13 @@ def test_no_label_at_all_is_said(tmp_path, capsys):
         return line.removeprefix("co_rewarding.score: no group has a label, every reward is 0: ")
 
     unboxed = [row | {"response": "it is 3"} for row in rows()]
-    assert said(unboxed) == r"none of the student's 8 responses states an answer in \boxed{...}"
+    assert said(unboxed) == "none of the student's 8 responses states an answer in its format (--answer_format)"
     # 2 of 4 votes are the most that an answer has
     assert said(rows(), "--min-agreement", "0.6") == "no answer has --min_agreement 0.6 of its group's votes"
     teacher = rows() + [row | {"voter": "teacher"} for row in unboxed]
     assert (
-        said(teacher, method="co_rewarding_II") == r"none of the teacher's 8 responses states an answer in \boxed{...}"
+        said(teacher, method="co_rewarding_II")
+        == "none of the teacher's 8 responses states an answer in its format (--answer_format)"
     )
 
 

@@ -80,17 +80,17 @@ class AnswerFormat:
 
     def extract(self, response: str, choices: Sequence[str] = ()) -> str | None:
         """ans(y): what the response states; None where it states nothing."""
-        return self.typed(self.find(response, choices))
+        return self._typed(self.find(response, choices))
 
     def truth(self, text: str | None, choices: Sequence[str] = ()) -> str | None:
         """The answer in a ground-truth field, raw or written as in a response; None where there is none."""
         raw = ground_truth_answer(text)
         if raw is None or self.spec.partition("/")[0] == BOXED:
-            return self.typed(raw)
+            return self._typed(raw)
         if self.is_choice:
-            return self.typed(letter_of(raw, choices) or raw)
+            return self._typed(letter_of(raw, choices) or raw)
         is_ours = self.find in (_number, _tag)  # a pattern or function is made for responses
-        return self.typed((self.find(raw, choices) if is_ours else None) or raw)
+        return self._typed((self.find(raw, choices) if is_ours else None) or raw)
 
     def is_asked_in(self, prompt: str) -> bool:
         """Whether a prompt asks for it, as far as that can be seen."""
@@ -100,8 +100,7 @@ class AnswerFormat:
     def is_choice(self) -> bool:
         return self.find is _choice
 
-    def typed(self, answer: str | None) -> str | None:
-        """An answer as it was written down, with how it is compared."""
+    def _typed(self, answer: str | None) -> str | None:
         return TextAnswer(answer) if answer is not None and self.equality == "text" else answer
 
 
@@ -113,10 +112,7 @@ def answer_format(spec: str | None) -> AnswerFormat:
         ValueError: one line: there is none of that name, its pattern is none, or its function cannot be had.
     """
     spec = spec or BOXED
-    name, equality = spec, None
-    head, mark, tail = spec.rpartition("/")
-    if mark and tail in get_args(Equality):
-        name, equality = head, tail
+    name, equality = _parts(spec)
     if name in _FORMATS:
         usual, instruction, find, asked = _FORMATS[name]
     elif name.startswith(REGEX):
@@ -131,6 +127,19 @@ def answer_format(spec: str | None) -> AnswerFormat:
     if name == CHOICE and equality == "math":
         raise ValueError(f"answer format {spec!r}: letters are compared as text; use {CHOICE}")
     return AnswerFormat(spec, equality or usual, instruction, find, re.compile(asked))
+
+
+def recorded(answer: str | None, spec: str | None) -> str | None:
+    """An answer as it was written down, with how its format compares it; no function of a user's is loaded for that."""
+    name, equality = _parts(spec or BOXED)
+    usual = _FORMATS[name][0] if name in _FORMATS else "text"
+    return TextAnswer(answer) if answer is not None and (equality or usual) == "text" else answer
+
+
+def _parts(spec: str) -> tuple[str, str | None]:
+    """The format's name, and the equality that it is given."""
+    name, mark, tail = spec.rpartition("/")
+    return (name, tail) if mark and tail in get_args(Equality) else (spec, None)
 
 
 def letter_of(stated: str, choices: Sequence[str] = ()) -> str | None:

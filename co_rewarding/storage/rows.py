@@ -3,8 +3,7 @@
 
     data_source str | prompt [{role, content}] | ability str | reward_model {style, ground_truth}
     extra_info {index, split}
-    answer_format str, choices [str]    how the answer is to be stated (algo/answer_format.py), and the texts of its
-                                        options; a file need not have these columns, and null is the usual way
+    answer_format str, choices [str]    where a file has them: how the answer is to be stated (stated_as.py)
 
 `extra_info` has the same two fields in every set, and what a set has beside them (level, subject ...) stands in columns
 of its own: verl joins the files of one setting, and two files whose structs differ do not join, while a column that
@@ -29,6 +28,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from co_rewarding.storage.files import atomic_write
+from co_rewarding.storage.stated_as import ANSWER_FORMAT, CHOICES
 
 T = TypeVar("T")
 Row = Mapping[str, Any]
@@ -36,7 +36,6 @@ SYSTEM_PROMPT = r"Let's think step by step and output the final answer within \b
 ABILITY = "math"
 MAX_NAMED = 3  # rows named in a message
 REQUIRED_COLUMNS = ("data_source", "prompt", "extra_info")  # of those above; training reads these
-ANSWER_FORMAT, CHOICES = "answer_format", "choices"
 READ_COLUMNS = (*REQUIRED_COLUMNS, "reward_model", ANSWER_FORMAT, CHOICES)  # and these, if they are there
 OTHER_FORMATS = (".csv", ".tsv", ".json", ".jsonl", ".arrow", ".xlsx")
 HOW_TO_CONVERT = 'data/README.md shows under "Your own questions" how to write verl\'s schema'
@@ -149,20 +148,6 @@ def ground_truth(row: Row) -> str:
     if isinstance(truth, bytes | list | Mapping):
         raise ValueError(f"reward_model.ground_truth is {truth!r:.60}; make it text")
     return "" if truth is None else str(truth)
-
-
-def stated_as(row: Row, default: str = "") -> tuple[str, tuple[str, ...]]:
-    """How the row's answer is to be stated, `default` where the row does not say, and the texts of its options.
-
-    Raises:
-        ValueError: there is something else in their places.
-    """
-    spec, choices = row.get(ANSWER_FORMAT), row.get(CHOICES)
-    if not isinstance(spec, str | None):
-        raise ValueError(f"{ANSWER_FORMAT} is {spec!r:.60}; make it text")
-    if not isinstance(choices, list | tuple | None) or not all(isinstance(choice, str) for choice in choices or ()):
-        raise ValueError(f"{CHOICES} is {choices!r:.60}; make it a list of texts")
-    return spec or default, tuple(choices or ())
 
 
 def question_id(row: Row) -> Any:

@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from co_rewarding.storage.rows import Row, stated_as
+from co_rewarding.storage.rows import Row
+from co_rewarding.storage.stated_as import stated_as
 
 ROLES = ("system", "user", "assistant")
 _MESSAGES = "make it a list of {role, content} messages ending with the user's"

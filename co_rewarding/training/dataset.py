@@ -26,16 +26,8 @@ from verl.utils import tensordict_utils as tu
 from verl.utils.dataset.rl_dataset import RLHFDataset
 
 from co_rewarding.algo.rollouts import VIEWS
-from co_rewarding.storage.rows import (
-    ANSWER_FORMAT,
-    CHOICES,
-    PAIR_COLUMNS,
-    as_paths,
-    check_pairs,
-    ground_truth,
-    question_id,
-    stated_as,
-)
+from co_rewarding.storage.rows import PAIR_COLUMNS, as_paths, check_pairs, ground_truth, question_id
+from co_rewarding.storage.stated_as import ANSWER_FORMAT, CHOICES, stated_as
 from co_rewarding.training import rollout_io
 
 REPHRASED_PROMPT = "rephrased_prompt"

@@ -17,7 +17,8 @@ from co_rewarding.algo.answer_format import answer_format
 from co_rewarding.algo.equivalence.relation import Equivalence
 from co_rewarding.algo.methods import METHODS, Method, score_rollouts
 from co_rewarding.algo.rollouts import RewardInputs, Scores, answers_by_question
-from co_rewarding.storage.rows import ANSWER_FORMAT, CHOICES, content_sha256, stated_as
+from co_rewarding.storage.rows import content_sha256
+from co_rewarding.storage.stated_as import ANSWER_FORMAT, CHOICES, stated_as
 from co_rewarding.training.rollout_io import STATED_AS, Response
 from co_rewarding.training.settings import Settings
 

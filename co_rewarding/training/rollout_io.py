@@ -20,7 +20,8 @@ from co_rewarding.algo.answer_format import answer_format
 from co_rewarding.algo.rollouts import Rollout, Scores, Voter
 from co_rewarding.algo.token_statistics import response_means
 from co_rewarding.storage.files import json_line
-from co_rewarding.storage.rows import ANSWER_FORMAT, CHOICES, ground_truth, stated_as
+from co_rewarding.storage.rows import ground_truth
+from co_rewarding.storage.stated_as import ANSWER_FORMAT, CHOICES, stated_as
 
 QUESTION = "question"  # str, `extra_info.index` of the row: the same for both views of a pair
 VIEW = "view"  # "original" or "rephrased"

@@ -24,12 +24,12 @@ from verl.trainer.ppo.checkpoint_callback import CheckpointCallback
 from verl.trainer.ppo.reward import resolve_reward_manager_cls
 from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 
-from co_rewarding.algo.answer_format import answer_format
+from co_rewarding.algo.answer_format import recorded
 from co_rewarding.algo.methods import METHODS
 from co_rewarding.algo.rollouts import VIEWS, Voter
 from co_rewarding.monitoring.held_out import HeldOutResponse
-from co_rewarding.storage.rows import ANSWER_FORMAT
 from co_rewarding.storage.run_dir import RunDir, checkpoint_folder, dump_file, step_of
+from co_rewarding.storage.stated_as import ANSWER_FORMAT
 from co_rewarding.training import rollout_io
 from co_rewarding.training.agent_loop import AGENT_LOOP
 from co_rewarding.training.checkpoint import is_of_another, resume_dir, saving
@@ -142,7 +142,8 @@ class GroupRewardTrainer(PPOTrainerSync):
         return metrics | self.reward_manager.failures()
 
     def _read(self, keys: list[str], partition_id: str, voter: Voter) -> list[Response]:
-        return read_responses(keys, partition_id, voter, self.tokenizer, self.settings.answer_format)
+        usual_format = self.reward_manager.settings.answer_format
+        return read_responses(keys, partition_id, voter, self.tokenizer, usual_format)
 
     def _teacher_responses(self) -> list[Response]:
         """Responses that may vote and are never trained on. Here none: the policy's own rollouts are all there is."""
@@ -239,7 +240,7 @@ class GroupRewardTrainer(PPOTrainerSync):
             {key: count for key, count in (expected_acc_counts or {}).items() if key[1] not in unlabelled},
         )
         responses = [
-            HeldOutResponse(source, question, prompt, uid, answer_format(spec).typed(pred or None), length)
+            HeldOutResponse(source, question, prompt, uid, recorded(pred or None, spec), length)
             for source, uid, question, prompt, pred, length, spec in zip(
                 data_sources,
                 sample_uids,

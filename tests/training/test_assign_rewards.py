@@ -101,6 +101,7 @@ def step(monkeypatch: pytest.MonkeyPatch, tokenizer):
                     rollout_io.QUESTION: question,
                     rollout_io.VIEW: view,
                     rollout_io.GROUND_TRUTH: truths.get(question, ""),
+                    rollout_io.STATED_AS: {"answer_format": "", "choices": []},
                 }
                 keys.append(key)
                 tags.append({})

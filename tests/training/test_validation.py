@@ -16,6 +16,7 @@ from verl import DataProto
 from co_rewarding.tools.quickstart.tiny_model import build_tokenizer
 from co_rewarding.training.launch import _prepare_validation
 from co_rewarding.training.reward_manager import GroupRewardManager
+from co_rewarding.training.rollout_io import STATED_AS
 from co_rewarding.training.run_monitor import RunMonitor, progress_line
 from co_rewarding.training.settings import Settings
 from co_rewarding.training.trainer import GroupRewardTrainer
@@ -30,7 +31,9 @@ def validate() -> Any:
     tokenizer = build_tokenizer()
     config = OmegaConf.create({"co_rewarding": {"method": "majority_voting"}})
 
-    async def run(text: str, truth: str, messages: Any = MESSAGES, info: Any = None) -> dict[str, Any]:
+    async def run(
+        text: str, truth: str, messages: Any = MESSAGES, info: Any = None, spec: str = "", choices: Any = ()
+    ) -> dict[str, Any]:
         manager = GroupRewardManager(config, tokenizer)
         with manager.equivalence:
             response_T = [*tokenizer.encode(text, add_special_tokens=False), tokenizer.eos_token_id]
@@ -40,6 +43,7 @@ def validate() -> Any:
                 "raw_prompt": messages,
                 "reward_model": {"style": "rule", "ground_truth": truth},
                 "extra_info": info or {},
+                STATED_AS: {"answer_format": spec, "choices": list(choices)},
             }
             data = DataProto.from_dict(
                 tensors={"prompts": torch.ones(1, PROMPT_T), "responses": padded, "attention_mask": mask},
@@ -70,7 +74,20 @@ def test_a_response_says_the_same_things_with_and_without_a_ground_truth(
     info = result["reward_extra_info"]
     assert (result["reward_score"], info["acc"], info["pred"]) == (acc or 0.0, acc, pred)
     assert info["length"] == result["expected length"]
-    assert info.keys() == {"acc", "pred", "length", "question", "prompt_id"}  # verl takes the first row's keys for all
+    keys = {"acc", "pred", "length", "question", "prompt_id", "answer_format", "choices"}
+    assert info.keys() == keys  # verl takes the first row's keys for all
+
+
+@pytest.mark.parametrize(
+    ("text", "truth", "acc", "pred"),
+    [("The answer is (B).", "b", 1.0, "B"), (r"\boxed{Rome}", "B", 1.0, "B"), (r"\boxed{A}", "Rome", 0.0, "A")],
+)
+def test_an_answer_is_read_and_compared_in_the_format_of_its_row(
+    validate: Callable[..., dict[str, Any]], text: str, truth: str, acc: float, pred: str
+) -> None:
+    info = validate(text, truth, MESSAGES, None, "choice", ["Paris", "Rome"])["reward_extra_info"]
+    assert (info["acc"], info["pred"]) == (acc, pred)
+    assert (info["answer_format"], info["choices"]) == ("choice", '["Paris", "Rome"]')
 
 
 def test_a_prompt_is_told_from_another_by_all_of_it(validate: Callable[..., dict[str, Any]]) -> None:
@@ -88,7 +105,7 @@ def test_the_last_response_of_a_run_is_read_as_the_first_is() -> None:
     with manager.equivalence as equivalence:
         equivalence._seconds_left = 0  # what the validations before may have left
         response_T = tokenizer.encode(r"\boxed{3\ell}", add_special_tokens=False)
-        assert manager._grade(response_T, r"\ell+2\ell") == (r"3\ell", True)
+        assert manager._grade(response_T, r"\ell+2\ell", "", ()) == (r"3\ell", True)
         assert (equivalence.counts.asked, equivalence.counts.over_budget) == (2, 0)
 
 
@@ -127,6 +144,7 @@ def metrics_of(trainer: GroupRewardTrainer, rows: list[tuple[str, str, float | N
         "length": [4] * len(rows),
         "question": [f"test {uid}" for uid in uids],
         "prompt_id": [f"prompt of {uid}" for uid in uids],
+        "answer_format": [""] * len(uids),
     }
     expected = {(source, uid): uids.count(uid) or 2 for source, uid in [*zip(sources, uids, strict=True), *lost]}
     return trainer._val_metrics_update(sources, uids, infos, [1] * len(rows), expected_acc_counts=expected)

@@ -34,6 +34,7 @@ from typing import Any
 
 from filelock import FileLock
 
+from co_rewarding.algo.answer_format import BOXED
 from co_rewarding.algo.equivalence.relation import TIMEOUT_S, Equivalence
 from co_rewarding.cpu.build import is_cpu
 from co_rewarding.storage.files import atomic_write_text
@@ -194,7 +195,8 @@ def _score(
         found = scores(group(graded), equivalence.same)
         counts = equivalence.counts
     made_with = versions(PACKAGES)
-    where = "content of the last closed \\boxed{}" if protocol is TRAINING else "anywhere, by math-verify"
+    formats = ", ".join(sorted({generation.answer_format or BOXED for generation in generations}))
+    where = f"answer format {formats}" if protocol is TRAINING else "anywhere, by math-verify"
     grader = {
         "extraction": f"{where} (protocol {protocol.name})",
         "equivalence": mode,

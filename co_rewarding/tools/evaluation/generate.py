@@ -18,7 +18,7 @@ Degenerate cases: a request that a server fails on is not recorded; the same com
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from co_rewarding.cpu.build import is_cpu
@@ -39,6 +39,8 @@ class Generation:
     response: str
     tokens: int | None  # None: not known
     finish: str | None
+    answer_format: str = ""  # how the answer is to be stated (algo/answer_format.py); "": the usual way
+    choices: list[str] = field(default_factory=list)  # texts of its options
 
 
 def record_key(record: Record) -> tuple[int, int]:
@@ -103,7 +105,17 @@ def generate(
 def _generation(completion: Completion, question: Any, sample: int) -> Generation:
     finish = completion.failure or ("length" if completion.reached_limit else "stop")
     tokens = 0 if completion.failure else completion.tokens
-    return Generation(question.index, sample, question.text, question.ground_truth, completion.text, tokens, finish)
+    return Generation(
+        question.index,
+        sample,
+        question.text,
+        question.ground_truth,
+        completion.text,
+        tokens,
+        finish,
+        question.answer_format,
+        list(question.choices),
+    )
 
 
 def engine_seed(seed: int, journals: Mapping[str, Journal]) -> int:

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 r"""Responses -> verdicts -> the scores of a task, by the same two functions as training.
 
-    answer  = content of the last closed \boxed{...} (co_rewarding.algo.answers), or what the task's protocol reads
+    answer  = what the response states in the row's format (co_rewarding.algo.answer_format), by default in the last
+              closed \boxed{...}, or what the task's protocol reads
     correct = the answer is equivalent to the ground truth (co_rewarding.algo.equivalence.relation)
 
 These are what training.reward_manager does in validation, so the two agree on the same text. (A ground truth
@@ -26,9 +27,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from co_rewarding.algo.answers import ground_truth_answer
+from co_rewarding.algo.answer_format import AnswerFormat, answer_format
 from co_rewarding.algo.voting import majority_vote
 from co_rewarding.storage.files import parse_jsonl
+from co_rewarding.storage.stated_as import CHOICES, stated_as
 from co_rewarding.tools.cli import UserError, printable
 from co_rewarding.tools.evaluation.estimates import (
     Estimate,
@@ -59,7 +61,10 @@ class Graded:
 
 
 def grade(generations: Sequence[Generation], same: Same, protocol: Protocol = TRAINING) -> list[Graded]:
-    answers = protocol.answers([generation.response for generation in generations])
+    if protocol.answers is not None:
+        answers = protocol.answers([generation.response for generation in generations])
+    else:
+        answers = [answer_format(g.answer_format).extract(g.response, g.choices) for g in generations]
     return [
         Graded(g, answer, None if g.ground_truth is None else answer is not None and same(answer, g.ground_truth))
         for g, answer in zip(generations, answers, strict=True)
@@ -169,18 +174,29 @@ def read_saved(path: Path) -> Saved:
     generations, verdicts = [], []
     for number, row in enumerate(rows, start=1):
         try:
-            question, prompt, text, truth, verdict = _saved_row(row)
+            spec, choices = _saved_format(row)
+            question, prompt, text, truth, verdict = _saved_row(row, answer_format(spec), choices)
         except (TypeError, ValueError) as error:
             raise UserError(f"--regrade {path}, response {number}: {error}") from None
         index = index_of.setdefault(question, len(index_of))
         finish = row.get("finish")
-        generations.append(Generation(index, samples[index], prompt, truth, text, row.get("tokens"), finish))
+        generations.append(
+            Generation(index, samples[index], prompt, truth, text, row.get("tokens"), finish, spec, list(choices))
+        )
         samples[index] += 1
         verdicts.append(verdict if truth is not None else None)
     return Saved(generations, verdicts, settings)
 
 
-def _saved_row(row: Mapping[str, Any]) -> tuple[Any, str, str, str | None, bool | None]:
+def _saved_format(row: Mapping[str, Any]) -> tuple[str, tuple[str, ...]]:
+    """How the answer was to be stated, and the options; a validation dump has these as JSON text."""
+    choices = row.get(CHOICES)
+    return stated_as({**row, CHOICES: json.loads(choices or "[]") if isinstance(choices, str) else choices})
+
+
+def _saved_row(
+    row: Mapping[str, Any], stated: AnswerFormat, choices: Sequence[str]
+) -> tuple[Any, str, str, str | None, bool | None]:
     """Which question, its prompt, the response, the ground truth, the stored verdict."""
     if "output" in row and "gts" in row:
         text, truth, prompt, verdict = row["output"], row["gts"], row.get("input"), row.get("acc", row.get("score"))
@@ -202,5 +218,5 @@ def _saved_row(row: Mapping[str, Any]) -> tuple[Any, str, str, str | None, bool 
     ):
         if not isinstance(value, kinds):
             raise TypeError(f"the {name} is {printable(json.dumps(value), 40)}")
-    truth = None if truth is None else ground_truth_answer(str(truth))
+    truth = None if truth is None else stated.truth(str(truth), choices)
     return question, str(prompt or ""), text, truth, None if verdict is None else bool(verdict)

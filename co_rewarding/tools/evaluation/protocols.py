@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 r"""How a set is asked and what of a response is its answer: training's way, and lighteval's.
 
-    training    the row's messages as they stand, system prompt included; the last closed \boxed{...}
+    training    the row's messages as they stand, system prompt included; the answer in the row's format, which is
+                usually the last closed \boxed{...} (algo/answer_format.py)
     lighteval   lighteval's own prompt without a system message; an answer anywhere in the text
 
 The paper's numbers for MATH-500 and GSM8K are lighteval's (its appendix C.3), so only the second can be held beside
@@ -19,7 +20,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from co_rewarding.algo.answers import extract_answer
 from co_rewarding.tools.evaluation.extraction import extract_anywhere
 
 Messages = list[dict[str, str]]
@@ -41,7 +41,7 @@ class Protocol:
     name: str
     template: str | None = None  # of the user's message; None: the row's messages
     max_tokens: int | None = None  # of a response; None: what the user asks for
-    answers: Callable[[Sequence[str]], list[str | None]] = lambda texts: [extract_answer(text) for text in texts]
+    answers: Callable[[Sequence[str]], list[str | None]] | None = None  # in responses; None: in the rows' formats
 
     def messages(self, messages: Messages) -> Messages:
         if self.template is None:

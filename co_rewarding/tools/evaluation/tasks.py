@@ -18,12 +18,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from co_rewarding.algo.answers import ground_truth_answer
+from co_rewarding.algo.answer_format import answer_format
 from co_rewarding.storage.rows import content_sha256, file_sha256, ground_truth, read_rows
+from co_rewarding.storage.stated_as import stated_as
 from co_rewarding.tools.cli import UserError, printable
 from co_rewarding.tools.evaluation.protocols import LIGHTEVAL_GSM8K, LIGHTEVAL_MATH, TRAINING, Protocol
 
@@ -69,6 +70,8 @@ class Question:
     messages: list[dict[str, str]]  # what the model is asked
     text: str  # what the user says in the file
     ground_truth: str | None  # as the answer is compared with; None: there is none
+    answer_format: str = ""  # how the answer is to be stated (algo/answer_format.py); "": the usual way
+    choices: tuple[str, ...] = ()  # texts of its options
 
 
 @dataclass(frozen=True)
@@ -125,13 +128,16 @@ def read_questions(name: str, path: Path, samples: int | None, limit: int | None
         protocol=task.protocol,
         questions=[_asked(question, task.protocol) for question in asked],
         num_rows=len(rows),
-        content_sha256=content_sha256([q.messages, q.ground_truth] for q in questions),
+        content_sha256=content_sha256(
+            [q.messages, q.ground_truth, *([q.answer_format, q.choices] if q.answer_format or q.choices else [])]
+            for q in questions
+        ),
         file_sha256=file_sha256(path),
     )
 
 
 def _asked(question: Question, protocol: Protocol) -> Question:
-    return Question(question.index, protocol.messages(question.messages), question.text, question.ground_truth)
+    return replace(question, messages=protocol.messages(question.messages))
 
 
 def _question(index: int, row: Mapping[str, Any], path: Path) -> Question:
@@ -154,4 +160,9 @@ def _question(index: int, row: Mapping[str, Any], path: Path) -> Question:
     if reward_model is not None and not isinstance(reward_model, dict):
         shown = printable(repr(reward_model), 60)
         raise UserError(f"{where}: column 'reward_model' is {shown}; must be {{style, ground_truth}}")
-    return Question(index, messages, text, ground_truth_answer(ground_truth(row)))
+    try:
+        spec, choices = stated_as(row)
+        truth = answer_format(spec).truth(ground_truth(row), choices)
+    except ValueError as error:
+        raise UserError(f"{where}: {error}") from None
+    return Question(index, messages, text, truth, spec, choices)

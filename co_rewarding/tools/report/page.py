@@ -23,7 +23,9 @@ from functools import lru_cache
 from pathlib import Path
 from random import Random
 
+from co_rewarding.algo.answers import TextAnswer
 from co_rewarding.algo.equivalence.reader import read
+from co_rewarding.algo.equivalence.text import text_key
 from co_rewarding.algo.equivalence.values import same_value, unread
 from co_rewarding.algo.methods import METHODS, Consensus
 from co_rewarding.algo.rollouts import other_view
@@ -200,8 +202,14 @@ def _spread(steps: Sequence[int], number: int) -> list[int]:
     return [steps[round(i * (len(steps) - 1) / (number - 1))] for i in range(number)]
 
 
-@lru_cache(10_000)
 def _same(label: str, truth: str) -> bool | None:
     """None where math-verify would have to be asked."""
+    if isinstance(label, TextAnswer):
+        return text_key(label) == text_key(truth)
+    return _same_value(label, truth)
+
+
+@lru_cache(10_000)
+def _same_value(label: str, truth: str) -> bool | None:
     values = read(label), read(truth)
     return same_value(*values) or (None if any(map(unread, values)) else False)

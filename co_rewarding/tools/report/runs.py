@@ -24,10 +24,12 @@ from typing import Any
 import pandas as pd
 import yaml
 
+from co_rewarding.algo.answer_format import recorded
 from co_rewarding.algo.methods import METHODS
 from co_rewarding.monitoring.held_out import PREFIX as HELD_OUT
 from co_rewarding.storage.files import parse_jsonl
 from co_rewarding.storage.run_dir import RunDir
+from co_rewarding.storage.stated_as import ANSWER_FORMAT
 
 STEP_TIME = "timing_s/step"
 """Seconds of a training step (rollout, reward, update, checkpoint) without validation; only trained steps log it."""
@@ -128,7 +130,10 @@ class Rollout:
     @classmethod
     def of(cls, row: Mapping[str, Any]) -> Rollout:
         texts = {name: str(row.get(name, "")) for name in ("question", "view", "voter", "prompt", "response")}
-        known = {name: None if row.get(name) is None else str(row[name]) for name in ("answer", "label")}
+        spec = str(row.get(ANSWER_FORMAT) or "")
+        known = {
+            name: recorded(None if row.get(name) is None else str(row[name]), spec) for name in ("answer", "label")
+        }
         truth = None if row.get("ground_truth") in (None, "") else str(row["ground_truth"])
         reward = float(row["reward"]) if is_number(row.get("reward")) else None
         return cls(**texts, **known, reward=reward, ground_truth=truth)

@@ -23,9 +23,9 @@ from co_rewarding.storage.rows import (
     content_sha256,
     file_sha256,
     read_table,
-    stated_as,
 )
 from co_rewarding.storage.schema import row_faults
+from co_rewarding.storage.stated_as import stated_as
 from co_rewarding.storage.wordings import is_empty, repeats
 from co_rewarding.training.console import say
 from co_rewarding.training.preflight.cache import cached

@@ -14,7 +14,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from co_rewarding.algo.answer_format import BOXED
 from co_rewarding.algo.rollouts import VIEWS
-from co_rewarding.storage.rows import MAX_NAMED, Row, question_id, stated_as
+from co_rewarding.storage.rows import MAX_NAMED, Row, question_id
+from co_rewarding.storage.stated_as import stated_as
 from co_rewarding.training.console import say
 from co_rewarding.training.preflight.data import KEYS, DataFile, DataFiles, judge, rows_of
 from co_rewarding.training.preflight.rendering import Asked, Measured, SlowTemplate, measure

@@ -109,7 +109,7 @@ def test_validation_grades_the_known_set_alike(known: list[Generation]) -> None:
         for generation in known:
             if generation.ground_truth is not None:  # validation does not ask its grader about the others
                 response_T = [*tokenizer.encode(generation.response, add_special_tokens=False), tokenizer.eos_token_id]
-                _, correct = manager._grade(response_T, generation.ground_truth)
+                _, correct = manager._grade(response_T, generation.ground_truth, "", ())
                 verdicts[generation.index] = verdicts.get(generation.index, "") + ("y" if correct else "n")
     assert verdicts == {index: by_hand for index, (truth, _, by_hand) in KNOWN.items() if truth is not None}
 

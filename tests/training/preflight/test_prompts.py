@@ -119,11 +119,14 @@ def test_prompts_without_a_box(
     rows = 6 if key == "data.val_files" else 16
     with_questions(key, dict.fromkeys(range(4, rows)))  # all but the first four
     refusal(
-        f"{key}=", r"do not ask for the answer in \boxed{}", f"{rows - 4} of {rows} (rows 4, 5", "suspect_data=warn"
+        f"{key}=", "as it is read (boxed)", f"{rows - 4} of {rows} (rows 4, 5", "suspect_data=warn"
+        "do not ask for the answer as it is read (boxed)",
+        f"{rows - 4} of {rows} (rows 4, 5",
+        "suspect_data=warn",
     )
     with_questions(key, {5: None})
     check_config(config)
-    (line,) = lines(capsys, r"\boxed{}")
+    (line,) = lines(capsys, "(boxed)")
     assert f" WARNING: {key}=" in line and f": 1 of {rows} (rows 5)" in line
 
 

@@ -42,7 +42,7 @@ def measured(tmp_path: Path) -> Callable[..., Measured]:
         rows = [[{"role": "user", "content": item}] if isinstance(item, str) else item for item in asked]
         path = tmp_path / "data.parquet"
         pq.write_table(pa.table({"prompt": rows}), path)
-        return measure(path, rows, tokenizer, kwargs)
+        return measure(path, [(row, "") for row in rows], tokenizer, kwargs)
 
     return run
 
@@ -136,7 +136,7 @@ def test_the_same_rows_are_too_long_as_for_verl(
     tokenizer = AutoTokenizer.from_pretrained(sample_folder / "model")
     path = tmp_path / "some.parquet"
     pq.write_table(pq.read_table(real_data / "math/train_original.parquet").slice(0, 400), path)
-    counts = measure(path, [row["prompt"] for row in read_rows(path)], tokenizer, {}).tokens_P
+    counts = measure(path, [(row["prompt"], "") for row in read_rows(path)], tokenizer, {}).tokens_P
     options = {"max_prompt_length": limit, "filter_overlong_prompts": True, "filter_overlong_prompts_workers": 1}
     kept = RLHFDataset(str(path), tokenizer, OmegaConf.create(options | {"cache_dir": str(tmp_path)}))
     left = [i for i, count in enumerate(counts) if count <= limit]
