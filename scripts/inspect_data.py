@@ -35,6 +35,7 @@ class InspectionOptions(Options):
     """inspection"""
 
     files: list[Path] = option(REQUIRED, "a file of questions, and its rephrased twin", metavar="FILE", positional=True)
+    answer_format: str = option("", "of rows that name none, as ANSWER_FORMAT of a run", metavar="SPEC")
     tokenizer: str = option("", "folder or hub id; without it lengths are in characters only")
     max_prompt_length: int = option(512, "in tokens, as in training", ge=1)
     num_samples: int = option(5, "random rows to show side by side, and as many of those with findings", ge=0)
@@ -61,7 +62,7 @@ class InspectionOptions(Options):
 def main(arguments: Sequence[str]) -> int:
     (options,) = parse("inspect_data.py", __doc__, [InspectionOptions], arguments)
     names = tuple(map(str, options.files))
-    tables = [read_table(path) for path in options.files]
+    tables = [read_table(path, spec=options.answer_format) for path in options.files]
     files = [table.to_pylist() for table in tables]
     tokenizer = load_tokenizer(options.tokenizer) if options.tokenizer else None
     reports = [

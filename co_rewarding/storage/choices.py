@@ -48,7 +48,7 @@ def read_options(value: Any) -> dict[str, str]:
     elif isinstance(value, list) and value and all(isinstance(part, Mapping) for part in value):
         pairs = [(part.get("label"), part.get("text")) for part in value]
     elif isinstance(value, list | tuple):
-        pairs = list(zip(LETTERS, value, strict=False)) if len(value) <= len(LETTERS) else [("", "")] * len(value)
+        pairs = [(LETTERS[i] if i < len(LETTERS) else str(i + 1), text) for i, text in enumerate(value)]
     elif value is None or value == "" or value != value:
         pairs = []
     else:

@@ -57,13 +57,12 @@ def find_columns(names: Sequence[str], given: Columns) -> Found:
     question = _one(names, given.question, QUESTION, "question")
     if question is None:
         raise ValueError(f"no column for the question; name it with --question; its columns are {shown(names)}")
-    rest = [name for name in names if name != question]
     return Found(
         question=question,
-        answer=_one(rest, given.answer, ANSWER, "answer"),
-        choices=_choices(rest, given.choices),
-        id=_one(rest, given.id, ID, "id"),
-        answer_format=_one(rest, None, FORMAT, "answer_format"),
+        answer=_one(names, given.answer, ANSWER, "answer"),
+        choices=_choices(names, given.choices),
+        id=_one(names, given.id, ID, "id"),
+        answer_format=_one(names, None, FORMAT, "answer_format"),
     )
 
 

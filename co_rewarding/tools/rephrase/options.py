@@ -39,6 +39,9 @@ class Files(Options):
     output_parquet: Path = option(REQUIRED, "the rows with rewritten questions", metavar=PARQUET)
     output_original_parquet: Path = option(REQUIRED, "the same rows with their own questions", metavar=PARQUET)
     question_column: str = option("prompt", "column of text, or of messages {role, content}; of other files than parquet it is found")
+    answer_format: str = option(
+        "", "of rows that name none, as ANSWER_FORMAT of a run; of files that are not in verl's schema", metavar="SPEC"
+    )
     max_samples: int = option(0, "only the first N rows (0: all)", ge=0)
     restart: Literal["all", "verify"] | None = option(
         None, "forget what an earlier run recorded in OUTPUT_JSONL.journal and OUTPUT_JSONL.verify.journal (all, or no "

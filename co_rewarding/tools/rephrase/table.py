@@ -40,14 +40,14 @@ class Questions:
         ValueError: no such file or column, a column of another type, text that is no UTF-8, a row without a question.
     """
 
-    def __init__(self, path: Path, column: str, max_rows: int = 0) -> None:
+    def __init__(self, path: Path, column: str, max_rows: int = 0, answer_format: str = "") -> None:
         self.path = path
         self.column = column
         self._is_copied = path.is_file() and is_parquet(path) and _has_column(path, column)
         if self._is_copied:
             self._table = read_table(path)
         else:
-            self._table = read_any_table(path, Columns(question=None if column == PROMPT else column))
+            self._table = read_any_table(path, Columns(question=None if column == PROMPT else column), answer_format)
             self.column = column = PROMPT
         names = self._table.column_names
         if column not in names:
