@@ -82,9 +82,9 @@ def as_letters(answers: Sequence[str], options: Sequence[Options], answer_is: st
     chosen = [i for i, answer in enumerate(answers) if answer and options[i]]
     meanings = {i: meanings_of(answers[i], options[i]) for i in chosen}
     for i in chosen:
-        if answer_is and answer_is not in meanings[i] or not meanings[i]:
+        if (answer_is and answer_is not in meanings[i]) or not meanings[i]:
             raise ValueError(
-                f"row {i}: its answer {answers[i]!r:.60} is none of {answer_is and ANSWERS[answer_is] or 'its choices'} "
+                f"row {i}: its answer {answers[i]!r:.60} is none of {(answer_is and ANSWERS[answer_is]) or 'its choices'} "
                 f"({', '.join(map(repr, options[i].values())):.100})"
             )
     letters, used = list(answers), dict.fromkeys(ANSWERS, 0)
@@ -126,7 +126,10 @@ def with_choices(question: str, texts: Sequence[str]) -> str:
     """The question with its options as lettered lines, unless it has them already."""
     asked = _folded(question)
     lettered = list(zip(LETTERS, texts, strict=False))
-    if all(re.search(rf"(?<!\w)\(?{letter.lower()}[).:、．]\s?{re.escape(_folded(text))}", asked) for letter, text in lettered):
+    if all(
+        re.search(rf"(?<!\w)\(?{letter.lower()}[).:、．]\s?{re.escape(_folded(text))}", asked)
+        for letter, text in lettered
+    ):
         return question
     return question.rstrip() + "\n\n" + "\n".join(f"{letter}. {text}" for letter, text in lettered)
 
@@ -149,7 +152,7 @@ def _mark(text: str) -> tuple[str, str] | None:
 
 
 def _blank(text: Any) -> bool:
-    return text is None or text != text or isinstance(text, str) and not text.strip()
+    return text is None or text != text or (isinstance(text, str) and not text.strip())
 
 
 def _folded(text: str) -> str:

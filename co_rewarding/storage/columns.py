@@ -24,7 +24,9 @@ ANSWER = (
 CHOICES = ("choices", "options", "candidates", "选项", "選項")
 ID = ("id", "index", "uid", "uuid", "idx", "qid", "questionid", "uniqueid", "problemid", "编号", "序号", "题号")
 FORMAT = ("answerformat",)
-_OPTION = re.compile(r"([A-Z])|(option|opt|choice|选项|選項)[ _.-]?([a-z]|\d{1,2})|([a-z])[ _]?(选项|選項)", re.IGNORECASE)
+_OPTION = re.compile(
+    r"([A-Z])|(option|opt|choice|选项|選項)[ _.-]?([a-z]|\d{1,2})|([a-z])[ _]?(选项|選項)", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,7 @@ def _option_columns(names: Sequence[str]) -> list[tuple[str, ...]]:
     """Columns A, B, … or option_1, option_2, … that follow one another, at least two of a kind."""
     families: dict[tuple[str, bool], dict[int, str]] = {}
     for name in names:
-        if (found := _OPTION.fullmatch(name.strip())) is None or name.strip().islower() and len(name.strip()) == 1:
+        if (found := _OPTION.fullmatch(name.strip())) is None or (name.strip().islower() and len(name.strip()) == 1):
             continue
         bare, word, key, letter, after = found.groups()
         mark = (bare or key or letter).lower()

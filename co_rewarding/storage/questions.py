@@ -110,8 +110,8 @@ def to_table(raw: RawTable, data_source: str, reading: Reading, first_index: int
     for i, row in enumerate(raw.rows):
         texts = list(options[i].values())
         spec = _row(i, _text, row, found.answer_format) or reading.answer_format or (CHOICE if texts else BOXED)
-        question = _row(i, _text, row, found.question)
-        if not question.strip():
+        question = _row(i, _text, row, found.question).strip()
+        if not question:
             raise ValueError(f"row {i}: column {found.question} has no question; fill it or take the row out")
         converted.append(
             make_row(

@@ -89,7 +89,9 @@ def _read_file(file: Path) -> RawTable:
         return RawTable(tuple(table.column_names), table.to_pylist())
     read = _READERS.get(file.suffix.lower())
     if read is None:
-        raise ValueError(f"{file}: {file.suffix or 'no ending'} is none of {', '.join(FORMATS)}; save it as one of them")
+        raise ValueError(
+            f"{file}: {file.suffix or 'no ending'} is none of {', '.join(FORMATS)}; save it as one of them"
+        )
     try:
         return read(_text(file))
     except ValueError as error:

@@ -22,6 +22,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -264,16 +265,13 @@ def check_pairs(original: Sequence[Row], rephrased: Sequence[Row], names: tuple[
         lambda i: "row {}: {!r:.60} and {!r:.60}".format(i, *truths[i]),
         f"{both} do not pair up: the ground truth differs; a rephrased question must keep its answer",
     )
-    for column, why in (
-        ("choices", "a letter would mean another option in the other wording"),
-        ("answer_format", "both wordings must state their answer in the same way"),
-    ):
-        values = list(zip(*([_given(row, column) for row in rows] for rows, _ in files), strict=True))
-        _raise_for(
-            [i for i, (a, b) in enumerate(values) if a != b],
-            lambda i, values=values: "row {}: {!r:.60} and {!r:.60}".format(i, *values[i]),
-            f"{both} do not pair up: {column} differs; {why}",
-        )
+    stated = list(zip(*(_each(partial(stated_as, default="boxed"), *file) for file in files), strict=True))
+    _raise_for(
+        [i for i, (a, b) in enumerate(stated) if a != b],
+        lambda i: "row {}: {!r:.60} and {!r:.60}".format(i, *stated[i]),
+        f"{both} do not pair up: {ANSWER_FORMAT} or {CHOICES} differ; a letter must mean the same option in both, and "
+        "both must state their answer in the same way",
+    )
 
 
 def content_sha256(items: Iterable[Any]) -> str:
@@ -302,12 +300,6 @@ def _field(row: Row, column: str, field: str) -> Any:
     if not isinstance(struct, Mapping):
         raise ValueError(f"{column} is {struct!r:.60}; make it a struct with the field {field}")
     return struct.get(field)
-
-
-def _given(row: Row, column: str) -> Any:
-    """Of ANSWER_COLUMNS; None for what says the default."""
-    value = row.get(column)
-    return None if not value or (column, value) == ("answer_format", "boxed") else value
 
 
 def _each(read: Callable[[Row], T], rows: Sequence[Row], name: str) -> list[T]:

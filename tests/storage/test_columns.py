@@ -11,7 +11,10 @@ from co_rewarding.storage.columns import Columns, Found, find_columns
     [
         ("question answer", Found("question", "answer", (), None, None)),
         ("Problem,Ground Truth,Unique ID", Found("Problem", "Ground Truth", (), "Unique ID", None)),
-        ("problem solution answer subject level unique_id", Found("problem", "answer", (), "unique_id", None)),  # MATH-500
+        (
+            "problem solution answer subject level unique_id",
+            Found("problem", "answer", (), "unique_id", None),
+        ),  # MATH-500
         ("id question choices answerKey", Found("question", "answerKey", ("choices",), "id", None)),  # ARC
         ("question subject choices answer", Found("question", "answer", ("choices",), None, None)),  # MMLU
         ("id question A B C D answer", Found("question", "answer", ("A", "B", "C", "D"), "id", None)),  # C-Eval
@@ -37,7 +40,11 @@ def test_what_is_named_wins_and_nothing_can_be_named() -> None:
     ("names", "given", "why"),
     [
         ("text key", Columns(), "no column for the question; name it with --question; its columns are text, key"),
-        ("instruction input output", Columns(), "instruction, input may each be the question; name one with --question"),
+        (
+            "instruction input output",
+            Columns(),
+            "instruction, input may each be the question; name one with --question",
+        ),
         ("question target label", Columns(), "target, label may each be the answer; name one with --answer"),
         ("question choices A B", Columns(), "choices, A, B may each hold the choices; .*with --choices"),
         ("question", Columns(answer="key"), "--answer key: there is no such column; its columns are question"),

@@ -34,11 +34,15 @@ PARQUET = "FILE.parquet"
 class Files(Options):
     """files"""
 
-    input_path: Path = option(REQUIRED, "the questions: CSV, TSV, JSONL, JSON, parquet, or a folder of them", metavar="FILE")
+    input_path: Path = option(
+        REQUIRED, "the questions: CSV, TSV, JSONL, JSON, parquet, or a folder of them", metavar="FILE"
+    )
     output_jsonl: Path = option(REQUIRED, "the rewrites, one JSON object a row", metavar="FILE.jsonl")
     output_parquet: Path = option(REQUIRED, "the rows with rewritten questions", metavar=PARQUET)
     output_original_parquet: Path = option(REQUIRED, "the same rows with their own questions", metavar=PARQUET)
-    question_column: str = option("prompt", "column of text, or of messages {role, content}; of other files than parquet it is found")
+    question_column: str = option(
+        "prompt", "column of text, or of messages {role, content}; of other files than parquet it is found"
+    )
     answer_format: str = option(
         "", "of rows that name none, as ANSWER_FORMAT of a run; of files that are not in verl's schema", metavar="SPEC"
     )

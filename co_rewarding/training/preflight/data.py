@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from co_rewarding.algo.answer_format import answer_format
 from co_rewarding.storage import question_numbers, wordings
+from co_rewarding.storage.questions import question_tables
 from co_rewarding.storage.rows import (
     MAX_NAMED,
     READ_COLUMNS,
@@ -25,7 +26,6 @@ from co_rewarding.storage.rows import (
     file_sha256,
     stated_as,
 )
-from co_rewarding.storage.questions import question_tables
 from co_rewarding.storage.schema import row_faults
 from co_rewarding.storage.wordings import is_empty, repeats
 from co_rewarding.training.console import say

@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from co_rewarding.storage.rows import SYSTEM_PROMPT, arrow_schema, make_row, question_text
 from co_rewarding.storage.ground_truths import boxed_truth, hash_mark_truth, number_truth
+from co_rewarding.storage.rows import SYSTEM_PROMPT, arrow_schema, make_row, question_text
 from co_rewarding.tools.data.prepare import main
 from co_rewarding.tools.data.sources import SOURCES
 
