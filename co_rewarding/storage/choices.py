@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A question's options, however a file writes them, and its answer as the letter of one of them.
 
-    options    a list of texts; {label: […], text: […]} (ARC); a list of {label, text}; {A: …, B: …}; JSON text of any of
-               these; or one column an option
+    options    a list of texts; {label: […], text: […]} (ARC); a list of {label, text}; {A: …, B: …}; JSON text of any
+               of these; or one column an option
     answer     its letter or label ("B", "(B)", "B. Paris"), its number from 0 or from 1, or its text
 
 What a number means can be told from one row only by chance, so it is told from all rows: a 0 counts from 0, the number
@@ -81,10 +81,11 @@ def as_letters(answers: Sequence[str], options: Sequence[Options], answer_is: st
     """
     chosen = [i for i, answer in enumerate(answers) if answer and options[i]]
     meanings = {i: meanings_of(answers[i], options[i]) for i in chosen}
+    expected = ANSWERS[answer_is] if answer_is else "choices"
     for i in chosen:
         if (answer_is and answer_is not in meanings[i]) or not meanings[i]:
             raise ValueError(
-                f"row {i}: its answer {answers[i]!r:.60} is none of {(answer_is and ANSWERS[answer_is]) or 'its choices'} "
+                f"row {i}: its answer {answers[i]!r:.60} is none of its {expected} "
                 f"({', '.join(map(repr, options[i].values())):.100})"
             )
     letters, used = list(answers), dict.fromkeys(ANSWERS, 0)

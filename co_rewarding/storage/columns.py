@@ -2,7 +2,8 @@
 """Which column of a table holds the question, the answer, the choices and the id: as named, or found by its name.
 
 A name is compared without case, spaces and signs: "Ground Truth" is ground_truth. The first of each list of names wins
-over the others (a table with `answer` and `solution` has its answer in `answer`); of two others, somebody has to say which.
+over the others (a table with `answer` and `solution` has its answer in `answer`); which of two others it is, somebody
+has to say.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Any file of questions as a table in verl's schema (rows.py), the same for every command and for training.
 
-A parquet file in verl's schema is the table as it stands. In any other (raw_table.py) the columns are found (columns.py)
-and each row becomes one of verl's schema, with the columns `answer_format`, `choices` and `id` beside it:
+A parquet file in verl's schema is the table as it stands. In any other (raw_table.py) the columns are found
+(columns.py) and each row becomes one of verl's schema, with the columns `answer_format`, `choices` and `id` beside it:
 
     answer    "… #### 42" and "… \\boxed{42}" are 42; of a choice question it is a letter (choices.py); or there is none
     format    what the row says, else `answer_format`, else "choice" where there are choices, and else null, a box
@@ -100,6 +100,8 @@ def to_table(raw: RawTable, data_source: str, reading: Reading, first_index: int
     Raises:
         ValueError: one line that names the column or row, and not the file.
     """
+    if not raw.rows:
+        return SCHEMA.empty_table()
     found = find_columns(raw.columns, reading.columns)
     ids = _ids(raw, found)
     has_numbers = bool(ids) and all(map(_WHOLE.fullmatch, ids)) and len(set(map(int, ids))) == len(ids)

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """A file of questions as somebody wrote it: CSV, TSV, JSONL, JSON or parquet → named columns and rows of values.
 
-    CSV, TSV   the delimiter is the one of DELIMITERS that fits; quoted fields may hold it, and line breaks; all values are text
+    CSV, TSV   the delimiter is the one of DELIMITERS that fits; quoted fields may hold it, and line breaks; all is text
     JSON       an array of objects, or an object with one such array; JSONL: an object a line
     parquet    known by its first bytes, whatever its name
 
-Text is UTF-8, with a byte order mark or without. The libraries csv, json and pyarrow read; a text file is read whole, up
-to MAX_BYTES.
+Text is UTF-8, with a byte order mark or without. The libraries csv, json and pyarrow read; a text file is read whole,
+up to MAX_BYTES.
 """
 
 from __future__ import annotations

@@ -154,7 +154,7 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
 
 
 def has_verl_schema(schema: pa.Schema) -> bool:
-    """Whether a table is meant to be in verl's schema, right or wrong: it has the columns, or prompts that are no text."""
+    """Whether a table is meant to be in verl's schema, right or wrong: it has its columns, or prompts of no text."""
     if set(REQUIRED_COLUMNS) <= set(schema.names):
         return True
     kind = schema.field("prompt").type if "prompt" in schema.names else pa.string()

@@ -45,9 +45,9 @@ REPHRASED_PROMPT = "rephrased_prompt"
 
 class QuestionDataset(RLHFDataset):
     """Overrides of verl's `RLHFDataset`: `_read_files_and_tokenize` takes no file for no rows (a run that validates
-    nothing), `_download` takes files of any format and lets a path have any characters, `__getitem__` gives every row the
-    `reward_model` that verl's reward loop reads, and a column STATED_AS, a dictionary like it: how the answer is to be
-    stated ("" where the row does not say it) and the texts of its options.
+    nothing), `_download` takes files of any format and lets a path have any characters, `__getitem__` gives every row
+    the `reward_model` that verl's reward loop reads, and a column STATED_AS, a dictionary like it: how the answer is to
+    be stated ("" where the row does not say it) and the texts of its options.
 
     Its ground truth is text, "" where the row has none, whether that is "", null, or no column at all.
     """

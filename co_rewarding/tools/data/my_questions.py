@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Any file of questions → data/NAME/train.parquet and test.parquet in verl's schema, and a data card: the command behind
-scripts/data_preprocess/my_questions.py.
+"""Any file of questions → data/NAME/train.parquet and test.parquet in verl's schema, and a data card: the command
+behind scripts/data_preprocess/my_questions.py.
 
     read (storage/questions.py) → merge repeated questions → split by the hash of each question → write → card → show
 
@@ -44,8 +44,8 @@ from co_rewarding.tools.tables import to_markdown
 
 PROGRAM = "my_questions.py"
 DESCRIPTION = """\
-Your own questions as parquet in verl's schema, with a held-out part: from CSV, TSV, JSONL, JSON (an array of objects, or
-an object with one), parquet, a folder of such files, or a data set on the hub. Only the questions are needed.
+Your own questions as parquet in verl's schema, with a held-out part: from CSV, TSV, JSONL, JSON (an array of objects,
+or an object with one), parquet, a folder of such files, or a data set on the hub. Only the questions are needed.
 
   python scripts/data_preprocess/my_questions.py quiz.csv
   python scripts/data_preprocess/my_questions.py quiz.jsonl --question text --answer key --held_out 200
@@ -68,8 +68,8 @@ class Table(Options):
     )
     id: str | None = option(None, 'column of the ids (found; "": none)', metavar="COLUMN")
     answer_is: AnswerIs | None = option(
-        None, "what the answers of choice questions are: " + "; ".join(f"{k}: {v}" for k, v in ANSWERS.items()) + " (told "
-        "from the answers)",
+        None, "what the answers of choice questions are (told from all of them): "
+        + "; ".join(f"{kind}: {words}" for kind, words in ANSWERS.items()),
     )  # fmt: skip
     config: str | None = option(None, "of a data set on the hub that has several", metavar="NAME")
 
@@ -78,8 +78,8 @@ class Asking(Options):
     """how they are asked"""
 
     answer_format: str = option(
-        "", "how a response states its answer: boxed, choice, number, tag, regex:PATTERN, FILE.py:FUNCTION (choice where "
-        "there are choices, else boxed)", metavar="SPEC",
+        "", "how a response states its answer: boxed, choice, number, tag, regex:PATTERN, FILE.py:FUNCTION (choice "
+        "where there are choices, else boxed)", metavar="SPEC",
     )  # fmt: skip
     system_prompt: str | None = option(None, 'text, or a file with it (the format\'s; "": none)', metavar="TEXT|FILE")
 
@@ -252,9 +252,9 @@ def _from_hub(repo: str, split_name: str | None, config: str | None) -> Source:
         found = datasets.load_dataset(repo, config, split=split_name, revision=revision)
     except (OSError, ValueError, httpx.HTTPError, datasets.exceptions.DatasetsError) as error:
         raise UserError(
-            f"{repo}: no such file, and could not be had from the hub ({type(error).__name__}: {one_line(error)}); on a "
-            f"machine with a network: hf download {repo} --repo-type dataset --local-dir NAME; then give the folder of "
-            "its files"
+            f"{repo}: no such file, and could not be had from the hub ({type(error).__name__}: {one_line(error)}); on "
+            f"a machine with a network: hf download {repo} --repo-type dataset --local-dir NAME; then give the folder "
+            "of its files"
         ) from error
     if isinstance(found, dict):
         if len(found) > 1:

@@ -58,7 +58,8 @@ class Questions(Options):
 
     tasks: Names = option((), f"of {', '.join(KNOWN)}, separated by commas", metavar="NAME,...")
     data: list[str] = option(
-        [], "file of questions (CSV, JSONL, JSON, parquet) for a task, known or new; for lm_eval tasks a folder as on the hub",
+        [], "file of questions (CSV, JSONL, JSON, parquet) for a task, known or new; for lm_eval tasks a folder as on "
+        "the hub",
         metavar="NAME=FILE",
     )  # fmt: skip
     data_dir: Path = option(Path("data"), "where scripts/data_preprocess wrote")

@@ -24,6 +24,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from co_rewarding.storage.columns import Columns
+from co_rewarding.storage.questions import is_verl_parquet
 from co_rewarding.storage.files import atomic_write
 from co_rewarding.storage.raw_table import is_parquet
 from co_rewarding.storage.rows import MADE_OF, read_table
@@ -43,7 +44,7 @@ class Questions:
     def __init__(self, path: Path, column: str, max_rows: int = 0, answer_format: str = "") -> None:
         self.path = path
         self.column = column
-        self._is_copied = path.is_file() and is_parquet(path) and _has_column(path, column)
+        self._is_copied = is_verl_parquet(path) or (path.is_file() and is_parquet(path) and _has_column(path, column))
         if self._is_copied:
             self._table = read_table(path)
         else:
@@ -102,10 +103,7 @@ class Questions:
 
 
 def _has_column(path: Path, column: str) -> bool:
-    try:
-        return column in pq.read_schema(path).names
-    except (OSError, pa.ArrowException):  # read_table says what is wrong with it
-        return True
+    return column in pq.read_schema(path).names
 
 
 def _is_text(kind: pa.DataType) -> bool:

@@ -37,7 +37,8 @@ def write(path: str, texts: Sequence[str]) -> None:
 def test_csv_with_everything(command: Callable[..., Any]) -> None:
     Path("quiz.csv").write_bytes(
         b"\xef\xbb\xbf"
-        + 'Nummer;Aufgabe;题目;A;B;Antwort\nq-1;x;"Sag ""ja"",\noder nein.";ja;nein;B\nq-2;x;首都？;北京;上海;A\n'.encode()
+        + 'Nummer;Aufgabe;题目;A;B;Antwort\nq-1;x;"Sag ""ja"",\noder nein.";ja;nein;B\n'.encode()
+        + "q-2;x;首都？;北京;上海;A\n".encode()
     )
     code, out, _ = command("quiz.csv", "--id", "Nummer", "--answer", "Antwort", "--held_out", "0", "--license", "mit")
     assert code == 0
@@ -127,7 +128,7 @@ def test_what_cannot_be_done_is_one_line(
     Path("v/train.parquet").rename("verl.parquet")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
-    code, out, err = command(*arguments)
+    code, _, err = command(*arguments)
     assert (code, err.count("\n")) == (2, 1) and why in err
     assert not Path("data").exists()
 

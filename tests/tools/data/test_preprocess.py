@@ -71,7 +71,8 @@ TRUTHS = {
 
 
 def test_each_set_has_its_command(run_script: Callable[..., Any]) -> None:
-    assert {path.stem for path in (REPO / "scripts/data_preprocess").iterdir()} == SOURCES.keys()
+    commands = {path.stem for path in (REPO / "scripts/data_preprocess").iterdir()}
+    assert commands == SOURCES.keys() | {"my_questions"}
     for name, source in SOURCES.items():
         code, out, _ = run_script(f"data_preprocess/{name}.py", "--help")
         assert code == 0 and source.repo_id in out and f"to data/{source.folder} " in out
@@ -231,7 +232,7 @@ def test_files_that_cannot_be_used_are_told(tmp_path: Path, capsys: pytest.Captu
         ("x.parquet", "SPLIT=FILE with SPLIT one of train, test"),
         ("train=absent.parquet", "absent.parquet: no such file"),
         ("train=absent.json", "absent.json: no such file"),
-        ("train=x.csv", "x.csv: no such file"),
+        ("train=x.csv", "split train: no rows"),
         ("train=x.parquet", "x.parquet: not readable as parquet"),
         ("train=x.jsonl", "x.jsonl: line 1: not readable as JSON"),
         ("train=y.json", "must be an object with named values"),
