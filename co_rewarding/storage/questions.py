@@ -21,12 +21,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from co_rewarding.storage import rows as schema_rows
 from co_rewarding.storage.choices import Options, as_letters, read_options, with_choices
 from co_rewarding.storage.columns import Columns, Found, find_columns
 from co_rewarding.storage.ground_truths import boxed_truth, hash_mark_truth, number_truth
 from co_rewarding.storage.raw_table import MAX_FIELD, RawTable, files_of, is_parquet, read_raw
-from co_rewarding.storage.rows import REQUIRED_COLUMNS, arrow_schema, has_verl_schema, make_row
+from co_rewarding.storage.rows import REQUIRED_COLUMNS, arrow_schema, has_verl_schema, make_row, read_table
 
 BOXED, CHOICE = "boxed", "choice"
 SCHEMA = arrow_schema(("id",), has_answer_columns=True)
@@ -68,7 +67,7 @@ def question_table(path: Path, reading: Reading, first_index: int = 0) -> pa.Tab
     """
     files = files_of(path)
     if all(map(is_verl_parquet, files)):
-        tables = [schema_rows.read_table(file) for file in files]
+        tables = [read_table(file) for file in files]
         return tables[0] if len(tables) == 1 else _joined(path, tables)
     raw = read_raw(path)
     try:

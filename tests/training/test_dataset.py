@@ -328,7 +328,9 @@ def checked_rows(config: DictConfig) -> dict[str, list[dict[str, Any]]]:
 def test_tables_are_the_rows_that_were_checked(
     make_config: Callable[..., DictConfig], tokenizer: Any, tmp_path: Path
 ) -> None:
-    lists = [as_table(tmp_path / "a.csv", QUESTIONS[:2]), as_table(tmp_path / "b.csv", QUESTIONS[2:], start=2)]
+    (tmp_path / "folder").mkdir()
+    lists = [as_table(tmp_path / "a.csv", QUESTIONS[:2]), as_table(tmp_path / "folder/b.csv", QUESTIONS[2:], start=2)]
+    lists[1] = tmp_path / "folder"
     config = make_config(
         train_files=[str(path) for path in lists],
         train_aug_files=str(as_table(tmp_path / "r.csv", REPHRASED)),

@@ -24,8 +24,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from co_rewarding.storage.columns import Columns
-from co_rewarding.storage.questions import is_verl_parquet
 from co_rewarding.storage.files import atomic_write
+from co_rewarding.storage.questions import is_verl_parquet
 from co_rewarding.storage.raw_table import is_parquet
 from co_rewarding.storage.rows import MADE_OF, read_table
 from co_rewarding.tools.cli import UserError

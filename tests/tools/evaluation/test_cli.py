@@ -109,7 +109,8 @@ def test_bad_data_is_told(refusal: Callable[..., str], tmp_path: Path) -> None:
 
     user = {"role": "user", "content": "1 + 1?"}
     assert "has no rows" in refused([])
-    assert "row 0: column 'prompt' is '1 + 1?'" in refused([{"prompt": "1 + 1?"}])
+    as_text = {"prompt": "1 + 1?", "data_source": "x", "extra_info": {"index": 0}}
+    assert "row 0: column 'prompt' is '1 + 1?'" in refused([as_text])
     assert "row 0: 'prompt' has no message of the user" in refused([{"prompt": [{"role": "system", "content": "x"}]}])
     assert "row 1: column 'prompt' is []" in refused([{"prompt": [user]}, {"prompt": []}])
     assert "must have a role and a content" in refused([{"prompt": [{"role": "user", "content": None}]}])
