@@ -15,6 +15,7 @@ MODEL_PATH=${MODEL_PATH:-Qwen/Qwen3-4B-Base}                               # dir
 TRAIN_FILE=${TRAIN_FILE:-$ROOT/data/dapo/train_original.parquet}           # original questions
 TRAIN_AUG_FILE=${TRAIN_AUG_FILE:-$ROOT/data/dapo/train_rewrite_Qwen3-32B.parquet} # the same, rephrased, row by row
 VAL_FILE=${VAL_FILE-$ROOT/data/math/test.parquet}                          # empty: no validation; its answers may be unknown
+ANSWER_FORMAT=${ANSWER_FORMAT:-}                                           # of rows that name none: boxed, choice, number, tag …
 export RUN_NAME=${RUN_NAME:-}                                              # default: method, model and data
 export RUNS_DIR=${RUNS_DIR:-$ROOT/runs}                                    # one place, wherever the script is started
 # method (paper, Table 5)
@@ -50,7 +51,7 @@ ATTENTION=${ATTENTION:-sdpa}                                               # or 
 LOGGER=${LOGGER:-"[console,file,tensorboard,wandb]"}                       # wandb stays offline until `wandb login`
 export ON_END=${ON_END:-}                                                  # a command for the end of the run: $1 is the exit code
 
-quote MODEL_PATH
+quote MODEL_PATH ANSWER_FORMAT
 quote_files TRAIN_FILE TRAIN_AUG_FILE VAL_FILE
 prepare_run
 exec python -m co_rewarding_ii.main \
@@ -60,6 +61,7 @@ exec python -m co_rewarding_ii.main \
   data.train_files="$TRAIN_FILE" \
   data.train_aug_files="$TRAIN_AUG_FILE" \
   data.val_files="$VAL_FILE" \
+  co_rewarding.answer_format="$ANSWER_FORMAT" \
   data.train_batch_size="$TRAIN_BATCH_SIZE" \
   actor_rollout_ref.actor.ppo_mini_batch_size="$TRAIN_BATCH_SIZE" \
   data.max_prompt_length="$MAX_PROMPT_LENGTH" \

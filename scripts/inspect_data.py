@@ -12,19 +12,20 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import model_validator
 
 from co_rewarding.storage.files import atomic_write, atomic_write_text
-from co_rewarding.storage.rows import read_rows, read_table
 from co_rewarding.tools.cli import UserError, command, one_line, progress
 from co_rewarding.tools.data.inspection import draw_samples, inspect_file, inspect_pair, objections
 from co_rewarding.tools.data.inspection_page import as_json, as_page, as_text
+from co_rewarding.tools.data.questions import read_table
 from co_rewarding.tools.options import REQUIRED, Names, Options, option, parse
 
 BATCH = 1000  # prompts between two updates of the progress
@@ -33,7 +34,8 @@ BATCH = 1000  # prompts between two updates of the progress
 class InspectionOptions(Options):
     """inspection"""
 
-    files: list[Path] = option(REQUIRED, "a parquet file, and its rephrased twin", metavar="FILE", positional=True)
+    files: list[Path] = option(REQUIRED, "a file of questions, and its rephrased twin", metavar="FILE", positional=True)
+    answer_format: str = option("", "of rows that name none, as ANSWER_FORMAT of a run", metavar="SPEC")
     tokenizer: str = option("", "folder or hub id; without it lengths are in characters only")
     max_prompt_length: int = option(512, "in tokens, as in training", ge=1)
     num_samples: int = option(5, "random rows to show side by side, and as many of those with findings", ge=0)
@@ -49,7 +51,7 @@ class InspectionOptions(Options):
     def _one_file_or_a_pair(self) -> InspectionOptions:
         if len(self.files) > 2:
             raise ValueError(f"{len(self.files)} files: name one, or two that pair up")
-        if self.drop_invalid and len({path.name for path in self.files}) < 2:
+        if self.drop_invalid and len({path.stem for path in self.files}) < 2:
             raise ValueError("--drop_invalid: name two files that pair up, of different names")
         if self.drop_invalid and self.drop_invalid.resolve() in [path.resolve().parent for path in self.files]:
             raise ValueError(f"--drop_invalid {self.drop_invalid}: the files themselves are there; name another folder")
@@ -60,7 +62,8 @@ class InspectionOptions(Options):
 def main(arguments: Sequence[str]) -> int:
     (options,) = parse("inspect_data.py", __doc__, [InspectionOptions], arguments)
     names = tuple(map(str, options.files))
-    files = [read_rows(path) for path in options.files]
+    tables = [read_table(path, spec=options.answer_format) for path in options.files]
+    files = [table.to_pylist() for table in tables]
     tokenizer = load_tokenizer(options.tokenizer) if options.tokenizer else None
     reports = [
         inspect_file(
@@ -88,20 +91,20 @@ def main(arguments: Sequence[str]) -> int:
         if pair is None or pair.length_ratio is None:
             raise UserError("--drop_invalid: nothing written, the files do not pair up")
         dropped = frozenset(row for finding in objected for row in finding.rows)
-        write_without(dropped, options.files, options.drop_invalid)
+        write_without(dropped, dict(zip(options.files, tables, strict=True)), options.drop_invalid)
     problems = [f for report in (*reports, pair) if report for f in report.findings if f.is_problem]
     # of what was written, a problem is left if it is of the whole file or of a row that was not dropped
     return int(any(not finding.rows or not dropped.issuperset(finding.rows) for finding in problems))
 
 
-def write_without(dropped: Collection[int], paths: Sequence[Path], folder: Path) -> None:
-    """The files under their names in `folder`, without some rows; types, other columns and metadata are kept."""
-    for path in paths:
-        table = read_table(path)
+def write_without(dropped: Collection[int], tables: Mapping[Path, pa.Table], folder: Path) -> None:
+    """The files as parquet in `folder`, without some rows; types, other columns and metadata are kept."""
+    for path, table in tables.items():
         kept = table.take([row for row in range(table.num_rows) if row not in dropped])
-        with atomic_write(folder / path.name) as part:
+        written = folder / f"{path.stem}.parquet"
+        with atomic_write(written) as part:
             pq.write_table(kept, part)
-        print(f"{folder / path.name}: {kept.num_rows:,} rows, {table.num_rows - kept.num_rows:,} left out")
+        print(f"{written}: {kept.num_rows:,} rows, {table.num_rows - kept.num_rows:,} left out")
 
 
 def load_tokenizer(name: str) -> Any:

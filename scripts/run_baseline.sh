@@ -15,6 +15,7 @@ METHOD=${METHOD:-majority_voting} # ground_truth majority_voting self_certainty 
 MODEL_PATH=${MODEL_PATH:-Qwen/Qwen3-4B-Base}                               # directory or hub name
 TRAIN_FILE=${TRAIN_FILE:-$ROOT/data/math/train_original.parquet}           # the questions; the rephrased ones for the ablation
 VAL_FILE=${VAL_FILE-$ROOT/data/math/test.parquet}                          # empty: no validation; its answers may be unknown
+ANSWER_FORMAT=${ANSWER_FORMAT:-}                                           # of rows that name none: boxed, choice, number, tag …
 export RUN_NAME=${RUN_NAME:-}                                              # default: method, model and data
 export RUNS_DIR=${RUNS_DIR:-$ROOT/runs}                                    # one place, wherever the script is started
 # method (paper, Table 5)
@@ -47,7 +48,7 @@ ATTENTION=${ATTENTION:-sdpa}                                               # or 
 LOGGER=${LOGGER:-"[console,file,tensorboard,wandb]"}                       # wandb stays offline until `wandb login`
 export ON_END=${ON_END:-}                                                  # a command for the end of the run: $1 is the exit code
 
-quote MODEL_PATH
+quote MODEL_PATH ANSWER_FORMAT
 quote_files TRAIN_FILE VAL_FILE
 prepare_run
 exec python -m co_rewarding.training.main \
@@ -56,6 +57,7 @@ exec python -m co_rewarding.training.main \
   actor_rollout_ref.model.path="$MODEL_PATH" \
   data.train_files="$TRAIN_FILE" \
   data.val_files="$VAL_FILE" \
+  co_rewarding.answer_format="$ANSWER_FORMAT" \
   data.train_batch_size="$TRAIN_BATCH_SIZE" \
   actor_rollout_ref.actor.ppo_mini_batch_size="$TRAIN_BATCH_SIZE" \
   data.max_prompt_length="$MAX_PROMPT_LENGTH" \

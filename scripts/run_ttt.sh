@@ -5,7 +5,7 @@
 #   METHOD=majority_voting bash scripts/run_ttt.sh                       any label-free method
 #   METHOD=co_rewarding_I AUG_FILE=… bash scripts/run_ttt.sh             paired: the questions rephrased, row by row
 #   FILE=data/amc/test.parquet MODEL_PATH=Qwen/Qwen2.5-7B bash scripts/run_ttt.sh trainer.total_epochs=10
-#   FILE=my_questions.parquet bash scripts/run_ttt.sh                    questions whose answers nobody knows
+#   FILE=my_questions.csv bash scripts/run_ttt.sh                        questions whose answers nobody knows
 #
 # AMC (83 questions) by default: `python scripts/data_preprocess/amc.py` makes the file. Accuracy is avg@8 at temperature
 # 0.8 (the paper's), in the metrics val-core/…/acc/mean@8, before the first step and every TEST_FREQ steps; without known
@@ -27,6 +27,7 @@ done
 METHOD=${METHOD:-majority_voting}                  # any that reads no ground truth
 FILE=${FILE:-$ROOT/data/amc/test.parquet}          # the benchmark
 AUG_FILE=${AUG_FILE:-}                             # its questions rephrased, for co_rewarding_I and co_rewarding_III
+export ANSWER_FORMAT=${ANSWER_FORMAT:-}            # of rows that name none: boxed, choice, number, tag …
 export TRAIN_FILE=$FILE VAL_FILE=$FILE TRAIN_AUG_FILE=$AUG_FILE
 export VAL_NUM_ROLLOUTS=${VAL_NUM_ROLLOUTS:-8}
 export VAL_TEMPERATURE=${VAL_TEMPERATURE:-0.8}

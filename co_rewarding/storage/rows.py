@@ -21,6 +21,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -28,7 +29,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from co_rewarding.storage.files import atomic_write
-from co_rewarding.storage.stated_as import ANSWER_FORMAT, CHOICES
+from co_rewarding.storage.stated_as import ANSWER_FORMAT, CHOICES, stated_as
 
 T = TypeVar("T")
 Row = Mapping[str, Any]
@@ -36,33 +37,55 @@ SYSTEM_PROMPT = r"Let's think step by step and output the final answer within \b
 ABILITY = "math"
 MAX_NAMED = 3  # rows named in a message
 REQUIRED_COLUMNS = ("data_source", "prompt", "extra_info")  # of those above; training reads these
-READ_COLUMNS = (*REQUIRED_COLUMNS, "reward_model", ANSWER_FORMAT, CHOICES)  # and these, if they are there
-OTHER_FORMATS = (".csv", ".tsv", ".json", ".jsonl", ".arrow", ".xlsx")
-HOW_TO_CONVERT = 'data/README.md shows under "Your own questions" how to write verl\'s schema'
+ANSWER_COLUMNS = {ANSWER_FORMAT: pa.string(), CHOICES: pa.list_(pa.string())}
+READ_COLUMNS = (*REQUIRED_COLUMNS, "reward_model", *ANSWER_COLUMNS)  # and these, if they are there
 MADE_OF = b"co_rewarding.made_of"
 """In the metadata of a rephrased file: who wrote it."""
-PAIR_COLUMNS = ("extra_info.index", "reward_model.ground_truth")  # all that check_pairs reads of a row
+PAIR_COLUMNS = ("extra_info.index", "reward_model.ground_truth", *ANSWER_COLUMNS)  # all that check_pairs reads of a row
 
 
 def make_row(
-    data_source: str, question: str, ground_truth: str, index: int, split: str, extra: Mapping[str, str] | None = None
+    data_source: str,
+    question: str,
+    ground_truth: str,
+    index: int,
+    split: str,
+    extra: Mapping[str, str | None] | None = None,
+    *,
+    system_prompt: str = SYSTEM_PROMPT,
+    answer_format: str | None = None,
+    choices: Sequence[str] | None = None,
 ) -> dict[str, Any]:
-    """One row; `index` is the question's id and `extra` holds further columns, which come last."""
+    """One row; `index` is the question's id and `extra` holds further columns, which come last.
+
+    Args:
+        system_prompt: "" for a prompt without one.
+        answer_format, choices: None for the default, an answer in a box, and for a question without options.
+    """
+    system = [{"role": "system", "content": system_prompt}] if system_prompt else []
     return {
         "data_source": data_source,
-        "prompt": [{"role": "system", "content": SYSTEM_PROMPT}, {"role": "user", "content": question}],
+        "prompt": [*system, {"role": "user", "content": question}],
         "ability": ABILITY,
         "reward_model": {"style": "rule", "ground_truth": ground_truth},
         "extra_info": {"index": index, "split": split},
+        **({"answer_format": answer_format} if answer_format else {}),
+        **({"choices": list(choices)} if choices else {}),
         **(extra or {}),
     }
 
 
-def arrow_schema(extra_columns: Sequence[str] = (), extra_info: Mapping[str, pa.DataType] | None = None) -> pa.Schema:
+def arrow_schema(
+    extra_columns: Sequence[str] = (),
+    extra_info: Mapping[str, pa.DataType] | None = None,
+    *,
+    has_answer_columns: bool = False,
+) -> pa.Schema:
     """Types of a file, written out rather than inferred, so that they do not depend on its content.
 
     Args:
         extra_info: its fields beside index and split, for a file that is joined with none of another set.
+        has_answer_columns: ANSWER_COLUMNS, too.
     """
     return pa.schema(
         {
@@ -71,6 +94,7 @@ def arrow_schema(extra_columns: Sequence[str] = (), extra_info: Mapping[str, pa.
             "ability": pa.string(),
             "reward_model": pa.struct({"style": pa.string(), "ground_truth": pa.string()}),
             "extra_info": pa.struct({"index": pa.int64(), "split": pa.string(), **(extra_info or {})}),
+            **(ANSWER_COLUMNS if has_answer_columns else {}),
             **dict.fromkeys(extra_columns, pa.string()),
         }
     )
@@ -105,8 +129,6 @@ def read_table(path: Path) -> pa.Table:
     """
     if not path.is_file():
         raise ValueError(f"{path}: {'not a file' if path.exists() else 'no such file'}; name a parquet file")
-    if path.suffix.lower() in OTHER_FORMATS:
-        raise ValueError(f"{path}: is {path.suffix[1:].upper()}, not parquet; {HOW_TO_CONVERT}")
     try:
         table = pq.read_table(path)
     except (OSError, pa.ArrowException) as error:
@@ -128,6 +150,14 @@ def made_of(path: Path) -> str:
 def read_rows(path: Path) -> list[dict[str, Any]]:
     """All rows of a parquet file. Raises ValueError, see `read_table`."""
     return read_table(path).to_pylist()
+
+
+def has_verl_schema(schema: pa.Schema) -> bool:
+    """Whether a table is meant to be in verl's schema, right or wrong: it has its columns, or prompts of no text."""
+    if set(REQUIRED_COLUMNS) <= set(schema.names):
+        return True
+    kind = schema.field("prompt").type if "prompt" in schema.names else pa.string()
+    return not (pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
 def question_text(row: Row) -> str | None:
@@ -197,7 +227,8 @@ def check_pairs(original: Sequence[Row], rephrased: Sequence[Row], names: tuple[
 
     Raises:
         ValueError: one line naming both files, what differs and the first rows that do: unequal length, a question id
-            (`extra_info.index`) that is missing, repeated or different, or another ground truth where both have one.
+            (`extra_info.index`) that is missing, repeated or different, another ground truth where both have one, other
+            options, or another answer format.
     """
     both = f"{names[0]} and {names[1]}"
     if len(original) != len(rephrased):
@@ -218,6 +249,13 @@ def check_pairs(original: Sequence[Row], rephrased: Sequence[Row], names: tuple[
         [i for i, (a, b) in enumerate(truths) if a and b and a != b],
         lambda i: "row {}: {!r:.60} and {!r:.60}".format(i, *truths[i]),
         f"{both} do not pair up: the ground truth differs; a rephrased question must keep its answer",
+    )
+    stated = list(zip(*(_each(partial(stated_as, default="boxed"), *file) for file in files), strict=True))
+    _raise_for(
+        [i for i, (a, b) in enumerate(stated) if a != b],
+        lambda i: "row {}: {!r:.60} and {!r:.60}".format(i, *stated[i]),
+        f"{both} do not pair up: {ANSWER_FORMAT} or {CHOICES} differ; a letter must mean the same option in both, and "
+        "both must state their answer in the same way",
     )
 
 

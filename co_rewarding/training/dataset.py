@@ -3,7 +3,8 @@
 one more column.
 
 `data.train_files` hold the original view and `data.train_aug_files` the rephrased one, row by row; without the
-latter, and in validation, which has the original view only, there is no such column.
+latter, and in validation, which has the original view only, there is no such column. Files of other formats than
+parquet in verl's schema become such files in `data.cache_dir` first, with the rows that the checks before a run read.
 
 verl 0.9.1 does not tell a dataset what it is for: `create_rl_dataset` keeps its `is_train` to itself, and
 `max_samples` may be the same for both. So the paths tell, and `data.val_files` with the very paths of
@@ -29,15 +30,16 @@ from co_rewarding.algo.rollouts import VIEWS
 from co_rewarding.storage.rows import PAIR_COLUMNS, as_paths, check_pairs, ground_truth, question_id
 from co_rewarding.storage.stated_as import ANSWER_FORMAT, CHOICES, stated_as
 from co_rewarding.training import rollout_io
+from co_rewarding.training.questions import verl_files
 
 REPHRASED_PROMPT = "rephrased_prompt"
 
 
 class QuestionDataset(RLHFDataset):
     """Overrides of verl's `RLHFDataset`: `_read_files_and_tokenize` takes no file for no rows (a run that validates
-    nothing), `_download` lets a path have any characters, `__getitem__` gives every row the `reward_model` that verl's
-    reward loop reads, and a column STATED_AS, a dictionary like `reward_model`: how the answer is to be stated (""
-    where the row does not say it) and the texts of its options.
+    nothing), `_download` takes files of any format and lets a path have any characters, `__getitem__` gives every row
+    the `reward_model` that verl's reward loop reads, and a column STATED_AS, a dictionary like it: how the answer is to
+    be stated ("" where the row does not say it) and the texts of its options.
 
     Its ground truth is text, "" where the row has none, whether that is "", null, or no column at all.
     """
@@ -50,8 +52,9 @@ class QuestionDataset(RLHFDataset):
 
     def _download(self, use_origin_parquet: bool = False) -> None:
         super()._download(use_origin_parquet)
+        self.parquet_files = verl_files(self.data_files, self.config, Path(self.cache_dir))
         # verl hands each to `datasets.load_dataset`, for which it is a pattern, and so is the folder it is relative to
-        self.data_files = [glob.escape(os.path.abspath(path)) for path in self.data_files]
+        self.data_files = [glob.escape(os.path.abspath(path)) for path in self.parquet_files]
 
     def __getitem__(self, item: int) -> dict[str, Any]:
         row = super().__getitem__(item)
@@ -77,8 +80,9 @@ class PairedDataset(QuestionDataset):
         if not self.has_pairs:
             return super()._read_files_and_tokenize()
         aug_paths = as_paths(self.config.train_aug_files)
-        rephrased = _rows(aug_paths, [*PAIR_COLUMNS, self.prompt_key])
-        check_pairs(_rows(paths, PAIR_COLUMNS), rephrased, names=(", ".join(paths), ", ".join(aug_paths)))
+        aug_files = verl_files(aug_paths, self.config, Path(self.cache_dir))
+        rephrased = _rows(aug_files, [*PAIR_COLUMNS, self.prompt_key])
+        check_pairs(_rows(self.parquet_files, PAIR_COLUMNS), rephrased, names=(", ".join(paths), ", ".join(aug_paths)))
         self.rephrasing_of = {question_id(row): row[self.prompt_key] for row in rephrased}
         super()._read_files_and_tokenize()
         del self.rephrasing_of  # joined by now; verl's dataloader pickles the dataset

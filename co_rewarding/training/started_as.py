@@ -27,22 +27,24 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet
 import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from co_rewarding.algo.methods import METHODS
 from co_rewarding.storage.files import atomic_write_text, short_json
-from co_rewarding.storage.rows import MAX_NAMED, as_paths, content_sha256, ground_truth, question_id
+from co_rewarding.storage.questions import question_tables
+from co_rewarding.storage.rows import ANSWER_COLUMNS, MAX_NAMED, as_paths, content_sha256, ground_truth, question_id
 from co_rewarding.storage.run_dir import ACTOR, SAVE_STATE, STATE_FILE, TRACKER, RunDir, saved_steps, step_of
 from co_rewarding.training.checkpoint import is_of_another, resume_dir, set_aside
+from co_rewarding.training.questions import reading
 from co_rewarding.training.run_name import is_default, older_names
 from co_rewarding.training.run_script import variable_of
 
 MUST_STAY = (  # keys, and blocks with all that is in them
     "co_rewarding.method",
     "co_rewarding.min_agreement",
+    "co_rewarding.answer_format",
     "co_rewarding.equivalence",
     "co_rewarding.seed",
     "data.train_batch_size",
@@ -294,9 +296,9 @@ def _contents(config: DictConfig) -> dict[str, dict[str, str | None]]:
     for key in (QUESTIONS, REPHRASED):
         files = _select(config, key)
         paths = [Path(path).expanduser() for path in as_paths(files)] if files else []
-        if paths and all(path.is_file() for path in paths):
-            stats = tuple((path, path.stat().st_size, path.stat().st_mtime_ns) for path in paths)
-            digest = _questions_sha256(stats, method is not None and method.needs_labels)
+        if paths and all(path.exists() for path in paths):
+            with_labels = method is not None and method.needs_labels
+            digest = _questions_sha256(_stats(paths), with_labels, str(_select(config, "data.answer_format") or ""))
             found[key] = {"sha256": digest, "given": ", ".join(map(str, paths))}
         elif not paths:
             found[key] = {"sha256": None, "given": "null"}  # one view
@@ -310,15 +312,37 @@ def _contents(config: DictConfig) -> dict[str, dict[str, str | None]]:
     return found
 
 
+def _stats(paths: Sequence[Path]) -> tuple[tuple[Path, tuple[tuple[int, int], ...]], ...]:
+    """Each path with size and time of its files."""
+    found = []
+    for path in paths:
+        files = sorted(path.iterdir()) if path.is_dir() else [path]
+        found.append((path, tuple((file.stat().st_size, file.stat().st_mtime_ns) for file in files)))
+    return tuple(found)
+
+
 @functools.lru_cache(maxsize=4)  # a start asks more than once
-def _questions_sha256(stats: tuple[tuple[Path, int, int], ...], with_labels: bool) -> str | None:
-    """Of what is trained on: ids, prompts, and labels if the reward reads them; the stats are there for the cache."""
-    columns = ["prompt", "extra_info", *(["reward_model"] if with_labels else [])]
+def _questions_sha256(
+    stats: tuple[tuple[Path, tuple[tuple[int, int], ...]], ...], with_labels: bool, answer_format: str
+) -> str | None:
+    """Of what is trained on: ids, prompts, labels if the reward reads them, options and answer formats where there are
+    any; the stats are there for the cache."""
+    columns = ["prompt", "extra_info", *(["reward_model"] if with_labels else []), *ANSWER_COLUMNS]
     try:
-        tables = [pyarrow.parquet.read_table(path, columns=columns) for path, *_ in stats]
-        rows = [row for table in tables for row in table.to_pylist()]
+        tables = question_tables([path for path, _ in stats], reading({"answer_format": answer_format}))
+        rows = [
+            row
+            for table in tables
+            for row in table.select([name for name in columns if name in table.column_names]).to_pylist()
+        ]
         return content_sha256(
-            [question_id(row), row["prompt"], *([ground_truth(row)] if with_labels else [])] for row in rows
+            [
+                question_id(row),
+                row["prompt"],
+                *([ground_truth(row)] if with_labels else []),
+                *([[row.get(name) for name in ANSWER_COLUMNS]] if any(map(row.get, ANSWER_COLUMNS)) else []),
+            ]
+            for row in rows
         )
     except (OSError, ValueError, TypeError, KeyError):  # a file of an earlier start, which is none any more
         return None

@@ -2,6 +2,8 @@
 """The datasets on real parquet files, with verl's loader, the `datasets` library and a real small tokenizer."""
 
 import copy
+import csv
+import json
 import pickle
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,6 +19,7 @@ from verl.utils.dataset.rl_dataset import collate_fn, get_dataset_class
 from co_rewarding.storage.rows import SYSTEM_PROMPT
 from co_rewarding.tools.quickstart.tiny_model import build_tokenizer
 from co_rewarding.training.dataset import REPHRASED_PROMPT, PairedDataset, QuestionDataset
+from co_rewarding.training.preflight.data import read_data, rows_of
 
 QUESTIONS = ["What is 11 + 12?", "What is 13 + 14?", "What is 15 + 16?", "What is 17 + 18?", "What is 19 + 20?"]
 REPHRASED = [question.replace("What is", "Compute").replace("?", ".") for question in QUESTIONS]
@@ -304,3 +307,81 @@ def test_a_path_is_no_pattern(
 def test_verl_finds_the_class_by_our_config() -> None:
     custom = {"custom_cls": {"path": "pkg://co_rewarding.training.dataset", "name": "PairedDataset"}}
     assert get_dataset_class(OmegaConf.create(custom)).__name__ == "PairedDataset"
+
+
+def as_table(path: Path, questions: Sequence[str], start: int = 0) -> Path:
+    """CSV with quotes and line breaks, of which the third column is made for nobody."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file, delimiter=";")
+        table.writerow(["Problem", "Target", "Note"])
+        table.writerows(
+            [question.replace(" ", "\n", 1), str(100 + i), '"x"'] for i, question in enumerate(questions, start)
+        )
+    return path
+
+
+def checked_rows(config: DictConfig) -> dict[str, list[dict[str, Any]]]:
+    """What the checks before a run read of the same files."""
+    return {key: list(rows) for key, rows in rows_of(read_data(OmegaConf.create({"data": config}))).items()}
+
+
+def test_tables_are_the_rows_that_were_checked(
+    make_config: Callable[..., DictConfig], tokenizer: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "folder").mkdir()
+    lists = [as_table(tmp_path / "a.csv", QUESTIONS[:2]), as_table(tmp_path / "folder/b.csv", QUESTIONS[2:], start=2)]
+    lists[1] = tmp_path / "folder"
+    config = make_config(
+        train_files=[str(path) for path in lists],
+        train_aug_files=str(as_table(tmp_path / "r.csv", REPHRASED)),
+        val_files=str(as_table(tmp_path / "v.csv", QUESTIONS[:2])),
+        cache_dir=str(tmp_path / "cache"),
+    )
+    checked = checked_rows(config)
+    dataset = PairedDataset(config.train_files, tokenizer, config)
+    rows = [dataset[i] for i in range(len(dataset))]
+    assert [row["raw_prompt"] for row in rows] == [row["prompt"] for row in checked["data.train_files"]]
+    assert [row[REPHRASED_PROMPT] for row in rows] == [row["prompt"] for row in checked["data.train_aug_files"]]
+    assert [row["index"] for row in rows] == [0, 1, 2, 3, 4]
+    assert [row["extra_info"] for row in rows] == [row["extra_info"] for row in checked["data.train_files"]]
+    assert [row["reward_model"]["ground_truth"] for row in rows] == ["100", "101", "102", "103", "104"]
+    validation = PairedDataset(config.val_files, tokenizer, config)
+    assert [row["raw_prompt"] for row in validation] == [row["prompt"] for row in checked["data.val_files"]]
+    assert "\n" in validation[0]["raw_prompt"][-1]["content"]
+    dataset.resume_dataset_state()  # as after a restart
+    assert [dataset[i]["raw_prompt"] for i in range(5)] == [row["raw_prompt"] for row in rows]
+
+
+def test_formats_and_choices_of_tables_reach_the_rows(
+    make_config: Callable[..., DictConfig], tokenizer: Any, tmp_path: Path
+) -> None:
+    lines = [
+        {"question": "Capital?", "choices": ["Rome", "Oslo"], "answer": "Oslo"},
+        {"question": "1 + 1?", "answer": 2},
+    ]
+    (tmp_path / "q.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    for spec, stated in (
+        ("", [{"answer_format": "choice", "choices": ["Rome", "Oslo"]}, {"answer_format": "", "choices": []}]),
+        (
+            "number",
+            [{"answer_format": "number", "choices": ["Rome", "Oslo"]}, {"answer_format": "number", "choices": []}],
+        ),
+    ):
+        config = make_config(train_files=str(tmp_path / "q.jsonl"), train_aug_files=None, answer_format=spec)
+        config.cache_dir = str(tmp_path / "cache")
+        config.max_prompt_length = 512
+        dataset = QuestionDataset(config.train_files, tokenizer, config)
+        assert [dataset[i]["stated_as"] for i in range(2)] == stated
+        checked = checked_rows(config)["data.train_files"]
+        assert [dataset[i]["raw_prompt"] for i in range(2)] == [row["prompt"] for row in checked]
+        assert dataset[0]["reward_model"]["ground_truth"] == "B"
+
+
+def test_a_table_joins_with_an_older_file(
+    make_config: Callable[..., DictConfig], tokenizer: Any, tmp_path: Path
+) -> None:
+    config = make_config(train_aug_files=None, cache_dir=str(tmp_path / "cache"))
+    both = [config.train_files, str(as_table(tmp_path / "more.csv", ["What is 21 + 22?"]))]
+    dataset = QuestionDataset(both, tokenizer, config)
+    assert [dataset[i]["index"] for i in range(6)] == [0, 1, 2, 3, 4, 5]
+    assert dataset[5]["raw_prompt"][-1]["content"] == "What\nis 21 + 22?"

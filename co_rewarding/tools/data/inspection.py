@@ -23,7 +23,6 @@ from typing import Any
 
 from co_rewarding.storage import schema
 from co_rewarding.storage.rows import (
-    HOW_TO_CONVERT,
     REQUIRED_COLUMNS,
     Row,
     check_pairs,
@@ -122,7 +121,7 @@ def inspect_file(
     if not rows:
         return FileReport(name, 0, (), (Finding("no rows", is_problem=True),))
     if missing := [column for column in REQUIRED_COLUMNS if column not in rows[0]]:
-        found = f"no columns {', '.join(missing)}; found {', '.join(rows[0])}; {HOW_TO_CONVERT}"
+        found = f"no columns {', '.join(missing)}; found {', '.join(rows[0])}; see data/README.md"
         return FileReport(name, len(rows), (), (Finding(found, is_problem=True),))
     readable = [i for i, row in enumerate(rows) if not prompt_fault(row)]
     lengths, notes = [], {}

@@ -8,13 +8,13 @@ HF_HUB_OFFLINE set nothing is resolved and the local cache answers.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from co_rewarding.storage.rows import content_sha256, file_sha256, read_rows
+from co_rewarding.storage.raw_table import read_raw
+from co_rewarding.storage.rows import content_sha256, file_sha256
 from co_rewarding.tools.cli import UserError, one_line
 from co_rewarding.tools.data.sources import Source, Split
 
@@ -117,7 +117,7 @@ def _from_files(source: Source, files: Sequence[str]) -> tuple[dict[str, list[di
     rows, of_split = {}, {}
     for name, paths in local_paths(source, files).items():
         print(f"reading {', '.join(map(str, paths))}", flush=True)
-        rows[name] = [row for path in paths for row in _read(path)]
+        rows[name] = [row for path in paths for row in read_raw(path).rows]
         of_split[name] = ", ".join(f"local file {path.name} (SHA-256 {file_sha256(path)})" for path in paths)
     return rows, Origin(of_split, "")
 
@@ -153,17 +153,3 @@ def local_paths(source: Source, files: Sequence[str]) -> dict[str, list[Path]]:
             )
         paths.setdefault(name, []).append(Path(path))
     return paths
-
-
-def _read(path: Path) -> list[dict[str, Any]]:
-    """Rows of a parquet file, of a JSON array of objects, or of one object a line."""
-    if path.suffix not in (".json", ".jsonl"):
-        return read_rows(path)
-    try:
-        text = path.read_text(encoding="utf-8")
-        rows = json.loads(text) if text.lstrip().startswith("[") else [json.loads(x) for x in text.split("\n") if x]
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: not readable as JSON ({one_line(error)})") from error
-    if not all(isinstance(row, dict) for row in rows):
-        raise UserError(f"{path}: every row must be a JSON object")
-    return rows

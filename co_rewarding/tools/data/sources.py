@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from co_rewarding.tools.data.ground_truths import boxed_truth, hash_mark_truth, number_truth, optional_truth, text_truth
+from co_rewarding.storage.ground_truths import boxed_truth, hash_mark_truth, number_truth, optional_truth, text_truth
 
 # data_source of rows that may be used here and not passed on, under whatever name and card
 NOT_TO_BE_SHARED = frozenset({"AI-MO/aimo-validation-amc"})

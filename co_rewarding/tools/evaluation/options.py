@@ -33,7 +33,7 @@ again.
 
   python scripts/evaluate.py --model MODEL --tasks math500,gsm8k,amc
   python scripts/evaluate.py --base_url http://localhost:8000/v1 --tasks math500_lighteval
-  python scripts/evaluate.py --model MODEL --data mine=my.parquet --limit 20
+  python scripts/evaluate.py --model MODEL --data mine=my.csv --limit 20
   python scripts/evaluate.py --compare RUN_DIR ... --output_dir DIR
   python scripts/evaluate.py --regrade RUN_DIR/validation/10.jsonl"""
 
@@ -58,7 +58,8 @@ class Questions(Options):
 
     tasks: Names = option((), f"of {', '.join(KNOWN)}, separated by commas", metavar="NAME,...")
     data: list[str] = option(
-        [], "parquet in verl's schema for a task, known or new; for lm_eval tasks a folder as on the hub",
+        [], "file of questions (CSV, JSONL, JSON, parquet) for a task, known or new; for lm_eval tasks a folder as on "
+        "the hub",
         metavar="NAME=FILE",
     )  # fmt: skip
     data_dir: Path = option(Path("data"), "where scripts/data_preprocess wrote")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is asked: the benchmarks of the paper's tables, in their order, and any parquet file in verl's schema.
+"""What is asked: the benchmarks of the paper's tables, in their order, and any file of questions.
 
     mathematics   MATH-500, GSM8K    one response a question, in training's way and in lighteval's (protocols.py)
                   AMC                eight (avg@8; 83 questions, of which one response is too noisy a sample)
@@ -23,9 +23,10 @@ from pathlib import Path
 from typing import Any
 
 from co_rewarding.algo.answer_format import answer_format
-from co_rewarding.storage.rows import content_sha256, file_sha256, ground_truth, read_rows
+from co_rewarding.storage.rows import content_sha256, ground_truth
 from co_rewarding.storage.stated_as import stated_as
 from co_rewarding.tools.cli import UserError, printable
+from co_rewarding.tools.data.questions import files_sha256, read_rows
 from co_rewarding.tools.evaluation.protocols import LIGHTEVAL_GSM8K, LIGHTEVAL_MATH, TRAINING, Protocol
 
 TEMPERATURE = 0.8
@@ -104,7 +105,7 @@ def default_file(data_dir: Path, task: str) -> Path:
 
 
 def read_questions(name: str, path: Path, samples: int | None, limit: int | None = None) -> QuestionSet:
-    """Read a parquet file in verl's schema.
+    """Read a file of questions (storage/questions.py).
 
     Args:
         samples: responses a question; None: the task's own number.
@@ -132,7 +133,7 @@ def read_questions(name: str, path: Path, samples: int | None, limit: int | None
             [q.messages, q.ground_truth, *([q.answer_format, q.choices] if q.answer_format or q.choices else [])]
             for q in questions
         ),
-        file_sha256=file_sha256(path),
+        file_sha256=files_sha256(path),
     )
 
 

@@ -21,8 +21,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import pyarrow
-import pyarrow.parquet as pq
 import yaml
 from huggingface_hub import EvalResult, ModelCard, ModelCardData, try_to_load_from_cache
 from huggingface_hub.errors import HFValidationError
@@ -30,9 +28,10 @@ from omegaconf import DictConfig
 
 from co_rewarding.algo.methods import Method
 from co_rewarding.storage import provenance
-from co_rewarding.storage.rows import as_paths, file_sha256
+from co_rewarding.storage.rows import as_paths
 from co_rewarding.tools.cli import printable
 from co_rewarding.tools.data.card import Card, read_card
+from co_rewarding.tools.data.questions import files_sha256, read_table
 from co_rewarding.tools.evaluation.results import METHOD_TITLES, Result, read_result
 from co_rewarding.tools.evaluation.tables import make_table, markdown
 from co_rewarding.tools.evaluation.tasks import title
@@ -272,8 +271,8 @@ def _card_of(path: Path) -> Card | None:
 def _file_in_words(path: Path, card: Card | None) -> str:
     facts = [_code("/".join(path.parts[-2:]))]
     try:
-        facts += [f"{pq.read_metadata(path).num_rows:,} rows", f"SHA-256 {file_sha256(path)[:16]}…"]
-    except (OSError, pyarrow.ArrowException):  # gone, or not parquet
+        facts += [f"{read_table(path, quiet=True).num_rows:,} rows", f"SHA-256 {files_sha256(path)[:16]}…"]
+    except (OSError, ValueError):  # gone, or not readable
         return facts[0]
     return ", ".join(facts + ([f"{card.title} ({card.source}; licence: {card.licence})"] if card else []))
 
@@ -282,9 +281,9 @@ def _first_row(config: DictConfig) -> dict[str, Any]:
     """The first row of what the run trained on; {} if it cannot be read any more."""
     files = as_paths(value_of(config, "data.train_files") or [])
     try:
-        with pq.ParquetFile(Path(files[0]).expanduser()) as file:
-            return next(file.iter_batches(batch_size=1, columns=["prompt", "ability"])).to_pylist()[0]
-    except (IndexError, StopIteration, OSError, pyarrow.ArrowException):
+        spec = value_of(config, "co_rewarding.answer_format") or ""
+        return read_table(Path(files[0]).expanduser(), spec=spec, quiet=True).slice(0, 1).to_pylist()[0]
+    except (IndexError, OSError, ValueError):
         return {}
 
 

@@ -59,7 +59,7 @@ def run(options: RewriteOptions) -> int:
     instruction = Instruction.from_file(
         options.asking.instruction_file, Markers(options.asking.begin_marker, options.asking.end_marker)
     )
-    questions = Questions(files.input_path, files.question_column, files.max_samples)
+    questions = Questions(files.input_path, files.question_column, files.max_samples, files.answer_format)
     checking = options.checking
     policy = Policy(checking.on_invalid, checking.max_retries, instruction.markers, checking.skip_validators)
     if threading.current_thread() is threading.main_thread():
@@ -76,7 +76,7 @@ def run(options: RewriteOptions) -> int:
 def _given(options: RewriteOptions, questions: Questions, policy: Policy) -> list[Outcome]:
     """Outcomes of rewrites that exist."""
     files = options.files
-    rewrites = Questions(options.model.rewrites_from, files.question_column, files.max_samples)
+    rewrites = Questions(options.model.rewrites_from, files.question_column, files.max_samples, files.answer_format)
     if len(rewrites) != len(questions):
         raise UserError(
             f"--rewrites_from {rewrites.path} has {len(rewrites):,} rows, {questions.path} has {len(questions):,}: "

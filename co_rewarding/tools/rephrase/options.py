@@ -19,7 +19,7 @@ from co_rewarding.tools.options import REQUIRED, Names, Options, option, parse
 
 PROGRAM = "rewrite_questions.py"
 DESCRIPTION = """\
-Write each question of a parquet file a second time in other words, with any model that vLLM can run or an
+Write each question of a file a second time in other words, with any model that vLLM can run or an
 OpenAI-compatible server can serve. Three files come out, aligned row by row: the rewrites as parquet and as JSONL,
 and the originals. A run that was stopped resumes when the same command is given again."""
 USAGE = f"{PROGRAM} FILES (--model_path MODEL | --base_url URL | --rewrites_from FILE) [OPTIONS]"
@@ -34,11 +34,18 @@ PARQUET = "FILE.parquet"
 class Files(Options):
     """files"""
 
-    input_path: Path = option(REQUIRED, "the questions", metavar=PARQUET)
+    input_path: Path = option(
+        REQUIRED, "the questions: CSV, TSV, JSONL, JSON, parquet, or a folder of them", metavar="FILE"
+    )
     output_jsonl: Path = option(REQUIRED, "the rewrites, one JSON object a row", metavar="FILE.jsonl")
     output_parquet: Path = option(REQUIRED, "the rows with rewritten questions", metavar=PARQUET)
     output_original_parquet: Path = option(REQUIRED, "the same rows with their own questions", metavar=PARQUET)
-    question_column: str = option("prompt", "column of text, or of messages {role, content}")
+    question_column: str = option(
+        "prompt", "column of text, or of messages {role, content}; of other files than parquet it is found"
+    )
+    answer_format: str = option(
+        "", "of rows that name none, as ANSWER_FORMAT of a run; of files that are not in verl's schema", metavar="SPEC"
+    )
     max_samples: int = option(0, "only the first N rows (0: all)", ge=0)
     restart: Literal["all", "verify"] | None = option(
         None, "forget what an earlier run recorded in OUTPUT_JSONL.journal and OUTPUT_JSONL.verify.journal (all, or no "

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The questions of a parquet file, and the two such files that a rewriting leaves.
+"""The questions of a file, and the two parquet files that a rewriting leaves.
 
     questions_P      row i's question: the text column itself, or the last user message of a column of messages
     texts            the same of all rows of the file, "" where there is none
     output parquet   the same rows with only those texts changed: all other columns, types and metadata are kept
-    original parquet the same rows unchanged; where no row is left out, a copy of the input byte for byte
+    original parquet the same rows unchanged; where no row is left out, a copy of an input in parquet byte for byte
 
+A parquet file that has the column is taken as it stands, whatever else it has; of any other file the rows are in verl's
+schema (storage/questions.py), and so are both outputs: the input itself pairs up with them where no row is left out.
 The metadata of the output parquet says who wrote it, under MADE_OF.
 
 Legend: P questions, rows of the input.
@@ -21,22 +23,33 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from co_rewarding.storage.columns import Columns
 from co_rewarding.storage.files import atomic_write
+from co_rewarding.storage.questions import is_verl_parquet
+from co_rewarding.storage.raw_table import is_parquet
 from co_rewarding.storage.rows import MADE_OF, read_table
 from co_rewarding.tools.cli import UserError
+from co_rewarding.tools.data.questions import read_table as read_any_table
+
+PROMPT = "prompt"
 
 
 class Questions:
-    """The rows of a parquet file (the first `max_rows` of them, 0: all) and the questions in them.
+    """The rows of a file (the first `max_rows` of them, 0: all) and the questions in them.
 
     Raises:
         ValueError: no such file or column, a column of another type, text that is no UTF-8, a row without a question.
     """
 
-    def __init__(self, path: Path, column: str, max_rows: int = 0) -> None:
+    def __init__(self, path: Path, column: str, max_rows: int = 0, answer_format: str = "") -> None:
         self.path = path
         self.column = column
-        self._table = read_table(path)
+        self._is_copied = is_verl_parquet(path) or (path.is_file() and is_parquet(path) and _has_column(path, column))
+        if self._is_copied:
+            self._table = read_table(path)
+        else:
+            self._table = read_any_table(path, Columns(question=None if column == PROMPT else column), answer_format)
+            self.column = column = PROMPT
         names = self._table.column_names
         if column not in names:
             raise UserError(f"{path} has no column {column!r}: choose --question_column from {', '.join(names)}")
@@ -67,7 +80,7 @@ class Questions:
 
     def write_original(self, rows: Sequence[int], path: Path) -> None:
         with atomic_write(path) as part:
-            if len(rows) == self._table.num_rows:
+            if self._is_copied and len(rows) == self._table.num_rows:
                 shutil.copyfile(self.path, part)
             else:
                 pq.write_table(self._table.take(list(rows)), part)
@@ -87,6 +100,10 @@ class Questions:
             return text
         place = _user_place(value)
         return [{**message, "content": text} if i == place else message for i, message in enumerate(value)]
+
+
+def _has_column(path: Path, column: str) -> bool:
+    return column in pq.read_schema(path).names
 
 
 def _is_text(kind: pa.DataType) -> bool:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Some of the questions apart: those whose text stands in a parquet file of verl's schema.
+"""Some of the questions apart: those whose text stands in a file.
 
 A prompt asks a question if it ends in its text, or has only the few characters of a chat template behind it. White
 space does not count. Accuracy is that of the validation dumps, on all validated steps that have one; labels are those
@@ -16,8 +16,9 @@ from statistics import fmean
 
 from co_rewarding.algo.equivalence.relation import Equivalence
 from co_rewarding.storage.files import parse_jsonl
-from co_rewarding.storage.rows import question_text, read_rows
+from co_rewarding.storage.rows import question_text
 from co_rewarding.storage.run_dir import RunDir
+from co_rewarding.tools.data.questions import read_rows
 from co_rewarding.tools.report.runs import Run, Subset, dumped_steps, is_number, read_rollouts
 
 TEMPLATE_CHARS = 40
@@ -28,7 +29,7 @@ def asks_one_of(file: Path) -> Callable[[str], bool]:
     """Whether a prompt asks a question of `file`.
 
     Raises:
-        ValueError: the file is not readable as parquet, or holds no question.
+        ValueError: the file is not readable (storage/questions.py), or holds no question.
     """
     texts = {" ".join(text.split()) for row in read_rows(file) if (text := question_text(row))}
     if not texts:

@@ -1,17 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """What can be wrong with a run's data files, reported in one line before it starts (see check.py).
 
-Rows are in verl's schema (data/README.md). Files are read whole: their rows are compared with one another.
+Files of any format are read as rows in verl's schema (data/README.md), whole: rows are compared with one another.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import pyarrow as pa
 from omegaconf import DictConfig, OmegaConf
 
 from co_rewarding.algo.answer_format import answer_format
 from co_rewarding.storage import question_numbers, wordings
+from co_rewarding.storage.questions import question_tables
 from co_rewarding.storage.rows import (
     MAX_NAMED,
     READ_COLUMNS,
@@ -22,7 +24,6 @@ from co_rewarding.storage.rows import (
     check_question_ids,
     content_sha256,
     file_sha256,
-    read_table,
 )
 from co_rewarding.storage.schema import row_faults
 from co_rewarding.storage.stated_as import stated_as
@@ -30,6 +31,7 @@ from co_rewarding.storage.wordings import is_empty, repeats
 from co_rewarding.training.console import say
 from co_rewarding.training.preflight.cache import cached
 from co_rewarding.training.preflight.truths import check_truths
+from co_rewarding.training.questions import reading
 from co_rewarding.training.settings import Settings
 
 KEYS = ("data.train_files", "data.train_aug_files", "data.val_files")
@@ -50,14 +52,21 @@ def read_data(config: DictConfig) -> DataFiles:
     """The files of a run, each read once, in verl's schema.
 
     Raises:
-        ValueError: one line; a file that cannot be read (see `read_rows`), or a key without a row.
+        ValueError: one line; a file that cannot be read (see `_rows_of`), or a key without a row.
     """
     found = {}
     for key in KEYS:
         given = OmegaConf.select(config, key)
         if not given:  # no second wording, no validation
             continue
-        found[key] = [DataFile(path, read_rows(key, path)) for path in as_paths(given)]
+        paths = as_paths(given)
+        for path in paths:
+            _check_is_there(key, path)
+        try:
+            tables = question_tables([Path(path).expanduser() for path in paths], reading(config.data, say))
+        except ValueError as error:
+            raise ValueError(f"{key}={error}") from error
+        found[key] = [DataFile(path, _rows_of(key, path, table)) for path, table in zip(paths, tables, strict=True)]
         if not any(file.rows for file in found[key]):
             raise ValueError(f"{key}={given}: no rows")
     return found
@@ -116,27 +125,22 @@ def check_wordings(config: DictConfig, original: Sequence[Row], rephrased: Seque
     judge(config, suspicions, len(original), where)
 
 
-def read_rows(key: str, path: str) -> list[Row]:
-    """Rows of one parquet file in verl's schema.
-
-    Raises:
-        ValueError: the file is missing, is not parquet or lacks a column; the message names `key` and `path`.
-    """
+def _check_is_there(key: str, path: str) -> None:
     file = Path(path).expanduser()
-    if not file.is_file():
+    if not file.exists():
         without = "; to train without validation set VAL_FILE= in the run script or data.val_files=null"
         raise ValueError(
             f"{key}={path}: no such file (looked for {file.absolute()}); data/README.md says how to make or get the "
             f"files{without if key == 'data.val_files' else ''}"
         )
-    if file.suffix != ".parquet":
-        raise ValueError(
-            f"{key}={path}: the name must end in .parquet, by which verl knows the format; rename the file"
-        )
-    try:
-        table = read_table(file)
-    except ValueError as error:
-        raise ValueError(f"{key}={error}") from error
+
+
+def _rows_of(key: str, path: str, table: pa.Table) -> list[Row]:
+    """Rows of one file in verl's schema.
+
+    Raises:
+        ValueError: it lacks a column, or a row breaks the schema; the message names `key` and `path`.
+    """
     missing = [name for name in REQUIRED_COLUMNS if name not in table.column_names]
     if missing:
         raise ValueError(

@@ -50,7 +50,7 @@ def check_views(config: DictConfig) -> None:
         )
     if method.needs_both_views and not files:
         raise ValueError(
-            f"data.train_aug_files={files}: {method.name} needs the rephrased questions; give their parquet file "
+            f"data.train_aug_files={files}: {method.name} needs the rephrased questions; give their file "
             "(TRAIN_AUG_FILE in the run script)"
         )
     if files and not asks_both:

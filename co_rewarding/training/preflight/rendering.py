@@ -27,7 +27,7 @@ from tqdm import tqdm
 
 from co_rewarding.algo import answer_format as formats
 from co_rewarding.algo.answer_format import answer_format
-from co_rewarding.storage.rows import file_sha256
+from co_rewarding.storage.rows import content_sha256, file_sha256
 from co_rewarding.training.preflight.cache import cached
 from co_rewarding.training.preflight.machine import cores
 
@@ -78,8 +78,7 @@ def measure(path: Path, prompts: Sequence[Asked], tokenizer: Any, template_kwarg
     depends_on = (
         file_sha256(Path(__file__)),
         file_sha256(Path(formats.__file__)),
-        file_sha256(path),
-        *sorted({spec for _, spec in prompts}),
+        content_sha256(prompts),
         _tokenizer_sha256(tokenizer),
         repr(sorted(template_kwargs.items())),
     )

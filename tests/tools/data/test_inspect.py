@@ -7,7 +7,6 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -109,15 +108,14 @@ def test_a_row_without_ground_truth_is_counted_and_no_problem(nothing: Any) -> N
 def test_no_rows_and_missing_columns_are_problems() -> None:
     assert found([]) == {"no rows": ()}
     (missing,) = found([{"text": "x", "prompt": "y"}])
-    assert missing.startswith("no columns data_source, extra_info; found text, prompt; data/README.md")
+    assert missing.startswith("no columns data_source, extra_info; found text, prompt; see data/README.md")
 
 
-def test_the_page_shows_how_to_write_the_schema(tmp_path: Path) -> None:
-    section = (REPO / "data/README.md").read_text().partition("### Your own questions\n")[2].partition("\n## ")[0]
-    code = "\n".join(line.strip() for line in section.splitlines() if line.startswith("    "))
-    pd.DataFrame({"question": ["What is 1+1?"], "answer": [2]}).to_csv(tmp_path / "mine.csv")
-    exec(code.replace("mine.csv", f"{tmp_path}/mine.csv").replace("data/mine", f"{tmp_path}/mine"))
-    assert inspect_file("x", read_rows(tmp_path / "mine/train.parquet")).findings == ()
+def test_a_table_is_inspected_as_it_is(inspect: Callable[..., Any], tmp_path: Path) -> None:
+    (tmp_path / "q.csv").write_text("question;answer\n1+1?;2\n1+1?;3\n")
+    code, out, err = inspect(tmp_path / "q.csv", "--answer_format", "number")
+    assert code == 0 and "2 rows" in out and "share their question but not their ground truth: 2" in out
+    assert "q.csv: 2 questions (question: question, answer: answer" in err
 
 
 def test_repetitions_spaces_aside_and_their_ground_truths() -> None:
@@ -273,20 +271,20 @@ def test_the_command(inspect: Callable[..., Any], tmp_path: Path) -> None:
 def test_files_without_the_schema_are_told_in_few_lines_and_not_shown(
     inspect: Callable[..., Any], tmp_path: Path
 ) -> None:
-    pq.write_table(pa.table({"question": ["x"], "answer": ["y"]}), tmp_path / "x.parquet")
+    pq.write_table(pa.table({"prompt": [["x"]], "answer": ["y"]}), tmp_path / "x.parquet")
     code, out, _ = inspect(tmp_path / "x.parquet", tmp_path / "x.parquet")
     assert code == 1
     assert out.count("PROBLEM") == 3  # one a file, and that they do not pair up
-    assert '"Your own questions"' in out and "--- row" not in out
+    assert "see data/README.md" in out and "--- row" not in out
 
 
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [
         (["absent.parquet"], "absent.parquet: no such file"),
-        (["."], "not a file"),
+        (["."], "text.parquet: not readable as parquet"),
         (["text.parquet"], "text.parquet: not readable as parquet"),
-        (["text.jsonl"], "text.jsonl: is JSONL, not parquet"),
+        (["text.jsonl"], "text.jsonl: no column for the question"),
         (["good.parquet"] * 3, "3 files"),
         (["good.parquet", "--num-samples", "-1"], "--num_samples -1: must be greater than or equal to 0"),
         (["good.parquet", "--max_prompt_length", "0"], "--max_prompt_length 0: must be greater than or equal to 1"),

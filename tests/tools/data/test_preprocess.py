@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from co_rewarding.storage.ground_truths import boxed_truth, hash_mark_truth, number_truth
 from co_rewarding.storage.rows import SYSTEM_PROMPT, arrow_schema, make_row, question_text
-from co_rewarding.tools.data.ground_truths import boxed_truth, hash_mark_truth, number_truth
 from co_rewarding.tools.data.prepare import main
 from co_rewarding.tools.data.sources import SOURCES
 
@@ -71,7 +71,8 @@ TRUTHS = {
 
 
 def test_each_set_has_its_command(run_script: Callable[..., Any]) -> None:
-    assert {path.stem for path in (REPO / "scripts/data_preprocess").iterdir()} == SOURCES.keys()
+    commands = {path.stem for path in (REPO / "scripts/data_preprocess").iterdir()}
+    assert commands == SOURCES.keys() | {"my_questions"}
     for name, source in SOURCES.items():
         code, out, _ = run_script(f"data_preprocess/{name}.py", "--help")
         assert code == 0 and source.repo_id in out and f"to data/{source.folder} " in out
@@ -230,13 +231,13 @@ def test_files_that_cannot_be_used_are_told(tmp_path: Path, capsys: pytest.Captu
         ("empty", "no data/train-*.parquet in this folder"),
         ("x.parquet", "SPLIT=FILE with SPLIT one of train, test"),
         ("train=absent.parquet", "absent.parquet: no such file"),
-        ("train=absent.json", "absent.json: No such file"),
-        ("train=x.csv", "x.csv: is CSV, not parquet"),
+        ("train=absent.json", "absent.json: no such file"),
+        ("train=x.csv", "split train: no rows"),
         ("train=x.parquet", "x.parquet: not readable as parquet"),
-        ("train=x.jsonl", "x.jsonl: not readable as JSON"),
-        ("train=y.json", "every row must be a JSON object"),
-        ("train=z.json", "z.json: not readable as JSON"),
-        ("train=latin.jsonl", "latin.jsonl: not readable as JSON"),
+        ("train=x.jsonl", "x.jsonl: line 1: not readable as JSON"),
+        ("train=y.json", "must be an object with named values"),
+        ("train=z.json", "z.json: nested too deeply"),
+        ("train=latin.jsonl", "latin.jsonl: byte 0xff at position 13, line 1, is not UTF-8"),
         ("train=latin.parquet", "latin.parquet: not readable in column 'problem'"),
     ):
         name, mark, path = item.partition("=")

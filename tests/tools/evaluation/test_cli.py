@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from co_rewarding.storage.rows import make_row, write_rows
+from co_rewarding.storage.rows import file_sha256, make_row, write_rows
 from co_rewarding.tools.cli import UserError
 from co_rewarding.tools.evaluation import cli
 from co_rewarding.tools.evaluation.cli import _add, main
@@ -109,7 +109,8 @@ def test_bad_data_is_told(refusal: Callable[..., str], tmp_path: Path) -> None:
 
     user = {"role": "user", "content": "1 + 1?"}
     assert "has no rows" in refused([])
-    assert "row 0: column 'prompt' is '1 + 1?'" in refused([{"prompt": "1 + 1?"}])
+    as_text = {"prompt": "1 + 1?", "data_source": "x", "extra_info": {"index": 0}}
+    assert "row 0: column 'prompt' is '1 + 1?'" in refused([as_text])
     assert "row 0: 'prompt' has no message of the user" in refused([{"prompt": [{"role": "system", "content": "x"}]}])
     assert "row 1: column 'prompt' is []" in refused([{"prompt": [user]}, {"prompt": []}])
     assert "must have a role and a content" in refused([{"prompt": [{"role": "user", "content": None}]}])
@@ -296,3 +297,13 @@ def test_entries_that_are_written_at_once_wait_for_each_other(tmp_path: Path) ->
     with ThreadPoolExecutor(3) as pool:  # the lock is of the open file, so threads are as good as processes
         list(pool.map(lambda task: _add(tmp_path, call(task), restart=False), tasks))
     assert sorted(read_result(tmp_path / "results.json")["tasks"]) == tasks
+
+
+def test_a_table_is_a_set_of_questions(tmp_path: Path) -> None:
+    (tmp_path / "q.csv").write_text('problem,target\n"1 + 1, please?",2\n2 + 2?,\n')
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder/q.csv").write_bytes((tmp_path / "q.csv").read_bytes())
+    for path in (tmp_path / "q.csv", tmp_path / "folder"):
+        found = read_questions("mine", path, samples=1)
+        assert [(q.text, q.ground_truth) for q in found.questions] == [("1 + 1, please?", "2"), ("2 + 2?", None)]
+        assert found.file_sha256 == file_sha256(tmp_path / "q.csv")

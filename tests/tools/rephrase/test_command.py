@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """rewrite_questions.py against a scripted server: every kind of answer ends as documented, every kill resumes."""
 
+import csv
 import json
 import os
 import re
@@ -19,6 +20,7 @@ from scripted_server import draw, marked
 
 from co_rewarding.storage.rows import MADE_OF, check_pairs
 from co_rewarding.tools.data.markers import END_MARKER
+from co_rewarding.tools.data.questions import read_rows, read_table
 from co_rewarding.tools.generation.engine import seed_of
 from co_rewarding.tools.rephrase.cli import main
 
@@ -389,8 +391,8 @@ MODEL = ("--model_path", "m")
         ([*MODEL, "--enable_thinking", "maybe"], "--enable_thinking maybe: must be a valid boolean"),
         ([*MODEL, "--instruction_file", "none.txt"], "--instruction_file none.txt cannot be read"),
         (["--rewrites_from", "have.parquet", "--verify"], "--verify needs a model: name one with --model_path"),
-        ([*MODEL, "--input_path", "none.parquet"], "none.parquet: no such file; name a parquet file"),
-        ([*MODEL, "--input_path", __file__], "not readable as parquet"),
+        ([*MODEL, "--input_path", "none.parquet"], "none.parquet: no such file; name a file of questions"),
+        ([*MODEL, "--input_path", __file__], "test_command.py: .py is none of .csv,"),
         ([*MODEL, "--output_jsonl", "none/out.jsonl"], "--output_jsonl none/out.jsonl: its folder must exist"),
     ],
 )  # fmt: skip
@@ -451,3 +453,34 @@ def test_more_or_fewer_rows_of_the_same_file_go_on(tmp_path, server, capsys) -> 
     make_input(tmp_path / "in.parquet", sums(11)[::-1])
     assert main(arguments(tmp_path, "--max_samples", "5", url=server.url)) == 2
     assert "was made with other questions than " in capsys.readouterr().err
+
+
+def test_a_table_pairs_up_with_its_rewrites_and_keeps_its_choices(tmp_path, server) -> None:
+    with (tmp_path / "q.csv").open("w", newline="") as file:
+        table = csv.writer(file, delimiter=";")
+        table.writerow(["Nr", "Problem", "A", "B", "Answer"])
+        for k, text in enumerate(sums(6)):
+            table.writerow([f"q-{k}", text, *(("101", "102") if k % 2 else ("", "")), "B" if k % 2 else "7"])
+    paths = ["--input_path", str(tmp_path / "q.csv"), *arguments(tmp_path)[2:], "--base_url", server.url]
+    # the options are lines of the question, which the scripted rewrite leaves out
+    assert main([*paths, "--skip_validators", "choices_vanished,numbers_vanished"]) == 0
+    original, rewritten = (pq.read_table(tmp_path / f"{name}.parquet").to_pylist() for name in ("orig", "out"))
+    table_rows = read_rows(tmp_path / "q.csv")
+    assert original == table_rows and len(rewritten) == 6
+    assert [row["choices"] for row in rewritten] == [None, ["101", "102"]] * 3
+    assert [row["answer_format"] for row in rewritten] == [None, "choice"] * 3
+    assert user(original[1]).endswith("\n\nA. 101\nB. 102") and user(rewritten[1]) != user(original[1])
+    check_pairs(table_rows, rewritten, ("q.csv", "out"))
+    # as a run with ANSWER_FORMAT=tag reads the table, it needs rewrites that were made with it
+    tagged = read_table(tmp_path / "q.csv", spec="tag").to_pylist()
+    with pytest.raises(ValueError, match="do not pair up: answer_format"):
+        check_pairs(tagged, rewritten, ("q.csv", "out"))
+    assert main([*paths, "--skip_validators", "choices_vanished,numbers_vanished", "--answer_format", "tag"]) == 0
+    check_pairs(tagged, pq.read_table(tmp_path / "out.parquet").to_pylist(), ("q.csv", "out"))
+
+
+def test_a_parquet_file_with_the_column_keeps_its_own_columns(tmp_path, server) -> None:
+    pq.write_table(pa.table({"prompt": sums(2), "level": [1, 2]}), tmp_path / "in.parquet")
+    assert main(arguments(tmp_path, url=server.url)) == 0
+    assert pq.read_table(tmp_path / "out.parquet").column_names == ["prompt", "level"]
+    assert (tmp_path / "orig.parquet").read_bytes() == (tmp_path / "in.parquet").read_bytes()

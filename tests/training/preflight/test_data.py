@@ -109,13 +109,37 @@ class TestFile:
         write(tmp_path / "p.parquet", [{**row, "prompt": prompt} for row in sample_rows["train"]])
         refused_after(key, f"{tmp_path}/p.parquet", "row 0: prompt ", "{role, content}")
 
-    def test_another_suffix(
-        self, refused_after: Callable[..., str], key: str, sample_folder: Path, tmp_path: Path
-    ) -> None:
-        # verl reads a file by its suffix, and only after Ray has started
-        name = {"data.train_files": "train", "data.train_aug_files": "train_rephrased", "data.val_files": "test"}[key]
-        (tmp_path / "data.pq").write_bytes((sample_folder / f"{name}.parquet").read_bytes())
-        refused_after(key, f"{tmp_path}/data.pq", ".parquet")
+    def test_another_format(self, refused_after: Callable[..., str], key: str, tmp_path: Path) -> None:
+        (tmp_path / "data.xlsx").write_bytes(b"PK")
+        refused_after(key, f"{tmp_path}/data.xlsx", ".xlsx is none of .csv,")
+
+    def test_columns_that_cannot_be_found(self, refused_after: Callable[..., str], key: str, tmp_path: Path) -> None:
+        (tmp_path / "data.csv").write_text("text,key\n1+1?,2\n")
+        refused_after(
+            key, f"{tmp_path}/data.csv", "no column for the question", "--question", "text, key", "my_questions"
+        )
+
+
+def test_another_suffix(config: DictConfig, sample_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "data.pq").write_bytes((sample_folder / "train.parquet").read_bytes())
+    OmegaConf.update(config, "data.train_files", f"{tmp_path}/data.pq")
+    assert read_data(config)["data.train_files"][0].rows == read_data(config)["data.train_files"][0].rows[:16]
+    check_data(config, read_data(config))
+
+
+def test_tables_of_any_format_pass(config: DictConfig, sample_rows: dict[str, Any], tmp_path: Path) -> None:
+    for key, name in (("train_files", "train"), ("train_aug_files", "train_rephrased"), ("val_files", "test")):
+        lines = [
+            json.dumps({"problem": row["prompt"][-1]["content"], "target": int(row["reward_model"]["ground_truth"])})
+            for row in sample_rows[name]
+        ]
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(lines))
+        OmegaConf.update(config, f"data.{key}", f"{tmp_path}/{name}.jsonl")
+    check_config(config)
+    rows = read_data(config)["data.train_files"][0].rows
+    assert [{**row, "data_source": "toy", "ability": "math"} for row in rows] == [
+        {**row, "answer_format": None, "choices": None} for row in sample_rows["train"]
+    ]
 
 
 @pytest.mark.parametrize("key", ["data.train_files", "data.train_aug_files"])

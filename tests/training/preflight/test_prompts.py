@@ -119,8 +119,10 @@ def test_prompts_without_a_box(
     rows = 6 if key == "data.val_files" else 16
     with_questions(key, dict.fromkeys(range(4, rows)))  # all but the first four
     refusal(
-        f"{key}=", "as it is read (boxed)", f"{rows - 4} of {rows} (rows 4, 5", "suspect_data=warn"
-        "do not ask for the answer as it is read (boxed)",
+        f"{key}=",
+        "as it is read (boxed)",
+        f"{rows - 4} of {rows} (rows 4, 5",
+        "suspect_data=warndo not ask for the answer as it is read (boxed)",
         f"{rows - 4} of {rows} (rows 4, 5",
         "suspect_data=warn",
     )

@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A question's options, however a file writes them, and its answer as the letter of one of them.
+
+    options    a list of texts; {label: […], text: […]} (ARC); a list of {label, text}; {A: …, B: …}; JSON text of any
+               of these; or one column an option
+    answer     its letter or label ("B", "(B)", "B. Paris"), its number from 0 or from 1, or its text
+
+What a number means can be told from one row only by chance, so it is told from all rows: a 0 counts from 0, the number
+of options counts from 1. Where nothing tells, it is asked for and not guessed.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import string
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+LETTERS = string.ascii_uppercase
+MAX_CHARS = 100_000  # of options as text
+AnswerIs = Literal["letter", "index0", "index1", "text"]
+ANSWERS = {  # what an answer may be -> in words
+    "letter": "letters (or labels) of options",
+    "index0": "numbers of options counted from 0",
+    "index1": "numbers of options counted from 1",
+    "text": "texts of options",
+}
+Options = Mapping[str, str]  # label -> text, in order; labels are letters unless the file has its own
+
+
+def read_options(value: Any) -> dict[str, str]:
+    """Label → text of each option, in order; {} where there are none.
+
+    Raises:
+        ValueError: something else, without naming the row.
+    """
+    if isinstance(value, str) and value.strip():
+        value = _parsed(value.strip())
+    if isinstance(value, Mapping):
+        fields = {str(name).casefold(): found for name, found in value.items()}
+        labels, texts = (fields.get(name, fields.get(f"{name}s")) for name in ("label", "text"))
+        if isinstance(labels, list) and isinstance(texts, list) and len(labels) == len(texts):
+            pairs = list(zip(labels, texts, strict=True))
+        else:
+            pairs = list(value.items())
+    elif isinstance(value, list) and value and all(isinstance(part, Mapping) for part in value):
+        pairs = [(part.get("label"), part.get("text")) for part in value]
+    elif isinstance(value, list | tuple):
+        pairs = [(LETTERS[i] if i < len(LETTERS) else str(i + 1), text) for i, text in enumerate(value)]
+    elif value is None or value == "" or value != value:
+        pairs = []
+    else:
+        raise ValueError(f"its choices are {value!r:.60}; make them a list of texts, or one column an option")
+    while pairs and _blank(pairs[-1][1]):  # a question with fewer options than others
+        pairs.pop()
+    if not pairs:
+        return {}
+    for label, text in pairs:
+        if not isinstance(text, str | int | float) or _blank(text) or not isinstance(label, str | int):
+            raise ValueError(f"its choices are {value!r:.60}; each must be a text")
+    options = {str(label).strip(): str(text).strip() for label, text in pairs}
+    if not 2 <= len(pairs) <= len(LETTERS) or len(options) != len(pairs):
+        raise ValueError(f"has {len(pairs)} choices, {value!r:.60}; must be 2 to {len(LETTERS)}, of different labels")
+    marked = [_mark(text) for text in options.values()]
+    if all(found and found[0] == letter for found, letter in zip(marked, LETTERS, strict=False)):
+        return {label: found[1] for label, found in zip(options, marked, strict=True)}
+    return options
+
+
+def as_letters(answers: Sequence[str], options: Sequence[Options], answer_is: str | None) -> tuple[list[str], str]:
+    """The letter of each answer, "" where there is none; and how that was decided, in words.
+
+    Args:
+        options: of each answer's question; where there are none, the answer stays as it is.
+        answer_is: what the answers are, one of ANSWERS; None: told from all of them.
+
+    Raises:
+        ValueError: one line that names the row; an answer is no option, or what it means cannot be told.
+    """
+    chosen = [i for i, answer in enumerate(answers) if answer and options[i]]
+    meanings = {i: meanings_of(answers[i], options[i]) for i in chosen}
+    expected = ANSWERS[answer_is] if answer_is else "choices"
+    for i in chosen:
+        if (answer_is and answer_is not in meanings[i]) or not meanings[i]:
+            raise ValueError(
+                f"row {i}: its answer {answers[i]!r:.60} is none of its {expected} "
+                f"({', '.join(map(repr, options[i].values())):.100})"
+            )
+    letters, used = list(answers), dict.fromkeys(ANSWERS, 0)
+    for are_numbers in (False, True):
+        group = [i for i in chosen if answers[i].strip().isdecimal() == are_numbers]
+        kinds = [answer_is] if answer_is else [kind for kind in ANSWERS if all(kind in meanings[i] for i in group)]
+        for i in group:
+            possible = {kind: letter for kind, letter in meanings[i].items() if kind in kinds} or meanings[i]
+            if len(set(possible.values())) > 1:
+                raise ValueError(
+                    f"row {i}: its answer {answers[i]!r:.60} may be among {' or '.join(ANSWERS[k] for k in possible)}, "
+                    f"and no row tells; say it with --answer_is {'|'.join(possible)}"
+                )
+            kind, letters[i] = next(iter(possible.items()))
+            used[kind] += 1
+    return letters, ", ".join(f"{count:,} {ANSWERS[kind]}" for kind, count in used.items() if count)
+
+
+def meanings_of(answer: str, options: Options) -> dict[str, str]:
+    """What an answer may be, by itself: its kind (of ANSWERS) → the letter that it is then."""
+    answer, found = answer.strip(), {}
+    labels = [label.casefold() for label in options]
+    texts = [_folded(text) for text in options.values()]
+    bare = re.fullmatch(r"\(?([^\W_]{1,3})[).:]?", answer)
+    mark = _mark(answer)
+    if bare and bare[1].casefold() in labels:
+        found["letter"] = LETTERS[labels.index(bare[1].casefold())]
+    elif mark and mark[0] in LETTERS[: len(texts)] and _folded(mark[1]) == texts[LETTERS.index(mark[0])]:
+        found["letter"] = mark[0]
+    if answer.isdecimal() and "letter" not in found:  # a label of digits is a label
+        number = int(answer[:9])
+        found |= {f"index{base}": LETTERS[number - base] for base in (0, 1) if 0 <= number - base < len(texts)}
+    if texts.count(_folded(answer)) == 1:
+        found["text"] = LETTERS[texts.index(_folded(answer))]
+    return found
+
+
+def with_choices(question: str, texts: Sequence[str]) -> str:
+    """The question with its options as lettered lines, unless it has them already."""
+    asked = _folded(question)
+    lettered = list(zip(LETTERS, texts, strict=False))
+    if all(
+        re.search(rf"(?<!\w)\(?{letter.lower()}[).:、．]\s?{re.escape(_folded(text))}", asked)
+        for letter, text in lettered
+    ):
+        return question
+    return question.rstrip() + "\n\n" + "\n".join(f"{letter}. {text}" for letter, text in lettered)
+
+
+def _parsed(text: str) -> Any:
+    if len(text) > MAX_CHARS or text[0] not in "[{":
+        raise ValueError(f"its choices are {text!r:.60}; make them a list as JSON, or one column an option")
+    for parse in (json.loads, ast.literal_eval):  # of Python's own spelling, which pandas writes into CSV
+        try:
+            return parse(text)
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            continue
+    raise ValueError(f"its choices are {text!r:.60}; not readable as JSON")
+
+
+def _mark(text: str) -> tuple[str, str] | None:
+    """The letter that a text begins with, and what follows: "B. Paris", "(B) Paris"."""
+    found = re.fullmatch(r"\(?([A-Z])[).:、．]\s*(\S.*)", text, re.DOTALL)
+    return (found[1], found[2].strip()) if found else None
+
+
+def _blank(text: Any) -> bool:
+    return text is None or text != text or (isinstance(text, str) and not text.strip())
+
+
+def _folded(text: str) -> str:
+    return " ".join(text.split()).casefold()
