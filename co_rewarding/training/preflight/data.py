@@ -126,8 +126,9 @@ def read_rows(key: str, path: str) -> list[Row]:
     if not file.is_file():
         without = "; to train without validation set VAL_FILE= in the run script or data.val_files=null"
         raise ValueError(
-            f"{key}={path}: no such file (looked for {file.absolute()}); data/README.md says how to make or get the "
-            f"files{without if key == 'data.val_files' else ''}"
+            f"{key}={path}: no such file (looked for {file.absolute()}); python scripts/data_preprocess/rephrased.py "
+            "math (dapo for III's default) gets the published files, data/README.md says how to make or get others"
+            f"{without if key == 'data.val_files' else ''}"
         )
     if file.suffix != ".parquet":
         raise ValueError(
