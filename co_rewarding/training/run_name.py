@@ -36,8 +36,8 @@ def default_name(config: DictConfig) -> str:
 
 
 def older_names(config: DictConfig) -> list[str]:
-    """What the run scripts, run_ttt.sh and the recipes called such a run when the method alone named it, and its name when
-    paired_original stood for the data."""
+    """What such a run was called when the method alone named it, by the run scripts, run_ttt.sh and the recipes, and
+    when paired_original was a name for data."""
     method = _method(config)
     model = _model(config)
     return [method, f"ttt_{method}", f"{method}_{model.lower()}", f"{method}-{_safe(model)}-paired_original"]
