@@ -12,8 +12,8 @@ answer_help "$@"
 
 # model and data
 MODEL_PATH=${MODEL_PATH:-Qwen/Qwen3-4B-Base}                               # directory or hub name
-TRAIN_FILE=${TRAIN_FILE:-$ROOT/data/math/train_original.parquet}           # original questions
-TRAIN_AUG_FILE=${TRAIN_AUG_FILE:-$ROOT/data/math/train_rewrite_Qwen3-32B.parquet} # the same, rephrased, row by row
+TRAIN_FILE=${TRAIN_FILE:-$ROOT/data/math/paired_original.parquet}          # original questions
+TRAIN_AUG_FILE=${TRAIN_AUG_FILE:-$ROOT/data/math/paired_rephrased.parquet} # the same, rephrased, row by row
 VAL_FILE=${VAL_FILE-$ROOT/data/math/test.parquet}                          # empty: no validation; its answers may be unknown
 ANSWER_FORMAT=${ANSWER_FORMAT:-}                                           # of rows that name none: boxed, choice, number, tag …
 export RUN_NAME=${RUN_NAME:-}                                              # default: method, model and data

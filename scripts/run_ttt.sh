@@ -3,11 +3,12 @@
 # Test-time training: train on a benchmark's own questions, without their answers, and measure on them before and after.
 #
 #   METHOD=majority_voting bash scripts/run_ttt.sh                       any label-free method
-#   METHOD=co_rewarding_I AUG_FILE=… bash scripts/run_ttt.sh             paired: the questions rephrased, row by row
+#   METHOD=co_rewarding_I bash scripts/run_ttt.sh                        paired: also FILE=… AUG_FILE=…, row by row
 #   FILE=data/amc/test.parquet MODEL_PATH=Qwen/Qwen2.5-7B bash scripts/run_ttt.sh trainer.total_epochs=10
 #   FILE=my_questions.csv bash scripts/run_ttt.sh                        questions whose answers nobody knows
 #
-# AMC (83 questions) by default: `python scripts/data_preprocess/amc.py` makes the file. Accuracy is avg@8 at temperature
+# AMC (83 questions) by default: `python scripts/data_preprocess/amc.py` makes the file, `rephrased.py amc` beside it the
+# published pairs, on which co_rewarding_I and co_rewarding_III train and are measured. Accuracy is avg@8 at temperature
 # 0.8 (the paper's), in the metrics val-core/…/acc/mean@8, before the first step and every TEST_FREQ steps; without known
 # answers there are agreement and stability of the answers instead (val-label-free/…, docs/METRICS.md). A run of 80
 # steps needs a teacher that moves faster than the paper's: a fifth of the starting model is left in it at the end. All
@@ -25,6 +26,9 @@ for name in TRAIN_FILE TRAIN_AUG_FILE VAL_FILE; do
   fi
 done
 METHOD=${METHOD:-majority_voting}                  # any that reads no ground truth
+if [[ $METHOD =~ ^co_rewarding_I(II)?$ && -z ${FILE:-}${AUG_FILE:-} ]]; then
+  FILE=$ROOT/data/amc/paired_original.parquet AUG_FILE=$ROOT/data/amc/paired_rephrased.parquet
+fi
 FILE=${FILE:-$ROOT/data/amc/test.parquet}          # the benchmark
 AUG_FILE=${AUG_FILE:-}                             # its questions rephrased, for co_rewarding_I and co_rewarding_III
 export ANSWER_FORMAT=${ANSWER_FORMAT:-}            # of rows that name none: boxed, choice, number, tag …
@@ -49,8 +53,8 @@ case $METHOD in
   *) script=scripts/run_baseline.sh ;;
 esac
 if [[ $paired == yes && -z $AUG_FILE ]]; then
-  refuse "METHOD=$METHOD asks each question in two wordings: set AUG_FILE to the rephrased questions (python" \
-    "rewrite_questions.py makes them)"
+  refuse "METHOD=$METHOD asks each question in two wordings: set AUG_FILE to the rephrased questions of FILE (python" \
+    "rewrite_questions.py makes them), or leave FILE out for the published pairs of AMC"
 elif [[ $paired == no && -n $AUG_FILE ]]; then
   refuse "AUG_FILE=$AUG_FILE: METHOD=$METHOD asks each question in one wording; use co_rewarding_I or" \
     "co_rewarding_III, or leave AUG_FILE out"

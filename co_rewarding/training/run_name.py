@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from co_rewarding.storage.rows import as_paths
 
 MAX_PART = 60  # letters; a name is a folder
-SPLITS = ("train", "test", "val", "validation", "original")  # say nothing of what a file is about
+SPLITS = ("train", "test", "val", "validation", "paired", "original")  # say nothing of what a file is about
 
 
 def register() -> None:
@@ -36,9 +36,11 @@ def default_name(config: DictConfig) -> str:
 
 
 def older_names(config: DictConfig) -> list[str]:
-    """What the run scripts, run_ttt.sh and the recipes called such a run when the method alone named it."""
+    """What such a run was called when the method alone named it, by the run scripts, run_ttt.sh and the recipes, and
+    when paired_original was a name for data."""
     method = _method(config)
-    return [method, f"ttt_{method}", f"{method}_{_model(config).lower()}"]
+    model = _model(config)
+    return [method, f"ttt_{method}", f"{method}_{model.lower()}", f"{method}-{_safe(model)}-paired_original"]
 
 
 def data_name(path: str) -> str:

@@ -154,7 +154,7 @@ def resume_from_own(config: DictConfig) -> None:
 
 
 def check_older_name(config: DictConfig) -> None:
-    """A run that was begun when the method alone named it does not silently start anew under the name it would get now.
+    """A run that was begun under an older default name does not silently start anew under the name it would get now.
 
     Raises:
         ValueError: one line with both names.
@@ -168,7 +168,7 @@ def check_older_name(config: DictConfig) -> None:
             continue
         if not differences(was, identity(config)):
             raise ValueError(
-                f"RUN_NAME is not set: {older.path} was started as this run, when a method alone named it; "
+                f"RUN_NAME is not set: {older.path} was started as this run, when runs were named otherwise; "
                 f"RUN_NAME={name} resumes it, RUN_NAME={name_now} begins a new one"
             )
 

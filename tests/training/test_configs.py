@@ -347,6 +347,22 @@ def test_test_time_training_asks_and_measures_one_file(method: Method, python_th
     assert given.get("co_rewarding.method", method.name) == method.name
 
 
+@pytest.mark.parametrize(
+    ("method", "file", "aug_file"),
+    [
+        ("majority_voting", "amc/test", None),
+        ("co_rewarding_I", "amc/paired_original", "amc/paired_rephrased"),
+        ("co_rewarding_III", "amc/paired_original", "amc/paired_rephrased"),
+    ],
+)
+def test_test_time_training_is_of_amc_by_default(
+    method: str, file: str, aug_file: str | None, python_that_tells: Path
+) -> None:
+    given = dict(pair.split("=", 1) for pair in arguments(TTT, python_that_tells, METHOD=method)[2:])
+    assert given["data.train_files"] == given["data.val_files"] == f"'{REPO}/data/{file}.parquet'"
+    assert given.get("data.train_aug_files") == (aug_file and f"'{REPO}/data/{aug_file}.parquet'")
+
+
 @pytest.mark.parametrize("method", ["ground_truth", "incorrect"])
 def test_test_time_training_has_no_answers(method: str) -> None:
     assert "reads the answers" in refused(TTT, METHOD=method)

@@ -18,6 +18,8 @@ from co_rewarding.training.run_name import data_name, default_name, is_default
         ("/d/data/toy_differences/train.parquet", "toy_differences"),
         ("data/amc/test.parquet", "amc"),  # test-time training
         ("data/math/train_rewrite_Qwen3-32B.parquet", "math-rewrite_Qwen3-32B"),  # the ablation on the other view
+        ("data/dapo/paired_original.parquet", "dapo"),
+        ("data/math/paired_rephrased.parquet", "math-rephrased"),
         ("/home/me/my_questions.parquet", "my_questions"),
     ],
 )

@@ -133,7 +133,7 @@ def test_a_clone_in_any_folder(parent: str, python_that_tells: Path, tmp_path: P
     script = clone / "Co-rewarding-I" / SCRIPTS[0].name
     script.write_bytes(SCRIPTS[0].read_bytes())
     found = overrides(script, python_that_tells, tmp_path)
-    assert found["data.train_files"] == str(clone / "data/math/train_original.parquet")
+    assert found["data.train_files"] == str(clone / "data/math/paired_original.parquet")
     assert f"RUNS_DIR={clone}/runs " in execute(script, python_that_tells, tmp_path, "--help").stdout
 
 

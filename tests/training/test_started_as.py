@@ -327,7 +327,7 @@ def test_the_same_command_as_before_names_had_model_and_data(
     code, _, stderr = started(default)
     assert (code, stderr.count("\n")) == (2, 1)
     assert stderr == (
-        f"error: RUN_NAME is not set: {older.path} was started as this run, when a method alone named it; RUN_NAME="
+        f"error: RUN_NAME is not set: {older.path} was started as this run, when runs were named otherwise; RUN_NAME="
         f"co_rewarding_I resumes it, RUN_NAME={default.trainer.experiment_name} begins a new one\n"
     )
     other = default.copy()

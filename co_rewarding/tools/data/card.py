@@ -70,12 +70,16 @@ def read_card(folder: Path) -> Card | None:
 def write_card(card: Card, folder: Path) -> None:
     """Write README.md; files that an earlier card of the folder described, and that are still as it says, stay in it.
 
+    If the earlier card's files may not be shared and some of them stay, what it says of licence and origin stays, too.
+
     Raises:
         ValueError: one line; there is a README.md that is not a data card.
     """
     earlier = read_card(folder)
     kept = {} if earlier is None else {name: facts for name, facts in earlier.files.items() if name not in card.files}
     kept = {name: facts for name, facts in kept.items() if _is_unchanged(folder / name, facts)}
+    if kept and card.may_be_shared and not earlier.may_be_shared:
+        card = replace(earlier, files=card.files)
     atomic_write_text(folder / CARD_NAME, card_text(replace(card, files={**card.files, **kept})))
 
 

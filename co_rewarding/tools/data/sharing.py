@@ -11,9 +11,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from co_rewarding.storage.rows import read_rows
+from co_rewarding.storage.rows import made_of, read_rows
 from co_rewarding.tools.cli import printable
 from co_rewarding.tools.data.card import CARD_NAME, changed_files, read_card
+from co_rewarding.tools.data.published import LICENCE, REPOSITORY
 from co_rewarding.tools.data.sources import NOT_TO_BE_SHARED
 from co_rewarding.tools.hub import send
 
@@ -59,6 +60,8 @@ def share(folder: Path, repo_id: str, *, upload: bool = False, public: bool = Fa
     remarks = {CARD_NAME: f"data card, licence {card.licence_id}"}
     for name in sorted(card.files):
         refuse_withheld(folder / name, (row.get("data_source") for row in read_rows(folder / name)))
+        if REPOSITORY in made_of(folder / name):
+            raise ValueError(f"{folder / name}: is {made_of(folder / name)}, and may not be redistributed ({LICENCE})")
         remarks[name] = f"{card.files[name].rows:,} rows"
     message = f"{printable(card.title, 100)}: {', '.join(sorted(card.files))}"
     return send(folder, remarks, "dataset", repo_id, message, upload=upload, public=public, api=api)

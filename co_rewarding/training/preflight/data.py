@@ -35,6 +35,8 @@ from co_rewarding.training.questions import reading
 from co_rewarding.training.settings import Settings
 
 KEYS = ("data.train_files", "data.train_aug_files", "data.val_files")
+PUBLISHED = ("math", "dapo", "openrs", "amc")
+"""Folders below data/ to which rephrased.py writes the authors' pairs, and to that of MATH all questions."""
 MAX_SUSPECT_SHARE = 0.2
 """Of rows that look wrong in one way; published pairs of MATH and DAPO have up to 0.02, files shifted by a row 0.5."""
 
@@ -128,10 +130,13 @@ def check_wordings(config: DictConfig, original: Sequence[Row], rephrased: Seque
 def _check_is_there(key: str, path: str) -> None:
     file = Path(path).expanduser()
     if not file.exists():
+        get = ""
+        if file.parent.name in PUBLISHED and (file.parent.name == "math" or file.name.startswith("paired_")):
+            get = f"python scripts/data_preprocess/rephrased.py {file.parent.name} gets the published files, "
         without = "; to train without validation set VAL_FILE= in the run script or data.val_files=null"
         raise ValueError(
-            f"{key}={path}: no such file (looked for {file.absolute()}); data/README.md says how to make or get the "
-            f"files{without if key == 'data.val_files' else ''}"
+            f"{key}={path}: no such file (looked for {file.absolute()}); {get}data/README.md says how to make or get "
+            f"{'others' if get else 'the files'}{without if key == 'data.val_files' else ''}"
         )
 
 

@@ -72,7 +72,7 @@ TRUTHS = {
 
 def test_each_set_has_its_command(run_script: Callable[..., Any]) -> None:
     commands = {path.stem for path in (REPO / "scripts/data_preprocess").iterdir()}
-    assert commands == SOURCES.keys() | {"my_questions"}
+    assert commands == SOURCES.keys() | {"my_questions", "rephrased"}
     for name, source in SOURCES.items():
         code, out, _ = run_script(f"data_preprocess/{name}.py", "--help")
         assert code == 0 and source.repo_id in out and f"to data/{source.folder} " in out

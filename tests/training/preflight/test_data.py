@@ -44,7 +44,10 @@ def test_lists_of_files_pass(config: DictConfig, sample_folder: Path) -> None:
 @pytest.mark.parametrize("key", ["data.train_files", "data.train_aug_files", "data.val_files"])
 class TestFile:
     def test_missing(self, refused_after: Callable[..., str], key: str, tmp_path: Path) -> None:
-        refused_after(key, f"{tmp_path}/nowhere.parquet", "no such file", "data/README.md")
+        refused_after(key, f"{tmp_path}/nowhere.parquet", "no such file", "; data/README.md")
+        for name in ("math/test", "dapo/paired_original"):
+            command = f"python scripts/data_preprocess/rephrased.py {name.partition('/')[0]} gets the published files"
+            refused_after(key, f"{tmp_path}/{name}.parquet", command, "data/README.md")
 
     def test_relative_and_missing(self, refused_after: Callable[..., str], key: str) -> None:
         # the message says where it looked, since the working folder decides
