@@ -26,6 +26,7 @@ from verl.utils import tensordict_utils as tu
 from verl.utils.dataset.rl_dataset import RLHFDataset
 
 from co_rewarding.algo.rollouts import VIEWS
+from co_rewarding.storage.messages import Messages, arguments, merged, takes_no_system
 from co_rewarding.storage.rows import PAIR_COLUMNS, as_paths, check_pairs, ground_truth, question_id
 from co_rewarding.training import rollout_io
 
@@ -34,8 +35,9 @@ REPHRASED_PROMPT = "rephrased_prompt"
 
 class QuestionDataset(RLHFDataset):
     """Overrides of verl's `RLHFDataset`: `_read_files_and_tokenize` takes no file for no rows (a run that validates
-    nothing), `_download` lets a path have any characters, `__getitem__` gives every row the `reward_model` that verl's
-    reward loop reads.
+    nothing), `_download` lets a path have any characters, `maybe_filter_out_long_prompts` merges a system message into
+    the user's where the chat template takes none (storage/messages.py), so that all that verl sees of a prompt is what
+    is asked, `__getitem__` gives every row the `reward_model` that verl's reward loop reads.
 
     Its ground truth is text, "" where the row has none, whether that is "", null, or no column at all.
     """
@@ -50,6 +52,17 @@ class QuestionDataset(RLHFDataset):
         super()._download(use_origin_parquet)
         # verl hands each to `datasets.load_dataset`, for which it is a pattern, and so is the folder it is relative to
         self.data_files = [glob.escape(os.path.abspath(path)) for path in self.data_files]
+
+    def maybe_filter_out_long_prompts(self, dataframe: datasets.Dataset) -> datasets.Dataset:
+        key = self.prompt_key
+        if takes_no_system(self._prompt_text):
+            dataframe = dataframe.map(lambda row: {key: merged(row[key])}, features=dataframe.features)
+        return super().maybe_filter_out_long_prompts(dataframe)
+
+    def _prompt_text(self, messages: Messages) -> str:
+        return (self.processor or self.tokenizer).apply_chat_template(
+            list(messages), add_generation_prompt=True, tokenize=False, **arguments(self.apply_chat_template_kwargs)
+        )
 
     def __getitem__(self, item: int) -> dict[str, Any]:
         row = super().__getitem__(item)

@@ -19,7 +19,7 @@ from co_rewarding.storage.files import atomic_write_text
 from co_rewarding.storage.run_dir import STATE_FILE, RunDir
 from co_rewarding.training import run_script
 from co_rewarding.training.launch import launch, run_main
-from co_rewarding.training.started_as import LENGTHS, MUST_STAY, begin, check_started_as, identity
+from co_rewarding.training.started_as import LEADERS, MUST_STAY, begin, check_started_as, identity
 
 Started = Callable[[DictConfig], tuple[Any, list[str], str]]
 
@@ -341,7 +341,7 @@ def test_the_same_command_as_before_names_had_model_and_data(
 
 
 def test_what_must_stay_are_keys_of_the_configuration(config: DictConfig) -> None:
-    for key in (*MUST_STAY, *LENGTHS.values()):
+    for key in (*MUST_STAY, *LEADERS.values()):
         if not key.startswith("actor_rollout_ref.teacher"):
             block, _, name = key.rpartition(".")
             assert name in list(OmegaConf.select(config, block) if block else config), key
