@@ -34,14 +34,16 @@ class TeacherSettings(ConfigBlock):
         self.require("n", self.n >= 1, "a whole number from 1 (TEACHER_NUM_ROLLOUTS in the run script)")
         is_allowed = self.temperature is None or 0 <= self.temperature <= MAX_TEMPERATURE
         self.require("temperature", is_allowed, f"a number from 0 to {MAX_TEMPERATURE:g}, or null for the student's")
-        self.require("kl_anchor", self.kl_anchor in ANCHORS, f"one of {', '.join(ANCHORS)} (KL_ANCHOR in the run script)")
+        self.require("kl_anchor", self.kl_anchor in ANCHORS, " or ".join(ANCHORS))
         self.schedule(total_steps=max(1, self.update_interval))
 
     @classmethod
     def read(cls, config: DictConfig) -> TeacherSettings:
         """... with the temperature that it comes to."""
         block = super().read(config)
-        return block if block.temperature is not None else replace(block, temperature=config.actor_rollout_ref.rollout.temperature)
+        if block.temperature is not None:
+            return block
+        return replace(block, temperature=config.actor_rollout_ref.rollout.temperature)
 
     @property
     def keeps_start(self) -> bool:

@@ -42,8 +42,8 @@ class StartingModel:
         self._finish_copies()
         for name, beside in self._beside.items():
             # the parameter is asked each time: FSDP2 may give it another storage
-            slices = zip(local_shard(self._parameters[name]).view(-1).split(SLICE), beside.view(-1).split(SLICE))
-            for served, kept in slices:
+            here = local_shard(self._parameters[name])
+            for served, kept in zip(here.view(-1).split(SLICE), beside.view(-1).split(SLICE), strict=True):
                 held = served.clone()
                 served.copy_(kept)
                 kept.copy_(held)

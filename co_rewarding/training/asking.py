@@ -33,7 +33,7 @@ def settle(config: DictConfig) -> None:
     for key, (name, value) in found.items():
         if OmegaConf.select(config, key) not in (None, value):
             raise ValueError(
-                f"{settings.NAME}.{name}={getattr(settings, name)}: {key} is set, too, to something else; leave that out"
+                f"{settings.NAME}.{name}={getattr(settings, name)}: {key} is set to something else; leave that out"
             )
         with open_dict(config):
             OmegaConf.update(config, key, value, force_add=True)

@@ -13,8 +13,8 @@ import pytest
 import torch
 from tensordict import TensorDict
 from transformers import LlamaConfig, LlamaForCausalLM
-from verl.utils import tensordict_utils as tu
 from verl.trainer.config import CheckpointConfig
+from verl.utils import tensordict_utils as tu
 from verl.workers.config import FSDPEngineConfig, HFModelConfig
 from verl.workers.engine import EngineRegistry
 from verl.workers.engine_workers import ActorRolloutRefWorker

@@ -36,8 +36,8 @@ def check_prompts(config: DictConfig, files: DataFiles, tokenizer: Any, vocabula
         tokenizer.chat_template = model.custom_chat_template
     if tokenizer.chat_template is None:
         raise ValueError(
-            f"actor_rollout_ref.model.path={model.path}: its tokenizer has no chat template; name a file with one: "
-            f"co_rewarding.chat_template=FILE (CHAT_TEMPLATE in the run script; {PLAIN} is one for base models)"
+            f"co_rewarding.chat_template={config.co_rewarding.chat_template}: the tokenizer of {model.path} has no "
+            f"chat template; name a file with one (CHAT_TEMPLATE in the run script; {PLAIN} is one for base models)"
         )
     check_thinking(config, str(tokenizer.chat_template))
     too_long: dict[str, list[int]] = {}
@@ -70,7 +70,7 @@ def check_thinking(config: DictConfig, template: str) -> None:
     if value is not None and not re.search(r"\benable_thinking\b", template):
         raise ValueError(
             f"co_rewarding.enable_thinking={value}: the chat template of {config.actor_rollout_ref.model.path} does not "
-            "read enable_thinking, so that it would change nothing; leave it out (ENABLE_THINKING in the run script)"
+            "read enable_thinking, which would change nothing; leave it out (ENABLE_THINKING in the run script)"
         )
 
 

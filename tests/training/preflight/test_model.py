@@ -90,9 +90,10 @@ def test_a_template_that_loses_the_merged_message_too(
 
 
 def test_a_model_without_a_template(
-    refused_after: Callable[..., str], with_template: Callable[[str | None], str], config: DictConfig, repo: Path
+    refusal: Callable[..., str], with_template: Callable[[str | None], str], config: DictConfig, repo: Path
 ) -> None:
-    refused_after(MODEL, with_template(None), "no chat template", "CHAT_TEMPLATE in the run script", PLAIN)
+    config.actor_rollout_ref.model.path = with_template(None)
+    refusal("co_rewarding.chat_template=None: ", "no chat template", "CHAT_TEMPLATE in the run script", PLAIN)
     config.co_rewarding.chat_template = str(repo / PLAIN)  # what it advises works
     settle(config)
     config.data.max_prompt_length = 512  # the toy's tokens are characters
