@@ -243,8 +243,9 @@ def differences(was: Mapping[str, Mapping[str, Any]], now: Identity) -> list[tup
         old = was.get("contents", {}).get(key, new)
         if (old["sha256"] or old["given"]) != (new["sha256"] or new["given"]):
             found.append((key, _content(old), _content(new)))
+    settings = was.get("settings") or now["settings"]
     for key, new in now["settings"].items():
-        old = was.get("settings", {}).get(key, new)
+        old = settings.get(key, UNWRITTEN.get(key, new))
         if old != new:
             found.append((key, _shown(key, old), _shown(key, new)))
     return sorted(found, key=lambda difference: difference[0] != "co_rewarding.method")  # which explains the rest
@@ -259,17 +260,14 @@ def _recorded(run: RunDir) -> Identity | None:
                 key: {part: value[part] for part in ("sha256", "given")} for key, value in found["contents"].items()
             }
             origin = {"origin": str(found["origin"])} if "origin" in found else {}
-            return {"settings": {**UNWRITTEN, **found["settings"]}, "contents": contents, **origin}
+            return {"settings": dict(found["settings"]), "contents": contents, **origin}
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(
                 f"{run.started_as}: not what a start wrote ({str(error)[:60]}); restore it, or remove it to be held to "
                 "the configurations in hydra/ alone"
             ) from None
     config = _last(run)
-    if config is None:
-        return None
-    found = identity(config)
-    return {**found, "settings": {**UNWRITTEN, **found["settings"]}}
+    return None if config is None else identity(config)
 
 
 def _last(run: RunDir) -> DictConfig | None:

@@ -128,7 +128,7 @@ def card_text(export: Export, evaluations: Iterable[Path], folder: Path, has_cur
         step=export.step,
         data_files=[(words, cell(_file_in_words(path, card))) for words, path, card in data],
         system_literal=repr(system) if system else None,
-        is_merged=bool(system) and _merges(folder, kwargs),
+        merged_literal=repr(f"{system}\n\nWhat is 17 + 26?") if system and _merges(folder, kwargs) else None,
         template_arguments="".join(f", {name}={value!r}" for name, value in kwargs.items()),
         own_template=value_of(config, "actor_rollout_ref.model.custom_chat_template"),
         without_system=system == "",

@@ -69,8 +69,8 @@ def check_thinking(config: DictConfig, template: str) -> None:
     value = config.data.apply_chat_template_kwargs.get("enable_thinking")
     if value is not None and not re.search(r"\benable_thinking\b", template):
         raise ValueError(
-            f"co_rewarding.enable_thinking={value}: the chat template of {config.actor_rollout_ref.model.path} does not "
-            "read enable_thinking, which would change nothing; leave it out (ENABLE_THINKING in the run script)"
+            f"co_rewarding.enable_thinking={value}: the chat template of {config.actor_rollout_ref.model.path} does "
+            "not read enable_thinking, which would change nothing; leave it out (ENABLE_THINKING in the run script)"
         )
 
 
