@@ -12,6 +12,8 @@ answer_help "$@"
 
 # model and data
 MODEL_PATH=${MODEL_PATH:-Qwen/Qwen3-4B-Base}                               # directory or hub name
+CHAT_TEMPLATE=${CHAT_TEMPLATE:-}                                           # Jinja file instead of the model's own template
+ENABLE_THINKING=${ENABLE_THINKING:-null}                                   # true or false for a model that can think; null: its default
 TRAIN_FILE=${TRAIN_FILE:-$ROOT/data/math/paired_original.parquet}          # original questions
 TRAIN_AUG_FILE=${TRAIN_AUG_FILE:-$ROOT/data/math/paired_rephrased.parquet} # the same, rephrased, row by row
 VAL_FILE=${VAL_FILE-$ROOT/data/math/test.parquet}                          # empty: no validation; its answers may be unknown
@@ -48,12 +50,14 @@ ATTENTION=${ATTENTION:-sdpa}                                               # or 
 LOGGER=${LOGGER:-"[console,file,tensorboard,wandb]"}                       # wandb stays offline until `wandb login`
 export ON_END=${ON_END:-}                                                  # a command for the end of the run: $1 is the exit code
 
-quote MODEL_PATH ANSWER_FORMAT
+quote MODEL_PATH CHAT_TEMPLATE ANSWER_FORMAT
 quote_files TRAIN_FILE TRAIN_AUG_FILE VAL_FILE
 prepare_run
 exec python -m co_rewarding_i.main \
   platform="$PLATFORM" \
   actor_rollout_ref.model.path="$MODEL_PATH" \
+  co_rewarding.chat_template="$CHAT_TEMPLATE" \
+  co_rewarding.enable_thinking="$ENABLE_THINKING" \
   data.train_files="$TRAIN_FILE" \
   data.train_aug_files="$TRAIN_AUG_FILE" \
   data.val_files="$VAL_FILE" \

@@ -12,6 +12,8 @@ answer_help "$@"
 
 # model and data
 MODEL_PATH=${MODEL_PATH:-Qwen/Qwen3-4B-Base}                               # directory or hub name
+CHAT_TEMPLATE=${CHAT_TEMPLATE:-}                                           # Jinja file instead of the model's own template
+ENABLE_THINKING=${ENABLE_THINKING:-null}                                   # true or false for a model that can think; null: its default
 TRAIN_FILE=${TRAIN_FILE:-$ROOT/data/math/train_original.parquet}           # the questions
 VAL_FILE=${VAL_FILE-$ROOT/data/math/test.parquet}                          # empty: no validation; its answers may be unknown
 ANSWER_FORMAT=${ANSWER_FORMAT:-}                                           # of rows that name none: boxed, choice, number, tag …
@@ -29,8 +31,10 @@ TEACHER_NUM_ROLLOUTS=${TEACHER_NUM_ROLLOUTS:-8}                            # the
 TEACHER_DECAY_START=${TEACHER_DECAY_START:-0.99}                           # weight of the old teacher in the first step
 TEACHER_DECAY_END=${TEACHER_DECAY_END:-0.9999}                             # and towards the end (script: 0.99999)
 CLIP_RATIO=${CLIP_RATIO:-0.2}
-KL_LOSS_COEF=${KL_LOSS_COEF:-0.001}                                        # against the moving teacher
+KL_LOSS_COEF=${KL_LOSS_COEF:-0.001}                                        # against KL_ANCHOR
+KL_ANCHOR=${KL_ANCHOR:-teacher}                                            # the moving teacher, or start: the frozen starting model
 TRAIN_TEMPERATURE=${TRAIN_TEMPERATURE:-1.0}
+TEACHER_TEMPERATURE=${TEACHER_TEMPERATURE:-null}                           # null: TRAIN_TEMPERATURE
 TOTAL_EPOCHS=${TOTAL_EPOCHS:-3}
 LOSS_AGG_MODE=${LOSS_AGG_MODE:-seq-mean-token-mean}                        # Eq. 4; published script: token-mean
 MIN_AGREEMENT=${MIN_AGREEMENT:-0.0}                                        # share of a group that a label needs
@@ -50,12 +54,14 @@ ATTENTION=${ATTENTION:-sdpa}                                               # or 
 LOGGER=${LOGGER:-"[console,file,tensorboard,wandb]"}                       # wandb stays offline until `wandb login`
 export ON_END=${ON_END:-}                                                  # a command for the end of the run: $1 is the exit code
 
-quote MODEL_PATH ANSWER_FORMAT
+quote MODEL_PATH CHAT_TEMPLATE ANSWER_FORMAT
 quote_files TRAIN_FILE VAL_FILE
 prepare_run
 exec python -m co_rewarding_ii.main \
   platform="$PLATFORM" \
   actor_rollout_ref.model.path="$MODEL_PATH" \
+  co_rewarding.chat_template="$CHAT_TEMPLATE" \
+  co_rewarding.enable_thinking="$ENABLE_THINKING" \
   data.train_files="$TRAIN_FILE" \
   data.val_files="$VAL_FILE" \
   co_rewarding.answer_format="$ANSWER_FORMAT" \
@@ -74,7 +80,9 @@ exec python -m co_rewarding_ii.main \
   actor_rollout_ref.actor.clip_ratio_low="$CLIP_RATIO" \
   actor_rollout_ref.actor.clip_ratio_high="$CLIP_RATIO" \
   actor_rollout_ref.actor.kl_loss_coef="$KL_LOSS_COEF" \
+  actor_rollout_ref.teacher.kl_anchor="$KL_ANCHOR" \
   actor_rollout_ref.rollout.temperature="$TRAIN_TEMPERATURE" \
+  actor_rollout_ref.teacher.temperature="$TEACHER_TEMPERATURE" \
   trainer.total_epochs="$TOTAL_EPOCHS" \
   actor_rollout_ref.actor.loss_agg_mode="$LOSS_AGG_MODE" \
   co_rewarding.min_agreement="$MIN_AGREEMENT" \

@@ -40,7 +40,7 @@ use_environment
 given=()
 for pair in OFFLOAD=offload ROLLOUT_MEMORY_UTILIZATION=memory_utilization MAX_TOKENS_PER_GPU=max_tokens_per_gpu \
   ROLLOUT_TENSOR_PARALLEL=tensor_parallel MAX_PROMPT_LENGTH=max_prompt_length MAX_RESPONSE_LENGTH=max_response_length \
-  NUM_NODES=nodes LORA_RANK=lora_rank; do
+  NUM_NODES=nodes LORA_RANK=lora_rank KL_ANCHOR=kl_anchor; do
   name=${pair%=*}
   [[ -z ${!name:-} ]] || given+=("--${pair#*=}=${!name}")
 done

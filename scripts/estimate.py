@@ -54,6 +54,7 @@ class Asked(Options):
     memory_utilization: float | None = option(None, "vLLM's share of a GPU's memory", gt=0, lt=1)
     max_tokens_per_gpu: int | None = option(None, "of a micro-batch", ge=1)
     tensor_parallel: int | None = option(None, "GPUs that share a vLLM engine", ge=1)
+    kl_anchor: Literal["teacher", "start"] = option("teacher", "II, III: start keeps one model more")
     max_prompt_length: int = option(512, "", ge=1)
     max_response_length: int = option(3072, "", ge=1)
 
@@ -204,7 +205,8 @@ def setting_of(args: Asked, model: ModelShape) -> Setting:
     offload = sizes.pop("offload", "none")
     setting = Setting(
         gpus=int(match[1]), nodes=args.nodes, card=CARDS[int(match[2])] * GIB, is_teacher=args.method in ("II", "III"),
-        lora_rank=args.lora_rank, sequence=sequence,
+        keeps_start=args.method in ("II", "III") and args.kl_anchor == "start", lora_rank=args.lora_rank,
+        sequence=sequence,
     )  # fmt: skip
     return replace(setting, **{"tokens": max(setting.tokens, sequence), **sizes}).with_offload(offload)
 
@@ -240,7 +242,7 @@ def advice(model: ModelShape, setting: Setting, fixed: list[str], machine: Machi
     if fixed and (better := propose(model, setting, machine=machine)):
         chosen = [f"{VARIABLES[field]}={getattr(better, field)}" for field in VARIABLES]
         return f"what fits: {' '.join(chosen)}"
-    adapter = replace(setting, lora_rank=LORA_RANK, is_teacher=False)
+    adapter = replace(setting, lora_rank=LORA_RANK, is_teacher=False, keeps_start=False)
     if not setting.lora_rank and propose(model, adapter, machine=machine):
         return f"use LoRA (LORA_RANK={LORA_RANK}, Co-rewarding-I alone), a smaller model, or more or larger GPUs"
     return "use a smaller model, or more or larger GPUs"
@@ -252,7 +254,8 @@ def start_command(path: str, setting: Setting, args: Asked) -> str:
     for field, variable in VARIABLES.items():
         if given(args)[field] is not None:
             sizes[variable] = getattr(setting, field)
-    for name, usual in (("max_prompt_length", 512), ("max_response_length", 3072), ("lora_rank", 0)):
+    usually = {"max_prompt_length": 512, "max_response_length": 3072, "lora_rank": 0, "kl_anchor": "teacher"}
+    for name, usual in usually.items():
         if getattr(args, name) != usual:
             sizes[name.upper()] = getattr(args, name)
     for name, config in recipes().items():

@@ -13,6 +13,8 @@ answer_help "$@"
 METHOD=${METHOD:-majority_voting} # ground_truth majority_voting self_certainty entropy; random format_only incorrect
 # model and data
 MODEL_PATH=${MODEL_PATH:-Qwen/Qwen3-4B-Base}                               # directory or hub name
+CHAT_TEMPLATE=${CHAT_TEMPLATE:-}                                           # Jinja file instead of the model's own template
+ENABLE_THINKING=${ENABLE_THINKING:-null}                                   # true or false for a model that can think; null: its default
 TRAIN_FILE=${TRAIN_FILE:-$ROOT/data/math/train_original.parquet}           # the questions; the rephrased ones for the ablation
 VAL_FILE=${VAL_FILE-$ROOT/data/math/test.parquet}                          # empty: no validation; its answers may be unknown
 ANSWER_FORMAT=${ANSWER_FORMAT:-}                                           # of rows that name none: boxed, choice, number, tag …
@@ -48,13 +50,15 @@ ATTENTION=${ATTENTION:-sdpa}                                               # or 
 LOGGER=${LOGGER:-"[console,file,tensorboard,wandb]"}                       # wandb stays offline until `wandb login`
 export ON_END=${ON_END:-}                                                  # a command for the end of the run: $1 is the exit code
 
-quote MODEL_PATH ANSWER_FORMAT
+quote MODEL_PATH CHAT_TEMPLATE ANSWER_FORMAT
 quote_files TRAIN_FILE VAL_FILE
 prepare_run
 exec python -m co_rewarding.training.main \
   platform="$PLATFORM" \
   co_rewarding.method="$METHOD" \
   actor_rollout_ref.model.path="$MODEL_PATH" \
+  co_rewarding.chat_template="$CHAT_TEMPLATE" \
+  co_rewarding.enable_thinking="$ENABLE_THINKING" \
   data.train_files="$TRAIN_FILE" \
   data.val_files="$VAL_FILE" \
   co_rewarding.answer_format="$ANSWER_FORMAT" \

@@ -3,10 +3,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+from omegaconf import DictConfig
 
 from co_rewarding.algo.ema_schedule import DecaySchedule
 from co_rewarding.training.settings import MAX_TEMPERATURE, ConfigBlock
+
+ANCHORS = ("teacher", "start")
 
 
 @dataclass(frozen=True)
@@ -16,20 +20,35 @@ class TeacherSettings(ConfigBlock):
     NAME = "actor_rollout_ref.teacher"
 
     n: int = 8  # >= 1, rollouts a question (the paper's G̃)
-    temperature: float = 1.0  # 0–2, of the teacher's rollouts
+    temperature: float | None = None  # 0–2, of the teacher's rollouts; null: the student's (rollout.temperature)
     update: bool = True  # False: the starting model stays the teacher (the paper's ablation)
     decay_start: float = 0.99  # 0–1, α of the first step, weight of the old teacher; published alpha_start: 1 - this
     decay_end: float = 0.9999  # 0–1, α towards the end; published alpha_end=1e-5 is 0.99999, the paper's text 0.9999
     update_interval: int = 1  # >= 1, steps between updates
     start_share: float | None = None  # 0–1: choose α so that this share of the starting model is left at the end
     one_direction: bool = False  # co_rewarding_III: student on one view, drawn by chance, teacher on the other
+    kl_anchor: str = "teacher"  # what the KL term keeps the student near: the teacher, or the frozen model of the start
     check_log_probs: bool = False  # log how well vLLM and the reference engine agree on the teacher; a forward pass
 
     def __post_init__(self) -> None:
         self.require("n", self.n >= 1, "a whole number from 1 (TEACHER_NUM_ROLLOUTS in the run script)")
-        is_allowed = 0 <= self.temperature <= MAX_TEMPERATURE
-        self.require("temperature", is_allowed, f"a number from 0 to {MAX_TEMPERATURE:g}")
+        is_allowed = self.temperature is None or 0 <= self.temperature <= MAX_TEMPERATURE
+        self.require("temperature", is_allowed, f"a number from 0 to {MAX_TEMPERATURE:g}, or null for the student's")
+        self.require("kl_anchor", self.kl_anchor in ANCHORS, " or ".join(ANCHORS))
         self.schedule(total_steps=max(1, self.update_interval))
+
+    @classmethod
+    def read(cls, config: DictConfig) -> TeacherSettings:
+        """... with the temperature that it comes to."""
+        block = super().read(config)
+        if block.temperature is not None:
+            return block
+        return replace(block, temperature=config.actor_rollout_ref.rollout.temperature)
+
+    @property
+    def keeps_start(self) -> bool:
+        """Whether the starting model is another one than the teacher, and the anchor."""
+        return self.update and self.kl_anchor == "start"
 
     def schedule(self, total_steps: int) -> DecaySchedule:
         """Raises: ValueError, a value out of its range, or the values do not go together (see DecaySchedule)."""

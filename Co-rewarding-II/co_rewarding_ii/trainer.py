@@ -4,7 +4,8 @@
 Order of operations in step k (arXiv 2508.00410, Algorithm 2), with what is added marked *:
 
     student's rollouts with θ_old → * teacher ← α_k · teacher + (1 − α_k) · θ_old → * teacher's weights into vLLM
-    → * teacher's rollouts of the same questions → old log-probs, log-probs of the teacher (the KL term's reference)
+    → * teacher's rollouts of the same questions → old log-probs, log-probs of the KL term's reference: the teacher
+    or, * in its place for this pass, the starting model (actor_rollout_ref.teacher.kl_anchor)
     → * vote of the teacher's answers → reward, advantage → update to θ → student's weights into vLLM
 
 The last is verl's own, at the end of every step, so the student is back before the next rollouts and before validation.
@@ -51,6 +52,7 @@ class CoRewardingIITrainer(GroupRewardTrainer):
     | `_init_resource_pool_mgr` | workers with a teacher in the reference slot |
     | `_submit_batch_to_rollout` | keeps the questions for the teacher |
     | `on_sample_end` | the student's rollouts are there and the policy has not moved yet: the teacher's turn |
+    | `_compute_ref_log_prob` | the KL term's reference may be the starting model |
     | `_step_once` | what the teacher did joins the metrics, and its time leaves verl's "gen" |
     """
 
@@ -109,6 +111,14 @@ class CoRewardingIITrainer(GroupRewardTrainer):
         if self.teacher.check_log_probs:
             self._teacher_metrics |= self._gap_of_teacher()
 
+    def _compute_ref_log_prob(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
+        if not self.teacher.keeps_start:
+            return super()._compute_ref_log_prob(batch, metrics)
+        self.actor_rollout_wg.exchange_teacher_and_start()
+        batch = super()._compute_ref_log_prob(batch, metrics)  # if this fails, so does the run
+        self.actor_rollout_wg.exchange_teacher_and_start()
+        return batch
+
     def _step_once(self, metrics: dict, timing_raw: dict, sample_batch_size: int) -> KVBatchMeta:
         batch = super()._step_once(metrics, timing_raw, sample_batch_size)
         metrics.update(self._teacher_metrics)
@@ -141,7 +151,7 @@ class CoRewardingIITrainer(GroupRewardTrainer):
 
     def _gap_of_teacher(self) -> dict[str, float]:
         """Probabilities of the teacher's tokens: what vLLM sampled with against what the reference engine computes."""
-        batch = self._compute_ref_log_prob(self._teacher_batch, metrics={})
+        batch = super()._compute_ref_log_prob(self._teacher_batch, metrics={})
         fields = ["rollout_log_probs", "ref_log_prob"]
         data = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=fields)
         gap_T = (data["rollout_log_probs"].values().exp() - data["ref_log_prob"].values().exp()).abs()
@@ -170,6 +180,8 @@ def teacher_line(settings: TeacherSettings, total_steps: int) -> str:
         if last
         else f"teacher: no update in {total_steps} steps"
     ) + f"; at the end {share:.0%} of it is the starting model"
+    if settings.keeps_start:
+        line += "; the KL term is against the starting model"
     if share > 0.5:
         line += (
             f". WARNING: that is nearly a frozen teacher; for a run this short set {settings.NAME}.start_share (0.2, "

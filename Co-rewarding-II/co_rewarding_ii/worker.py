@@ -2,7 +2,8 @@
 """verl's hybrid worker (actor, rollout, reference) with a reference that follows the actor: the teacher.
 
 The teacher lives in the reference slot: sharded like the actor, forward only, in host memory on a GPU machine. So the
-KL term of the loss is against the moving teacher, as in the paper's code.
+KL term of the loss is against the moving teacher, as in the paper's code; with kl_anchor=start the starting model takes
+the teacher's place for the pass that this term needs (co_rewarding.algo.anchor).
 """
 
 from pathlib import Path
@@ -14,21 +15,25 @@ from verl.single_controller.base.decorator import Dispatch, register
 from verl.utils.device import get_device_name
 from verl.workers.engine_workers import ActorRolloutRefWorker
 
+from co_rewarding.algo.anchor import StartingModel
 from co_rewarding.algo.ema import Distance, TeacherAverage
 from co_rewarding.storage.run_dir import shard_file
 from co_rewarding_ii.checkpoint import average_file, teacher_dir
 
 
 class TeacherWorker(ActorRolloutRefWorker):
-    """What it overrides of verl 0.9.1: `init_model` (starts the teacher's moving average),
-    `save_checkpoint` and `load_checkpoint` (the teacher beside the actor). What it adds: `update_teacher` and
-    `send_teacher_weights`.
+    """What it overrides of verl 0.9.1: `init_model` (starts the teacher's moving average, keeps the starting model),
+    `save_checkpoint` and `load_checkpoint` (the teacher beside the actor). What it adds: `update_teacher`,
+    `send_teacher_weights` and `exchange_teacher_and_start`.
     """
 
     @register(dispatch_mode=Dispatch.ONE_TO_ALL)
     def init_model(self) -> None:
         settings = self.config.teacher
         super().init_model()
+        # before a checkpoint is loaded: the reference is what the run starts from, in a start that resumes, too
+        keeps_start = settings.update and settings.kl_anchor == "start"
+        self.start = StartingModel(_parameters(self.ref), device=get_device_name()) if keeps_start else None
         # on verl's device, also where it keeps the teacher, and between steps the student, in host memory
         self.average = TeacherAverage(_parameters(self.ref), device=get_device_name()) if settings.update else None
 
@@ -38,6 +43,12 @@ class TeacherWorker(ActorRolloutRefWorker):
         distance = self.average.update(_parameters(self.actor), decay)
         self._forget_gathered_weights()
         return distance
+
+    @register(dispatch_mode=Dispatch.ONE_TO_ALL)
+    def exchange_teacher_and_start(self) -> None:
+        """The starting model comes into the reference slot, the teacher goes beside it; a second time, back."""
+        self.start.exchange()
+        self._forget_gathered_weights()
 
     @register(dispatch_mode=Dispatch.ONE_TO_ALL, blocking=False)
     async def send_teacher_weights(self, global_steps: int) -> None:

@@ -83,7 +83,7 @@ class TeacherAverage:
         self._finish_copies()
         with torch.no_grad():
             self._high_beside = {
-                name: self._zeros_beside(parameter).copy_(_shard(parameter))
+                name: self._zeros_beside(parameter).copy_(local_shard(parameter))
                 for name, parameter in self._teacher.items()
                 if parameter.dtype != torch.float32
             }
@@ -108,9 +108,9 @@ class TeacherAverage:
         self._finish_copies()
         bench = _Workbench(self._device, _slice_size(self._device))
         for name, parameter in self._teacher.items():
-            tensors = [_shard(student[name]), self._high(name), self._low[name]]
+            tensors = [local_shard(student[name]), self._high(name), self._low[name]]
             if name in self._high_beside:
-                tensors.append(_shard(parameter))
+                tensors.append(local_shard(parameter))
             for slices in zip(*(tensor.view(-1).split(bench.size) for tensor in tensors), strict=True):
                 bench.average(*slices, decay=decay)
         distance = Distance(decay**2 * float(bench.difference), float(bench.student))
@@ -138,7 +138,7 @@ class TeacherAverage:
         Raises:
             ValueError: names or shapes differ; nothing was changed.
         """
-        saved = {name: _shard(serving[name]) for name in self._teacher if name in serving} | dict(state["high"])
+        saved = {name: local_shard(serving[name]) for name in self._teacher if name in serving} | dict(state["high"])
         _check_same({name: self._high(name) for name in self._teacher}, saved, "the saved teacher")
         _check_same(self._low, state["low"], "the saved teacher's remainder")
         self._finish_copies()
@@ -146,14 +146,14 @@ class TeacherAverage:
             self._high(name).copy_(saved[name])
             self._low[name].copy_(state["low"][name])
             if name in self._high_beside:
-                _shard(parameter).copy_(self._high(name))
+                local_shard(parameter).copy_(self._high(name))
 
     def _high(self, name: str) -> torch.Tensor:
         # the parameter is asked each time: FSDP2 may give it another storage
-        return self._high_beside[name] if name in self._high_beside else _shard(self._teacher[name])
+        return self._high_beside[name] if name in self._high_beside else local_shard(self._teacher[name])
 
     def _zeros_beside(self, parameter: torch.Tensor) -> torch.Tensor:
-        shard = _shard(parameter)
+        shard = local_shard(parameter)
         return torch.zeros(
             shard.shape, dtype=torch.float32, device=shard.device, pin_memory=_to_pin(shard.device, self._device)
         )
@@ -172,7 +172,7 @@ class TeacherAverage:
     def _check(self, student: Mapping[str, torch.Tensor]) -> None:
         _check_same(self._teacher, student, "the student")
         for name, parameter in self._teacher.items():
-            ours, theirs = _shard(parameter), _shard(student[name])
+            ours, theirs = local_shard(parameter), local_shard(student[name])
             if ours.shape != theirs.shape or _layout(parameter) != _layout(student[name]):
                 raise ValueError(
                     f"parameter {name}: the teacher's shard {tuple(ours.shape)} {_layout(parameter)} is not the "
@@ -255,7 +255,7 @@ def _to_pin(place: torch.device, device: torch.device) -> bool:
     return place.type == "cpu" and device.type != "cpu"
 
 
-def _shard(tensor: torch.Tensor) -> torch.Tensor:
+def local_shard(tensor: torch.Tensor) -> torch.Tensor:
     """This process's part, sharing the tensor's memory."""
     tensor = tensor.detach()
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
@@ -266,7 +266,7 @@ def _layout(tensor: torch.Tensor) -> tuple:
 
 
 def _check_contiguous(name: str, tensor: torch.Tensor, who: str) -> None:
-    if not _shard(tensor).is_contiguous():
+    if not local_shard(tensor).is_contiguous():
         raise ValueError(f"parameter {name}: {who} does not hold it contiguously; make it so with .contiguous()")
 
 

@@ -27,6 +27,7 @@ from verl.utils import tensordict_utils as tu
 from verl.utils.dataset.rl_dataset import RLHFDataset
 
 from co_rewarding.algo.rollouts import VIEWS
+from co_rewarding.storage.messages import Messages, arguments, merged, takes_no_system
 from co_rewarding.storage.rows import PAIR_COLUMNS, as_paths, check_pairs, ground_truth, question_id
 from co_rewarding.storage.stated_as import ANSWER_FORMAT, CHOICES, stated_as
 from co_rewarding.training import rollout_io
@@ -37,9 +38,11 @@ REPHRASED_PROMPT = "rephrased_prompt"
 
 class QuestionDataset(RLHFDataset):
     """Overrides of verl's `RLHFDataset`: `_read_files_and_tokenize` takes no file for no rows (a run that validates
-    nothing), `_download` takes files of any format and lets a path have any characters, `__getitem__` gives every row
-    the `reward_model` that verl's reward loop reads, and a column STATED_AS, a dictionary like it: how the answer is to
-    be stated ("" where the row does not say it) and the texts of its options.
+    nothing), `_download` takes files of any format and lets a path have any characters, `maybe_filter_out_long_prompts`
+    merges a system message into the user's where the chat template takes none (storage/messages.py), so that all that
+    verl sees of a prompt is what is asked, `__getitem__` gives every row the `reward_model` that verl's reward loop
+    reads, and a column STATED_AS, a dictionary like it: how the answer is to be stated ("" where the row does not say
+    it) and the texts of its options.
 
     Its ground truth is text, "" where the row has none, whether that is "", null, or no column at all.
     """
@@ -55,6 +58,17 @@ class QuestionDataset(RLHFDataset):
         self.parquet_files = verl_files(self.data_files, self.config, Path(self.cache_dir))
         # verl hands each to `datasets.load_dataset`, for which it is a pattern, and so is the folder it is relative to
         self.data_files = [glob.escape(os.path.abspath(path)) for path in self.parquet_files]
+
+    def maybe_filter_out_long_prompts(self, dataframe: datasets.Dataset) -> datasets.Dataset:
+        key = self.prompt_key
+        if takes_no_system(self._prompt_text):
+            dataframe = dataframe.map(lambda row: {key: merged(row[key])}, features=dataframe.features)
+        return super().maybe_filter_out_long_prompts(dataframe)
+
+    def _prompt_text(self, messages: Messages) -> str:
+        return (self.processor or self.tokenizer).apply_chat_template(
+            list(messages), add_generation_prompt=True, tokenize=False, **arguments(self.apply_chat_template_kwargs)
+        )
 
     def __getitem__(self, item: int) -> dict[str, Any]:
         row = super().__getitem__(item)

@@ -70,6 +70,7 @@ class Setting:
     card: float = 0.0  # memory of one GPU; 0: not known
     on_cpu: bool = False  # platform=cpu: a logical GPU is a process, and all is in host memory
     is_teacher: bool = False  # Co-rewarding-II and III: a reference that moves
+    keeps_start: bool = False  # and the starting model beside it, the KL term's anchor
     has_reference: bool = True
     offload_weights: bool = False  # to host memory while vLLM works
     offload_moments: bool = False
@@ -265,6 +266,7 @@ def host(model: ModelShape, setting: Setting) -> Stage:
             "weights, gradients, moments": (4 * weights + 12 * moving) * copies,
             "reference": 4 * weights * copies if has_own_reference(setting) else 0,
             "teacher's remainder": 4 * weights * copies if setting.is_teacher else 0,
+            "starting model": 4 * weights * copies if setting.keeps_start else 0,
             "vLLM's weights": 4 * weights * ranks / setting.tensor_parallel,
         }
         return Stage("host memory", {name: size for name, size in parts.items() if size})
@@ -276,6 +278,8 @@ def host(model: ModelShape, setting: Setting) -> Stage:
         parts["reference"] = pinned
     if setting.is_teacher:
         parts["teacher's remainder"] = pinned
+    if setting.keeps_start:  # no accelerator copies it, so it is not pinned
+        parts["starting model"] = 4 * weights * ranks / setting.sharing
     if setting.offload_all or setting.offload_weights:
         parts["weights"] = pinned + adapter
     if setting.offload_all:

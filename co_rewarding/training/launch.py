@@ -24,7 +24,7 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 
 from co_rewarding.storage import provenance
 from co_rewarding.storage.run_dir import RunDir
-from co_rewarding.training import leftovers, on_end, run_script, started_as, stopping, wandb_run
+from co_rewarding.training import asking, leftovers, on_end, run_script, started_as, stopping, wandb_run
 from co_rewarding.training.console import PROGRESS, say
 from co_rewarding.training.loopback import stay_on_this_machine
 from co_rewarding.training.preflight.check import check_config
@@ -62,6 +62,7 @@ def launch(config: DictConfig, trainer: str, checks: Sequence[Callable[[DictConf
         on_end.about_to_run(config)
         stay_on_this_machine(config)
         started_as.resume_from_own(config)
+        asking.settle(config)
         check_config(config)
         for check in checks:
             check(config)

@@ -36,6 +36,7 @@ from co_rewarding.storage.files import atomic_write_text, short_json
 from co_rewarding.storage.questions import question_tables
 from co_rewarding.storage.rows import ANSWER_COLUMNS, MAX_NAMED, as_paths, content_sha256, ground_truth, question_id
 from co_rewarding.storage.run_dir import ACTOR, SAVE_STATE, STATE_FILE, TRACKER, RunDir, saved_steps, step_of
+from co_rewarding.training.asking import TEMPLATE, THINKING
 from co_rewarding.training.checkpoint import is_of_another, resume_dir, set_aside
 from co_rewarding.training.questions import reading
 from co_rewarding.training.run_name import is_default, older_names
@@ -57,7 +58,7 @@ MUST_STAY = (  # keys, and blocks with all that is in them
     "data.seed",
     "data.apply_chat_template_kwargs",
     "actor_rollout_ref.model.tokenizer_path",
-    "actor_rollout_ref.model.custom_chat_template",
+    TEMPLATE,
     "actor_rollout_ref.model.lora_rank",
     "actor_rollout_ref.model.lora_alpha",
     "actor_rollout_ref.model.target_modules",
@@ -93,11 +94,18 @@ MAY_CHANGE = (  # of those blocks
     "actor_rollout_ref.teacher.check_log_probs",
 )
 MODEL, QUESTIONS, REPHRASED = "actor_rollout_ref.model.path", "data.train_files", "data.train_aug_files"
+TEACHER_TEMPERATURE = "actor_rollout_ref.teacher.temperature"
 STEPS, EPOCHS = "trainer.total_training_steps", "trainer.total_epochs"
 NOT_LISTED = ("co_rewarding_run_dir", "trainer.experiment_name", "trainer.resume_mode", "trainer.resume_from_path")
-LENGTHS = {  # follow these, unless they are set
+LEADERS = {  # follow these, unless they are set
     "actor_rollout_ref.rollout.prompt_length": "data.max_prompt_length",
     "actor_rollout_ref.rollout.response_length": "data.max_response_length",
+    TEMPLATE: "co_rewarding.chat_template",
+    THINKING: "co_rewarding.enable_thinking",
+}
+UNWRITTEN = {  # what a run was started as before it was a setting
+    "actor_rollout_ref.teacher.kl_anchor": "teacher",
+    THINKING: None,
 }
 MAX_LISTED = 8  # changes in the line that lists them
 MODEL_FILES = (
@@ -237,10 +245,11 @@ def differences(was: Mapping[str, Mapping[str, Any]], now: Identity) -> list[tup
         old = was.get("contents", {}).get(key, new)
         if (old["sha256"] or old["given"]) != (new["sha256"] or new["given"]):
             found.append((key, _content(old), _content(new)))
+    settings = was.get("settings") or now["settings"]
     for key, new in now["settings"].items():
-        old = was.get("settings", {}).get(key, new)
+        old = settings.get(key, UNWRITTEN.get(key, new))
         if old != new:
-            found.append((key, short_json(old), short_json(new)))
+            found.append((key, _shown(key, old), _shown(key, new)))
     return sorted(found, key=lambda difference: difference[0] != "co_rewarding.method")  # which explains the rest
 
 
@@ -283,6 +292,9 @@ def _settings(config: DictConfig) -> dict[str, Any]:
         found |= {name: value for name, value in _leaves(_select(config, key), key) if name not in MAY_CHANGE}
     optim, teacher = "actor_rollout_ref.actor.optim", _select(config, "actor_rollout_ref.teacher")
     lr_moves = found.get(f"{optim}.lr_scheduler_type") != "constant" or found.get(f"{optim}.lr_warmup_steps_ratio") != 0
+    if teacher and found.get(TEACHER_TEMPERATURE) is None:
+        found[TEACHER_TEMPERATURE] = _select(config, "actor_rollout_ref.rollout.temperature")
+    found.setdefault(THINKING, None)
     found["actor_rollout_ref.teacher"] = teacher is not None  # a reward that is no vote goes with one and without
     if lr_moves or (teacher and teacher.get("update")):
         steps = _select(config, STEPS)
@@ -379,7 +391,7 @@ def _named(found: Sequence[tuple[str, str, str]], most: int = MAX_NAMED) -> str:
     """The first differences in words, once for each thing that is set."""
     once = {}
     for key, old, new in found:
-        leader = LENGTHS.get(key, key)
+        leader = LEADERS.get(key, key)
         variable = variable_of(leader)
         text = f"{key}={old}, now {new}" + (f" ({variable} in the run script)" if variable else "")
         once.setdefault((variable or leader, old, new), text)
@@ -390,6 +402,12 @@ def _named(found: Sequence[tuple[str, str, str]], most: int = MAX_NAMED) -> str:
 def _listed(items: Sequence[Any]) -> str:
     more = f" and {len(items) - MAX_LISTED} more" if len(items) > MAX_LISTED else ""
     return ", ".join(map(str, items[:MAX_LISTED])) + more
+
+
+def _shown(key: str, value: Any) -> str:
+    if key == TEMPLATE and isinstance(value, str):  # two may begin alike
+        return f"a template of {len(value):,} characters ({hashlib.sha256(value.encode()).hexdigest()[:8]})"
+    return short_json(value)
 
 
 def _content(value: Mapping[str, Any]) -> str:

@@ -61,7 +61,7 @@ TABLE_5_OF = {
         "actor_rollout_ref.rollout.gpu_memory_utilization": 0.6,
         "actor_rollout_ref.actor.loss_agg_mode": "seq-mean-token-mean",  # Eq. 4
         "actor_rollout_ref.teacher.n": 8,
-        "actor_rollout_ref.teacher.temperature": 1.0,
+        "actor_rollout_ref.teacher.temperature": None,  # the student's, 1.0
         "actor_rollout_ref.teacher.decay_start": 0.99,
         "actor_rollout_ref.teacher.decay_end": 0.9999,
     },
@@ -164,7 +164,7 @@ def test_every_yaml_composes(config_yaml: Path, platform: str) -> None:
     assert Settings.read(config) == Settings(**changed)
     if config_yaml.stem == "co_rewarding_ii":
         assert container["actor_rollout_ref"]["teacher"] == asdict(TeacherSettings())
-        assert TeacherSettings.read(config) == TeacherSettings()
+        assert TeacherSettings.read(config) == TeacherSettings(temperature=1.0)  # the student's
 
 
 def test_whoever_composes_has_our_blocks() -> None:

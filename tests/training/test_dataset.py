@@ -138,6 +138,22 @@ def test_a_question_long_in_both_wordings_counts_once(make: Callable[..., Paired
     assert len(make([LONG, *QUESTIONS[1:]], [LONG, *REPHRASED[1:]])) == 4
 
 
+@pytest.mark.parametrize("refuses", [True, False])
+def test_a_template_without_a_place_for_the_system_message(
+    make: Callable[..., PairedDataset], tokenizer: Any, monkeypatch: pytest.MonkeyPatch, refuses: bool
+) -> None:
+    """It refuses the role, or leaves the message out: both views have it in the user's, before verl counts tokens."""
+    other = "{{ raise_exception('System role not supported') }}" if refuses else ""
+    users = "{% if m['role'] == 'user' %}<|user|>{{ m['content'] }}{% else %}" + other + "{% endif %}"
+    monkeypatch.setattr(tokenizer, "chat_template", "{% for m in messages %}" + users + "{% endfor %}<|assistant|>")
+    merged = [{"role": "user", "content": f"{SYSTEM_PROMPT}\n\n{REPHRASED[2]}"}]
+    longest = len(tokenizer(tokenizer.apply_chat_template(merged, tokenize=False))["input_ids"])
+    dataset = make(REPHRASED, REPHRASED, max_prompt_length=longest)  # built alike, so all are as long
+    assert len(dataset) == 5
+    assert dataset[2]["raw_prompt"] == dataset[2][REPHRASED_PROMPT] == merged
+    assert len(make(REPHRASED, REPHRASED, max_prompt_length=longest - 1)) == 0
+
+
 def test_the_limit_is_inclusive(make: Callable[..., PairedDataset], tokenizer: Any) -> None:
     def num_tokens(question: str) -> int:
         messages = [{"role": "system", "content": SYSTEM_PROMPT}, {"role": "user", "content": question}]

@@ -18,8 +18,9 @@ from omegaconf import DictConfig, OmegaConf
 from co_rewarding.storage.files import atomic_write_text
 from co_rewarding.storage.run_dir import STATE_FILE, RunDir
 from co_rewarding.training import run_script
+from co_rewarding.training.asking import settle
 from co_rewarding.training.launch import launch, run_main
-from co_rewarding.training.started_as import LENGTHS, MUST_STAY, begin, check_started_as, identity
+from co_rewarding.training.started_as import LEADERS, MUST_STAY, begin, check_started_as, identity
 
 Started = Callable[[DictConfig], tuple[Any, list[str], str]]
 
@@ -340,8 +341,47 @@ def test_the_same_command_as_before_names_had_model_and_data(
     assert started(default)[1][0].startswith("Resuming from step 1")
 
 
+def test_how_the_model_is_asked_stays(config: DictConfig, saved: RunDir, tmp_path: Path) -> None:
+    for name in ("a.jinja", "b.jinja", "c.jinja"):
+        (tmp_path / name).write_text("same beginning, " + ("B" if name == "b.jinja" else "A"))
+    config.co_rewarding.enable_thinking = True
+    settle(config)
+    assert "enable_thinking=null, now true (ENABLE_THINKING in the run script)" in refusal(config)
+    config.data.apply_chat_template_kwargs, config.co_rewarding.chat_template = {}, str(tmp_path / "a.jinja")
+    config.co_rewarding.enable_thinking = None
+    settle(config)
+    message = refusal(config)
+    assert "custom_chat_template=null, now a template of 17 characters (" in message and "(CHAT_TEMPLATE in" in message
+    begin(OmegaConf.merge(config, {"trainer": {"resume_mode": "disable"}}))
+    save(saved.checkpoints, 1)
+    for name, is_same in (("c.jinja", True), ("b.jinja", False)):  # by its text, not by its name
+        config.actor_rollout_ref.model.custom_chat_template = None
+        config.co_rewarding.chat_template = str(tmp_path / name)
+        settle(config)
+        check_started_as(config) if is_same else refusal(config)
+
+
+def test_a_teacher_of_before_its_settings(config: DictConfig, saved: RunDir) -> None:
+    """Records that know neither the anchor nor a temperature that follows the student's."""
+
+    def with_teacher(**settings: Any) -> DictConfig:
+        return OmegaConf.merge(config, {"actor_rollout_ref": {"teacher": {"update": True, "n": 8} | settings}})
+
+    OmegaConf.set_struct(config, False)
+    record = json.loads(saved.started_as.read_text())
+    record["settings"] |= identity(with_teacher(temperature=1.0))["settings"]
+    del record["settings"]["data.apply_chat_template_kwargs.enable_thinking"]
+    saved.started_as.write_text(json.dumps(record))
+    check_started_as(with_teacher(temperature=None, kl_anchor="teacher"))
+    assert "kl_anchor=teacher, now start" in refusal(with_teacher(temperature=None, kl_anchor="start")).replace('"', "")
+    assert "teacher.temperature=1.0, now 0.5" in refusal(with_teacher(temperature=0.5, kl_anchor="teacher"))
+    config.actor_rollout_ref.rollout.temperature = 0.7  # which the teacher would follow now
+    message = refusal(with_teacher(temperature=None, kl_anchor="teacher"))
+    assert "rollout.temperature=1.0, now 0.7" in message and "teacher.temperature=1.0, now 0.7" in message
+
+
 def test_what_must_stay_are_keys_of_the_configuration(config: DictConfig) -> None:
-    for key in (*MUST_STAY, *LENGTHS.values()):
+    for key in (*MUST_STAY, *LEADERS.values()):
         if not key.startswith("actor_rollout_ref.teacher"):
             block, _, name = key.rpartition(".")
             assert name in list(OmegaConf.select(config, block) if block else config), key

@@ -40,12 +40,21 @@ def config(composed: DictConfig, tmp_path: Path) -> DictConfig:
         ("update_interval", 0),
         ("start_share", 0.0),
         ("start_share", 1.0),
+        ("kl_anchor", "base"),
     ],
 )
 def test_a_value_out_of_range_is_named_before_ray_starts(config: DictConfig, key: str, value: object) -> None:
     config.actor_rollout_ref.teacher[key] = value
-    with pytest.raises(ValueError, match=rf"^actor_rollout_ref\.teacher\.{key}={value!r}: must be "):
+    with pytest.raises(ValueError, match=rf"^actor_rollout_ref\.teacher\.{key}={value}: must be "):
         check_teacher(config)
+
+
+def test_the_teacher_is_as_warm_as_the_student_unless_it_is_said(config: DictConfig) -> None:
+    config.actor_rollout_ref.rollout.temperature = 0.7
+    assert TeacherSettings.read(config).temperature == 0.7
+    for own in (0.0, 1.3):
+        config.actor_rollout_ref.teacher.temperature = own
+        assert TeacherSettings.read(config).temperature == own
 
 
 def test_the_papers_settings_pass(config: DictConfig) -> None:
@@ -158,4 +167,6 @@ def test_the_line_at_the_start_tells_what_is_left_of_the_starting_model() -> Non
     assert "actor_rollout_ref.teacher.start_share" in short
     assert "20% of it" in teacher_line(TeacherSettings(start_share=0.2), 20)
     assert "no update in 20 steps; at the end 100%" in teacher_line(TeacherSettings(update_interval=30), 20)
+    assert "; the KL term is against the starting model" in teacher_line(TeacherSettings(kl_anchor="start"), 330)
+    assert "KL" not in teacher_line(TeacherSettings(kl_anchor="start", update=False), 330)  # which the teacher is
     assert "frozen (actor_rollout_ref.teacher.update=False)" in teacher_line(TeacherSettings(update=False), 20)

@@ -19,7 +19,7 @@ def test_the_average_is_computed_on_the_device_of_verl(update: bool, monkeypatch
     monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda check_available: torch.device("cuda"))
     monkeypatch.setattr(ActorRolloutRefWorker, "init_model", lambda self: None)
     worker = TeacherWorker.__new__(TeacherWorker)
-    worker.config = SimpleNamespace(teacher=SimpleNamespace(update=update))
+    worker.config = SimpleNamespace(teacher=SimpleNamespace(update=update, kl_anchor="teacher"))
     worker.ref = SimpleNamespace(engine=SimpleNamespace(module=nn.Linear(2, 2)))
     worker.actor = SimpleNamespace(engine=SimpleNamespace(module=nn.Linear(2, 2)))
     worker.init_model()

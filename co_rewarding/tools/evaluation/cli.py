@@ -28,7 +28,7 @@ import shutil
 import sys
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -87,9 +87,10 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def evaluate(options: EvaluateOptions) -> int:
+    exported = _export_facts(options.what.model)
+    options = _as_trained(options, exported.pop("chat_template_kwargs", {}))
     with ExitStack() as stack:
         model = Model(options, stack)
-        exported = _export_facts(options.what.model)
         name = options.output.name or exported.get("name") or model.row_name
         run = run_of(options.what.model)
         folder = options.output.output_dir or (run or RunDir("runs")).evaluation / re.sub(r"[^\w.-]+", "-", name)
@@ -284,12 +285,24 @@ def _write(folder: Path, result: Result) -> None:
     write_tables(folder, make_table([(write_result(folder, result), result)]))
 
 
-def _export_facts(model: str) -> dict[str, str]:
-    """Method and name of a model that scripts/export_checkpoint.py made; {} of any other."""
+def _as_trained(options: EvaluateOptions, kwargs: dict[str, Any]) -> EvaluateOptions:
+    """With the chat template's arguments that the run asked with, unless some are given."""
+    is_given = "chat_template_kwargs" in options.drawing.model_fields_set
+    if not kwargs or is_given or all(task in harness.TASKS for task in options.tasks):
+        return options
+    print(f"{PROGRAM}: asked as in training: --chat_template_kwargs '{json.dumps(kwargs)}'", file=sys.stderr)
+    return replace(options, drawing=options.drawing.model_copy(update={"chat_template_kwargs": kwargs}))
+
+
+def _export_facts(model: str) -> dict[str, Any]:
+    """Method, name and `chat_template_kwargs` of a model that scripts/export_checkpoint.py made; {} of any other."""
     try:
         facts = json.loads((Path(model) / EXPORT_NAME).read_text(encoding="utf-8"))
         name = f"{facts['run']}-step_{facts['step']}_{facts['weights']}"
-        return {"method": facts["method"], "name": name} if facts["method"] in METHOD_ORDER else {}
+        kwargs = facts.get("chat_template_kwargs", {})
+        if facts["method"] not in METHOD_ORDER or not isinstance(kwargs, dict):
+            return {}
+        return {"method": facts["method"], "name": name, "chat_template_kwargs": kwargs}
     except (OSError, ValueError, KeyError, TypeError):  # another tool's file may have the name
         return {}
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from co_rewarding.cpu.build import is_cpu
+from co_rewarding.storage.rows import file_sha256
 from co_rewarding.storage.run_dir import RunDir
 from co_rewarding.tools.cli import UserError
 from co_rewarding.tools.evaluation.generate import sampling_of
@@ -36,6 +37,8 @@ class Model:
             self.fingerprint = model_fingerprint(self._name)
             self.row_name = row_name(self._name)
             self._how = {"dtype": weights_dtype(self._name, options.local.dtype), "vllm": vllm_version()}
+            if (template := options.local.chat_template) is not None:
+                self._how["chat_template"] = file_sha256(template)
 
     def engine(self, sets: Sequence[QuestionSet], seed: int) -> Engine:
         """The engine, with room for the questions of `sets`."""
@@ -72,7 +75,8 @@ class Model:
         messages = asked.questions[0].messages
         if self._options.server.base_url:
             return "\n\n".join(f"{message['role']}: {message['content']}" for message in messages)
-        return prompt_text(load_tokenizer(self._name), messages, **sampling.chat_template_kwargs)
+        tokenizer = load_tokenizer(self._name, self._options.local.chat_template)
+        return prompt_text(tokenizer, messages, **sampling.chat_template_kwargs)
 
     @property
     def seeding(self) -> str:

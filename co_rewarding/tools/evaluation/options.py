@@ -75,7 +75,7 @@ class Drawing(Options):
     max_tokens: int = option(MAX_TOKENS, "of a response; lighteval's tasks have their own", ge=1)
     seed: int = option(0, "", ge=0, lt=2**31)
     chat_template_kwargs: Annotated[dict[str, Any], BeforeValidator(_json)] = option(
-        {}, "such as '{\"enable_thinking\": false}'", metavar="JSON"
+        {}, "such as '{\"enable_thinking\": false}' (an export's: as its run asked)", metavar="JSON"
     )
 
 
@@ -140,6 +140,11 @@ def parse_options(arguments: Sequence[str]) -> EvaluateOptions:
     files, tasks = _tasks(questions) if mode == "model" else ({}, [])
     if server.base_url and (through := [task for task in tasks if task in harness.TASKS]):
         raise UserError(f"--tasks {through[0]}: lm_eval runs the model itself; give --model without --base_url")
+    if template := found[3].chat_template:
+        if server.base_url:
+            raise UserError(f"--chat_template {template}: a server asks with its own; leave it out, or give --model")
+        if through := [task for task in tasks if task in harness.TASKS]:
+            raise UserError(f"--chat_template {template}: lm_eval asks {through[0]} with the model's own; leave it out")
     return EvaluateOptions(*found, files, tasks)
 
 

@@ -28,14 +28,17 @@ from omegaconf import DictConfig
 
 from co_rewarding.algo.methods import Method
 from co_rewarding.storage import provenance
+from co_rewarding.storage.messages import takes_no_system
 from co_rewarding.storage.rows import as_paths
 from co_rewarding.tools.cli import printable
 from co_rewarding.tools.data.card import Card, read_card
 from co_rewarding.tools.data.questions import files_sha256, read_table
+from co_rewarding.tools.evaluation.model import model_fingerprint
 from co_rewarding.tools.evaluation.results import METHOD_TITLES, Result, read_result
 from co_rewarding.tools.evaluation.tables import make_table, markdown
 from co_rewarding.tools.evaluation.tasks import title
 from co_rewarding.tools.export.run_config import changed_between, differences, method_of, value_of
+from co_rewarding.tools.generation.vllm_engine import load_tokenizer
 from co_rewarding.tools.report.runs import Run
 from co_rewarding.tools.report.summary import legend, summary
 from co_rewarding.tools.tables import cell, to_markdown
@@ -73,11 +76,12 @@ class Export:
         return f"{self.method_title}, {self.weights} of step {self.step}"
 
 
-def card_text(export: Export, evaluations: Iterable[Path], fingerprint: str, has_curves: bool) -> str:
+def card_text(export: Export, evaluations: Iterable[Path], folder: Path, has_curves: bool) -> str:
     """The card.
 
     Args:
-        evaluations: results of any models; those of the model with this fingerprint get onto the card.
+        evaluations: results of any models; those of the exported one get onto the card.
+        folder: of the exported model.
 
     Raises:
         ValueError: one line: a result is broken.
@@ -87,8 +91,9 @@ def card_text(export: Export, evaluations: Iterable[Path], fingerprint: str, has
     title = f"{base.rpartition('/')[2]}, {export.name}"
     licence, data, row = _licence(config), _data_files(config), _first_row(config)
     sources = {card.source: None for *_, card in data if card and _HUB_NAME.fullmatch(card.source)}
-    for_head, evaluation = _evaluation(export, evaluations, fingerprint)
+    for_head, evaluation = _evaluation(export, evaluations, model_fingerprint(str(folder)))
     system = _system_message(row)
+    kwargs = value_of(config, "data.apply_chat_template_kwargs") or {}
     head = ModelCardData(
         **licence,
         base_model=base if base_on_hub else None,
@@ -122,6 +127,9 @@ def card_text(export: Export, evaluations: Iterable[Path], fingerprint: str, has
         step=export.step,
         data_files=[(words, cell(_file_in_words(path, card))) for words, path, card in data],
         system_literal=repr(system) if system else None,
+        merged_literal=repr(f"{system}\n\nWhat is 17 + 26?") if system and _merges(folder, kwargs) else None,
+        template_arguments="".join(f", {name}={value!r}" for name, value in kwargs.items()),
+        own_template=value_of(config, "actor_rollout_ref.model.custom_chat_template"),
         without_system=system == "",
         settings=to_markdown(pd.DataFrame(differing, columns=COLUMNS)) if differing else None,
         changes=[cell(change) for change in changed_between(export.configs)],
@@ -285,6 +293,12 @@ def _first_row(config: DictConfig) -> dict[str, Any]:
         return read_table(Path(files[0]).expanduser(), spec=spec, quiet=True).slice(0, 1).to_pylist()[0]
     except (IndexError, OSError, ValueError):
         return {}
+
+
+def _merges(folder: Path, kwargs: Mapping[str, Any]) -> bool:
+    """Whether the model was asked with the system message in the user's."""
+    tokenizer = load_tokenizer(str(folder))
+    return takes_no_system(lambda messages: tokenizer.apply_chat_template(list(messages), tokenize=False, **kwargs))
 
 
 def _system_message(row: Mapping[str, Any]) -> str | None:

@@ -26,11 +26,10 @@ from filelock import FileLock, Timeout
 from co_rewarding.storage.files import atomic_write_text
 from co_rewarding.storage.run_dir import RunDir
 from co_rewarding.tools.cli import printable
-from co_rewarding.tools.evaluation.model import model_fingerprint
 from co_rewarding.tools.evaluation.results import EXPORT_NAME, result_files
 from co_rewarding.tools.export.card import CARD_NAME, CURVES_NAME, Export, card_text, is_edited
 from co_rewarding.tools.export.checkpoint import Checkpoint, read_json
-from co_rewarding.tools.export.run_config import configs_of, rollout_dtype, starts_of
+from co_rewarding.tools.export.run_config import configs_of, rollout_dtype, starts_of, value_of
 from co_rewarding.tools.report.figures import draw
 from co_rewarding.tools.report.runs import Run, read_run
 
@@ -50,6 +49,8 @@ def export(run_dir: Path, checkpoint: Checkpoint, folder: Path, dtype: str | Non
     shards = [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in checkpoint.shards]
     facts = {"method": exported.method.name, "run": exported.run.name, "step": checkpoint.step}
     facts |= {"weights": checkpoint.weights, "dtype": exported.dtype, "shards": shards}
+    if kwargs := value_of(exported.configs[-1], "data.apply_chat_template_kwargs"):
+        facts["chat_template_kwargs"] = kwargs  # an evaluation asks with them, too
     with _alone(folder):
         if folder.exists():
             _refuse_other(folder, facts)
@@ -59,7 +60,7 @@ def export(run_dir: Path, checkpoint: Checkpoint, folder: Path, dtype: str | Non
         has_curves = any(exported.run.steps.values())
         if has_curves and not (folder / CURVES_NAME).exists():  # what led to a checkpoint does not change
             draw([exported.run], folder / CURVES_NAME)
-        text = card_text(exported, evaluations, model_fingerprint(str(folder)), has_curves)
+        text = card_text(exported, evaluations, folder, has_curves)
         card = folder / CARD_NAME
         if card.exists() and is_edited(card.read_text(encoding="utf-8", errors="replace")):
             notes.append(f"{card}: was edited by hand and stays; remove it to have it written anew")

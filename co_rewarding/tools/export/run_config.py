@@ -35,6 +35,7 @@ class PaperValue:
     methods: tuple[str, ...] = ()  # those that it is the setting of; () all
 
 
+KL_ANCHOR, TEACHER_TEMPERATURE = "actor_rollout_ref.teacher.kl_anchor", "actor_rollout_ref.teacher.temperature"
 OPTIMIZER_SETTINGS = "actor_rollout_ref.actor.optim.override_optimizer_config"
 HOW_ADAMW_IS_COMPUTED = ("fused", "foreach")  # the same formula, rounding aside
 _I, _II = ("co_rewarding_I",), ("co_rewarding_II", "co_rewarding_III")
@@ -63,7 +64,8 @@ PAPER: tuple[PaperValue, ...] = (
     PaperValue("share of a group that a label needs", "co_rewarding.min_agreement", 0.0),
     PaperValue("rank of LoRA (0: all weights)", "actor_rollout_ref.model.lora_rank", 0),
     PaperValue("teacher’s rollouts a question", "actor_rollout_ref.teacher.n", 8, _II),
-    PaperValue("teacher’s temperature", "actor_rollout_ref.teacher.temperature", 1.0, _II),
+    PaperValue("teacher’s temperature", TEACHER_TEMPERATURE, 1.0, _II),
+    PaperValue("KL term against", KL_ANCHOR, "teacher", _II),
     PaperValue("teacher moves", "actor_rollout_ref.teacher.update", True, _II),
     PaperValue("α at the start", "actor_rollout_ref.teacher.decay_start", 0.99, _II),
     PaperValue("α at the end", "actor_rollout_ref.teacher.decay_end", 0.9999, _II),
@@ -171,6 +173,10 @@ def value_of(config: DictConfig, key: str) -> Any:
     except OmegaConfBaseException:  # an interpolation that only verl's own start resolves
         return None
     value = OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
+    if key == KL_ANCHOR and value is None:
+        return "teacher"  # before it was a setting
+    if key == TEACHER_TEMPERATURE and value is None:
+        return value_of(config, "actor_rollout_ref.rollout.temperature")  # the student's
     if key == OPTIMIZER_SETTINGS and value:
         return {name: own for name, own in value.items() if name not in HOW_ADAMW_IS_COMPUTED} or None
     return value

@@ -16,7 +16,10 @@ import hashlib
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
+
+from pydantic import field_validator
 
 from co_rewarding.tools.options import Options, option
 
@@ -30,6 +33,14 @@ class LocalOptions(Options):
     gpu_memory_utilization: float = option(0.9, "share of each GPU that may be filled", gt=0, le=1)
     dtype: str = option("auto", "type of the weights; auto: the model's own, float32 on a CPU")
     kv_cache_mb: int = option(1024, "size of the KV cache on a CPU", ge=16)
+    chat_template: Path | None = option(None, "Jinja file to ask with (the tokenizer's)", metavar="FILE")
+
+    @field_validator("chat_template")
+    @classmethod
+    def _has_text(cls, path: Path | None) -> Path | None:
+        if path is not None:
+            template_in(path)
+        return path
 
 
 class ServerOptions(Options):
@@ -42,6 +53,19 @@ class ServerOptions(Options):
     max_concurrency: int = option(64, "requests under way at a time", ge=1, le=4096)
     http_retries: int = option(6, "times to ask again after 429, 5xx or silence", ge=0)
     http_timeout: float = option(600.0, "seconds, of one request", gt=0, metavar="SECONDS")
+
+
+def template_in(path: Path) -> str:
+    """The text of a chat template's file. Raises ValueError."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ValueError(f"cannot be read ({error.strerror}); name a Jinja file") from None
+    except UnicodeDecodeError:
+        raise ValueError("is not UTF-8; name a Jinja file") from None
+    if not text.strip():
+        raise ValueError("is empty; name a Jinja file")
+    return text
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ sampling. Failures are held back until then, so that an outage is never recorded
 
 Reasoning that the server took out of the answer (reasoning_content) is put back between <think> and </think>; one
 without an answer never comes to </think>, as in the text of a model that was cut off. A server that refuses
-chat_template_kwargs is asked without.
+chat_template_kwargs is asked without; one whose template says that it takes no system message gets it in the user's.
 
 The client runs in a thread of its own. An interruption (Ctrl-C) is raised in the main thread, which only waits for it:
 in the thread of an event loop it would end whichever task is at work, and leave the loop unable to close.
@@ -26,6 +26,7 @@ from __future__ import annotations
 import asyncio
 import json
 import queue
+import re
 import threading
 import urllib.request
 from collections.abc import Coroutine
@@ -35,6 +36,7 @@ from typing import Any, TypeVar
 import httpx
 import openai
 
+from co_rewarding.storage.messages import merged
 from co_rewarding.tools.cli import one_line
 from co_rewarding.tools.generation.engine import (
     Completion,
@@ -49,6 +51,7 @@ MAX_RESPONSE_BYTES = 8 * 2**20
 _REFUSED = (400, 413, 422)
 _AGAIN = (408, 409, 429)  # the client's; of a status from 500 on, too
 _HINTS = {401: "check the API key", 403: "check the API key", 404: "check the address and the model's name"}
+_NO_SYSTEM = re.compile("system role|roles must alternate|roles are supported", re.I)  # what chat templates raise
 _NAME_ONE = "name one with --model_path (evaluate.py: --model)"
 _T = TypeVar("_T")
 _SHORT = [{"role": "user", "content": "What is 1 + 1?"}]
@@ -88,7 +91,7 @@ class ServerEngine:
         self._pending = 0
         self._sampling = Sampling()  # of the latest request
         self._has_answered = False  # so that what it refuses is the request, not how everything is asked
-        self._takes_template_arguments = True
+        self._takes_template_arguments = self._takes_system = True
         self._thread.start()
         try:
             self.model = self._start(self._greet(model)).result()
@@ -180,6 +183,7 @@ class ServerEngine:
 
     async def _complete(self, request: Request) -> Completion:
         sampling, more = request.sampling, {}
+        messages = request.messages if self._takes_system else merged(request.messages)
         if sampling.top_k > 0:
             more["top_k"] = sampling.top_k
         if sampling.chat_template_kwargs and self._takes_template_arguments:
@@ -187,7 +191,7 @@ class ServerEngine:
         try:
             answer = await self._client.chat.completions.create(
                 model=self.model,
-                messages=request.messages,
+                messages=messages,
                 temperature=sampling.temperature,
                 top_p=sampling.top_p,
                 max_tokens=sampling.max_tokens,
@@ -206,6 +210,9 @@ class ServerEngine:
                 raise self._status_error("/chat/completions", error) from None
             if "chat_template_kwargs" in more and "chat_template_kwargs" in error.response.text:
                 self._takes_template_arguments = False
+                return await self._complete(request)
+            if messages is request.messages and _NO_SYSTEM.search(error.response.text):
+                self._takes_system = False
                 return await self._complete(request)
             return Completion(request.key, failure="refused", detail=f"{said}: {one_line(error.response.text)}")
         choice = answer.choices[0]

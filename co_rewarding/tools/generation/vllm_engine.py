@@ -21,8 +21,16 @@ from pathlib import Path
 from typing import Any
 
 from co_rewarding.cpu.build import is_cpu
+from co_rewarding.storage.messages import Messages, arguments, merged, takes_no_system
 from co_rewarding.tools.cli import one_line
-from co_rewarding.tools.generation.engine import Completion, EngineDown, EngineError, LocalOptions, Request
+from co_rewarding.tools.generation.engine import (
+    Completion,
+    EngineDown,
+    EngineError,
+    LocalOptions,
+    Request,
+    template_in,
+)
 
 NUM_SEQS_ON_CPU = 64  # responses under way at a time
 # vLLM here is of one machine: nothing of it listens to others
@@ -46,7 +54,7 @@ class VLLMEngine:
         if glob.has_magic(os.path.abspath(model)) and os.path.isdir(model):
             raise EngineError(f"model {model}: vLLM finds no weights in a path with one of [ * ?; rename the folder")
         config = load_config(model)
-        self._tokenizer = load_tokenizer(tokenizer or model)
+        self._tokenizer = load_tokenizer(tokenizer or model, options.chat_template)
         self._max_len = min(context_length(config), room(self._tokenizer))
         arguments: dict[str, Any] = {
             "model": model,
@@ -147,15 +155,17 @@ def _up() -> Iterator[None]:
         raise EngineDown(f"vLLM stopped: {one_line(error)}") from error
 
 
-def load_tokenizer(name: str) -> Any:
-    """The tokenizer of a folder or hub id, which must have a chat template. Raises EngineError."""
+def load_tokenizer(name: str, chat_template: Path | None = None) -> Any:
+    """The tokenizer of a folder or hub id, with the chat template of a file or its own. Raises EngineError."""
     from transformers import AutoTokenizer
 
     tokenizer = _load(AutoTokenizer, name, "tokenizer")
+    if chat_template is not None:
+        tokenizer.chat_template = template_in(chat_template)
     if not tokenizer.chat_template:
         raise EngineError(
-            f"tokenizer {name}: has no chat template, which questions are asked with; use an instruction-tuned model's "
-            "tokenizer, or put a chat_template.jinja into its folder"
+            f"tokenizer {name}: has no chat template, which questions are asked with; name a file with one: "
+            "--chat_template FILE (recipes/chat_templates/plain.jinja is one for base models)"
         )
     return tokenizer
 
@@ -180,8 +190,14 @@ def _load(kind: Any, name: str, what: str) -> Any:
 
 
 def prompt_text(tokenizer: Any, messages: Sequence[Mapping[str, str]], **chat_template_kwargs: Any) -> str:
-    """What the model is given: the conversation with the assistant's turn opened."""
-    return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, **chat_template_kwargs)
+    """What the model is given: the conversation with the assistant's turn opened, as training asks."""
+
+    def render(messages: Messages) -> str:
+        return tokenizer.apply_chat_template(
+            list(messages), tokenize=False, add_generation_prompt=True, **arguments(chat_template_kwargs)
+        )
+
+    return render(merged(messages) if takes_no_system(render) else messages)
 
 
 def prompt_ids(tokenizer: Any, messages: Sequence[Mapping[str, str]], **chat_template_kwargs: Any) -> list[int]:

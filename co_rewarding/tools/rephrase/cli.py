@@ -26,7 +26,15 @@ from co_rewarding.storage.journal import Journal
 from co_rewarding.storage.rows import SYSTEM_PROMPT
 from co_rewarding.tools.cli import UserError, command, progress
 from co_rewarding.tools.data.markers import Markers
-from co_rewarding.tools.generation.engine import Engine, EngineDown, Sampling, ServerOptions, open_engine
+from co_rewarding.tools.generation.engine import (
+    Engine,
+    EngineDown,
+    LocalOptions,
+    Sampling,
+    ServerOptions,
+    open_engine,
+    template_in,
+)
 from co_rewarding.tools.generation.vllm_engine import prompt_ids
 from co_rewarding.tools.rephrase.instruction import Instruction
 from co_rewarding.tools.rephrase.options import PROGRAM, RewriteOptions, parse_options
@@ -106,6 +114,7 @@ def _rewrite(
         "seed": asking.seed,
         "enable_thinking": thinking,
         "tokenizer_path": options.model.tokenizer_path,
+        "chat_template": _template(options.local),
     }
     sampling = Sampling(**drawn, chat_template_kwargs={"enable_thinking": thinking})
     with _journal(options, "journal", settings, "--restart") as journal:
@@ -126,6 +135,7 @@ def _verify(
         "verify_temperature": verifying.verify_temperature,
         "verify_max_tokens": verifying.verify_max_tokens,
         "seed": seed,
+        "chat_template": _template(_local_of(options, options.judge[0])),
     }
     sampling = Sampling(
         verifying.verify_temperature,
@@ -249,6 +259,16 @@ def _told(options: RewriteOptions, writers: Sequence[str]) -> dict[str, Any]:
     return told
 
 
+def _local_of(options: RewriteOptions, model: str) -> LocalOptions:
+    """With --chat_template for the first model that runs here; another one that judges has its own."""
+    is_meant = model == options.model.model_path or not options.model.model_path or bool(options.server.base_url)
+    return options.local if is_meant else options.local.model_copy(update={"chat_template": None})
+
+
+def _template(local: LocalOptions) -> str | None:
+    return _digest(template_in(local.chat_template)) if local.chat_template else None
+
+
 def _digest(*texts: str) -> str:
     found = hashlib.sha256()
     for text in texts:
@@ -277,7 +297,7 @@ class Engines:
         self._open = None
         paths = self._options.model
         tokenizer = paths.tokenizer_path if model == paths.model_path else ""
-        engine = open_engine(model, server, self._options.local, self._room, tokenizer=tokenizer)
+        engine = open_engine(model, server, _local_of(self._options, model), self._room, tokenizer=tokenizer)
         self._open = ((model, server), engine)
         return engine
 

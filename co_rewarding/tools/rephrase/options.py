@@ -161,6 +161,8 @@ def parse_options(arguments: Sequence[str]) -> RewriteOptions:
         raise UserError("--verify needs a model: name one with --model_path, or a server with --base_url")
     if options.asking.seed is not None and not options.server.base_url and is_cpu():
         raise UserError("--seed cannot be used with vLLM on a CPU, which a request's seed stops: leave it out")
+    if options.local.chat_template and options.judge[1].base_url:
+        raise UserError(f"--chat_template {options.local.chat_template}: a server asks with its own; leave it out")
     taken = {path.resolve(): name for name, path in (("input_path", files.input_path),)}
     if model.rewrites_from is not None:
         taken[model.rewrites_from.resolve()] = "rewrites_from"

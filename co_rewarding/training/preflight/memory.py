@@ -102,6 +102,7 @@ def setting_of(config: DictConfig, card: float) -> Setting:
         if value not in known:
             raise ValueError(f"actor_rollout_ref.{key}={value}: the estimate knows {', '.join(known)} alone")
     sequence = config.data.max_prompt_length + config.data.max_response_length
+    teacher = config.actor_rollout_ref.get("teacher") or {}
     by_tokens, sequences = actor.ppo_max_token_len_per_gpu, actor.ppo_micro_batch_size_per_gpu
     tokens = by_tokens if actor.use_dynamic_bsz else sequences * sequence
     return Setting(
@@ -109,7 +110,8 @@ def setting_of(config: DictConfig, card: float) -> Setting:
         nodes=config.trainer.nnodes,
         card=card,
         on_cpu=config.trainer.device == "cpu",
-        is_teacher=bool(OmegaConf.select(config, "actor_rollout_ref.teacher.update")),
+        is_teacher=bool(teacher.get("update")),
+        keeps_start=bool(teacher.get("update")) and teacher.get("kl_anchor") == "start",
         has_reference=actor.use_kl_loss or config.algorithm.use_kl_in_reward,
         offload_weights=fsdp.param_offload and not fsdp.offload_policy,
         offload_moments=fsdp.optimizer_offload and not fsdp.offload_policy,

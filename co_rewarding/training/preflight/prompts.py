@@ -5,6 +5,7 @@ What the chat template loses or refuses never trains anything and is refused. Pr
 training and validation, as verl does, and said; and so is that the answer is not asked for as it is read.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ from co_rewarding.training.preflight.rendering import Asked, Measured, SlowTempl
 from co_rewarding.training.settings import Settings
 
 MAX_SHARE_TOO_LONG = 0.5
+PLAIN = "recipes/chat_templates/plain.jinja"
+_MODEL = "actor_rollout_ref.model.path"
 
 
 def check_prompts(config: DictConfig, files: DataFiles, tokenizer: Any, vocabulary: int) -> None:
@@ -36,12 +39,15 @@ def check_prompts(config: DictConfig, files: DataFiles, tokenizer: Any, vocabula
         tokenizer.chat_template = model.custom_chat_template
     if tokenizer.chat_template is None:
         raise ValueError(
-            f"actor_rollout_ref.model.path={model.path}: its tokenizer has no chat template; set "
-            "actor_rollout_ref.model.custom_chat_template"
+            f"co_rewarding.chat_template={config.co_rewarding.chat_template}: the tokenizer of {model.path} has no "
+            f"chat template; name a file with one (CHAT_TEMPLATE in the run script; {PLAIN} is one for base models)"
         )
+    check_thinking(config, str(tokenizer.chat_template))
     too_long: dict[str, list[int]] = {}
+    num_merged = 0
     for key, of_key in files.items():
         measured = _joined([_measured(config, tokenizer, key, file) for file in of_key])
+        num_merged += measured.num_merged
         if (highest := max(measured.highest_id, tokenizer.eos_token_id or 0)) >= vocabulary:
             raise ValueError(
                 f"actor_rollout_ref.model.path={model.path}: its tokenizer makes the token {highest} of {key}, and the "
@@ -55,7 +61,22 @@ def check_prompts(config: DictConfig, files: DataFiles, tokenizer: Any, vocabula
         formats = sorted({spec or BOXED for file in of_key for _, spec in _asked(config, file)})
         unasked = f"prompts that do not ask for the answer as it is read ({', '.join(formats)})"
         judge(config, {unasked: measured.unasked}, count, where)
+    if num_merged:
+        say(
+            "prompts: the chat template takes no system message: it goes in front of the user's, with a blank line "
+            "between (training and validation alike)"
+        )
     check_steps(config, _questions_left(config, rows_of(files), too_long))
+
+
+def check_thinking(config: DictConfig, template: str) -> None:
+    """Thinking is switched on or off only where the chat template reads the switch."""
+    value = config.data.apply_chat_template_kwargs.get("enable_thinking")
+    if value is not None and not re.search(r"\benable_thinking\b", template):
+        raise ValueError(
+            f"co_rewarding.enable_thinking={value}: the chat template of {config.actor_rollout_ref.model.path} does "
+            "not read enable_thinking, which would change nothing; leave it out (ENABLE_THINKING in the run script)"
+        )
 
 
 def check_steps(config: DictConfig, questions: int) -> None:
@@ -85,8 +106,10 @@ def _measured(config: DictConfig, tokenizer: Any, key: str, file: DataFile) -> M
     Raises:
         ValueError: one line; a row that the chat template does not take, or a message that it leaves out.
     """
-    named = f"actor_rollout_ref.model.path={config.actor_rollout_ref.model.path}: its chat template"
-    remedy = "(actor_rollout_ref.model.custom_chat_template)"
+    own = config.co_rewarding.get("chat_template")
+    named = f"co_rewarding.chat_template={own}: this" if own else f"{_MODEL}={config.actor_rollout_ref.model.path}: its"
+    named += " chat template"
+    remedy = "(co_rewarding.chat_template=FILE; CHAT_TEMPLATE in the run script)"
     where, prompts = f"{key}={file.path}", _asked(config, file)
     kwargs = OmegaConf.to_container(config.data.apply_chat_template_kwargs, resolve=True)
     try:
@@ -121,7 +144,8 @@ def _joined(files: Sequence[Measured]) -> Measured:
     for measured in files:
         unasked += [len(tokens_P) + row for row in measured.unasked]
         tokens_P += measured.tokens_P
-    return Measured(tokens_P, max(measured.highest_id for measured in files), unasked, [], [])
+    highest, num_merged = max(measured.highest_id for measured in files), sum(measured.num_merged for measured in files)
+    return Measured(tokens_P, highest, unasked, [], [], num_merged)
 
 
 def _questions_left(

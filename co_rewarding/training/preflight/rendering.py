@@ -5,10 +5,13 @@ Counted as verl's `RLHFDataset.maybe_filter_out_long_prompts` does, which leaves
 over `data.max_prompt_length`, and without a word what the template does not take.
 tests/training/preflight/test_rendering.py compares both.
 
+Where the template takes no system message, the prompt is that of the merged messages (storage/messages.py).
+
 A chat template is a program that came with a model: it runs in processes of its own, which are ended when one takes
 too long and have a limit of memory.
 """
 
+import functools
 import hashlib
 import multiprocessing
 import os
@@ -27,12 +30,13 @@ from tqdm import tqdm
 
 from co_rewarding.algo import answer_format as formats
 from co_rewarding.algo.answer_format import answer_format
+from co_rewarding.storage import messages as of_template
 from co_rewarding.storage.rows import content_sha256, file_sha256
 from co_rewarding.training.preflight.cache import cached
 from co_rewarding.training.preflight.machine import cores
 
 Messages = Sequence[Mapping[str, str]]
-Row = tuple[int, int, bool, int | None, str]  # tokens, highest id, asks for the format, lost message, failure
+Row = tuple[int, int, bool, bool, int | None, str]  # tokens, highest id, asks for the format, merged, lost, failure
 Asked = tuple[Messages, str]  # a prompt, and how its answer is to be stated
 CHUNK = 64  # prompts handed to a process at a time; about 50 ms
 STALL_S = 30.0  # for one chunk
@@ -58,6 +62,7 @@ class Measured:
     unasked: list[int]  # rows whose prompt, instructions of the template included, does not ask for its answer's format
     lost: list[tuple[int, int]]  # (row, message): messages whose content is not in the prompt
     failed: list[tuple[int, str]]  # (row, reason): what the template does not take
+    num_merged: int  # rows whose system message went into the user's
 
 
 class SlowTemplate(ValueError):
@@ -78,6 +83,7 @@ def measure(path: Path, prompts: Sequence[Asked], tokenizer: Any, template_kwarg
     depends_on = (
         file_sha256(Path(__file__)),
         file_sha256(Path(formats.__file__)),
+        file_sha256(Path(of_template.__file__)),
         content_sha256(prompts),
         _tokenizer_sha256(tokenizer),
         repr(sorted(template_kwargs.items())),
@@ -94,7 +100,7 @@ def _tokenizer_sha256(tokenizer: Any) -> str:
 
 def _measure(prompts: Sequence[Asked], tokenizer: Any, template_kwargs: Mapping[str, Any], name: str) -> Measured:
     tokens_P: list[int] = []
-    highest_id = 0
+    highest_id = num_merged = 0
     unasked, lost, failed = [], [], []
     end = monotonic() + STALL_S + SECONDS_PER_PROMPT * len(prompts)
     with (
@@ -109,9 +115,10 @@ def _measure(prompts: Sequence[Asked], tokenizer: Any, template_kwargs: Mapping[
             except multiprocessing.TimeoutError:
                 last = min(row + CHUNK, len(prompts)) - 1
                 raise SlowTemplate(f"rendering rows {row} to {last} of {name} takes too long") from None
-            for i, (tokens, highest, is_asked, lost_message, failure) in enumerate(chunk, start=row):
+            for i, (tokens, highest, is_asked, is_merged, lost_message, failure) in enumerate(chunk, start=row):
                 tokens_P.append(tokens)
                 highest_id = max(highest_id, highest)
+                num_merged += is_merged
                 if failure:
                     failed.append((i, failure))
                     continue
@@ -120,7 +127,7 @@ def _measure(prompts: Sequence[Asked], tokenizer: Any, template_kwargs: Mapping[
                 if lost_message is not None:
                     lost.append((i, lost_message))
             bar.update(len(chunk))
-    return Measured(tokens_P, highest_id, unasked, lost, failed)
+    return Measured(tokens_P, highest_id, unasked, lost, failed, num_merged)
 
 
 @contextmanager
@@ -167,13 +174,25 @@ def _measure_chunk(prompts: Sequence[Asked]) -> list[Row]:
     return [_measure_prompt(messages, spec) for messages, spec in prompts]
 
 
+@functools.cache
+def _merges() -> bool:
+    """Of this process's template."""
+    return of_template.takes_no_system(_text)
+
+
+def _text(messages: Messages) -> str:
+    return _tokenizer.apply_chat_template(
+        list(messages), add_generation_prompt=True, tokenize=False, **of_template.arguments(_template_kwargs)
+    )
+
+
 def _measure_prompt(messages: Messages, spec: str) -> Row:
-    dropped_by_verl = ("tokenize", "return_dict", "return_tensors")
-    passed = {name: value for name, value in _template_kwargs.items() if name not in dropped_by_verl}
+    asked = of_template.merged(messages) if _merges() else messages
+    is_merged = len(asked) < len(messages)
     try:
-        text = _tokenizer.apply_chat_template(list(messages), add_generation_prompt=True, tokenize=False, **passed)
+        text = _text(asked)
         ids = _tokenizer(text, add_special_tokens=False, return_attention_mask=False)["input_ids"]
     except Exception as error:  # whatever a template's program raises; verl would leave the row out
-        return 0, 0, False, None, " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        return 0, 0, False, is_merged, None, " ".join(f"{type(error).__name__}: {error}".split())[:200]
     lost = next((i for i, message in enumerate(messages) if message["content"].strip() not in text), None)
-    return len(ids), max(ids, default=0), answer_format(spec).is_asked_in(text), lost, ""
+    return len(ids), max(ids, default=0), answer_format(spec).is_asked_in(text), is_merged, lost, ""

@@ -6,6 +6,7 @@ process; torch lets one process make those of both.
 """
 
 import ast
+import copy
 import json
 import re
 import socket
@@ -39,6 +40,7 @@ from co_rewarding.tools.export.checkpoint import find_checkpoint
 from co_rewarding.tools.export.export import export
 from co_rewarding.tools.export.merge import fold_adapter, merge
 from co_rewarding.tools.export.run_config import PAPER, changed_between, configs_of, differences, saves_teacher
+from co_rewarding.tools.generation.vllm_engine import prompt_text
 from co_rewarding.tools.hub import send
 from co_rewarding.tools.quickstart.tiny_model import build_tokenizer
 
@@ -441,6 +443,35 @@ class TestCard:
         assert ("training asked without a system message" in text) == (expected == "")
         assert "Let's think step by step" not in text
 
+    def test_a_run_that_asked_in_its_own_way(self, run_dir: Path, tmp_path: Path) -> None:
+        """A template that refuses the system role, and a switch that the template reads."""
+        prompt = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "1 + 1?"}]
+        pq.write_table(pa.Table.from_pylist([{"prompt": prompt}]), tmp_path / "train.parquet")
+        refusal = "{% if messages[0].role == 'system' %}{{ raise_exception('no') }}{% endif %}"
+        template = refusal + TOKENIZER.chat_template
+        own = {
+            "data": {"train_files": str(tmp_path / "train.parquet"), "apply_chat_template_kwargs": {"thinks": False}},
+            "actor_rollout_ref": {"model": {"custom_chat_template": template}},
+        }
+        for config in run_dir.glob("hydra/*/.hydra/config.yaml"):
+            OmegaConf.save(OmegaConf.merge(OmegaConf.load(config), own), config)
+        target, again = self.exported(run_dir)
+        kept = copy.deepcopy(TOKENIZER)
+        kept.chat_template = template
+        kept.save_pretrained(run_dir / "checkpoints/global_step_3/actor/huggingface")
+        again()
+        exported = AutoTokenizer.from_pretrained(target)
+        assert exported.chat_template == template
+        assert json.loads((target / "export.json").read_text())["chat_template_kwargs"] == {"thinks": False}
+        text = card_of(target)
+        assert "The chat template is the run’s own, which takes no system message" in text
+        (code,) = re.findall(r"^```python\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
+        asked = ast.literal_eval(code[code.index("messages = ") + 11 : code.index("inputs = ")])
+        assert asked == [{"role": "user", "content": "Be brief.\n\nWhat is 17 + 26?"}]
+        assert "return_dict=True, thinks=False" in code
+        assert "Be brief." in prompt_text(exported, prompt, thinks=False)  # as an evaluation asks
+        again()  # the same export once more
+
     def test_what_the_hub_reads(self, run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """Licence of the base model, data sets, base model; without a network."""
         monkeypatch.setattr(socket.socket, "connect", lambda *_: pytest.fail("the network was asked"))
@@ -633,6 +664,18 @@ class TestRunConfig:
         assert "KL coefficient" in words
         words = [words for words, _, _ in differences(config, METHODS["co_rewarding_II"])]
         assert "KL coefficient" not in words
+
+    def test_a_teacher_that_follows_the_students_temperature(self, config: Any) -> None:
+        OmegaConf.set_struct(config, False)
+        config.actor_rollout_ref.teacher = {"n": 8, "temperature": None, "update": True}
+
+        def of_teacher() -> dict[str, str]:
+            return {words: now for words, now, _ in differences(config, METHODS["co_rewarding_II"])}
+
+        config.actor_rollout_ref.rollout.temperature = 1.0
+        assert not {"teacher’s temperature", "KL term against"} & of_teacher().keys()  # of before it was a setting
+        config.actor_rollout_ref.rollout.temperature, config.actor_rollout_ref.teacher.kl_anchor = 0.5, "start"
+        assert of_teacher()["teacher’s temperature"] == "0.5" and of_teacher()["KL term against"] == "start"
 
     @pytest.mark.parametrize(
         "broken", ["a: [", "a: !!python/object/apply:os.system ['true']", "- 1", "text", "a: ${b", "\xff", ""]

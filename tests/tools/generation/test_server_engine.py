@@ -165,6 +165,21 @@ def test_a_server_that_knows_only_openais_fields_is_asked_without_the_others(ser
     assert [completion.failure for completion in done] == [None, None] and len(server.requests) == 3
 
 
+def test_a_template_that_takes_no_system_message_gets_it_in_the_users(server) -> None:
+    def trouble(question: str, asked: int) -> tuple | None:
+        has_system = server.requests[-1]["messages"][0]["role"] == "system"
+        return (400, (), b'{"message": "System role not supported"}') if has_system else None
+
+    server.trouble = trouble
+    engine = quick(server.url, max_concurrency=1)
+    for question in ("a", "b"):
+        messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": question}]
+        engine.submit(Request((question,), messages, Sampling()))
+    done = [completion for _ in range(2) for completion in engine.collect()]
+    assert [completion.failure for completion in done] == [None, None] and len(server.requests) == 3
+    assert server.requests[-1]["messages"] == [{"role": "user", "content": "Be brief.\n\nb"}]
+
+
 def test_reasoning_is_part_of_the_text(server) -> None:
     message = {"content": r"\boxed{2}", "reasoning_content": "1 + 1"}
     answer = {"choices": [{"message": message, "finish_reason": "length"}], "usage": {"completion_tokens": 9}}

@@ -15,6 +15,7 @@ from co_rewarding.tools.generation.vllm_engine import (
     load_config,
     load_tokenizer,
     prompt_ids,
+    prompt_text,
 )
 from co_rewarding.tools.quickstart.tiny_model import build_tokenizer
 
@@ -31,7 +32,7 @@ def test_a_model_that_cannot_be_used_is_told_in_one_line(tmp_path: Path) -> None
     tokenizer = build_tokenizer()
     tokenizer.chat_template = None
     tokenizer.save_pretrained(tmp_path)
-    with pytest.raises(EngineError, match=r"^tokenizer \S+: has no chat template, .*; use "):
+    with pytest.raises(EngineError, match=r"^tokenizer \S+: has no chat template, .*: --chat_template FILE "):
         load_tokenizer(str(tmp_path))
 
 
@@ -48,6 +49,23 @@ def test_the_prompt_opens_the_assistants_turn(tmp_path: Path) -> None:
     text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
     ids = prompt_ids(tokenizer, messages, enable_thinking=False)
     assert tokenizer.decode(ids) == text and "2 + 3?" in text
+
+
+def test_a_template_of_ones_own_and_a_system_message_that_it_refuses(tmp_path: Path) -> None:
+    tokenizer, template = build_tokenizer(), tmp_path / "own.jinja"
+    tokenizer.chat_template = None
+    tokenizer.save_pretrained(tmp_path)
+    template.write_text(
+        "{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('no system role') }}{% endif %}"
+        "[{{ m.content }}]{% endfor %}{% if add_generation_prompt %}{{ enable_thinking }}{% endif %}"
+    )
+    loaded = load_tokenizer(str(tmp_path), template)
+    messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "2 + 3?"}]
+    assert prompt_text(loaded, messages, enable_thinking=False) == "[Be brief.\n\n2 + 3?]False"
+    assert prompt_text(loaded, messages[1:], enable_thinking=True) == "[2 + 3?]True"
+    for wrong in (tmp_path, tmp_path / "none.jinja"):
+        with pytest.raises(ValueError, match="cannot be read"):
+            LocalOptions(chat_template=wrong)
 
 
 @pytest.mark.parametrize(("heads", "visible", "used"), [(14, 8, 7), (32, 8, 8), (3, 2, 1), (8, 0, 1)])

@@ -10,7 +10,9 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 
 from co_rewarding.tools.quickstart.tiny_model import CHAT_TEMPLATE, build_tokenizer
+from co_rewarding.training.asking import settle
 from co_rewarding.training.preflight.check import check_config
+from co_rewarding.training.preflight.prompts import PLAIN
 
 MODEL = "actor_rollout_ref.model.path"
 
@@ -63,38 +65,65 @@ WITHOUT_SYSTEM = (
 )
 
 
-def test_a_template_without_the_system_prompt(
+REFUSES_SYSTEM = (  # as Gemma's does
+    "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
+) + CHAT_TEMPLATE
+
+
+@pytest.mark.parametrize("template", [WITHOUT_SYSTEM, REFUSES_SYSTEM])
+def test_a_template_without_a_place_for_the_system_message(
+    config: DictConfig, with_template: Callable[[str | None], str], capsys: pytest.CaptureFixture[str], template: str
+) -> None:
+    config.actor_rollout_ref.model.path = with_template(template)
+    check_config(config)
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "system message" in line]
+    assert "takes no system message: it goes in front of the user's" in line
+
+
+def test_a_template_that_loses_the_merged_message_too(
     refused_after: Callable[..., str], with_template: Callable[[str | None], str]
 ) -> None:
-    message = refused_after(MODEL, with_template(WITHOUT_SYSTEM), "chat template leaves out the system message")
-    assert "Let's think step by step" in message
-    assert "custom_chat_template" in message
+    # the last paragraph alone: of the merged message, the question without what was said before it
+    template = WITHOUT_SYSTEM.replace("m['content']", "m['content'].split('\\n\\n')[-1]")
+    message = refused_after(MODEL, with_template(template), "chat template leaves out the system message")
+    assert "Let's think step by step" in message and "CHAT_TEMPLATE" in message
 
 
 def test_a_model_without_a_template(
-    refused_after: Callable[..., str], with_template: Callable[[str | None], str]
+    refusal: Callable[..., str], with_template: Callable[[str | None], str], config: DictConfig, repo: Path
 ) -> None:
-    refused_after(MODEL, with_template(None), "no chat template", "custom_chat_template")
+    config.actor_rollout_ref.model.path = with_template(None)
+    refusal("co_rewarding.chat_template=None: ", "no chat template", "CHAT_TEMPLATE in the run script", PLAIN)
+    config.co_rewarding.chat_template = str(repo / PLAIN)  # what it advises works
+    settle(config)
+    config.data.max_prompt_length = 512  # the toy's tokens are characters
+    check_config(config)
 
 
-def test_a_template_that_refuses_the_system_role(
-    refused_after: Callable[..., str], with_template: Callable[[str | None], str]
+def test_a_template_of_ones_own(
+    config: DictConfig, with_template: Callable[[str | None], str], refusal: Callable[..., str], tmp_path: Path
 ) -> None:
-    # as Gemma's does
-    template = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
-    refused_after(MODEL, with_template(template + CHAT_TEMPLATE), "System role not supported")
-
-
-def test_a_custom_template_helps(config: DictConfig, with_template: Callable[[str | None], str]) -> None:
-    config.actor_rollout_ref.model.custom_chat_template = CHAT_TEMPLATE
+    file = tmp_path / "own.jinja"
+    config.co_rewarding.chat_template = str(file)
+    file.write_text(CHAT_TEMPLATE)
+    settle(config)
     for template in (None, WITHOUT_SYSTEM):
         config.actor_rollout_ref.model.path = with_template(template)
         check_config(config)
+    config.actor_rollout_ref.model.custom_chat_template = "{% for m in messages %}"
+    refusal(f"co_rewarding.chat_template={file}: this chat template does not take the messages", "TemplateSyntaxError")
 
 
-def test_a_custom_template_can_leave_out_the_system_prompt_too(config: DictConfig, refusal: Callable[..., str]) -> None:
-    config.actor_rollout_ref.model.custom_chat_template = WITHOUT_SYSTEM
-    refusal("chat template leaves out the system message", "custom_chat_template")
+def test_thinking_is_switched_where_the_template_reads_the_switch(
+    config: DictConfig, with_template: Callable[[str | None], str], refusal: Callable[..., str]
+) -> None:
+    config.co_rewarding.enable_thinking = False
+    settle(config)
+    refusal("co_rewarding.enable_thinking=False: the chat template of", "does not read enable_thinking")
+    # as Qwen3's
+    switch = "{% if enable_thinking is defined and enable_thinking is false %}{{ ' ' }}{% endif %}"
+    config.actor_rollout_ref.model.path = with_template(CHAT_TEMPLATE + switch)
+    check_config(config)
 
 
 def test_more_tokens_than_the_model_has_positions(config: DictConfig, refusal: Callable[..., str]) -> None:

@@ -146,7 +146,7 @@ def test_a_message_that_is_lost_in_a_later_row(
     )
     check_config(config)
     with_questions("data.train_aug_files", {7: "Sum 10 and 7."})
-    refusal("chat template leaves out the system message", "train_rephrased.parquet, row 7;", "custom_chat_template")
+    refusal("chat template leaves out the system message", "train_rephrased.parquet, row 7;", "CHAT_TEMPLATE in")
 
 
 def test_a_template_that_fails_for_a_later_row(

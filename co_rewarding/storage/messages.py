@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Messages as a model's chat template takes them: where it has no place for a system message, the user's gets it.
+
+    {system: S} {user: U} …   →   {user: S, blank line, U} …
+
+A template may refuse the role (Gemma's says "System role not supported") or leave its message out without a word. Which
+it is, a probe of two fixed messages tells: the same answer wherever a model is asked, in training, validation,
+evaluation, rewriting and the usage text of an export.
+
+Degenerate cases: a template that shows the system message is left alone, and so is one that loses the merged message
+too, which is for others to refuse; messages that do not begin with a system message and a user's stay as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+Messages = Sequence[Mapping[str, Any]]
+NOT_THE_TEMPLATES = ("tokenize", "return_dict", "return_tensors")
+PROBE = ({"role": "system", "content": "Answer in one word."}, {"role": "user", "content": "Which colour has the sky?"})
+
+
+def merged(messages: Messages) -> list[dict[str, Any]]:
+    """The messages with the system's, which comes first, at the beginning of the user's after it."""
+    kept = [dict(message) for message in messages]
+    if [message["role"] for message in kept[:2]] != ["system", "user"]:
+        return kept
+    system, user, *rest = kept
+    return [user | {"content": f"{system['content']}\n\n{user['content']}"}, *rest]
+
+
+def takes_no_system(render: Callable[[Messages], str]) -> bool:
+    """Whether a chat template loses or refuses a system message, and takes it in the user's.
+
+    Args:
+        render: messages → the prompt, as the model is asked; may raise anything.
+    """
+    return not _shows(render, PROBE) and _shows(render, merged(PROBE))
+
+
+def arguments(template_kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """`data.apply_chat_template_kwargs` without what says how the prompt is handed back, which verl leaves out, too."""
+    return {name: value for name, value in template_kwargs.items() if name not in NOT_THE_TEMPLATES}
+
+
+def _shows(render: Callable[[Messages], str], messages: Messages) -> bool:
+    try:
+        text = render([dict(message) for message in messages])
+    except Exception:  # whatever a template's program raises
+        return False
+    return all(message["content"] in text for message in messages)

@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The starting model beside a model that moves on: every bit of both comes back, whatever type holds them."""
+
+import pytest
+import torch
+
+from co_rewarding.algo import anchor
+from co_rewarding.algo.anchor import StartingModel
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_two_exchanges_change_no_bit(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(anchor, "SLICE", 3)  # several slices, the last one shorter
+    random = torch.Generator().manual_seed(0)
+    layer = torch.nn.ParameterDict(
+        {name: torch.randn(shape, generator=random).to(dtype) for name, shape in (("a", (4, 2)), ("b", (1,)))}
+    )
+    before = {name: parameter.detach().clone() for name, parameter in layer.items()}
+    start = StartingModel(dict(layer.items()))
+    with torch.no_grad():
+        for parameter in layer.values():
+            parameter.mul_(1.7).sub_(0.3)
+    moved = {name: parameter.detach().clone() for name, parameter in layer.items()}
+    places = {name: parameter.data_ptr() for name, parameter in layer.items()}
+    for expected in (before, moved, before, moved):
+        start.exchange()
+        assert all(torch.equal(layer[name], expected[name]) for name in layer)
+    assert {name: parameter.data_ptr() for name, parameter in layer.items()} == places  # in place, as FSDP2 needs it
+    assert all(not torch.equal(before[name], moved[name]) for name in layer)

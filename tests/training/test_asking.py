@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A chat template's file and the switch for thinking arrive where verl reads them, or are refused in one line."""
+
+from pathlib import Path
+
+import pytest
+from omegaconf import DictConfig, OmegaConf
+
+from co_rewarding.training.asking import MAX_BYTES, TEMPLATE, THINKING, settle
+
+TEXT = "{% for m in messages %}{{ '$' }}{{ m['content'] }} 'quoted', \\n {x: [1]}\n{% endfor %}"
+
+
+@pytest.fixture
+def config() -> DictConfig:
+    return OmegaConf.create(
+        {
+            "co_rewarding": {"method": "majority_voting", "chat_template": None, "enable_thinking": None},
+            "data": {"apply_chat_template_kwargs": {}},
+            "actor_rollout_ref": {"model": {"custom_chat_template": None}},
+        },
+        flags={"struct": True},
+    )
+
+
+def test_nothing_is_said_where_nothing_is_set(config: DictConfig) -> None:
+    before = config.copy()
+    settle(config)
+    config.co_rewarding.chat_template = ""  # CHAT_TEMPLATE= in a run script
+    settle(config)
+    config.co_rewarding.chat_template = None
+    assert config == before
+
+
+def test_a_template_arrives_as_it_is(config: DictConfig, tmp_path: Path) -> None:
+    file = tmp_path / "own (1).jinja"
+    file.write_text(TEXT, encoding="utf-8")
+    config.co_rewarding.chat_template = str(file)
+    settle(config)
+    settle(config)  # what is settled may be settled again
+    resolved = OmegaConf.to_container(config, resolve=True)  # as verl has it
+    assert resolved["actor_rollout_ref"]["model"]["custom_chat_template"] == TEXT
+
+
+@pytest.mark.parametrize("value", [True, False])
+def test_the_switch_arrives(config: DictConfig, value: bool) -> None:
+    config.co_rewarding.enable_thinking = value
+    settle(config)
+    assert OmegaConf.select(config, THINKING) is value
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (None, "no such file"),
+        (b"", "is empty"),
+        (b" \n", "is empty"),
+        (b"\xff\xfe", "not UTF-8"),
+        (b"${{ x }}", r"has ${, .* write the $ as {{ '$' }}"),
+        (b"x" * (MAX_BYTES + 1), "which no chat template has"),
+    ],
+)
+def test_a_file_that_is_no_template(config: DictConfig, tmp_path: Path, content: bytes | None, why: str) -> None:
+    file = tmp_path / "t.jinja"
+    if content is not None:
+        file.write_bytes(content)
+    config.co_rewarding.chat_template = str(file)
+    with pytest.raises(ValueError, match=rf"^co_rewarding\.chat_template={file}: .*{why.replace('$', '[$]')}") as error:
+        settle(config)
+    assert "\n" not in str(error.value)
+
+
+def test_two_that_say_different_things(config: DictConfig, tmp_path: Path) -> None:
+    (tmp_path / "t.jinja").write_text("a")
+    config.co_rewarding.chat_template, config.actor_rollout_ref.model.custom_chat_template = (
+        str(tmp_path / "t.jinja"),
+        "b",
+    )
+    with pytest.raises(ValueError, match=rf"chat_template=.*: {TEMPLATE} is set to something else"):
+        settle(config)
+    config.co_rewarding.chat_template, config.co_rewarding.enable_thinking = None, True
+    OmegaConf.update(config, THINKING, False, force_add=True)
+    with pytest.raises(ValueError, match=rf"enable_thinking=True: {THINKING} is set to"):
+        settle(config)
