@@ -4,8 +4,9 @@
 RUN_DIR/started_as.json has it, written before training begins:
 
     settings    key → value, of MUST_STAY, and of the number of steps where a schedule is made for it
-    contents    key → {"sha256", "given"}: the questions, by what is trained on of them, and the model's files. A file
-                that was moved agrees. A model that is no directory here is its hub name, with no sha256
+    contents    key → {"sha256", "given"}: the questions, by what is trained on of them, the model's files, and the
+                files of a reward of one's own. A file that was moved agrees. A model that is no directory here is its
+                hub name, with no sha256
     origin      the checkpoint of another run that it began from, if any
 
 A start that resumes and differs is refused before Ray. Anything else may change and is listed: the learning rate (which
@@ -32,7 +33,9 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from co_rewarding.algo.methods import METHODS
+from co_rewarding.algo.method_names import label_of, terms_of
+from co_rewarding.algo.methods import Method, method
+from co_rewarding.algo.own_function import source_sha256
 from co_rewarding.storage.files import atomic_write_text, short_json
 from co_rewarding.storage.rows import MAX_NAMED, as_paths, content_sha256, ground_truth, question_id
 from co_rewarding.storage.run_dir import ACTOR, SAVE_STATE, STATE_FILE, TRACKER, RunDir, saved_steps, step_of
@@ -41,7 +44,7 @@ from co_rewarding.training.run_name import is_default, older_names
 from co_rewarding.training.run_script import variable_of
 
 MUST_STAY = (  # keys, and blocks with all that is in them
-    "co_rewarding.method",
+    "co_rewarding.method",  # and the files that it names, in contents
     "co_rewarding.min_agreement",
     "co_rewarding.equivalence",
     "co_rewarding.seed",
@@ -91,6 +94,7 @@ MAY_CHANGE = (  # of those blocks
     "actor_rollout_ref.teacher.check_log_probs",
 )
 MODEL, QUESTIONS, REPHRASED = "actor_rollout_ref.model.path", "data.train_files", "data.train_aug_files"
+METHOD = "co_rewarding.method"
 STEPS, EPOCHS = "trainer.total_training_steps", "trainer.total_epochs"
 NOT_LISTED = ("co_rewarding_run_dir", "trainer.experiment_name", "trainer.resume_mode", "trainer.resume_from_path")
 LENGTHS = {  # follow these, unless they are set
@@ -237,9 +241,9 @@ def differences(was: Mapping[str, Mapping[str, Any]], now: Identity) -> list[tup
             found.append((key, _content(old), _content(new)))
     for key, new in now["settings"].items():
         old = was.get("settings", {}).get(key, new)
-        if old != new:
+        if old != new and not any(key == named for named, *_ in found):
             found.append((key, short_json(old), short_json(new)))
-    return sorted(found, key=lambda difference: difference[0] != "co_rewarding.method")  # which explains the rest
+    return sorted(found, key=lambda difference: difference[0] != METHOD)  # which explains the rest
 
 
 def _recorded(run: RunDir) -> Identity | None:
@@ -281,6 +285,8 @@ def _settings(config: DictConfig) -> dict[str, Any]:
         found |= {name: value for name, value in _leaves(_select(config, key), key) if name not in MAY_CHANGE}
     optim, teacher = "actor_rollout_ref.actor.optim", _select(config, "actor_rollout_ref.teacher")
     lr_moves = found.get(f"{optim}.lr_scheduler_type") != "constant" or found.get(f"{optim}.lr_warmup_steps_ratio") != 0
+    with suppress(ValueError, TypeError):  # of an earlier start, which is none any more
+        found[METHOD] = label_of(found[METHOD])
     found["actor_rollout_ref.teacher"] = teacher is not None  # a reward that is no vote goes with one and without
     if lr_moves or (teacher and teacher.get("update")):
         steps = _select(config, STEPS)
@@ -290,13 +296,16 @@ def _settings(config: DictConfig) -> dict[str, Any]:
 
 def _contents(config: DictConfig) -> dict[str, dict[str, str | None]]:
     found = {}
-    method = METHODS.get(_select(config, "co_rewarding.method"))
+    chosen = _method(config)
+    if chosen is not None and (own := [term.name for term in terms_of(chosen.name) if term.is_own]):
+        digest = content_sha256(source_sha256(function) for function in own)
+        found[METHOD] = {"sha256": digest, "given": chosen.name}
     for key in (QUESTIONS, REPHRASED):
         files = _select(config, key)
         paths = [Path(path).expanduser() for path in as_paths(files)] if files else []
         if paths and all(path.is_file() for path in paths):
             stats = tuple((path, path.stat().st_size, path.stat().st_mtime_ns) for path in paths)
-            digest = _questions_sha256(stats, method is not None and method.needs_labels)
+            digest = _questions_sha256(stats, chosen is not None and chosen.needs_labels)
             found[key] = {"sha256": digest, "given": ", ".join(map(str, paths))}
         elif not paths:
             found[key] = {"sha256": None, "given": "null"}  # one view
@@ -308,6 +317,13 @@ def _contents(config: DictConfig) -> dict[str, dict[str, str | None]]:
         elif model.count("/") == 1 and not model.startswith((".", "/", "~")):
             found[MODEL] = {"sha256": None, "given": model}
     return found
+
+
+def _method(config: DictConfig) -> Method | None:
+    try:
+        return method(_select(config, METHOD))
+    except (ValueError, TypeError):  # of an earlier start, which is none any more
+        return None
 
 
 @functools.lru_cache(maxsize=4)  # a start asks more than once

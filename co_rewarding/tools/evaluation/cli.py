@@ -287,7 +287,7 @@ def _export_facts(model: str) -> dict[str, str]:
     try:
         facts = json.loads((Path(model) / EXPORT_NAME).read_text(encoding="utf-8"))
         name = f"{facts['run']}-step_{facts['step']}_{facts['weights']}"
-        return {"method": facts["method"], "name": name} if facts["method"] in METHOD_ORDER else {}
+        return {"method": facts["method"] if facts["method"] in METHOD_ORDER else None, "name": name}
     except (OSError, ValueError, KeyError, TypeError):  # another tool's file may have the name
         return {}
 
