@@ -17,8 +17,9 @@ FILE holds one JSON object a line, in any order:
 
 Other fields are carried along, so that a training dump can be scored as it is. OUT holds the same rows in the same
 order with answer, label and reward set: label null where there is none, reward null for a row that is never trained
-on (a teacher's); of a sum also rewards, what each term gave. Metrics (monitoring.metrics) go to standard output, progress and errors to standard error. The exit
-code is 0, or 2 with one line that says what to change; then OUT is not touched.
+on (a teacher's); of a sum also rewards, what each term gave. Metrics (monitoring.metrics) go to standard output,
+progress and errors to standard error. The exit code is 0, or 2 with one line that says what to change; then OUT is not
+touched.
 
 The file is read twice, so that only answers and not whole responses are held in memory. Needs neither verl nor a GPU.
 """
@@ -109,7 +110,7 @@ def main(arguments: Sequence[str]) -> None:
 
 @dataclass
 class Rows:
-    """What scoring needs of every row; what only a function looks at is None for a vote, or if a row does not say it."""
+    """What scoring needs of every row; what only functions look at is None for a vote, or if a row does not say it."""
 
     rollouts: list[Rollout] = field(default_factory=list)
     truths: list[str | None] = field(default_factory=list)

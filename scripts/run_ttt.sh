@@ -3,6 +3,7 @@
 # Test-time training: train on a benchmark's own questions, without their answers, and measure on them before and after.
 #
 #   METHOD=majority_voting bash scripts/run_ttt.sh                       any label-free method
+#   METHOD=majority_voting+0.1*my.py:short bash scripts/run_ttt.sh       a reward of your own, alone or in a sum
 #   METHOD=co_rewarding_I AUG_FILE=… bash scripts/run_ttt.sh             paired: the questions rephrased, row by row
 #   FILE=data/amc/test.parquet MODEL_PATH=Qwen/Qwen2.5-7B bash scripts/run_ttt.sh trainer.total_epochs=10
 #   FILE=my_questions.parquet bash scripts/run_ttt.sh                    questions whose answers nobody knows
@@ -24,7 +25,7 @@ for name in TRAIN_FILE TRAIN_AUG_FILE VAL_FILE; do
     refuse "$name=${!name}: test-time training has one file, FILE, and its rephrased questions, AUG_FILE"
   fi
 done
-METHOD=${METHOD:-majority_voting}                  # any that reads no ground truth
+METHOD=${METHOD:-majority_voting}                  # any that reads no ground truth; FILE.py:FUNCTION, or a sum A+0.1*B
 FILE=${FILE:-$ROOT/data/amc/test.parquet}          # the benchmark
 AUG_FILE=${AUG_FILE:-}                             # its questions rephrased, for co_rewarding_I and co_rewarding_III
 export TRAIN_FILE=$FILE VAL_FILE=$FILE TRAIN_AUG_FILE=$AUG_FILE
@@ -36,14 +37,18 @@ export TEST_FREQ=${TEST_FREQ:-5}                   # steps
 export METHOD
 
 paired=no overrides=()
-case $METHOD in
+reads_answers="METHOD=$METHOD reads the answers, which test-time training does not have"
+[[ "+${METHOD// /}+" =~ [+*](ground_truth|incorrect)\+ ]] && refuse "$reads_answers"
+if [[ $METHOD == *:* ]]; then # a function may say that it needs them; whether there is one is looked at below
+  use_environment
+  needs='import sys; from co_rewarding.algo.methods import method; sys.exit(9 * method(sys.argv[1]).needs_labels)'
+  python -c "$needs" "$METHOD" 2>/dev/null || (($? != 9)) || refuse "$reads_answers"
+fi
+case $(vote_of "$METHOD") in
   co_rewarding_I) script=Co-rewarding-I/run_corewarding-I.sh paired=yes ;;
   co_rewarding_II) script=Co-rewarding-II/run_corewarding-II.sh overrides+=(actor_rollout_ref.teacher.start_share=0.2) ;;
   co_rewarding_III)
     script=Co-rewarding-II/run_corewarding-III.sh paired=yes overrides+=(actor_rollout_ref.teacher.start_share=0.2)
-    ;;
-  ground_truth | incorrect)
-    refuse "METHOD=$METHOD reads the answers, which test-time training does not have"
     ;;
   *) script=scripts/run_baseline.sh ;;
 esac
@@ -54,4 +59,6 @@ elif [[ $paired == no && -n $AUG_FILE ]]; then
   refuse "AUG_FILE=$AUG_FILE: METHOD=$METHOD asks each question in one wording; use co_rewarding_I or" \
     "co_rewarding_III, or leave AUG_FILE out"
 fi
+# the scripts of the trees have their vote's name; a sum with it is another method
+[[ $script == scripts/* || $METHOD == "$(vote_of "$METHOD")" ]] || overrides+=("co_rewarding.method=$(quoted "$METHOD")")
 exec bash "$ROOT/$script" "${overrides[@]}" "$@"

@@ -2,8 +2,8 @@
 """How a method is written: one reward, or a weighted sum of several.
 
     majority_voting                                 a name of co_rewarding.algo.methods
-    rewards/brevity.py:short                        a function of one's own (algo/own_reward.py), or package.module:short
-    co_rewarding_I+0.1*rewards/brevity.py:short     a sum (algo/weighted_sum.py); a weight is 1 where none is written
+    rewards/brevity.py:short                        a function of one's own (own_reward.py), or package.module:short
+    co_rewarding_I+0.1*rewards/brevity.py:short     a sum (weighted_sum.py); a weight is 1 where none is written
 
 A term that counts negatively is +-0.1*…; one of weight 0 is computed and logged, and rewards nothing. What is read here
 is the form alone: no file is opened, so that a report can name the method of a run whose files are gone.
@@ -20,7 +20,7 @@ from co_rewarding.algo.own_function import absolute, is_own_function
 MAX_WEIGHT = 1e6
 # of several places where a function's name could end, the first one; a path may have + and * in it
 _TERM = re.compile(
-    r"\s*(?:(?P<weight>[-+]?[0-9.]+(?:[eE][-+]?[0-9]+)?)\s*\*\s*)?(?P<name>\w+|.+?:[^\W\d]\w*)\s*(?:\+(?P<rest>.+))?",
+    r"\s*(?:(?P<weight>[-+]?[0-9.]+(?:[eE][-+]?[0-9]+)?)\s*\*\s*)?(?P<name>[\w-]+|.+?:[^\W\d]\w*)\s*(?:\+(?P<rest>.+))?",
     re.DOTALL,
 )
 

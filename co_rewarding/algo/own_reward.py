@@ -16,7 +16,6 @@ run in one line that names the file and the line. Nothing is ever taken for a 0.
 from __future__ import annotations
 
 import inspect
-import math
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -81,7 +80,7 @@ class OwnReward:
         self._check_length(values, inputs, "rewards")
         is_trained = [reward is not None for reward in trained_rows(inputs.rollouts, [0.0] * len(values))]
         for i, (value, matters) in enumerate(zip(values, is_trained, strict=True)):
-            if matters and not (isinstance(value, Real) and math.isfinite(value) and abs(value) <= MAX_REWARD):
+            if matters and not (isinstance(value, Real) and abs(value) <= MAX_REWARD):
                 raise RewardError(
                     f"{self._line()}: reward {i} of {len(values)} is {repr(value)[:60]}: must be a finite number of at "
                     f"most {MAX_REWARD:g}"

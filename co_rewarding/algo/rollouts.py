@@ -61,8 +61,8 @@ def answers_by_question(
 class RewardInputs:
     """What a reward function may look at. Within a group the order of rows decides ties.
 
-    `ground_truths` and `statistics` are None but for the methods that say that they need them. What is said of a row has
-    the row's place in every sequence.
+    `ground_truths` and `statistics` are None but for the methods that say that they need them. Every sequence has the
+    order of the rows.
     """
 
     rollouts: Sequence[Rollout]  # N

@@ -135,7 +135,7 @@ def reward_tensor(rewards_N: Sequence[float], lengths_N: Sequence[int]) -> torch
 
 
 def dump_rows(step: int, responses: Sequence[Response], scores: Scores) -> list[dict[str, Any]]:
-    """One JSON object a response, with what it was compared with and what that earned: `rewards` has the terms of a sum."""
+    """One JSON object a response, with what it was compared with and what that earned (of a sum: `rewards`)."""
     return [
         {
             "step": step,

@@ -199,6 +199,31 @@ def test_labels_count_where_the_reward_reads_them(config: DictConfig, tmp_path: 
     assert identity(config)["contents"]["data.train_files"]["sha256"] != before
 
 
+def test_a_reward_of_ones_own_is_its_file(config: DictConfig, saved: RunDir, tmp_path: Path) -> None:
+    own, moved = tmp_path / "brevity.py", tmp_path / "moved/brevity.py"
+    own.write_text("def short(inputs):\n    return [1 / n for n in inputs.lengths]\n")
+    moved.parent.mkdir()
+    shutil.copy(own, moved)
+    for method in ("{}:short", "co_rewarding_I+0.1*{}:short"):
+        config.co_rewarding.method = method.format(own)
+        atomic_write_text(saved.started_as, json.dumps(identity(config)))
+        check_started_as(config)
+        config.co_rewarding.method = method.format(moved)
+        check_started_as(config)
+        config.co_rewarding.method = "co_rewarding_I"
+        assert 'brevity.short", now "co_rewarding_I"' in refusal(config)
+    config.co_rewarding.method = f"co_rewarding_I+0.2*{own}:short"
+    assert '="co_rewarding_I+0.1*brevity.short", now "co_rewarding_I+0.2*brevity.short"' in refusal(config)
+    moved.write_text("def short(inputs):\n    return [2 / n for n in inputs.lengths]\n")
+    config.co_rewarding.method = f"co_rewarding_I+0.1*{moved}:short"
+    said = refusal(config)
+    assert f"co_rewarding.method=co_rewarding_I+0.1*{own}:short (content " in said
+    assert f"now co_rewarding_I+0.1*{moved}:short (content " in said
+    moved.unlink()  # what a recorded configuration names may be gone
+    assert "co_rewarding.method" not in identity(config)["contents"]
+    assert identity(config)["settings"]["co_rewarding.method"] == "co_rewarding_I+0.1*brevity.short"
+
+
 def test_one_view_or_two_with_a_teacher_or_without(config: DictConfig, saved: RunDir) -> None:
     """A reward that is no vote goes with each: the method's name does not tell them apart."""
     config.co_rewarding.method = "format_only"

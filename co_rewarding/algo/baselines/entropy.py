@@ -18,4 +18,6 @@ from co_rewarding.algo.rollouts import RewardInputs, Scores
 
 def rewards(inputs: RewardInputs) -> Scores:
     """Of `inputs.statistics` the mean entropy of each response, in nats (algo.token_statistics.response_means)."""
-    return without_labels(inputs.rollouts, [None if value is None else -value for value in inputs.statistics["entropy"]])
+    return without_labels(
+        inputs.rollouts, [None if value is None else -value for value in inputs.statistics["entropy"]]
+    )
