@@ -15,6 +15,7 @@ import torch
 from fake_checkpoints import save
 from omegaconf import DictConfig, OmegaConf
 
+from co_rewarding.algo.own_reward import RewardError
 from co_rewarding.storage.files import atomic_write_text
 from co_rewarding.storage.run_dir import STATE_FILE, RunDir
 from co_rewarding.training import run_script
@@ -222,6 +223,27 @@ def test_a_reward_of_ones_own_is_its_file(config: DictConfig, saved: RunDir, tmp
     moved.unlink()  # what a recorded configuration names may be gone
     assert "co_rewarding.method" not in identity(config)["contents"]
     assert identity(config)["settings"]["co_rewarding.method"] == "co_rewarding_I+0.1*brevity.short"
+
+
+def test_a_reward_that_fails_in_a_step_ends_the_run_in_one_line(
+    config: DictConfig, run: RunDir, started: Started, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """As Ray hands it on, and with the place of the function made absolute before."""
+    from ray.exceptions import RayTaskError
+    from verl.trainer import main_ppo
+
+    (tmp_path / "own.py").write_text("def short(inputs):\n    return [1 / n for n in inputs.lengths]\n")
+    config.co_rewarding.method = "co_rewarding_I+0.1*own.py:short"
+
+    def run_ppo(told: DictConfig, **_: Any) -> None:
+        assert told.co_rewarding.method == f"co_rewarding_I+0.1*{tmp_path}/own.py:short"
+        error = RewardError(f"{tmp_path}/own.py:2 (short): ZeroDivisionError: division by zero")
+        raise RayTaskError("run", "Traceback\n of many\n lines", error).as_instanceof_cause()
+
+    assert started(config)[0] is None  # a start of its own sees the file from the current folder
+    monkeypatch.setattr(main_ppo, "run_ppo", run_ppo)
+    code, _, stderr = started(config)
+    assert (code, stderr) == (1, f"error: {tmp_path}/own.py:2 (short): ZeroDivisionError: division by zero\n")
 
 
 def test_one_view_or_two_with_a_teacher_or_without(config: DictConfig, saved: RunDir) -> None:
