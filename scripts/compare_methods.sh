@@ -20,7 +20,7 @@ set -euo pipefail
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 # shellcheck source=scripts/run_common.sh
 source "$ROOT/scripts/run_common.sh"
-START=$PWD ABSOLUTE='import sys; from co_rewarding.algo.method_names import absolute_name; print(absolute_name(sys.argv[1]))'
+START=$PWD
 cd "$ROOT"
 [[ ${1:-} == -h || ${1:-} == --help ]] && { sed -n '3,18s/^# \{0,1\}//p' "$0"; exit 0; }
 
@@ -66,13 +66,15 @@ settings() {
   done
   printf '%s ' "$@"
 }
+# what a reward of one's own is from another folder, and what its runs are called
+TOLD='import sys; from co_rewarding.algo.method_names import absolute_name; from co_rewarding.training.run_name import folder_name
+print(folder_name(sys.argv[1]), absolute_name(sys.argv[1]))'
 run_dirs=()
 for seed in $SEEDS; do
   for method in $METHODS; do
-    folder=$(folder_of "$method")_seed$seed
-    # from here on another folder is the current one
-    [[ $method != *.py:* ]] || method=$(cd "$START" && python -c "$ABSOLUTE" "$method")
-    export RUN_NAME=$NAME/$folder METHOD=$method TRAIN_FILE=$original TRAIN_AUG_FILE=$rephrased
+    folder=$method
+    [[ " $ALL " == *" $method "* ]] || read -r folder method < <(cd "$START" && python -c "$TOLD" "$method")
+    export RUN_NAME=$NAME/${folder}_seed$seed METHOD=$method TRAIN_FILE=$original TRAIN_AUG_FILE=$rephrased
     run_dir=$RUNS_DIR/co-rewarding/$RUN_NAME
     run_dirs+=("$run_dir")
     log=$run_dir/train.log

@@ -84,11 +84,6 @@ vote_of() {
   printf %s "${BASH_REMATCH[1]}"
 }
 
-# folder_of METHOD: a name for a folder, co_rewarding_I-0.1-brevity.short of co_rewarding_I+0.1*my/brevity.py:short
-folder_of() {
-  printf %s "$1" | LC_ALL=C sed -E 's#[^+*]*/##g; s#\.py:#.#g; s#([A-Za-z0-9_]+\.)*([A-Za-z0-9_]+):#\2.#g; s#[^A-Za-z0-9._-]+#-#g'
-}
-
 # use_environment: the one that is active, or the project's
 use_environment() {
   if [[ -z ${VIRTUAL_ENV:-} && -f $ROOT/.venv/bin/activate ]]; then

@@ -42,7 +42,7 @@ reads_answers="METHOD=$METHOD reads the answers, which test-time training does n
 if [[ $METHOD == *:* ]]; then # a function may say that it needs them; whether there is one is looked at below
   use_environment
   needs='import sys; from co_rewarding.algo.methods import method; sys.exit(9 * method(sys.argv[1]).needs_labels)'
-  python -c "$needs" "$METHOD" 2>/dev/null || (($? != 9)) || refuse "$reads_answers"
+  python -c "$needs" "$METHOD" >/dev/null 2>&1 || (($? != 9)) || refuse "$reads_answers"
 fi
 case $(vote_of "$METHOD") in
   co_rewarding_I) script=Co-rewarding-I/run_corewarding-I.sh paired=yes ;;

@@ -55,11 +55,15 @@ def data_name(path: str) -> str:
     return "-".join(filter(None, (file.parent.name, "_".join(part for part in rest if part not in SPLITS))))
 
 
-def _method(config: DictConfig) -> str:
-    name = str(OmegaConf.select(config, "co_rewarding.method"))
+def folder_name(method: str) -> str:
+    """co_rewarding_I-0.1-brevity.short of co_rewarding_I+0.1*my/brevity.py:short."""
     with suppress(ValueError):  # what is no method is refused later
-        name = label_of(name)
-    return _safe(name)
+        method = label_of(method)
+    return _safe(method)
+
+
+def _method(config: DictConfig) -> str:
+    return folder_name(str(OmegaConf.select(config, "co_rewarding.method")))
 
 
 def _model(config: DictConfig) -> str:
