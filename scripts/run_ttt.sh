@@ -59,6 +59,7 @@ elif [[ $paired == no && -n $AUG_FILE ]]; then
   refuse "AUG_FILE=$AUG_FILE: METHOD=$METHOD asks each question in one wording; use co_rewarding_I or" \
     "co_rewarding_III, or leave AUG_FILE out"
 fi
-# the scripts of the trees have their vote's name; a sum with it is another method
-[[ $script == scripts/* || $METHOD == "$(vote_of "$METHOD")" ]] || overrides+=("co_rewarding.method=$(quoted "$METHOD")")
+if [[ $script != scripts/* && $METHOD != "$(vote_of "$METHOD")" ]]; then # a sum with the vote of a tree
+  overrides+=("co_rewarding.method=$(quoted "$METHOD")")
+fi
 exec bash "$ROOT/$script" "${overrides[@]}" "$@"
