@@ -62,7 +62,11 @@ class Scoring(Options):
     @field_validator("method")
     @classmethod
     def _can_be_computed(cls, name: str) -> str:
-        if method(name).needs_logits:
+        try:
+            needs_logits = method(name).needs_logits
+        except ValueError as error:
+            raise ValueError(str(error).removeprefix(f"{name}: ")) from error
+        if needs_logits:
             raise ValueError(
                 "needs the policy's logits, which no file of responses holds: only training can compute it"
             )

@@ -319,7 +319,7 @@ def test_a_reward_of_ones_own_that_fails(tmp_path, capsys):
     own.write_text(BREVITY)
     for method, said in (
         (f"{own}:short", f"{own}:3 (short): TypeError: 'NoneType' object is not iterable"),  # no row has tokens
-        (f"{own}:long", f"--method {own}:long: {own}:long: {own} has no function long; it has short, asks, supervised"),
+        (f"{own}:long", f"--method {own}:long: {own} has no function long; it has short, asks, supervised"),
         (f"{own}:supervised", "no row has a 'ground_truth', which method"),
         (f"random+0.5*{own}:supervised", "no row has a 'ground_truth', which method"),
         ("entropy+random", "--method entropy+random: needs the policy's logits"),

@@ -96,7 +96,8 @@ class Settings(ConfigBlock):
         try:
             method(self.method)
         except ValueError as error:
-            raise ValueError(f"{self.NAME}.method={self.method}: {error}") from error
+            reason = str(error).removeprefix(f"{self.method}: ")
+            raise ValueError(f"{self.NAME}.method={self.method}: {reason}") from error
         self.require("min_agreement", 0 <= self.min_agreement <= 1, "a share from 0 to 1")
         try:
             answer_format(self.answer_format)
