@@ -2,6 +2,7 @@
 """Score a file of responses offline: what would this method, threshold or equivalence have rewarded?
 
     python -m co_rewarding.score FILE.jsonl --method co_rewarding_I --output OUT.jsonl
+    python -m co_rewarding.score FILE.jsonl --method co_rewarding_I+0.1*brevity.py:short --output OUT.jsonl
 
 FILE holds one JSON object a line, in any order:
 
@@ -10,14 +11,17 @@ FILE holds one JSON object a line, in any order:
     voter         "student" or "teacher"
     response      string
     ground_truth  string, raw or boxed; may be empty, null or absent
+    prompt        string, what was asked, and
+    tokens        integer, the response's length: may be absent, for a reward that looks at neither
     step          string or integer, may be absent; the same question in another step is another group
     answer_format, choices   how the answer is to be stated and the texts of its options (algo/answer_format.py); absent
                   or null: in a box, or as --answer_format says
 
 Other fields are carried along, so that a training dump can be scored as it is. OUT holds the same rows in the same
 order with answer, label and reward set: label null where there is none, reward null for a row that is never trained
-on (a teacher's). Metrics (monitoring.metrics) go to standard output, progress and errors to standard error. The exit
-code is 0, or 2 with one line that says what to change; then OUT is not touched.
+on (a teacher's); of a sum also rewards, what each term gave. Metrics (monitoring.metrics) go to standard output,
+progress and errors to standard error. The exit code is 0, or 2 with one line that says what to change; then OUT is not
+touched.
 
 The file is read twice, so that only answers and not whole responses are held in memory. Needs neither verl nor a GPU.
 """
@@ -28,6 +32,7 @@ import json
 import sys
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +40,7 @@ from pydantic import field_validator, model_validator
 
 from co_rewarding.algo.answer_format import answer_format
 from co_rewarding.algo.equivalence.relation import Equivalence, Mode, WorkerError
-from co_rewarding.algo.methods import METHODS, Method, method, score_rollouts
+from co_rewarding.algo.methods import METHODS, Consensus, Method, method, score_rollouts
 from co_rewarding.algo.rollouts import VIEWS, VOTERS, RewardInputs, Rollout, Scores, answers_by_question
 from co_rewarding.monitoring.metrics import group_metrics
 from co_rewarding.storage.files import atomic_write, json_line, jsonl_rows, short_json
@@ -50,18 +55,22 @@ class Scoring(Options):
     """scoring"""
 
     file: Path = option(REQUIRED, "rows {question, view, voter, response, ...}", metavar="FILE.jsonl", positional=True)
-    method: str = option(REQUIRED, ", ".join(METHODS))
+    method: str = option(REQUIRED, ", ".join(METHODS) + ", FILE.py:FUNCTION, or a sum A+0.1*B (docs/OWN_REWARD.md)")
     output: Path = option(REQUIRED, "where the scored rows go", metavar="OUT.jsonl")
     min_agreement: float = option(0.0, "smallest share of votes that makes a label", ge=0, le=1)
     answer_format: str = option("", "how answers are stated, of rows that do not say (docs/ANSWERS.md)")
     equivalence: Mode = option("math", "when two answers are one vote")
-    seed: int = option(0, "of the method random")
+    seed: int = option(0, "of rewards that draw lots")
     json_: bool = option(False, "print the metrics as one JSON object")
 
     @field_validator("method")
     @classmethod
     def _can_be_computed(cls, name: str) -> str:
-        if method(name).needs_logits:
+        try:
+            needs_logits = method(name).needs_logits
+        except ValueError as error:
+            raise ValueError(str(error).removeprefix(f"{name}: ")) from error
+        if needs_logits:
             raise ValueError(
                 "needs the policy's logits, which no file of responses holds: only training can compute it"
             )
@@ -93,10 +102,11 @@ def main(arguments: Sequence[str]) -> None:
         arguments,
     )
     chosen = method(options.method)
-    rollouts, truths, texts = _read(options.file, chosen, options.answer_format)
+    read = _read(options.file, chosen, options.answer_format)
+    rollouts = read.rollouts
     _check_needs(chosen, rollouts, options.file)
     try:
-        scores, metrics = _score(options, rollouts, truths, texts)
+        scores, metrics = _score(options, read)
     except WorkerError as error:
         raise UserError(str(error)) from None
     _write(options.file, options.output, rollouts, scores)
@@ -108,18 +118,28 @@ def main(arguments: Sequence[str]) -> None:
         for name, value in metrics.items():
             print(f"  {name:<{width}}  {value:.4f}")
     if chosen.is_consensus and not any(scores.row_labels):
-        _remark(f"no group has a label, every reward is 0: {_why_no_label(options, rollouts)}")
+        every = "every reward" if isinstance(chosen.rule, Consensus) else "the vote's every reward"
+        _remark(f"no group has a label, {every} is 0: {_why_no_label(options, rollouts)}")
 
 
-def _score(
-    options: Scoring, rollouts: list[Rollout], truths: list[str | None], texts: list[str] | None
-) -> tuple[Scores, dict[str, float]]:
+@dataclass
+class Rows:
+    """What scoring needs of every row; what only functions look at is None for a vote, or if a row does not say it."""
+
+    rollouts: list[Rollout] = field(default_factory=list)
+    truths: list[str | None] = field(default_factory=list)
+    texts: list[str] | None = None
+    prompts: list[str] | None = None
+    lengths: list[int] | None = None
+
+
+def _score(options: Scoring, read: Rows) -> tuple[Scores, dict[str, float]]:
     """Labels, rewards and metrics of all rows; says how many answers could not be compared by their values.
 
     Raises:
         WorkerError: the installation does not allow answers to be compared.
     """
-    chosen = method(options.method)
+    chosen, rollouts, truths = method(options.method), read.rollouts, read.truths
     by_step: dict[Any, list[tuple[Rollout, str | None]]] = defaultdict(list)
     for row, truth in zip(rollouts, truths, strict=True):
         by_step[row.question[0]].append((row, truth))
@@ -137,7 +157,9 @@ def _score(
             same,
             min_agreement=options.min_agreement,
             ground_truths=truths if chosen.needs_labels else None,
-            texts=texts,
+            texts=read.texts,
+            prompts=read.prompts,
+            lengths=read.lengths,
             seed=options.seed,
         )
         scores = score_rollouts(chosen, inputs)
@@ -164,13 +186,8 @@ def _rows(path: Path, doing: str, total: int | None = None) -> Iterator[tuple[in
             yield numbered_row
 
 
-def _read(
-    path: Path, method: Method, usual_format: str = ""
-) -> tuple[list[Rollout], list[str | None], list[str] | None]:
-    """What scoring needs of every row: the rollout, the ground truth, and the text unless the method is a vote."""
-    rollouts: list[Rollout] = []
-    truths: list[str | None] = []
-    texts: list[str] | None = None if method.is_consensus else []
+def _read(path: Path, method: Method, usual_format: str = "") -> Rows:
+    read, texts, prompts, lengths = Rows(), [], [], []
     for number, row in _rows(path, "reading"):
         where = f"{path}, line {number}"
         question = _field(row, "question", (str, int), "a string or an integer", where)
@@ -188,13 +205,20 @@ def _read(
         truth = row.get("ground_truth")
         if truth is not None:
             truth = stated.truth(_field(row, "ground_truth", (str,), "a string or null", where), choices)
-        rollouts.append(Rollout((step, question), view, voter, stated.extract(response, choices)))
-        truths.append(truth)
-        if texts is not None:
-            texts.append(response)
-    if method.needs_labels and rollouts and not any(truths):
+        read.rollouts.append(Rollout((step, question), view, voter, stated.extract(response, choices)))
+        read.truths.append(truth)
+        if isinstance(method.rule, Consensus):
+            continue
+        texts.append(response)
+        prompts.append(row.get("prompt"))
+        lengths.append(row.get("tokens"))
+    if method.needs_labels and read.rollouts and not any(read.truths):
         raise UserError(f"{path}: no row has a 'ground_truth', which method {method.name} rewards by")
-    return rollouts, truths, texts
+    if texts:
+        read.texts = texts
+        read.prompts = prompts if all(isinstance(prompt, str) for prompt in prompts) else None
+        read.lengths = lengths if all(type(length) is int for length in lengths) else None
+    return read
 
 
 def _field(
@@ -234,8 +258,9 @@ def _write(source: Path, target: Path, rollouts: list[Rollout], scores: Scores) 
     """The rows of `source` with what was found out, into `target`, which appears only when it is complete."""
     with atomic_write(target) as part, part.open("wb") as out:
         found = zip(_rows(source, "writing", len(rollouts)), rollouts, scores.row_labels, scores.rewards, strict=True)
-        for (_, row), rollout, label, reward in found:
+        for i, ((_, row), rollout, label, reward) in enumerate(found):
             row |= {"answer": rollout.answer, "label": label, "reward": reward}
+            row |= {"rewards": scores.terms_of_row(i)} if scores.rewards_of_term else {}
             out.write(json_line(row))
 
 

@@ -7,6 +7,7 @@
 #
 #   bash scripts/compare_methods.sh                                    all methods, one seed
 #   METHODS="co_rewarding_I entropy" SEEDS="1 2" bash scripts/compare_methods.sh
+#   METHODS="majority_voting majority_voting+0.1*my.py:short my.py:short" bash scripts/compare_methods.sh
 #   STEPS=48 bash scripts/compare_methods.sh
 #
 # A seed chooses which questions come when; rollouts are sampled without one. What is finished is not run again, what was
@@ -19,13 +20,15 @@ set -euo pipefail
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 # shellcheck source=scripts/run_common.sh
 source "$ROOT/scripts/run_common.sh"
+START=$PWD
 cd "$ROOT"
-[[ ${1:-} == -h || ${1:-} == --help ]] && { sed -n '3,17s/^# \{0,1\}//p' "$0"; exit 0; }
+[[ ${1:-} == -h || ${1:-} == --help ]] && { sed -n '3,18s/^# \{0,1\}//p' "$0"; exit 0; }
 
 ALL="ground_truth majority_voting co_rewarding_I co_rewarding_II co_rewarding_III self_certainty entropy random format_only incorrect"
 METHODS=${METHODS:-$ALL} SEEDS=${SEEDS:-1} STEPS=${STEPS:-32} NAME=${NAME:-comparison}
 for method in $METHODS; do
-  [[ " $ALL " == *" $method "* ]] || refuse "METHODS: $method is none of: $ALL"
+  [[ " $ALL " == *" $method "* || $method == *[:+*]* ]] ||
+    refuse "METHODS: $method is none of: $ALL, no FILE.py:FUNCTION and no sum A+0.1*B"
 done
 export RUNS_DIR=${RUNS_DIR:-runs}
 check_name NAME
@@ -63,10 +66,15 @@ settings() {
   done
   printf '%s ' "$@"
 }
+# what a reward of one's own is from another folder, and what its runs are called
+TOLD='import sys; from co_rewarding.algo.method_names import absolute_name; from co_rewarding.training.run_name import folder_name
+print(folder_name(sys.argv[1]), absolute_name(sys.argv[1]))'
 run_dirs=()
 for seed in $SEEDS; do
   for method in $METHODS; do
-    export RUN_NAME=$NAME/${method}_seed$seed METHOD=$method TRAIN_FILE=$original TRAIN_AUG_FILE=$rephrased
+    folder=$method
+    [[ " $ALL " == *" $method "* ]] || read -r folder method < <(cd "$START" && python -c "$TOLD" "$method")
+    export RUN_NAME=$NAME/${folder}_seed$seed METHOD=$method TRAIN_FILE=$original TRAIN_AUG_FILE=$rephrased
     run_dir=$RUNS_DIR/co-rewarding/$RUN_NAME
     run_dirs+=("$run_dir")
     log=$run_dir/train.log
@@ -82,12 +90,13 @@ for seed in $SEEDS; do
     mkdir -p "$run_dir"
     settings "$@" >"$run_dir/settings"
     overrides=("trainer.total_training_steps=$STEPS" trainer.total_epochs=100 "data.seed=$seed" "co_rewarding.seed=$seed")
-    case $method in
+    case $(vote_of "$method") in
       co_rewarding_I) script=Co-rewarding-I/run_corewarding-I.sh ;;
       co_rewarding_II) script=Co-rewarding-II/run_corewarding-II.sh overrides+=(actor_rollout_ref.teacher.start_share=0.1) ;;
       co_rewarding_III) script=Co-rewarding-II/run_corewarding-III.sh overrides+=(actor_rollout_ref.teacher.start_share=0.1) ;;
       *) script=scripts/run_baseline.sh ;;
     esac
+    [[ " $ALL " == *" $method "* ]] || overrides+=("co_rewarding.method=$(quoted "$method")")
     echo "== $method, seed $seed; log: $log"
     if ! bash "$script" "${overrides[@]}" "$@" 2>&1 | tee "$log" | sed -u -n 's/.*\[co-rewarding\] //p'; then
       echo "error: $method failed; the first error in $log:" >&2

@@ -10,7 +10,8 @@ ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 source "$ROOT/scripts/run_common.sh"
 answer_help "$@"
 
-METHOD=${METHOD:-majority_voting} # ground_truth majority_voting self_certainty entropy; random format_only incorrect
+# ground_truth majority_voting self_certainty entropy; random format_only incorrect; FILE.py:FUNCTION, or a sum A+0.1*B
+METHOD=${METHOD:-majority_voting}
 # model and data
 MODEL_PATH=${MODEL_PATH:-Qwen/Qwen3-4B-Base}                               # directory or hub name
 CHAT_TEMPLATE=${CHAT_TEMPLATE:-}                                           # Jinja file instead of the model's own template
@@ -50,7 +51,7 @@ ATTENTION=${ATTENTION:-sdpa}                                               # or 
 LOGGER=${LOGGER:-"[console,file,tensorboard,wandb]"}                       # wandb stays offline until `wandb login`
 export ON_END=${ON_END:-}                                                  # a command for the end of the run: $1 is the exit code
 
-quote MODEL_PATH CHAT_TEMPLATE ANSWER_FORMAT
+quote METHOD MODEL_PATH CHAT_TEMPLATE ANSWER_FORMAT
 quote_files TRAIN_FILE VAL_FILE
 prepare_run
 exec python -m co_rewarding.training.main \

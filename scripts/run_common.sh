@@ -78,6 +78,12 @@ quote_files() {
   done
 }
 
+# vote_of METHOD: the vote among the rewards that METHOD is a sum of, nothing where there is none
+vote_of() {
+  [[ "+${1// /}+" =~ [+*](co_rewarding_I{1,3}|majority_voting)\+ ]] || return 0
+  printf %s "${BASH_REMATCH[1]}"
+}
+
 # use_environment: the one that is active, or the project's
 use_environment() {
   if [[ -z ${VIRTUAL_ENV:-} && -f $ROOT/.venv/bin/activate ]]; then

@@ -3,6 +3,7 @@
 # Test-time training: train on a benchmark's own questions, without their answers, and measure on them before and after.
 #
 #   METHOD=majority_voting bash scripts/run_ttt.sh                       any label-free method
+#   METHOD=majority_voting+0.1*my.py:short bash scripts/run_ttt.sh       a reward of your own, alone or in a sum
 #   METHOD=co_rewarding_I bash scripts/run_ttt.sh                        paired: also FILE=… AUG_FILE=…, row by row
 #   FILE=data/amc/test.parquet MODEL_PATH=Qwen/Qwen2.5-7B bash scripts/run_ttt.sh trainer.total_epochs=10
 #   FILE=my_questions.csv bash scripts/run_ttt.sh                        questions whose answers nobody knows
@@ -25,7 +26,7 @@ for name in TRAIN_FILE TRAIN_AUG_FILE VAL_FILE; do
     refuse "$name=${!name}: test-time training has one file, FILE, and its rephrased questions, AUG_FILE"
   fi
 done
-METHOD=${METHOD:-majority_voting}                  # any that reads no ground truth
+METHOD=${METHOD:-majority_voting}                  # any that reads no ground truth; FILE.py:FUNCTION, or a sum A+0.1*B
 if [[ $METHOD =~ ^co_rewarding_I(II)?$ && -z ${FILE:-}${AUG_FILE:-} ]]; then
   FILE=$ROOT/data/amc/paired_original.parquet AUG_FILE=$ROOT/data/amc/paired_rephrased.parquet
 fi
@@ -41,14 +42,18 @@ export TEST_FREQ=${TEST_FREQ:-5}                   # steps
 export METHOD
 
 paired=no overrides=()
-case $METHOD in
+reads_answers="METHOD=$METHOD reads the answers, which test-time training does not have"
+[[ "+${METHOD// /}+" =~ [+*](ground_truth|incorrect)\+ ]] && refuse "$reads_answers"
+if [[ $METHOD == *:* ]]; then # a function may say that it needs them; whether there is one is looked at below
+  use_environment
+  needs='import sys; from co_rewarding.algo.methods import method; sys.exit(9 * method(sys.argv[1]).needs_labels)'
+  python -c "$needs" "$METHOD" >/dev/null 2>&1 || (($? != 9)) || refuse "$reads_answers"
+fi
+case $(vote_of "$METHOD") in
   co_rewarding_I) script=Co-rewarding-I/run_corewarding-I.sh paired=yes ;;
   co_rewarding_II) script=Co-rewarding-II/run_corewarding-II.sh overrides+=(actor_rollout_ref.teacher.start_share=0.2) ;;
   co_rewarding_III)
     script=Co-rewarding-II/run_corewarding-III.sh paired=yes overrides+=(actor_rollout_ref.teacher.start_share=0.2)
-    ;;
-  ground_truth | incorrect)
-    refuse "METHOD=$METHOD reads the answers, which test-time training does not have"
     ;;
   *) script=scripts/run_baseline.sh ;;
 esac
@@ -58,5 +63,8 @@ if [[ $paired == yes && -z $AUG_FILE ]]; then
 elif [[ $paired == no && -n $AUG_FILE ]]; then
   refuse "AUG_FILE=$AUG_FILE: METHOD=$METHOD asks each question in one wording; use co_rewarding_I or" \
     "co_rewarding_III, or leave AUG_FILE out"
+fi
+if [[ $script != scripts/* && $METHOD != "$(vote_of "$METHOD")" ]]; then # a sum with the vote of a tree
+  overrides+=("co_rewarding.method=$(quoted "$METHOD")")
 fi
 exec bash "$ROOT/$script" "${overrides[@]}" "$@"

@@ -271,3 +271,62 @@ def test_each_step_has_the_time_of_a_step(tmp_path, monkeypatch):
     assert score(tmp_path, given)[0] == 0
     answers = [answer for answer in ANSWERS for _ in range(2) if answer]  # each beside the truth, which 8 rows have
     assert [[sorted(group) for group in groups] for groups in prepared] == [[sorted(answers[::2] + ["0.5"] * 8)]] * 2
+
+
+BREVITY = """
+def short(inputs):
+    return [1 / n for n in inputs.lengths]
+
+def asks(inputs):
+    return [float("twice" in prompt) for prompt in inputs.prompts]
+
+def supervised(inputs):
+    return [float(row.answer == truth) for row, truth in zip(inputs.rollouts, inputs.ground_truths)]
+
+supervised.needs_labels = True
+"""
+
+
+def test_a_reward_of_ones_own_and_a_sum(tmp_path, capsys):
+    own = tmp_path / "brevity.py"
+    own.write_text(BREVITY)
+    given = [
+        row | {"tokens": 2**i, "prompt": "twice" if i % 2 else "once", "ground_truth": "3"}
+        for i, row in enumerate(rows())
+    ]
+    code, scored = score(tmp_path, given, method=f"{own}:short")
+    assert code == 0 and [row["reward"] for row in scored] == [2**-i for i in range(8)]
+    assert all(row["label"] is None and "rewards" not in row for row in scored)
+    capsys.readouterr()
+    code, scored = score(tmp_path, given, method=f"co_rewarding_I+0.5*{own}:short+2*{own}:asks+0*{own}:supervised")
+    # co_rewarding_I gives 0 0 1 0 | 1 0 0 0 (see above), asks every second row 1, the truth is 3
+    votes, asked, truth = [0, 0, 1, 0, 1, 0, 0, 0], [0, 1] * 4, [0, 0, 1, 0, 0, 1, 1, 0]
+    assert code == 0
+    assert [row["reward"] for row in scored] == [votes[i] + 0.5 * 2**-i + 2 * asked[i] for i in range(8)]
+    assert [row["label"] for row in scored] == ["3"] * 4 + ["1/2"] * 4
+    terms = ("co_rewarding_I", "brevity.short", "brevity.asks", "brevity.supervised")
+    values = zip(votes, [2**-i for i in range(8)], asked, truth, strict=True)
+    assert [row["rewards"] for row in scored] == [dict(zip(terms, row, strict=True)) for row in values]
+    printed = dict(line.split() for line in capsys.readouterr().out.splitlines()[1:])
+    assert printed["reward/co_rewarding_I/mean"] == "0.2500"
+    assert printed["reward/brevity.short/mean"] == "0.2490"  # (2 - 1/128) / 8
+    assert printed["reward/brevity.supervised/mean"] == "0.3750"
+    again = score(tmp_path, scored, method="majority_voting")[1]  # a dump of a sum is a dump
+    assert [row["reward"] for row in again] == [1, 1, 0, 0, 0, 1, 1, 0]
+
+
+def test_a_reward_of_ones_own_that_fails(tmp_path, capsys):
+    own = tmp_path / "brevity.py"
+    own.write_text(BREVITY)
+    for method, said in (
+        (f"{own}:short", f"{own}:3 (short): TypeError: 'NoneType' object is not iterable"),  # no row has tokens
+        (f"{own}:long", f"--method {own}:long: {own} has no function long; it has short, asks, supervised"),
+        (f"{own}:supervised", "no row has a 'ground_truth', which method"),
+        (f"random+0.5*{own}:supervised", "no row has a 'ground_truth', which method"),
+        ("entropy+random", "--method entropy+random: needs the policy's logits"),
+        ("majority_voting+co_rewarding_I", "of which a sum may have one"),
+        ("majority_votin", "'majority_votin' is unknown: use one of co_rewarding_I"),
+    ):
+        assert score(tmp_path, rows(), method=method) == (2, None)
+        (line,) = capsys.readouterr().err.splitlines()
+        assert said in line

@@ -17,9 +17,7 @@ class CrossViewRewardManager(GroupRewardManager):
 
     num_views = (2,)
 
-    def rewards(self, inputs: RewardInputs) -> Scores:
-        if not self.method.is_consensus:  # another reward of the same two views, by its name
-            return super().rewards(inputs)
+    def vote(self, inputs: RewardInputs) -> Scores:
         return consensus_rewards(
             inputs.rollouts, voter="student", label_view="other", same=inputs.same, min_agreement=inputs.min_agreement
         )

@@ -3,7 +3,7 @@
 
 from omegaconf import DictConfig
 
-from co_rewarding.algo.methods import METHODS
+from co_rewarding.algo.methods import method
 from co_rewarding.training.preflight.machine import world_size
 from co_rewarding_ii.checkpoint import check_resumable
 from co_rewarding_ii.settings import TeacherSettings
@@ -15,7 +15,7 @@ def check_teacher(config: DictConfig) -> None:
     settings = TeacherSettings.read(config)
     if config.trainer.total_training_steps is not None:  # else the trainer, which knows the number of steps
         settings.schedule(config.trainer.total_training_steps)
-    if settings.one_direction and not METHODS[config.co_rewarding.method].needs_both_views:
+    if settings.one_direction and not method(config.co_rewarding.method).needs_both_views:
         raise ValueError(
             f"{settings.NAME}.one_direction=True: is a form of co_rewarding_III, which asks two wordings; set "
             f"co_rewarding.method=co_rewarding_III instead of {config.co_rewarding.method}, or leave it False"

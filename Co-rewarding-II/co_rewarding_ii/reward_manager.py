@@ -18,9 +18,7 @@ class TeacherRewardManager(GroupRewardManager):
     num_views = (1, 2)
     has_teacher = True
 
-    def rewards(self, inputs: RewardInputs) -> Scores:
-        if not self.method.is_consensus:  # another reward beside a teacher, by its name
-            return super().rewards(inputs)
+    def vote(self, inputs: RewardInputs) -> Scores:
         return consensus_rewards(
             inputs.rollouts,
             voter="teacher",

@@ -6,16 +6,17 @@ RewardInputs to Scores. ground_truth is the paper's GT-Reward; self_certainty an
 distribution and so need its logits; random, format_only and incorrect are controls: on some models they lift a
 benchmark too, and without them a gain proves little.
 
-A new label-free reward is one short file like co_rewarding/algo/baselines/format_only.py and its entry below. Such a
-function runs wherever a training run gives it rows: on one view or two, with a teacher (whose rows it sees, and which
-are never trained on) or without. What it may look at is RewardInputs: answers, texts, lengths. One that rewards a
-statistic of the logits has the name of that statistic, which co_rewarding/algo/token_statistics.py computes.
+`method` finds these, a function in a file of one's own (algo/own_reward.py), and a weighted sum of several
+(algo/weighted_sum.py), written as algo/method_names.py says. A function runs wherever a training run gives it rows: on
+one view or two, with a teacher (whose rows it sees, and which are never trained on) or without. What it may look at is
+RewardInputs: answers, texts, prompts, lengths. Nothing here has to be edited for a new reward; one that is to belong to
+the project is a file like co_rewarding/algo/baselines/format_only.py and an entry in METHODS.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 
 from co_rewarding.algo.baselines import (
     entropy,
@@ -25,8 +26,13 @@ from co_rewarding.algo.baselines import (
     random_reward,
     self_certainty,
 )
+from co_rewarding.algo.method_names import Term, terms_of
+from co_rewarding.algo.own_reward import OwnReward
 from co_rewarding.algo.rewards import LabelView, consensus_rewards
 from co_rewarding.algo.rollouts import RewardInputs, Scores, Voter
+from co_rewarding.algo.weighted_sum import weighted_sum
+
+Reward = Callable[[RewardInputs], Scores]
 
 
 @dataclass(frozen=True)
@@ -38,27 +44,44 @@ class Consensus:
 
 
 @dataclass(frozen=True)
+class Sum:
+    """Several rewards, by the labels that logs have of them, each with its weight."""
+
+    terms: Mapping[str, tuple[float, Method]]
+
+
+@dataclass(frozen=True)
 class Method:
     """One method, and what it needs of the data."""
 
     name: str
-    rule: Consensus | Callable[[RewardInputs], Scores]
+    rule: Consensus | Reward | Sum
     needs_labels: bool = False  # reads the ground truth for its reward
-    needs_logits: bool = False  # reads the policy's distribution: cannot be computed from text
+    statistics: tuple[str, ...] = ()  # of the policy's distribution, algo/token_statistics.py
     is_control: bool = False  # not meant to work
 
     @property
+    def consensus(self) -> Consensus | None:
+        """The vote with which agreement is rewarded, alone or in a sum, which has one at most."""
+        terms = [term for _, term in self.rule.terms.values()] if isinstance(self.rule, Sum) else [self]
+        return next((term.rule for term in terms if isinstance(term.rule, Consensus)), None)
+
+    @property
     def is_consensus(self) -> bool:
-        """Whether the reward is agreement with a vote; such a method never sees a ground truth."""
-        return isinstance(self.rule, Consensus)
+        return self.consensus is not None
 
     @property
     def needs_both_views(self) -> bool:
-        return self.is_consensus and self.rule.label_view == "other"
+        return self.consensus is not None and self.consensus.label_view == "other"
 
     @property
     def needs_teacher(self) -> bool:
-        return self.is_consensus and self.rule.voter == "teacher"
+        return self.consensus is not None and self.consensus.voter == "teacher"
+
+    @property
+    def needs_logits(self) -> bool:
+        """Whether text alone does not decide the reward."""
+        return bool(self.statistics)
 
 
 METHODS: dict[str, Method] = {
@@ -69,8 +92,8 @@ METHODS: dict[str, Method] = {
         Method("co_rewarding_III", Consensus(voter="teacher", label_view="other")),
         Method("ground_truth", ground_truth.rewards, needs_labels=True),
         Method("majority_voting", Consensus(voter="student", label_view="same")),
-        Method("self_certainty", self_certainty.rewards, needs_logits=True),
-        Method("entropy", entropy.rewards, needs_logits=True),
+        Method("self_certainty", self_certainty.rewards, statistics=("self_certainty",)),
+        Method("entropy", entropy.rewards, statistics=("entropy",)),
         Method("random", random_reward.rewards, is_control=True),
         Method("format_only", format_only.rewards, is_control=True),
         Method("incorrect", incorrect.rewards, needs_labels=True, is_control=True),
@@ -79,27 +102,75 @@ METHODS: dict[str, Method] = {
 
 
 def method(name: str) -> Method:
-    """The method called `name`.
+    """The method that is written as `name`: built in, a function of one's own, or a sum.
 
     Raises:
-        ValueError: there is none of that name.
+        ValueError: one line: there is none, or the terms of a sum do not go together.
     """
-    if name not in METHODS:
-        raise ValueError(f"method {name!r} is unknown: use one of {', '.join(METHODS)}")
-    return METHODS[name]
+    terms = terms_of(name)
+    if len(terms) == 1 and terms[0].weight == 1:
+        return _of_term(terms[0])
+    found = [_of_term(term) for term in terms]
+    labels = [term.label for term in terms]
+    if twice := [label for label in labels if labels.count(label) > 1]:
+        raise ValueError(f"{name}: has two terms that are logged as {twice[0]}; give each function a name of its own")
+    if len(votes := [term.name for term in found if term.is_consensus]) > 1:
+        raise ValueError(f"{name}: {' and '.join(votes)} are votes, of which a sum may have one")
+    return Method(
+        name,
+        Sum(dict(zip(labels, zip([term.weight for term in terms], found, strict=True), strict=True))),
+        needs_labels=any(term.needs_labels for term in found),
+        statistics=tuple(statistic for term in found for statistic in term.statistics),
+    )
 
 
-def score_rollouts(method: Method, inputs: RewardInputs) -> Scores:
+def consensus_of(name: str) -> Consensus | None:
+    """The vote of the method that is written as `name`, told without loading a function; None: it has none."""
+    built_in = [METHODS[term.name] for term in terms_of(name) if term.name in METHODS]
+    return next((term.consensus for term in built_in if term.is_consensus), None)
+
+
+def is_method(name: str) -> bool:
+    """Whether `name` is written as a method is; a function need not be there (any more)."""
+    try:
+        return all(term.is_own or term.name in METHODS for term in terms_of(name))
+    except ValueError:
+        return False
+
+
+def _of_term(term: Term) -> Method:
+    if term.name in METHODS:
+        return METHODS[term.name]
+    if not term.is_own:
+        raise ValueError(
+            f"method {term.name!r} is unknown: use one of {', '.join(METHODS)}, path/to/file.py:function or "
+            "package.module:function"
+        )
+    reward = OwnReward.at(term.name)
+    return Method(term.name, reward, needs_labels=reward.needs_labels)
+
+
+def score_rollouts(method: Method, inputs: RewardInputs, vote: Reward | None = None) -> Scores:
     """Rewards of all rows under any method, in their order.
+
+    Args:
+        vote: takes the method's vote, if it has one; a tree's own rule (None: as METHODS says).
 
     Raises:
         ValueError: the method needs ground truths or statistics that the inputs do not have; see also its function.
     """
     if method.needs_labels and inputs.ground_truths is None:
         raise ValueError(f"method {method.name!r} needs ground truths: give one a row")
-    if method.needs_logits and inputs.statistics is None:
-        raise ValueError(f"method {method.name!r} needs the policy's logits: text alone does not decide its reward")
-    if isinstance(method.rule, Consensus):
-        voter, label_view = method.rule.voter, method.rule.label_view
-        return consensus_rewards(inputs.rollouts, voter, label_view, inputs.same, inputs.min_agreement)
-    return method.rule(inputs)
+    if missing := [name for name in method.statistics if name not in (inputs.statistics or {})]:
+        raise ValueError(f"method {method.name!r} needs the policy's logits, for its {missing[0]}: text is not enough")
+    match method.rule:
+        case Consensus(voter, label_view):
+            if vote is not None:
+                return vote(inputs)
+            return consensus_rewards(inputs.rollouts, voter, label_view, inputs.same, inputs.min_agreement)
+        case Sum(terms):
+            return weighted_sum(
+                {label: (weight, score_rollouts(term, inputs, vote)) for label, (weight, term) in terms.items()}
+            )
+        case reward:  # of a sum a term that is label-free sees no ground truth, whatever another one needs
+            return reward(inputs if method.needs_labels else replace(inputs, ground_truths=None))

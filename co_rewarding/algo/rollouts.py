@@ -9,7 +9,7 @@ A Rollout has no place for a ground truth, so a reward that is given rollouts al
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
@@ -61,16 +61,19 @@ def answers_by_question(
 class RewardInputs:
     """What a reward function may look at. Within a group the order of rows decides ties.
 
-    `ground_truths` and `statistics` are None but for the methods that say that they need them.
+    `ground_truths` and `statistics` are None but for the methods that say that they need them. Every sequence has the
+    order of the rows.
     """
 
     rollouts: Sequence[Rollout]  # N
     same: Same
     min_agreement: float = 0.0  # 0-1, see majority_vote
     ground_truths: Sequence[str | None] | None = None  # N, raw or boxed
-    statistics: Sequence[float | None] | None = None  # N: the method's own statistic, mean over the response's tokens
+    # name of a token statistic → N: its mean over the response's tokens, None for a teacher's row
+    statistics: Mapping[str, Sequence[float | None]] | None = None
     texts: Sequence[str] | None = None  # N: the responses
-    lengths: Sequence[int] | None = None  # N: their tokens; None where text alone is known (co_rewarding.score)
+    prompts: Sequence[str] | None = None  # N: what was asked, the user's message; None where a file does not say
+    lengths: Sequence[int] | None = None  # N: tokens of the responses; None where a file does not say
     seed: int = 0  # other numbers in another step
 
 
@@ -86,3 +89,9 @@ class Scores:
     votes: dict[tuple[Hashable, View, Voter], Vote] = field(default_factory=dict)
     voter: Voter | None = None  # whose votes are the labels
     num_missing_groups: int = 0  # groups that are trained on and whose voting group has no rollout
+    # of a weighted sum: label of each term → N, its rewards without the weight
+    rewards_of_term: Mapping[str, tuple[float | None, ...]] = field(default_factory=dict)
+
+    def terms_of_row(self, row: int) -> dict[str, float | None]:
+        """What each term gave a row; empty without a sum."""
+        return {term: rewards_N[row] for term, rewards_N in self.rewards_of_term.items()}

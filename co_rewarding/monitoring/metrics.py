@@ -16,6 +16,7 @@ then there is no reward/accuracy. Groups are (question, view) with at least one 
     answer/unevaluated  answers that are computations, such as 58+23 / answers
     answer/accuracy     responses whose answer is the ground truth / responses with a ground truth
     reward/mean         mean reward
+    reward/TERM/mean    of a weighted sum: mean reward of each term, without its weight
     reward/accuracy     responses rewarded as the ground truth would have / responses with a ground truth
 
 answer/* and reward/* are of the student's rows; answer/share/teacher and answer/accuracy/teacher are the teacher's.
@@ -56,6 +57,8 @@ def group_metrics(
         for view in VIEWS:
             of_view = _metrics_of([row for row in rows if row[0].view == view], scores, truth_of, (view,), same)
             metrics |= {f"{name}/{view}": value for name, value in of_view.items()}
+    for term, rewards_N in scores.rewards_of_term.items():
+        _put(metrics, f"reward/{term}/mean", [reward for reward in rewards_N if reward is not None])
     labels = {group: vote.pseudo_label for group, vote in scores.votes.items() if vote.pseudo_label is not None}
     _put(
         metrics,

@@ -19,7 +19,8 @@ Then come verl's advantage, KL and update, and run_monitor.py looks for signs of
 No label-free reward reads a ground truth. The first of these is the guarantee, the other two make a mistake harmless:
 
 1. the function that takes the vote has no argument for one, and a rollout no field (algo/rewards.py, algo/rollouts.py);
-   a reward that is a function gets ground truths only if its entry in METHODS says `needs_labels` (reward_manager.py);
+   a reward that is a function gets ground truths only if it says that it needs_labels, alone or in a sum
+   (algo/methods.py, algo/own_reward.py);
 2. training rows carry none where verl's per-response reward looks (rollout_io.hide_ground_truth);
 3. a training response has reward 0 from its rollout on (agent_loop.py), so that a vote that is missed teaches nothing.
 """

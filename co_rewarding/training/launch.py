@@ -22,6 +22,8 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
+from co_rewarding.algo.method_names import absolute_name
+from co_rewarding.algo.own_reward import RewardError
 from co_rewarding.storage import provenance
 from co_rewarding.storage.run_dir import RunDir
 from co_rewarding.training import asking, leftovers, on_end, run_script, started_as, stopping, wandb_run
@@ -69,6 +71,7 @@ def launch(config: DictConfig, trainer: str, checks: Sequence[Callable[[DictConf
         start = f"{datetime.now():%Y-%m-%d_%H-%M-%S}"
         # absolute before Ray starts: another node has neither this folder as its working directory nor RUNS_DIR
         config.co_rewarding_run_dir = str(Path(config.co_rewarding_run_dir).absolute())
+        config.co_rewarding.method = absolute_name(config.co_rewarding.method)
         config.trainer.experiment_name = str(config.trainer.experiment_name)  # RUN_NAME is of this process, too
         as_composed = config.copy()
         _prepare_loggers(config, start)
@@ -109,6 +112,9 @@ def launch(config: DictConfig, trainer: str, checks: Sequence[Callable[[DictConf
             _refuse(f"RAY_ADDRESS={config.ray_kwargs.ray_init.address}: {error}")
         except UnfitCluster as error:
             _refuse(error.cause)  # Ray's own text has the traceback of the process that found it
+        except RewardError as error:  # likewise; at some step of the run, which has failed
+            print(f"error: {error.cause}", file=sys.stderr)
+            sys.exit(1)
 
 
 def _task_runner(trainer: str, environment: Mapping[str, str]) -> Any:

@@ -7,7 +7,7 @@ co_rewarding/training/__init__.py.
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 from verl import DataProto
@@ -15,7 +15,7 @@ from verl.experimental.reward_loop.reward_manager.base import RewardManagerBase
 
 from co_rewarding.algo.answer_format import answer_format
 from co_rewarding.algo.equivalence.relation import Equivalence
-from co_rewarding.algo.methods import METHODS, Method, score_rollouts
+from co_rewarding.algo.methods import METHODS, Method, method, score_rollouts
 from co_rewarding.algo.rollouts import RewardInputs, Scores, answers_by_question
 from co_rewarding.storage.rows import content_sha256
 from co_rewarding.storage.stated_as import ANSWER_FORMAT, CHOICES, stated_as
@@ -24,10 +24,10 @@ from co_rewarding.training.settings import Settings
 
 
 class GroupRewardManager(RewardManagerBase):
-    """Any method of co_rewarding.algo.methods, by its name. A tree overrides `rewards` with the rule that it is for.
+    """Any method of co_rewarding.algo.methods, by its name. A tree gives `vote`, the rule that it is for.
 
     A vote needs what it is taken of: `num_views` and `has_teacher` say what a tree's trainer provides. A reward that is
-    no vote takes what there is, but a ground truth only if the method says that it needs one.
+    no vote, or a term of a sum beside one, takes what there is, but a ground truth only if it says that it needs one.
     """
 
     num_views: ClassVar[tuple[int, ...]] = (1,)  # in how many views a question may be asked
@@ -37,7 +37,7 @@ class GroupRewardManager(RewardManagerBase):
         super().__init__(config, tokenizer, compute_score)
         self.settings = Settings.read(config)
         self.check(self.settings.method)
-        self.method = METHODS[self.settings.method]
+        self.method = method(self.settings.method)
         self.equivalence = Equivalence(
             mode=self.settings.equivalence,
             timeout_s=self.settings.verify_timeout_s,
@@ -45,30 +45,36 @@ class GroupRewardManager(RewardManagerBase):
         )
 
     @classmethod
-    def check(cls, method: str) -> None:
-        """Raises: ValueError, the method is a vote that cannot be taken here."""
-        possible = [name for name in METHODS if cls._can_be_taken(METHODS[name])]
-        if method not in possible:
-            raise ValueError(f"co_rewarding.method={method}: must be one of {', '.join(possible)} here")
+    def check(cls, name: str) -> None:
+        """Raises: ValueError, the method has a vote that cannot be taken here."""
+        if not cls._can_be_taken(method(name)):
+            possible = [built_in.name for built_in in METHODS.values() if cls._can_be_taken(built_in)]
+            raise ValueError(
+                f"co_rewarding.method={name}: must be one of {', '.join(possible)} here, a function of your own, or a "
+                "sum of such"
+            )
 
     @classmethod
     def _can_be_taken(cls, method: Method) -> bool:
         num_views = 2 if method.needs_both_views else 1
         return not method.is_consensus or (num_views in cls.num_views and method.needs_teacher == cls.has_teacher)
 
+    vote: ClassVar[Callable[..., Scores] | None] = None
+    """A tree's own rule of its vote, a method that takes RewardInputs."""
+
     def rewards(self, inputs: RewardInputs) -> Scores:
         """Labels and rewards of all rows of a step, in their order."""
-        return score_rollouts(self.method, inputs)
+        return score_rollouts(self.method, inputs, self.vote)
 
     def score_groups(
-        self, responses: Sequence[Response], step: int, statistics: Sequence[float | None] | None = None
+        self, responses: Sequence[Response], step: int, statistics: Mapping[str, Sequence[float | None]] | None = None
     ) -> Scores:
         """Labels and rewards of all responses of a step, in their order.
 
         Args:
             responses: N, of whole groups; the student's, and a teacher's where there is one.
             step: number of the step.
-            statistics: N, for a method that needs logits.
+            statistics: those that the method needs, by name, N each.
         """
         rollouts = [response.rollout for response in responses]
         self.equivalence.prepare(answers_by_question(rollouts))
@@ -80,6 +86,7 @@ class GroupRewardManager(RewardManagerBase):
                 ground_truths=[row.ground_truth for row in responses] if self.method.needs_labels else None,
                 statistics=statistics,
                 texts=[response.text for response in responses],
+                prompts=[response.prompt for response in responses],
                 lengths=[response.length for response in responses],
                 seed=1_000_003 * self.settings.seed + step,  # other coins for a question that comes again
             )

@@ -100,7 +100,7 @@ def read_statistics(responses: Sequence[Response], partition_id: str, name: str)
     data = tq.kv_batch_get(keys=keys, partition_id=partition_id, select_fields=[name, "response_mask"])
     if name not in data.keys():  # noqa: SIM118 - a TensorDict iterates over rows
         raise ValueError(
-            f"co_rewarding.method={name}: the engine gave no such column on this device; see "
+            f"co_rewarding.method: it rewards {name}, and the engine gave no such column on this device; see "
             "actor_rollout_ref.model.external_lib"
         )
     statistic_N_T = data[name]
@@ -136,7 +136,7 @@ def reward_tensor(rewards_N: Sequence[float], lengths_N: Sequence[int]) -> torch
 
 
 def dump_rows(step: int, responses: Sequence[Response], scores: Scores) -> list[dict[str, Any]]:
-    """One JSON object a response, with what it was compared with and what that earned."""
+    """One JSON object a response, with what it was compared with and what that earned (of a sum: `rewards`)."""
     return [
         {
             "step": step,
@@ -148,11 +148,13 @@ def dump_rows(step: int, responses: Sequence[Response], scores: Scores) -> list[
             "answer": response.rollout.answer,
             "label": label,
             "reward": reward,
+            **({"rewards": scores.terms_of_row(row)} if scores.rewards_of_term else {}),
             "ground_truth": response.ground_truth,
+            "tokens": response.length,
             **({ANSWER_FORMAT: response.answer_format} if response.answer_format else {}),
             **({CHOICES: response.choices} if response.choices else {}),
         }
-        for response, label, reward in zip(responses, scores.row_labels, scores.rewards, strict=True)
+        for row, (response, label, reward) in enumerate(zip(responses, scores.row_labels, scores.rewards, strict=True))
     ]
 
 

@@ -7,10 +7,12 @@ meet in one directory.
 
 import os
 import re
+from contextlib import suppress
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
+from co_rewarding.algo.method_names import label_of
 from co_rewarding.storage.rows import as_paths
 
 MAX_PART = 60  # letters; a name is a folder
@@ -29,7 +31,10 @@ def is_default(config: DictConfig) -> bool:
 
 
 def default_name(config: DictConfig) -> str:
-    """METHOD-MODEL-DATA, e.g. co_rewarding_I-Qwen3-4B-Base-math; letters, digits, dots, underscores and hyphens."""
+    """METHOD-MODEL-DATA, e.g. co_rewarding_I-Qwen3-4B-Base-math; letters, digits, dots, underscores and hyphens.
+
+    A sum with a function of one's own is co_rewarding_I-0.1-brevity.short-Qwen3-4B-Base-math.
+    """
     files = OmegaConf.select(config, "data.train_files")
     data = dict.fromkeys(data_name(path) for path in as_paths(files)) if files else {}
     return "-".join(filter(None, (_method(config), _safe(_model(config)), _safe("-".join(data)))))
@@ -52,8 +57,15 @@ def data_name(path: str) -> str:
     return "-".join(filter(None, (file.parent.name, "_".join(part for part in rest if part not in SPLITS))))
 
 
+def folder_name(method: str) -> str:
+    """co_rewarding_I-0.1-brevity.short of co_rewarding_I+0.1*my/brevity.py:short."""
+    with suppress(ValueError):  # what is no method is refused later
+        method = label_of(method)
+    return _safe(method)
+
+
 def _method(config: DictConfig) -> str:
-    return _safe(str(OmegaConf.select(config, "co_rewarding.method")))
+    return folder_name(str(OmegaConf.select(config, "co_rewarding.method")))
 
 
 def _model(config: DictConfig) -> str:

@@ -16,7 +16,7 @@ from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
 from co_rewarding.algo.answer_format import answer_format
 from co_rewarding.algo.equivalence.relation import MODES, TIMEOUT_S
-from co_rewarding.algo.methods import METHODS
+from co_rewarding.algo.methods import method
 
 B = TypeVar("B", bound="ConfigBlock")
 SUSPECT_DATA = ("refuse", "warn")
@@ -79,7 +79,7 @@ class Settings(ConfigBlock):
 
     NAME = "co_rewarding"
 
-    method: str  # one of co_rewarding.algo.methods
+    method: str  # a name of co_rewarding.algo.methods, FILE.py:FUNCTION, or a sum (docs/OWN_REWARD.md)
     min_agreement: float = 0.0  # 0–1, share of a group's rollouts that a label needs; 0: any plurality (paper)
     answer_format: str = ""  # how answers are stated where the data does not say (co_rewarding.algo.answer_format)
     equivalence: str = "math"  # when two answers are one vote: math (their values), string (their spelling), exact
@@ -95,7 +95,11 @@ class Settings(ConfigBlock):
 
     def __post_init__(self) -> None:
         infinity = float("inf")
-        self.require("method", self.method in METHODS, "one of " + ", ".join(METHODS))
+        try:
+            method(self.method)
+        except ValueError as error:
+            reason = str(error).removeprefix(f"{self.method}: ")
+            raise ValueError(f"{self.NAME}.method={self.method}: {reason}") from error
         self.require("min_agreement", 0 <= self.min_agreement <= 1, "a share from 0 to 1")
         try:
             answer_format(self.answer_format)

@@ -4,8 +4,9 @@
 RUN_DIR/started_as.json has it, written before training begins:
 
     settings    key → value, of MUST_STAY, and of the number of steps where a schedule is made for it
-    contents    key → {"sha256", "given"}: the questions, by what is trained on of them, and the model's files. A file
-                that was moved agrees. A model that is no directory here is its hub name, with no sha256
+    contents    key → {"sha256", "given"}: the questions, by what is trained on of them, the model's files, and the
+                files of a reward of one's own. A file that was moved agrees. A model that is no directory here is its
+                hub name, with no sha256
     origin      the checkpoint of another run that it began from, if any
 
 A start that resumes and differs is refused before Ray. Anything else may change and is listed: the learning rate (which
@@ -31,7 +32,9 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from co_rewarding.algo.methods import METHODS
+from co_rewarding.algo.method_names import label_of, terms_of
+from co_rewarding.algo.methods import Method, method
+from co_rewarding.algo.own_function import source_sha256
 from co_rewarding.storage.files import atomic_write_text, short_json
 from co_rewarding.storage.questions import question_tables
 from co_rewarding.storage.rows import ANSWER_COLUMNS, MAX_NAMED, as_paths, content_sha256, ground_truth, question_id
@@ -43,7 +46,7 @@ from co_rewarding.training.run_name import is_default, older_names
 from co_rewarding.training.run_script import variable_of
 
 MUST_STAY = (  # keys, and blocks with all that is in them
-    "co_rewarding.method",
+    "co_rewarding.method",  # and the files that it names, in contents
     "co_rewarding.min_agreement",
     "co_rewarding.answer_format",
     "co_rewarding.equivalence",
@@ -95,6 +98,7 @@ MAY_CHANGE = (  # of those blocks
 )
 MODEL, QUESTIONS, REPHRASED = "actor_rollout_ref.model.path", "data.train_files", "data.train_aug_files"
 TEACHER_TEMPERATURE = "actor_rollout_ref.teacher.temperature"
+METHOD = "co_rewarding.method"
 STEPS, EPOCHS = "trainer.total_training_steps", "trainer.total_epochs"
 NOT_LISTED = ("co_rewarding_run_dir", "trainer.experiment_name", "trainer.resume_mode", "trainer.resume_from_path")
 LEADERS = {  # follow these, unless they are set
@@ -248,9 +252,9 @@ def differences(was: Mapping[str, Mapping[str, Any]], now: Identity) -> list[tup
     settings = was.get("settings") or now["settings"]
     for key, new in now["settings"].items():
         old = settings.get(key, UNWRITTEN.get(key, new))
-        if old != new:
+        if old != new and not any(key == named for named, *_ in found):
             found.append((key, _shown(key, old), _shown(key, new)))
-    return sorted(found, key=lambda difference: difference[0] != "co_rewarding.method")  # which explains the rest
+    return sorted(found, key=lambda difference: difference[0] != METHOD)  # which explains the rest
 
 
 def _recorded(run: RunDir) -> Identity | None:
@@ -295,6 +299,8 @@ def _settings(config: DictConfig) -> dict[str, Any]:
     if teacher and found.get(TEACHER_TEMPERATURE) is None:
         found[TEACHER_TEMPERATURE] = _select(config, "actor_rollout_ref.rollout.temperature")
     found.setdefault(THINKING, None)
+    with suppress(ValueError, TypeError):  # of an earlier start, which is none any more
+        found[METHOD] = label_of(found[METHOD])
     found["actor_rollout_ref.teacher"] = teacher is not None  # a reward that is no vote goes with one and without
     if lr_moves or (teacher and teacher.get("update")):
         steps = _select(config, STEPS)
@@ -304,12 +310,15 @@ def _settings(config: DictConfig) -> dict[str, Any]:
 
 def _contents(config: DictConfig) -> dict[str, dict[str, str | None]]:
     found = {}
-    method = METHODS.get(_select(config, "co_rewarding.method"))
+    chosen = _method(config)
+    if chosen is not None and (own := [term.name for term in terms_of(chosen.name) if term.is_own]):
+        digest = content_sha256(source_sha256(function) for function in own)
+        found[METHOD] = {"sha256": digest, "given": chosen.name}
     for key in (QUESTIONS, REPHRASED):
         files = _select(config, key)
         paths = [Path(path).expanduser() for path in as_paths(files)] if files else []
         if paths and all(path.exists() for path in paths):
-            with_labels = method is not None and method.needs_labels
+            with_labels = chosen is not None and chosen.needs_labels
             digest = _questions_sha256(_stats(paths), with_labels, str(_select(config, "data.answer_format") or ""))
             found[key] = {"sha256": digest, "given": ", ".join(map(str, paths))}
         elif not paths:
@@ -331,6 +340,13 @@ def _stats(paths: Sequence[Path]) -> tuple[tuple[Path, tuple[tuple[int, int], ..
         files = sorted(path.iterdir()) if path.is_dir() else [path]
         found.append((path, tuple((file.stat().st_size, file.stat().st_mtime_ns) for file in files)))
     return tuple(found)
+
+
+def _method(config: DictConfig) -> Method | None:
+    try:
+        return method(_select(config, METHOD))
+    except (ValueError, TypeError):  # of an earlier start, which is none any more
+        return None
 
 
 @functools.lru_cache(maxsize=4)  # a start asks more than once

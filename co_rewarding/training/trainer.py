@@ -25,7 +25,7 @@ from verl.trainer.ppo.reward import resolve_reward_manager_cls
 from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 
 from co_rewarding.algo.answer_format import recorded
-from co_rewarding.algo.methods import METHODS
+from co_rewarding.algo.methods import method
 from co_rewarding.algo.rollouts import VIEWS, Voter
 from co_rewarding.monitoring.held_out import HeldOutResponse
 from co_rewarding.storage.run_dir import RunDir, checkpoint_folder, dump_file, step_of
@@ -71,7 +71,7 @@ class GroupRewardTrainer(PPOTrainerSync):
 
     def __init__(self, config: DictConfig):
         self.settings = Settings.read(config)
-        self.method = METHODS[self.settings.method]
+        self.method = method(self.settings.method)
         self.two_views = bool(config.data.get("train_aug_files"))  # whether questions are asked in both
         with open_dict(config):
             config.actor_rollout_ref.actor.ppo_mini_batch_size *= self.prompts_per_question
@@ -117,7 +117,7 @@ class GroupRewardTrainer(PPOTrainerSync):
         return batch
 
     def _compute_old_log_prob(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
-        names = {"entropy"} | ({self.method.name} if self.method.needs_logits else set())  # verl logs the entropy
+        names = {"entropy", *self.method.statistics}  # verl logs the entropy
         with requesting_token_statistics(batch.extra_info, names):
             return super()._compute_old_log_prob(batch, metrics)
 
@@ -131,11 +131,12 @@ class GroupRewardTrainer(PPOTrainerSync):
         keys = [key for key, tag in zip(batch.keys, batch.tags, strict=True) if not tag.get("is_padding", False)]
         trained = self._read(keys, batch.partition_id, "student")
         voters = self._teacher_responses()
-        statistics_N = None
-        if self.method.needs_logits:
-            statistics_N = read_statistics(trained, batch.partition_id, self.method.name) + [None] * len(voters)
+        statistics = {
+            name: read_statistics(trained, batch.partition_id, name) + [None] * len(voters)
+            for name in self.method.statistics
+        }
         responses = trained + voters
-        scores = self.reward_manager.score_groups(responses, self.global_steps, statistics_N)
+        scores = self.reward_manager.score_groups(responses, self.global_steps, statistics)
         write_rewards(trained, scores.rewards[: len(trained)], batch.partition_id)
         self._dump_rows = dump_rows(self.global_steps, responses, scores)
         metrics = self.monitor.step_metrics(responses, scores, self.reward_manager.equivalence.same)

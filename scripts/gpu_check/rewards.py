@@ -13,7 +13,7 @@ from rows import Rows
 from weights import shard_of
 
 from co_rewarding import score
-from co_rewarding.algo.methods import METHODS
+from co_rewarding.algo import methods
 from co_rewarding.storage.files import parse_jsonl
 from co_rewarding.storage.run_dir import ACTOR, RunDir, checkpoint_folder
 from co_rewarding.tools.quickstart.policy import log_distributions
@@ -38,7 +38,7 @@ def check(
     """
     dumped = [row for step in steps for row in _rows_of(run_dir.rollouts_file(step))]
     student = [row for row in dumped if row["voter"] == "student"]
-    if METHODS[method].needs_logits:
+    if methods.method(method).needs_logits:
         _check_certainty(rows, run_dir, method, steps, toy_model, CERTAINTY_LIMIT[platform])
     else:
         _check_score(rows, run_dir, method, dumped)

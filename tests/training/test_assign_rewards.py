@@ -15,6 +15,7 @@ from verl.utils import tensordict_utils as tu
 
 import co_rewarding.training.trainer
 from co_rewarding.algo.methods import METHODS
+from co_rewarding.algo.methods import method as method_of
 from co_rewarding.algo.rollouts import Rollout
 from co_rewarding.tools.quickstart.tiny_model import build_tokenizer
 from co_rewarding.training import rollout_io
@@ -112,8 +113,8 @@ def step(monkeypatch: pytest.MonkeyPatch, tokenizer):
             tags.append({"is_padding": True})
         trainer = object.__new__(GroupRewardTrainer)  # nothing of verl is started
         trainer.tokenizer, trainer.global_steps, trainer.config = tokenizer, 3, config
-        trainer.method, trainer.monitor = METHODS[method], RunMonitor(Settings("co_rewarding_I"), 16, Path())
-        trainer.reward_manager = MANAGERS.get(method, GroupRewardManager)(config, tokenizer)
+        trainer.method, trainer.monitor = method_of(method), RunMonitor(Settings("co_rewarding_I"), 16, Path())
+        trainer.reward_manager = MANAGERS.get(method.split("+")[0], GroupRewardManager)(config, tokenizer)
         if trainer.method.needs_teacher:  # it answers each wording once, and 7
             trainer._teacher_responses = lambda: [
                 Response("", Rollout(question, view, "teacher", "7"), "", "", 4, truths.get(question, ""))
@@ -191,6 +192,35 @@ def test_padding_neither_votes_nor_counts(step) -> None:
     assert metrics == step()[1]
 
 
+def test_a_sum_is_written_dumped_and_logged_by_its_terms(step, tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text("def asked(inputs):\n    return ['q1' in prompt for prompt in inputs.prompts]\n")
+    queue, metrics, trainer = step(method=f"co_rewarding_I+0.5*{tmp_path}/own.py:asked+entropy")
+    # the queue's statistic is the length: entropy rewards its negative
+    for key, reward in rewards_of(queue).items():
+        expected = EXPECTED[key] + 0.5 * key.startswith("q1") - len(queue.rows[key]["responses"])
+        assert reward == pytest.approx(expected)
+    assert metrics["reward/co_rewarding_I/mean"] == pytest.approx(2 / 12)
+    assert metrics["reward/own.asked/mean"] == pytest.approx(6 / 12)
+    lengths = [len(row["responses"]) for row in queue.rows.values()]
+    assert metrics["reward/entropy/mean"] == pytest.approx(-sum(lengths) / 12)
+    assert metrics["label/accuracy"] == pytest.approx(2 / 3)  # the vote's, as without the others
+    for row in trainer._dump_rows:
+        assert row["reward"] == pytest.approx(
+            row["rewards"]["co_rewarding_I"] + 0.5 * row["rewards"]["own.asked"] + row["rewards"]["entropy"]
+        )
+
+
+def test_no_ground_truth_moves_a_sum_without_a_supervised_term(step, tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(
+        "def blind(inputs):\n    assert inputs.ground_truths is None\n    return [0.5] * len(inputs.rollouts)\n"
+    )
+    name = f"co_rewarding_I+0.1*{tmp_path}/own.py:blind"
+    rewards = rewards_of(step(method=name)[0])
+    assert rewards_of(step(truths={"q1": "5", "q2": "7"}, method=name)[0]) == rewards
+    supervised = rewards_of(step(method=f"{name}+ground_truth")[0])  # the function is as blind beside it
+    assert supervised != rewards
+
+
 def test_the_dump_says_what_was_rewarded(step) -> None:
     _, _, trainer = step()
     row = next(
@@ -199,4 +229,5 @@ def test_the_dump_says_what_was_rewarded(step) -> None:
     assert row == {
         "step": 3, "question": "q1", "view": "original", "voter": "student", "prompt": "q1 original",
         "response": r"\boxed{8}", "answer": "8", "label": "8", "reward": 1.0, "ground_truth": "7",
+        "tokens": 3,
     }  # fmt: skip

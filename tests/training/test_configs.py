@@ -17,7 +17,7 @@ import pytest
 from hydra import compose, initialize_config_module
 from omegaconf import DictConfig, OmegaConf
 
-from co_rewarding.algo.methods import METHODS, Method
+from co_rewarding.algo.methods import METHODS, Method, consensus_of
 from co_rewarding.storage.run_dir import RunDir
 from co_rewarding.training.settings import Settings
 from co_rewarding_ii.settings import TeacherSettings
@@ -344,7 +344,7 @@ def test_test_time_training_asks_and_measures_one_file(method: Method, python_th
     keys = ("n", "temperature", "do_sample")
     assert [given[f"actor_rollout_ref.rollout.val_kwargs.{key}"] for key in keys] == ["8", "0.8", "True"]
     assert ("actor_rollout_ref.teacher.start_share" in given) == method.needs_teacher
-    assert given.get("co_rewarding.method", method.name) == method.name
+    assert given.get("co_rewarding.method", method.name).strip("'") == method.name
 
 
 @pytest.mark.parametrize(
@@ -368,6 +368,22 @@ def test_test_time_training_has_no_answers(method: str) -> None:
     assert "reads the answers" in refused(TTT, METHOD=method)
 
 
+def test_rewards_of_ones_own_in_test_time_training(python_that_tells: Path, tmp_path: Path) -> None:
+    own = tmp_path / "it's.py"
+    given = arguments(TTT, python_that_tells, METHOD=f"{own}:short", FILE="/b.parquet")
+    assert given[1] == "co_rewarding.training.main" and f"co_rewarding.method='{tmp_path}/it\\'s.py:short'" in given
+    for vote, module in (("co_rewarding_I", "co_rewarding_i.main"), ("co_rewarding_III", "co_rewarding_ii.main")):
+        settings = {"METHOD": f"0.5*{own}:short + {vote}", "FILE": "/b.parquet"}
+        assert "set AUG_FILE" in refused(TTT, **settings)
+        given = arguments(TTT, python_that_tells, **settings, AUG_FILE="/x.parquet")
+        assert given[1] == module
+        # the last of a key wins
+        assert [pair for pair in given if pair.startswith("co_rewarding.method=")][-1].endswith(f"short + {vote}'")
+    assert "reads the answers" in refused(TTT, METHOD="majority_voting+0.1*ground_truth")
+    own.write_text("def short(inputs): ...\nshort.needs_labels = True\n")
+    assert "reads the answers" in refused(TTT, METHOD=f"random+0.1*{own}:short")
+
+
 @pytest.mark.parametrize("name", ["TRAIN_FILE", "TRAIN_AUG_FILE", "VAL_FILE"])
 def test_test_time_training_ignores_no_file(name: str) -> None:
     assert f"error: {name}=/mine.parquet" in refused(TTT, **{name: "/mine.parquet"})
@@ -379,6 +395,23 @@ def test_the_comparison_is_of_every_method() -> None:
     assert "METHODS: co_rewarding_IV is none of" in refused(
         REPO / "scripts/compare_methods.sh", METHODS="co_rewarding_IV"
     )
+
+
+@pytest.mark.parametrize(
+    ("method", "vote"),
+    [
+        ("majority_voting", "majority_voting"),
+        ("co_rewarding_III", "co_rewarding_III"),
+        ("~/c++/my dir/brevity.py:short", ""),
+        ("my.lib.brevity:short+entropy", ""),
+        ("0.1*brevity.py:short + 2*co_rewarding_II", "co_rewarding_II"),
+    ],
+)
+def test_the_scripts_find_the_vote_that_the_program_finds(method: str, vote: str) -> None:
+    common = f'source {REPO}/scripts/run_common.sh; vote_of "$0"'
+    done = subprocess.run(["bash", "-c", common, method], capture_output=True, text=True, check=True)
+    assert done.stdout == vote
+    assert [name for name in METHODS if METHODS[name].rule == consensus_of(method)] == [vote] * bool(vote)
 
 
 @pytest.mark.parametrize("config_yaml", TREE_YAMLS, ids=lambda path: path.stem)

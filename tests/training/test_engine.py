@@ -216,12 +216,8 @@ def test_reward_of_a_response_is_the_mean_over_its_own_tokens(engine: Any, model
         for name in ("self_certainty", "entropy")
     }
     rollouts = [Rollout(question="q", view="original", voter="student", answer=None) for _ in LENGTHS]
-    certainty = score_rollouts(
-        METHODS["self_certainty"], RewardInputs(rollouts, eq, statistics=means["self_certainty"])
-    ).rewards
-    negative_entropy = score_rollouts(
-        METHODS["entropy"], RewardInputs(rollouts, eq, statistics=means["entropy"])
-    ).rewards
+    certainty = score_rollouts(METHODS["self_certainty"], RewardInputs(rollouts, eq, statistics=means)).rewards
+    negative_entropy = score_rollouts(METHODS["entropy"], RewardInputs(rollouts, eq, statistics=means)).rewards
     for row, ((prompt, response), expected) in enumerate(zip(LENGTHS, reference(model_dir, 1.0), strict=True)):
         # the distribution over response token t is at the position before it: prompt − 1 … prompt + response − 2
         own = slice(prompt - 1, prompt + response - 1)
@@ -404,7 +400,9 @@ def test_verl_finds_our_engine_on_every_platform(monkeypatch: pytest.MonkeyPatch
 def test_rewards_of_rows_that_have_none() -> None:
     student = Rollout(question="q", view="original", voter="student", answer="1")
     teacher = Rollout(question="q", view="original", voter="teacher", answer="1")
-    step = RewardInputs([student, student, teacher], eq, statistics=[12.5, None, 3.0])
+    step = RewardInputs(
+        [student, student, teacher], eq, statistics={name: [12.5, None, 3.0] for name in ("self_certainty", "entropy")}
+    )
     assert score_rollouts(METHODS["self_certainty"], step).rewards == (12.5, None, None)
     assert score_rollouts(METHODS["entropy"], step).rewards == (-12.5, None, None)
     assert score_rollouts(METHODS["entropy"], step).row_labels == (None, None, None)

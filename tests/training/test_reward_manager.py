@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Rewards by the name of a method, where each may be run, what it may read; one-direction III's draw."""
 
+from pathlib import Path
 from random import Random
 
 import pytest
@@ -82,6 +83,35 @@ def test_a_new_reward_is_a_function_and_a_line(monkeypatch: pytest.MonkeyPatch) 
         assert manager("short", cls).score_groups(responses, step=1).rewards == rewards
 
 
+def test_a_sum_with_the_vote_that_a_tree_is_for(tmp_path: Path) -> None:
+    """The tree's own rule is a term; rewards are vote + length / 10, by hand."""
+    (tmp_path / "own.py").write_text("def long(inputs):\n    return [n / 10 for n in inputs.lengths]\n")
+    answers = {
+        ("original", "student"): ["1", "1", "2"],
+        ("rephrased", "student"): ["2", "2", "1"],
+        ("original", "teacher"): ["1"],
+        ("rephrased", "teacher"): ["2"],
+    }
+    rows = [
+        Response("", Rollout("q", view, voter, answer), "", "", 1 + place, "")
+        for (view, voter), given in answers.items()
+        for place, answer in enumerate(given)
+    ]
+    for cls, name, responses, votes in (
+        (CrossViewRewardManager, "co_rewarding_I", rows[:6], (0, 0, 1, 0, 0, 1)),
+        (TeacherRewardManager, "co_rewarding_II", rows, (1, 1, 0, 1, 1, 0)),
+        (TeacherRewardManager, "co_rewarding_III", rows, (0, 0, 1, 0, 0, 1)),
+        (GroupRewardManager, "majority_voting", rows[:3], (1, 1, 0)),
+    ):
+        scores = manager(f"{name}+{tmp_path}/own.py:long", cls).score_groups(responses, step=1)
+        lengths = (0.1, 0.2, 0.3) * 2
+        assert scores.rewards[:6] == tuple(vote + length for vote, length in zip(votes, lengths, strict=False))
+        assert scores.rewards[6:] == (None,) * len(responses[6:])
+        assert scores.rewards_of_term[name][:6] == votes
+        for other in METHODS.values():  # a sum is taken where its vote is
+            assert allowed(cls, f"0.1*{tmp_path}/own.py:long+{other.name}") == allowed(cls, other.name)
+
+
 def test_a_method_of_another_script_is_refused() -> None:
     with pytest.raises(ValueError, match=r"co_rewarding\.method=co_rewarding_I: must be one of ground_truth"):
         manager("co_rewarding_I")
@@ -94,8 +124,8 @@ def test_a_method_of_another_script_is_refused() -> None:
         ("incorrect", {}, (1.0, 0.0, 1.0, 0.0)),
         ("majority_voting", {}, (1.0, 0.0, 1.0, 0.0)),  # 8 has two votes
         ("format_only", {}, (1.0, 1.0, 1.0, 0.0)),
-        ("self_certainty", {"statistics": STATISTICS}, (1.5, 0.25, None, 3.0)),
-        ("entropy", {"statistics": STATISTICS}, (-1.5, -0.25, None, -3.0)),
+        ("self_certainty", {"statistics": {"self_certainty": STATISTICS}}, (1.5, 0.25, None, 3.0)),
+        ("entropy", {"statistics": {"entropy": STATISTICS}}, (-1.5, -0.25, None, -3.0)),
     ],
 )
 def test_rewards_by_name(method: str, read: dict, rewards: tuple) -> None:

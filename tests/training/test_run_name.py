@@ -41,6 +41,23 @@ def test_method_model_and_data(config: DictConfig, monkeypatch: pytest.MonkeyPat
     assert is_default(config)
 
 
+@pytest.mark.parametrize(
+    ("method", "name"),
+    [
+        ("my rewards/brevity.py:short", "brevity.short"),
+        ("/home/me/c++/brevity.py:short", "brevity.short"),  # from wherever it is started
+        ("my.lib.brevity:short", "brevity.short"),
+        ("co_rewarding_I+0.1*~/brevity.py:short", "co_rewarding_I-0.1-brevity.short"),
+        ("2*entropy + -0.5*random", "2-entropy--0.5-random"),
+        ("no method", "no-method"),  # is refused later
+    ],
+)
+def test_a_reward_of_ones_own_and_a_sum_make_a_legal_name(config: DictConfig, method: str, name: str) -> None:
+    config.co_rewarding.method = method
+    config.actor_rollout_ref.model.path, config.data.train_files = "m", "/d/math/train.parquet"
+    assert default_name(config) == f"{name}-m-math"
+
+
 def test_a_name_that_is_given_wins(config: DictConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("2024_11_26", "1e5", "null", "a=b, (c)", "comparison/entropy_seed1"):
         monkeypatch.setenv("RUN_NAME", name)

@@ -15,6 +15,7 @@ import torch
 from fake_checkpoints import save
 from omegaconf import DictConfig, OmegaConf
 
+from co_rewarding.algo.own_reward import RewardError
 from co_rewarding.storage.files import atomic_write_text
 from co_rewarding.storage.run_dir import STATE_FILE, RunDir
 from co_rewarding.training import run_script
@@ -198,6 +199,52 @@ def test_labels_count_where_the_reward_reads_them(config: DictConfig, tmp_path: 
     pq.write_table(table.from_pylist(rows), tmp_path / "train.parquet")
     config.data.train_files = str(tmp_path / "train.parquet")
     assert identity(config)["contents"]["data.train_files"]["sha256"] != before
+
+
+def test_a_reward_of_ones_own_is_its_file(config: DictConfig, saved: RunDir, tmp_path: Path) -> None:
+    own, moved = tmp_path / "brevity.py", tmp_path / "moved/brevity.py"
+    own.write_text("def short(inputs):\n    return [1 / n for n in inputs.lengths]\n")
+    moved.parent.mkdir()
+    shutil.copy(own, moved)
+    for method in ("{}:short", "co_rewarding_I+0.1*{}:short"):
+        config.co_rewarding.method = method.format(own)
+        atomic_write_text(saved.started_as, json.dumps(identity(config)))
+        check_started_as(config)
+        config.co_rewarding.method = method.format(moved)
+        check_started_as(config)
+        config.co_rewarding.method = "co_rewarding_I"
+        assert 'brevity.short", now "co_rewarding_I"' in refusal(config)
+    config.co_rewarding.method = f"co_rewarding_I+0.2*{own}:short"
+    assert '="co_rewarding_I+0.1*brevity.short", now "co_rewarding_I+0.2*brevity.short"' in refusal(config)
+    moved.write_text("def short(inputs):\n    return [2 / n for n in inputs.lengths]\n")
+    config.co_rewarding.method = f"co_rewarding_I+0.1*{moved}:short"
+    said = refusal(config)
+    assert f"co_rewarding.method=co_rewarding_I+0.1*{own}:short (content " in said
+    assert f"now co_rewarding_I+0.1*{moved}:short (content " in said
+    moved.unlink()  # what a recorded configuration names may be gone
+    assert "co_rewarding.method" not in identity(config)["contents"]
+    assert identity(config)["settings"]["co_rewarding.method"] == "co_rewarding_I+0.1*brevity.short"
+
+
+def test_a_reward_that_fails_in_a_step_ends_the_run_in_one_line(
+    config: DictConfig, run: RunDir, started: Started, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """As Ray hands it on, and with the place of the function made absolute before."""
+    from ray.exceptions import RayTaskError
+    from verl.trainer import main_ppo
+
+    (tmp_path / "own.py").write_text("def short(inputs):\n    return [1 / n for n in inputs.lengths]\n")
+    config.co_rewarding.method = "co_rewarding_I+0.1*own.py:short"
+
+    def run_ppo(told: DictConfig, **_: Any) -> None:
+        assert told.co_rewarding.method == f"co_rewarding_I+0.1*{tmp_path}/own.py:short"
+        error = RewardError(f"{tmp_path}/own.py:2 (short): ZeroDivisionError: division by zero")
+        raise RayTaskError("run", "Traceback\n of many\n lines", error).as_instanceof_cause()
+
+    assert started(config)[0] is None  # a start of its own sees the file from the current folder
+    monkeypatch.setattr(main_ppo, "run_ppo", run_ppo)
+    code, _, stderr = started(config)
+    assert (code, stderr) == (1, f"error: {tmp_path}/own.py:2 (short): ZeroDivisionError: division by zero\n")
 
 
 def test_one_view_or_two_with_a_teacher_or_without(config: DictConfig, saved: RunDir) -> None:

@@ -17,5 +17,7 @@ from co_rewarding.algo.rollouts import RewardInputs, Scores
 
 
 def rewards(inputs: RewardInputs) -> Scores:
-    """`inputs.statistics`: the mean entropy of each response, in nats (algo.token_statistics.response_means)."""
-    return without_labels(inputs.rollouts, [None if value is None else -value for value in inputs.statistics])
+    """Of `inputs.statistics` the mean entropy of each response, in nats (algo.token_statistics.response_means)."""
+    return without_labels(
+        inputs.rollouts, [None if value is None else -value for value in inputs.statistics["entropy"]]
+    )

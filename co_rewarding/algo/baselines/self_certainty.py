@@ -17,5 +17,5 @@ from co_rewarding.algo.rollouts import RewardInputs, Scores
 
 
 def rewards(inputs: RewardInputs) -> Scores:
-    """`inputs.statistics`: the mean self-certainty of each response, in nats (algo.token_statistics.response_means)."""
-    return without_labels(inputs.rollouts, inputs.statistics)
+    """Of `inputs.statistics` the mean self-certainty of each response, in nats (token_statistics.response_means)."""
+    return without_labels(inputs.rollouts, inputs.statistics["self_certainty"])

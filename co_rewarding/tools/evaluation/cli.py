@@ -300,9 +300,10 @@ def _export_facts(model: str) -> dict[str, Any]:
         facts = json.loads((Path(model) / EXPORT_NAME).read_text(encoding="utf-8"))
         name = f"{facts['run']}-step_{facts['step']}_{facts['weights']}"
         kwargs = facts.get("chat_template_kwargs", {})
-        if facts["method"] not in METHOD_ORDER or not isinstance(kwargs, dict):
+        if not isinstance(kwargs, dict):
             return {}
-        return {"method": facts["method"], "name": name, "chat_template_kwargs": kwargs}
+        method = facts["method"] if facts["method"] in METHOD_ORDER else None
+        return {"method": method, "name": name, "chat_template_kwargs": kwargs}
     except (OSError, ValueError, KeyError, TypeError):  # another tool's file may have the name
         return {}
 

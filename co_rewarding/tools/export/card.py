@@ -26,7 +26,6 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData, try_to_load_fr
 from huggingface_hub.errors import HFValidationError
 from omegaconf import DictConfig
 
-from co_rewarding.algo.methods import Method
 from co_rewarding.storage import provenance
 from co_rewarding.storage.messages import takes_no_system
 from co_rewarding.storage.rows import as_paths
@@ -64,12 +63,12 @@ class Export:
     made_with: Sequence[Mapping[str, Any]]  # of those starts that noted it, see co_rewarding.storage.provenance
 
     @property
-    def method(self) -> Method:
+    def method(self) -> str:
         return method_of(self.configs[-1])
 
     @property
     def method_title(self) -> str:
-        return METHOD_TITLES.get(self.method.name, self.method.name)
+        return METHOD_TITLES.get(self.method, self.method)
 
     @property
     def name(self) -> str:
@@ -103,7 +102,7 @@ def card_text(export: Export, evaluations: Iterable[Path], folder: Path, has_cur
         tags=TAGS + ["math"] * (row.get("ability") == "math"),
         model_name=title if for_head else None,
         eval_results=for_head or None,
-        co_rewarding={"method": export.method.name, "weights": export.weights, "step": export.step},
+        co_rewarding={"method": export.method, "weights": export.weights, "step": export.step},
     )
     texts = {
         "title": title,
@@ -121,7 +120,7 @@ def card_text(export: Export, evaluations: Iterable[Path], folder: Path, has_cur
         head,
         template_str=source_of("model_card.md"),
         **{name: cell(text) for name, text in texts.items()},
-        method_name=export.method.name,
+        method_name=export.method,
         weights=export.weights,
         is_teacher=is_teacher,
         step=export.step,

@@ -47,7 +47,7 @@ def export(run_dir: Path, checkpoint: Checkpoint, folder: Path, dtype: str | Non
     evaluations, others = result_files(RunDir(run_dir).evaluation)
     notes += [f"{path}: not of an evaluation, left out" for path in others]
     shards = [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in checkpoint.shards]
-    facts = {"method": exported.method.name, "run": exported.run.name, "step": checkpoint.step}
+    facts = {"method": exported.method, "run": exported.run.name, "step": checkpoint.step}
     facts |= {"weights": checkpoint.weights, "dtype": exported.dtype, "shards": shards}
     if kwargs := value_of(exported.configs[-1], "data.apply_chat_template_kwargs"):
         facts["chat_template_kwargs"] = kwargs  # an evaluation asks with them, too

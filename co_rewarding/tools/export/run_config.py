@@ -19,7 +19,8 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from co_rewarding.algo.methods import METHODS, Method
+from co_rewarding.algo.method_names import label_of
+from co_rewarding.algo.methods import METHODS, is_method
 from co_rewarding.storage.run_dir import RunDir
 from co_rewarding.tools.cli import one_line
 from co_rewarding.tools.report.runs import STEP_TIME
@@ -108,16 +109,16 @@ def _load(path: Path) -> DictConfig:
     return found
 
 
-def method_of(config: DictConfig) -> Method:
-    """The method that a configuration trains with.
+def method_of(config: DictConfig) -> str:
+    """The name of the method that a configuration trains with, without folders of this machine.
 
     Raises:
         ValueError: it names none, or one that is unknown.
     """
     name = value_of(config, "co_rewarding.method")
-    if not isinstance(name, str) or name not in METHODS:
-        raise ValueError(f"co_rewarding.method={name}: must be one of {', '.join(METHODS)}")
-    return METHODS[name]
+    if not isinstance(name, str) or not is_method(name):
+        raise ValueError(f"co_rewarding.method={name}: must be one of {', '.join(METHODS)}, a function or a sum")
+    return label_of(name)
 
 
 def saves_teacher(config: DictConfig) -> bool:
@@ -127,11 +128,11 @@ def saves_teacher(config: DictConfig) -> bool:
     )
 
 
-def differences(config: DictConfig, method: Method) -> list[tuple[str, str, str]]:
+def differences(config: DictConfig, method: str) -> list[tuple[str, str, str]]:
     """(setting in words, this run's value, the paper's value) where the two differ."""
     found = []
     for paper in PAPER:
-        if paper.methods and method.name not in paper.methods:
+        if paper.methods and method not in paper.methods:
             continue
         if value_of(config, paper.key.rpartition(".")[0]) is None:
             continue

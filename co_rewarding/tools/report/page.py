@@ -27,7 +27,7 @@ from co_rewarding.algo.answers import TextAnswer
 from co_rewarding.algo.equivalence.reader import read
 from co_rewarding.algo.equivalence.text import text_key
 from co_rewarding.algo.equivalence.values import same_value, unread
-from co_rewarding.algo.methods import METHODS, Consensus
+from co_rewarding.algo.methods import consensus_of
 from co_rewarding.algo.rollouts import other_view
 from co_rewarding.tools.report.figures import PANELS, WINDOW, Panel, looks, notes, shown_panels, svg
 from co_rewarding.tools.report.runs import Rollout, Run, dumped_steps, read_rollouts
@@ -126,8 +126,8 @@ class Question:
 
     def votes(self, group: Group) -> str:
         """Of the vote that labelled a group: "2 of 8, tie"; "" if its method takes none, or that is unknown."""
-        rule = METHODS[self.method].rule if self.method in METHODS else None
-        if group.label is None or not isinstance(rule, Consensus):
+        rule = consensus_of(self.method) if self.method else None
+        if group.label is None or rule is None:
             return ""
         view = group.view if rule.label_view == "same" else other_view(group.view)
         voters = [voters for voters in self.groups if (voters.view, voters.voter) == (view, rule.voter)]
@@ -155,7 +155,8 @@ def sample_rollouts(run_dir: Path, run: Run, num_steps: int, num_questions: int,
     sample, has_labels = [], True
     for step in _spread(dumped_steps(run_dir, run), num_steps):
         rollouts = read_rollouts(run_dir, step)
-        has_labels = has_labels and not rewards_without_label(rollouts)  # of a run: in one step all may have earned 0
+        if not (run.method and consensus_of(run.method)):  # of a run: in one step all may have earned 0
+            has_labels = has_labels and not rewards_without_label(rollouts)
         questions: dict[str, list[Rollout]] = {}
         for rollout in rollouts:
             questions.setdefault(rollout.question, []).append(rollout)

@@ -25,7 +25,7 @@ import pandas as pd
 import yaml
 
 from co_rewarding.algo.answer_format import recorded
-from co_rewarding.algo.methods import METHODS
+from co_rewarding.algo.methods import is_method
 from co_rewarding.monitoring.held_out import PREFIX as HELD_OUT
 from co_rewarding.storage.files import parse_jsonl
 from co_rewarding.storage.run_dir import RunDir
@@ -59,7 +59,7 @@ class Run:
     """Validation responses that were graded, None if that is unknown."""
     notes: tuple[str, ...] = ()
     method: str | None = None
-    """A name of co_rewarding.algo.methods; None if that is unknown."""
+    """As its configuration writes it (co_rewarding.algo.method_names); None if that is unknown."""
     subsets: Mapping[str, Subset] | None = None
     deviations: pd.DataFrame | None = None
     """Of a mean over seeds: the standard deviations of `metrics` over them."""
@@ -237,4 +237,4 @@ def _method(layout: RunDir, name: str) -> str | None:
         with suppress(OSError, UnicodeError, yaml.YAMLError, LookupError, TypeError):
             loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
             found = yaml.load(path.read_text(encoding="utf-8"), loader)["co_rewarding"]["method"]
-    return str(found) if str(found) in METHODS else None
+    return str(found) if is_method(str(found)) else None

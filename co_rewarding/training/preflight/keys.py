@@ -5,7 +5,7 @@ from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from co_rewarding.algo.methods import METHODS
+from co_rewarding.algo.methods import method
 from co_rewarding.training.settings import Settings
 
 # verl 0.9.1 keeps these blocks for older scripts and reads them nowhere on its own main entry
@@ -41,16 +41,16 @@ def check_missing(config: DictConfig) -> None:
 
 def check_views(config: DictConfig) -> None:
     """Two views for the votes that need them, and for no other vote."""
-    method, files = METHODS[config.co_rewarding.method], OmegaConf.select(config, "data.train_aug_files")
+    chosen, files = method(config.co_rewarding.method), OmegaConf.select(config, "data.train_aug_files")
     asks_both = OmegaConf.select(config, "data.custom_cls.name") == "PairedDataset"
-    if method.needs_both_views and not asks_both:
+    if chosen.needs_both_views and not asks_both:
         raise ValueError(
-            f"co_rewarding.method={method.name}: asks each question in two views, here it is asked in one; use the run "
+            f"co_rewarding.method={chosen.name}: asks each question in two views, here it is asked in one; use the run "
             "script of Co-rewarding-I or -II"
         )
-    if method.needs_both_views and not files:
+    if chosen.needs_both_views and not files:
         raise ValueError(
-            f"data.train_aug_files={files}: {method.name} needs the rephrased questions; give their file "
+            f"data.train_aug_files={files}: {chosen.name} needs the rephrased questions; give their file "
             "(TRAIN_AUG_FILE in the run script)"
         )
     if files and not asks_both:
@@ -58,16 +58,16 @@ def check_views(config: DictConfig) -> None:
             f"data.train_aug_files={files}: here each question is asked in one view; for both use the run script of "
             "Co-rewarding-I or -II"
         )
-    if files and method.is_consensus and not method.needs_both_views:
+    if files and chosen.is_consensus and not chosen.needs_both_views:
         raise ValueError(
-            f"data.train_aug_files={files}: {method.name} asks each question in one wording; set it to null "
+            f"data.train_aug_files={files}: {chosen.name} asks each question in one wording; set it to null "
             "(for a baseline on the rephrased questions give their file as data.train_files)"
         )
 
 
 def check_settings(config: DictConfig) -> None:
     settings = Settings.read(config)
-    if settings.min_agreement > 0 and not METHODS[settings.method].is_consensus:
+    if settings.min_agreement > 0 and not method(settings.method).is_consensus:
         raise ValueError(
             f"co_rewarding.min_agreement={settings.min_agreement}: {settings.method} takes no vote; set it to 0 "
             "(MIN_AGREEMENT in the run script)"
@@ -115,7 +115,7 @@ def check_external_lib(config: DictConfig) -> None:
             f"actor_rollout_ref.model.external_lib={lib}: must be one of {', '.join(EXTERNAL_LIBS)}, which register "
             "the rollout loop of training rows and the engine that computes token statistics"
         )
-    needs_logits = METHODS[config.co_rewarding.method].needs_logits
+    needs_logits = method(config.co_rewarding.method).needs_logits
     if needs_logits and config.actor_rollout_ref.model.use_fused_kernels:
         raise ValueError(
             f"actor_rollout_ref.model.use_fused_kernels=True: {config.co_rewarding.method} needs the logits, which "

@@ -10,7 +10,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from co_rewarding.algo.answers import ground_truth_answer
-from co_rewarding.algo.methods import METHODS
+from co_rewarding.algo.methods import METHODS, method
 from co_rewarding.storage.rows import ground_truths
 from co_rewarding.training.console import say
 
@@ -45,21 +45,24 @@ def check_truths(config: DictConfig, rows: Mapping[str, Sequence[Mapping[str, An
 
 
 def _check_training(config: DictConfig, known_P: Sequence[bool]) -> None:
-    method = METHODS[config.co_rewarding.method]
+    chosen = method(config.co_rewarding.method)
     if all(known_P):
         return
-    if not method.needs_labels:
+    if not chosen.needs_labels:
         share = _some(known_P) if any(known_P) else "no question has a ground truth, and none is needed"
         say(f"data.train_files: {share}; metrics such as label/accuracy are of those that have one")
         return
     if not any(known_P):
         raise ValueError(
             f"data.train_files={config.data.train_files}: no row has a reward_model.ground_truth, which "
-            f"co_rewarding.method={method.name} rewards by; use labelled data or another method"
+            f"co_rewarding.method={chosen.name} rewards by; use labelled data or another method"
         )
+    without = "rewards all responses to the others with 0 and learns nothing from them"
+    if chosen.name not in METHODS:
+        without = "is given None for the others"
     say(
         f"{'WARNING: ' if sum(known_P) < len(known_P) / 2 else ''}data.train_files: {_some(known_P)}; "
-        f"co_rewarding.method={method.name} rewards all responses to the others with 0 and learns nothing from them"
+        f"co_rewarding.method={chosen.name} {without}"
     )
 
 

@@ -19,7 +19,7 @@ import ray
 from gpu_check_notes import card_mib, methods_of_plan, note
 from omegaconf import DictConfig
 
-from co_rewarding.algo.methods import METHODS
+from co_rewarding.algo import methods
 from co_rewarding.training.rollout_io import Response
 from co_rewarding.training.trainer import GroupRewardTrainer
 from co_rewarding_i.trainer import CoRewardingITrainer
@@ -45,7 +45,7 @@ class Watched(GroupRewardTrainer):
         self.take_turn(self.plan[self.global_steps - 1])
 
     def take_turn(self, method: str) -> None:
-        self.method = self.reward_manager.method = METHODS[method]
+        self.method = self.reward_manager.method = methods.method(method)
 
     def on_sample_end(self) -> None:
         awake = card_mib()

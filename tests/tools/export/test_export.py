@@ -29,7 +29,6 @@ from torch.distributed.tensor import DTensor, Shard
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, PreTrainedModel, Qwen2Config, Qwen3Config
 
 from co_rewarding import __version__
-from co_rewarding.algo.methods import METHODS, Method
 from co_rewarding.storage import provenance
 from co_rewarding.storage.rows import file_sha256, make_row, write_rows
 from co_rewarding.tools.data.card import Card, FileFacts, write_card
@@ -297,15 +296,16 @@ class TestCard:
         target = run_dir / "export/step_3_student"
         return target, lambda: export(run_dir, find_checkpoint(run_dir / "checkpoints", 3, "student"), target)
 
-    def test_a_method_that_was_added_is_called_by_its_name(self, run_dir: Path, monkeypatch: Any) -> None:
-        monkeypatch.setitem(METHODS, "short", Method("short", lambda inputs: None))
+    def test_a_reward_of_ones_own_is_called_by_its_name(self, run_dir: Path) -> None:
+        """Without the folder that it lies in, and when it is gone."""
+        own = {"co_rewarding": {"method": "co_rewarding_I+0.1*/home/me/own.py:short"}}
         for path in run_dir.glob("hydra/*/.hydra/config.yaml"):
-            OmegaConf.save(OmegaConf.merge(OmegaConf.load(path), {"co_rewarding": {"method": "short"}}), path)
+            OmegaConf.save(OmegaConf.merge(OmegaConf.load(path), own), path)
         target, again = self.exported(run_dir)
         again()
         text = card_of(target)
-        assert "| method | short |" in text
-        assert "Trained with short, by an independent implementation on verl." in text  # not as the paper describes
+        assert "| method | co_rewarding_I+0.1*own.short |" in text and "/home/me" not in text
+        assert "Trained with co_rewarding_I+0.1*own.short, by an independent" in text  # not as the paper describes
 
     def test_says_what_the_run_was(self, run_dir: Path, sample_folder: Path) -> None:
         target, again = self.exported(run_dir)
@@ -660,9 +660,9 @@ class TestRunConfig:
 
     def test_values_of_another_method_are_not_compared(self, config: Any) -> None:
         config.actor_rollout_ref.actor.kl_loss_coef = 0.001
-        words = [words for words, _, _ in differences(config, METHODS["co_rewarding_I"])]
+        words = [words for words, _, _ in differences(config, "co_rewarding_I")]
         assert "KL coefficient" in words
-        words = [words for words, _, _ in differences(config, METHODS["co_rewarding_II"])]
+        words = [words for words, _, _ in differences(config, "co_rewarding_II")]
         assert "KL coefficient" not in words
 
     def test_a_teacher_that_follows_the_students_temperature(self, config: Any) -> None:
@@ -670,7 +670,7 @@ class TestRunConfig:
         config.actor_rollout_ref.teacher = {"n": 8, "temperature": None, "update": True}
 
         def of_teacher() -> dict[str, str]:
-            return {words: now for words, now, _ in differences(config, METHODS["co_rewarding_II"])}
+            return {words: now for words, now, _ in differences(config, method("co_rewarding_II"))}
 
         config.actor_rollout_ref.rollout.temperature = 1.0
         assert not {"teacher’s temperature", "KL term against"} & of_teacher().keys()  # of before it was a setting

@@ -217,6 +217,7 @@ class TestSample:
         teacher = [rollout("q", answer, None, voter="teacher", label=label) for answer in answers]
         for method, rows in (
             ("majority_voting", same + other),
+            ("0.1*/gone/own.py:short+majority_voting", same + other),
             ("co_rewarding_II", [same[0] | {"answer": "1"}, *teacher]),
         ):
             asked = question(rows, method)
@@ -224,7 +225,7 @@ class TestSample:
         asked = question(same + other, "co_rewarding_I")
         assert [group.view for group in asked.groups] == ["original", "rephrased"]
         assert asked.votes(asked.groups[1]) == votes  # the original view's
-        for method in (None, "entropy", "ground_truth"):
+        for method in (None, "entropy", "ground_truth", "/gone/own.py:short"):
             asked = question(same, method)
             assert asked.votes(asked.groups[0]) == ""
 

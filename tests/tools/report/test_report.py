@@ -110,6 +110,8 @@ def test_the_method_is_that_of_the_configuration_or_the_name(tmp_path: Path) -> 
     for text, method in (
         ("co_rewarding: {method: random}", "random"),
         ("co_rewarding: {method: [1]}", None),
+        ("co_rewarding: {method: /gone/own.py:short}", "/gone/own.py:short"),
+        ("co_rewarding: {method: co_rewarding_I+0.1*/gone/own.py:short}", "co_rewarding_I+0.1*/gone/own.py:short"),
         ("a: [", "entropy"),
     ):
         config.write_text(text)

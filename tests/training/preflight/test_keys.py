@@ -224,3 +224,18 @@ def test_values_that_the_checks_themselves_read(
 ) -> None:
     for value in values:
         refused_after(key, value)
+
+
+def test_a_reward_of_ones_own_before_ray(config: DictConfig, refused_after: Callable[..., str], tmp_path: Path) -> None:
+    own = tmp_path / "own.py"
+    own.write_text("def good(inputs):\n    return inputs.lengths\n\ndef bad(data, text):\n    return 0.0\n")
+    key = "co_rewarding.method"
+    refused_after(key, f"{tmp_path}/gone.py:good", "gone.py cannot be read")
+    refused_after(key, f"{own}:better", "has no function better; it has good, bad")
+    refused_after(key, f"{own}:bad", "must take one argument: def bad(inputs)")
+    refused_after(key, f"majority_voting+co_rewarding_I+{own}:good", "votes, of which a sum may have one")
+    refused_after(key, f"co_rewarding_I+0.1*{own}:goo", "has no function goo")
+    for name in (f"{own}:good", f"co_rewarding_I+0.1*{own}:good"):
+        config.co_rewarding.method = name
+        config.co_rewarding.min_agreement = 0.5 * ("co_rewarding_I" in name)
+        check_config(config)

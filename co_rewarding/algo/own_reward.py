@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A reward that a user wrote: one function in a file of its own, named by its place (algo/own_function.py).
+
+    def reward(inputs: RewardInputs) -> Sequence[float]      one number a row, in the order of inputs.rollouts
+
+What a row is, and what else there is to look at, is in co_rewarding/algo/rollouts.py. Of rows that are never trained on
+(a teacher's) the number is ignored, and None will do. A function that compares answers with labels may return Scores,
+so that metrics know them. It is given no ground truths, unless a line below it says that it needs them:
+
+    reward.needs_labels = True      then inputs.ground_truths has them as answers, None where there is none
+
+Degenerate cases: an exception, too many or too few numbers, and what is no finite number of at most MAX_REWARD end the
+run in one line that names the file and the line. Nothing is ever taken for a 0.
+"""
+
+from __future__ import annotations
+
+import inspect
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from numbers import Real
+from typing import Any
+
+from co_rewarding.algo.own_function import load_function
+from co_rewarding.algo.rewards import trained_rows, truths, without_labels
+from co_rewarding.algo.rollouts import RewardInputs, Scores
+
+MAX_REWARD = 1e12
+"""With the largest weight of a sum 1e18, whose square GRPO's group deviation holds in float32."""
+
+
+class RewardError(ValueError):
+    """What a user's reward did wrong, in one line that names its file and line."""
+
+
+@dataclass(frozen=True)
+class OwnReward:
+    """The function, held to what it promises."""
+
+    place: str
+    function: Callable[[RewardInputs], Any]
+
+    @classmethod
+    def at(cls, place: str) -> OwnReward:
+        """The function at `place`.
+
+        Raises:
+            ValueError: one line: there is none that can be called with RewardInputs.
+        """
+        function = load_function(place)
+        try:
+            inspect.signature(function).bind(None)
+        except (TypeError, ValueError):  # ValueError: of some that are written in C
+            raise ValueError(f"{place}: must take one argument: def {place.rpartition(':')[2]}(inputs)") from None
+        return cls(place, function)
+
+    @property
+    def needs_labels(self) -> bool:
+        return bool(getattr(self.function, "needs_labels", False))
+
+    def __call__(self, inputs: RewardInputs) -> Scores:
+        if self.needs_labels:
+            inputs = replace(inputs, ground_truths=truths(inputs))
+        try:
+            result = self.function(inputs)
+        except Exception as error:
+            reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+            raise RewardError(f"{self._line(error)}: {reason}") from error
+        if isinstance(result, Scores):
+            self._check_length(result.row_labels, inputs, "labels")
+            return replace(result, rewards=self._checked(result.rewards, inputs))
+        return without_labels(inputs.rollouts, self._checked(result, inputs))
+
+    def _checked(self, rewards: Any, inputs: RewardInputs) -> tuple[float | None, ...]:
+        values = rewards.tolist() if hasattr(rewards, "tolist") else rewards  # of numpy or torch
+        if not isinstance(values, list | tuple):
+            kind = type(rewards).__name__
+            raise RewardError(f"{self._line()}: returned {kind}: must be a list of numbers, one a row, or Scores")
+        self._check_length(values, inputs, "rewards")
+        is_trained = [reward is not None for reward in trained_rows(inputs.rollouts, [0.0] * len(values))]
+        for i, (value, matters) in enumerate(zip(values, is_trained, strict=True)):
+            if matters and not (isinstance(value, Real) and abs(value) <= MAX_REWARD):
+                raise RewardError(
+                    f"{self._line()}: reward {i} of {len(values)} is {repr(value)[:60]}: must be a finite number of at "
+                    f"most {MAX_REWARD:g}"
+                )
+        rewards_N = [float(value) if matters else None for value, matters in zip(values, is_trained, strict=True)]
+        return trained_rows(inputs.rollouts, rewards_N)
+
+    def _check_length(self, values: Sequence[Any], inputs: RewardInputs, what: str) -> None:
+        if len(values) != len(inputs.rollouts):
+            raise RewardError(
+                f"{self._line()}: returned {len(values)} {what} for {len(inputs.rollouts)} rows of inputs.rollouts"
+            )
+
+    def _line(self, error: Exception | None = None) -> str:
+        """file:line (function) of what was raised, or of the function itself."""
+        code = getattr(inspect.unwrap(self.function), "__code__", None)
+        if code is None:  # an object that can be called
+            return self.place
+        line = code.co_firstlineno
+        if error is not None:
+            frames = traceback.extract_tb(error.__traceback__)
+            line = next((frame.lineno for frame in reversed(frames) if frame.filename == code.co_filename), line)
+        return f"{code.co_filename}:{line} ({code.co_name})"
