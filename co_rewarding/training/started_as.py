@@ -23,6 +23,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import fields
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -39,10 +40,13 @@ from co_rewarding.storage.run_dir import ACTOR, SAVE_STATE, STATE_FILE, TRACKER,
 from co_rewarding.training.checkpoint import is_of_another, resume_dir, set_aside
 from co_rewarding.training.run_name import is_default, older_names
 from co_rewarding.training.run_script import variable_of
+from co_rewarding.training.settings import Settings
 
 MUST_STAY = (  # keys, and blocks with all that is in them
     "co_rewarding.method",
     "co_rewarding.min_agreement",
+    "co_rewarding.payout",
+    "co_rewarding.max_label_flips",
     "co_rewarding.equivalence",
     "co_rewarding.seed",
     "data.train_batch_size",
@@ -85,6 +89,8 @@ MUST_STAY = (  # keys, and blocks with all that is in them
     "actor_rollout_ref.actor.optim",  # verl restores it from the checkpoint: a change would do nothing
     "algorithm",
 )
+# what a run from before a setting was trained with
+DEFAULTS = {f"{Settings.NAME}.{field.name}": field.default for field in fields(Settings) if field.name != "method"}
 MAY_CHANGE = (  # of those blocks
     "actor_rollout_ref.actor.optim.lr",
     "actor_rollout_ref.actor.optim.total_training_steps",  # verl's own note of what the trainer has
@@ -235,8 +241,9 @@ def differences(was: Mapping[str, Mapping[str, Any]], now: Identity) -> list[tup
         old = was.get("contents", {}).get(key, new)
         if (old["sha256"] or old["given"]) != (new["sha256"] or new["given"]):
             found.append((key, _content(old), _content(new)))
+    settings = was.get("settings", {})
     for key, new in now["settings"].items():
-        old = was.get("settings", {}).get(key, new)
+        old = settings.get(key, DEFAULTS.get(key, new) if settings else new)
         if old != new:
             found.append((key, short_json(old), short_json(new)))
     return sorted(found, key=lambda difference: difference[0] != "co_rewarding.method")  # which explains the rest
@@ -278,7 +285,9 @@ def _configuration(path: Path, _modified_ns: int) -> DictConfig | None:
 def _settings(config: DictConfig) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key in MUST_STAY:
-        found |= {name: value for name, value in _leaves(_select(config, key), key) if name not in MAY_CHANGE}
+        value = _select(config, key)
+        value = DEFAULTS.get(key) if value is None else value
+        found |= {name: leaf for name, leaf in _leaves(value, key) if name not in MAY_CHANGE}
     optim, teacher = "actor_rollout_ref.actor.optim", _select(config, "actor_rollout_ref.teacher")
     lr_moves = found.get(f"{optim}.lr_scheduler_type") != "constant" or found.get(f"{optim}.lr_warmup_steps_ratio") != 0
     found["actor_rollout_ref.teacher"] = teacher is not None  # a reward that is no vote goes with one and without
