@@ -167,7 +167,9 @@ def score_rollouts(method: Method, inputs: RewardInputs, vote: Reward | None = N
         case Consensus(voter, label_view):
             if vote is not None:
                 return vote(inputs)
-            return consensus_rewards(inputs.rollouts, voter, label_view, inputs.same, inputs.min_agreement)
+            return consensus_rewards(
+                inputs.rollouts, voter, label_view, inputs.same, inputs.min_agreement, inputs.payout
+            )
         case Sum(terms):
             return weighted_sum(
                 {label: (weight, score_rollouts(term, inputs, vote)) for label, (weight, term) in terms.items()}

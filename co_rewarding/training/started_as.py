@@ -24,6 +24,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import fields
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -44,11 +45,14 @@ from co_rewarding.training.checkpoint import is_of_another, resume_dir, set_asid
 from co_rewarding.training.questions import reading
 from co_rewarding.training.run_name import is_default, older_names
 from co_rewarding.training.run_script import variable_of
+from co_rewarding.training.settings import Settings
 
 MUST_STAY = (  # keys, and blocks with all that is in them
     "co_rewarding.method",  # and the files that it names, in contents
     "co_rewarding.min_agreement",
     "co_rewarding.answer_format",
+    "co_rewarding.payout",
+    "co_rewarding.max_label_flips",
     "co_rewarding.equivalence",
     "co_rewarding.seed",
     "data.train_batch_size",
@@ -91,6 +95,12 @@ MUST_STAY = (  # keys, and blocks with all that is in them
     "actor_rollout_ref.actor.optim",  # verl restores it from the checkpoint: a change would do nothing
     "algorithm",
 )
+# what a run from before a setting was trained with
+DEFAULTS = {  # what a run was started as before it was a setting
+    **{f"{Settings.NAME}.{field.name}": field.default for field in fields(Settings) if field.name != "method"},
+    "actor_rollout_ref.teacher.kl_anchor": "teacher",
+    THINKING: None,
+}
 MAY_CHANGE = (  # of those blocks
     "actor_rollout_ref.actor.optim.lr",
     "actor_rollout_ref.actor.optim.total_training_steps",  # verl's own note of what the trainer has
@@ -106,10 +116,6 @@ LEADERS = {  # follow these, unless they are set
     "actor_rollout_ref.rollout.response_length": "data.max_response_length",
     TEMPLATE: "co_rewarding.chat_template",
     THINKING: "co_rewarding.enable_thinking",
-}
-UNWRITTEN = {  # what a run was started as before it was a setting
-    "actor_rollout_ref.teacher.kl_anchor": "teacher",
-    THINKING: None,
 }
 MAX_LISTED = 8  # changes in the line that lists them
 MODEL_FILES = (
@@ -251,7 +257,7 @@ def differences(was: Mapping[str, Mapping[str, Any]], now: Identity) -> list[tup
             found.append((key, _content(old), _content(new)))
     settings = was.get("settings") or now["settings"]
     for key, new in now["settings"].items():
-        old = settings.get(key, UNWRITTEN.get(key, new))
+        old = settings.get(key, DEFAULTS.get(key, new))
         if old != new and not any(key == named for named, *_ in found):
             found.append((key, _shown(key, old), _shown(key, new)))
     return sorted(found, key=lambda difference: difference[0] != METHOD)  # which explains the rest
@@ -293,7 +299,9 @@ def _configuration(path: Path, _modified_ns: int) -> DictConfig | None:
 def _settings(config: DictConfig) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key in MUST_STAY:
-        found |= {name: value for name, value in _leaves(_select(config, key), key) if name not in MAY_CHANGE}
+        value = _select(config, key)
+        value = DEFAULTS.get(key) if value is None else value
+        found |= {name: leaf for name, leaf in _leaves(value, key) if name not in MAY_CHANGE}
     optim, teacher = "actor_rollout_ref.actor.optim", _select(config, "actor_rollout_ref.teacher")
     lr_moves = found.get(f"{optim}.lr_scheduler_type") != "constant" or found.get(f"{optim}.lr_warmup_steps_ratio") != 0
     if teacher and found.get(TEACHER_TEMPERATURE) is None:
