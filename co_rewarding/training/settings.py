@@ -22,6 +22,8 @@ B = TypeVar("B", bound="ConfigBlock")
 SUSPECT_DATA = ("refuse", "warn")
 MAX_TEMPERATURE = 2.0
 """vLLM refuses a request above it, which would end a run at its first rollouts."""
+MAX_ROLLOUTS = 4096
+"""Of a question; more are a slip of the finger."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,7 @@ class Settings(ConfigBlock):
     NAME = "co_rewarding"
 
     method: str  # one of co_rewarding.algo.methods
+    num_votes: int = 0  # 0–4096, the student's rollouts of a prompt that vote; rollout.n of them are trained on; 0: n
     min_agreement: float = 0.0  # 0–1, share of a group's rollouts that a label needs; 0: any plurality (paper)
     answer_format: str = ""  # how answers are stated where the data does not say (co_rewarding.algo.answer_format)
     equivalence: str = "math"  # when two answers are one vote: math (their values), string (their spelling), exact
@@ -94,6 +97,7 @@ class Settings(ConfigBlock):
     def __post_init__(self) -> None:
         infinity = float("inf")
         self.require("method", self.method in METHODS, "one of " + ", ".join(METHODS))
+        self.require("num_votes", 0 <= self.num_votes <= MAX_ROLLOUTS, f"0, or at most {MAX_ROLLOUTS}")
         self.require("min_agreement", 0 <= self.min_agreement <= 1, "a share from 0 to 1")
         try:
             answer_format(self.answer_format)

@@ -23,6 +23,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import MISSING, fields
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -40,9 +41,11 @@ from co_rewarding.training.checkpoint import is_of_another, resume_dir, set_asid
 from co_rewarding.training.questions import reading
 from co_rewarding.training.run_name import is_default, older_names
 from co_rewarding.training.run_script import variable_of
+from co_rewarding.training.settings import Settings
 
 MUST_STAY = (  # keys, and blocks with all that is in them
     "co_rewarding.method",
+    "co_rewarding.num_votes",
     "co_rewarding.min_agreement",
     "co_rewarding.answer_format",
     "co_rewarding.equivalence",
@@ -92,6 +95,9 @@ MAY_CHANGE = (  # of those blocks
     "actor_rollout_ref.actor.optim.total_training_steps",  # verl's own note of what the trainer has
     "actor_rollout_ref.teacher.check_log_probs",
 )
+USUAL = {  # what a run did before there was such a key of ours
+    f"{Settings.NAME}.{field.name}": field.default for field in fields(Settings) if field.default is not MISSING
+}
 MODEL, QUESTIONS, REPHRASED = "actor_rollout_ref.model.path", "data.train_files", "data.train_aug_files"
 STEPS, EPOCHS = "trainer.total_training_steps", "trainer.total_epochs"
 NOT_LISTED = ("co_rewarding_run_dir", "trainer.experiment_name", "trainer.resume_mode", "trainer.resume_from_path")
@@ -237,8 +243,9 @@ def differences(was: Mapping[str, Mapping[str, Any]], now: Identity) -> list[tup
         old = was.get("contents", {}).get(key, new)
         if (old["sha256"] or old["given"]) != (new["sha256"] or new["given"]):
             found.append((key, _content(old), _content(new)))
+    recorded = was.get("settings", {})
     for key, new in now["settings"].items():
-        old = was.get("settings", {}).get(key, new)
+        old = recorded.get(key, USUAL.get(key, new) if recorded else new)
         if old != new:
             found.append((key, short_json(old), short_json(new)))
     return sorted(found, key=lambda difference: difference[0] != "co_rewarding.method")  # which explains the rest
@@ -280,7 +287,8 @@ def _configuration(path: Path, _modified_ns: int) -> DictConfig | None:
 def _settings(config: DictConfig) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key in MUST_STAY:
-        found |= {name: value for name, value in _leaves(_select(config, key), key) if name not in MAY_CHANGE}
+        leaves = _leaves(_select(config, key), key)
+        found |= {name: USUAL.get(name) if value is None else value for name, value in leaves if name not in MAY_CHANGE}
     optim, teacher = "actor_rollout_ref.actor.optim", _select(config, "actor_rollout_ref.teacher")
     lr_moves = found.get(f"{optim}.lr_scheduler_type") != "constant" or found.get(f"{optim}.lr_warmup_steps_ratio") != 0
     found["actor_rollout_ref.teacher"] = teacher is not None  # a reward that is no vote goes with one and without

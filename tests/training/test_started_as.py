@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from fake_checkpoints import save
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from co_rewarding.storage.files import atomic_write_text
 from co_rewarding.storage.run_dir import STATE_FILE, RunDir
@@ -111,6 +111,7 @@ def test_nothing_was_saved_yet(config: DictConfig, run: RunDir, started: Started
     ("key", "value", "shown"),
     [
         ("co_rewarding.method", "format_only", 'co_rewarding.method="co_rewarding_I", now "format_only"'),
+        ("co_rewarding.num_votes", 8, "co_rewarding.num_votes=0, now 8 (NUM_VOTES in"),
         ("co_rewarding.min_agreement", 0.5, "co_rewarding.min_agreement=0.0, now 0.5 (MIN_AGREEMENT in"),
         ("co_rewarding.equivalence", "string", 'co_rewarding.equivalence="math", now "string"'),
         ("data.seed", 7, "data.seed=null, now 7"),
@@ -258,6 +259,25 @@ def test_a_run_from_before_the_record(config: DictConfig, run: RunDir, started: 
     shutil.rmtree(run.hydra)
     code, (_, told), _ = started(config)
     assert code is None and told.endswith("the configuration in none: there is no record of it")
+
+
+def test_a_run_from_before_a_setting(config: DictConfig, saved: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It did what the default does, whether its start was recorded or only its configuration."""
+    key, record = "co_rewarding.num_votes", json.loads(saved.started_as.read_text())
+    del record["settings"][key]
+    atomic_write_text(saved.started_as, json.dumps(record))
+    older = config.copy()
+    with open_dict(older):
+        del older.co_rewarding.num_votes
+    path = saved.configuration_file("2026-01-01_10-00-00")
+    path.parent.mkdir(parents=True)
+    OmegaConf.save(older, path)
+    for _ in range(2):
+        config.co_rewarding.num_votes = 0
+        check_started_as(config)
+        config.co_rewarding.num_votes = 8
+        assert f"was started with {key}=0, now 8" in refusal(config)
+        saved.started_as.unlink(missing_ok=True)
 
 
 def test_a_garbled_record(config: DictConfig, saved: RunDir) -> None:

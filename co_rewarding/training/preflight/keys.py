@@ -72,6 +72,22 @@ def check_settings(config: DictConfig) -> None:
             f"co_rewarding.min_agreement={settings.min_agreement}: {settings.method} takes no vote; set it to 0 "
             "(MIN_AGREEMENT in the run script)"
         )
+    check_num_votes(settings)
+
+
+def check_num_votes(settings: Settings) -> None:
+    """More votes than trained rollouts: of the student, where it votes."""
+    method = METHODS[settings.method]
+    if settings.num_votes and not method.is_consensus:
+        raise ValueError(
+            f"co_rewarding.num_votes={settings.num_votes}: {method.name} takes no vote; set it to 0 (NUM_VOTES in the "
+            "run script)"
+        )
+    if settings.num_votes and method.needs_teacher:
+        raise ValueError(
+            f"co_rewarding.num_votes={settings.num_votes}: is of the student, and in {method.name} the teacher votes; "
+            "leave it out and set actor_rollout_ref.teacher.n (TEACHER_NUM_ROLLOUTS in the run script)"
+        )
 
 
 def check_legacy_keys(config: DictConfig) -> None:

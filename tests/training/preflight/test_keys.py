@@ -22,6 +22,8 @@ from co_rewarding_i.main import check_two_views
     ("key", "value"),
     [
         ("min_agreement", 1.5),
+        ("num_votes", -1),
+        ("num_votes", 4097),
         ("equivalence", "fuzzy"),
         ("verify_workers", 0),
         ("verify_workers", 100_000),
@@ -128,6 +130,20 @@ def test_a_label_threshold_without_a_vote(config: DictConfig) -> None:
         check_settings(config)
     config.co_rewarding.method = "majority_voting"
     check_settings(config)
+
+
+@pytest.mark.parametrize(
+    ("method", "reason"),
+    [
+        ("entropy", "entropy takes no vote; set it to 0 (NUM_VOTES in"),
+        ("co_rewarding_II", "in co_rewarding_II the teacher votes; leave it out and set actor_rollout_ref.teacher.n"),
+    ],
+)
+def test_more_votes_where_the_student_takes_none(config: DictConfig, method: str, reason: str) -> None:
+    config.co_rewarding.method, config.co_rewarding.num_votes = method, 8
+    with pytest.raises(ValueError, match=r"^co_rewarding\.num_votes=8: ") as refused:
+        check_settings(config)
+    assert reason in str(refused.value)
 
 
 def test_a_library_that_does_not_register_our_rollout_loop(refused_after: Callable[..., str]) -> None:
