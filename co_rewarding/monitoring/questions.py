@@ -24,13 +24,14 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from co_rewarding.algo.answers import ground_truth_answer
+from co_rewarding.algo.answer_format import answer_format
 from co_rewarding.algo.equivalence.relation import Equivalence
 from co_rewarding.algo.rewards import is_match
 from co_rewarding.algo.rollouts import VIEWS
@@ -132,7 +133,8 @@ def of_rollout(row: Mapping[str, Any]) -> Row | None:
     if row.get("voter") != "student":
         return None
     question, prompt = str(row.get("question")), str(row.get("prompt", ""))[:MAX_PROMPT_CHARS]
-    return _row(question, question, str(row.get("view")), row.get("answer"), row.get("ground_truth"), prompt)
+    answer, truth = row.get("answer"), row.get("ground_truth")
+    return _row(row, question, question, str(row.get("view")), answer, truth, row.get("choices"), prompt)
 
 
 def of_validation(row: Mapping[str, Any]) -> Row | None:
@@ -141,7 +143,8 @@ def of_validation(row: Mapping[str, Any]) -> Row | None:
     if not key or "pred" not in row:
         return None
     prompt = str(row.get("input", ""))[-MAX_PROMPT_CHARS:]
-    return _row(str(key), str(row.get("question") or key), VIEWS[0], row["pred"] or None, row.get("gts"), prompt)
+    question, choices = str(row.get("question") or key), json.loads(row.get("choices") or "[]")
+    return _row(row, str(key), question, VIEWS[0], row["pred"] or None, row.get("gts"), choices, prompt)
 
 
 def in_words(changes: Changes) -> str:
@@ -169,9 +172,13 @@ def to_csv(changes: Changes) -> str:
     return text.getvalue()
 
 
-def _row(key: str, question: str, view: str, answer: Any, truth: Any, prompt: str) -> Row:
-    text = None if answer is None else str(answer)
-    return Row(key, question, view, text, ground_truth_answer(None if truth is None else str(truth)), prompt)
+def _row(
+    row: Mapping[str, Any], key: str, question: str, view: str, answer: Any, truth: Any, choices: Any, prompt: str
+) -> Row:
+    """What is kept; answers are compared as they were in the run, by the format that the row names."""
+    stated = answer_format(row.get("answer_format"))
+    answer, truth = (None if text is None else str(text) for text in (answer, truth))
+    return Row(key, question, view, stated.typed(answer), stated.truth(truth, choices or ()), prompt)
 
 
 def _visit(seen: dict[str, _Seen], step: int, rows: Iterable[Row]) -> None:

@@ -89,6 +89,27 @@ def test_held_out_questions_are_told_apart_by_their_prompt(equivalence):
     assert changes[1].first.right == 0.5  # one of two answered
 
 
+def test_answers_are_compared_as_the_data_says(equivalence):
+    # letters of options, whose truth may be written as a text; 1/2 as text is not 0.5
+    letter = {"answer_format": "choice", "choices": ["Paris", "Rome"]}
+    text = {"answer_format": "tag/text"}
+    first = [{**row, **letter} for row in rollouts("a", ["A"], "Rome")] + [
+        {**row, **text} for row in rollouts("b", ["0.5"], "1/2")
+    ]
+    last = [{**row, **letter} for row in rollouts("a", ["B"], "Rome")] + [
+        {**row, **text} for row in rollouts("b", ["1/2"], "1/2")
+    ]
+    held_out = [
+        [{**row, "answer_format": "choice", "choices": '["Paris", "Rome"]'} for row in validated("p", [answer], "Rome")]
+        for answer in ("B", "A")
+    ]
+    changes = changed_questions(
+        {"training": [(1, first), (2, last)], "held-out": [(0, held_out[0]), (2, held_out[1])]}, equivalence
+    )
+    assert outcomes(changes["training"]) == {"a": "learned", "b": "learned"}
+    assert outcomes(changes["held-out"]) == {"test 1": "corrupted"}
+
+
 def test_the_table_holds_one_line_a_question_and_no_formulas(equivalence):
     hostile = '=HYPERLINK("http://x")\n\x00,"'
     dumps = {
