@@ -92,7 +92,7 @@ def test_a_step_trains_on_the_first_and_lets_all_vote(monkeypatch: pytest.Monkey
             rollout_io.QUESTION: "q",
             rollout_io.VIEW: "original",
             rollout_io.GROUND_TRUTH: "7",
-            rollout_io.STATED_AS: {},
+            rollout_io.STATED_AS: {"answer_format": "", "choices": []},
         }
     balanced: list[KVBatchMeta] = []
     monkeypatch.setattr(BASE, "_balance_batch", lambda self, batch, metrics: balanced.append(batch) or batch)
