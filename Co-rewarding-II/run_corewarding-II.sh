@@ -58,6 +58,7 @@ export ON_END=${ON_END:-}                                                  # a c
 
 quote MODEL_PATH CHAT_TEMPLATE ANSWER_FORMAT
 quote_files TRAIN_FILE VAL_FILE
+[[ ${NUM_VOTES:-0} == 0 ]] || refuse "NUM_VOTES=$NUM_VOTES: the teacher votes; leave it out and set TEACHER_NUM_ROLLOUTS"
 prepare_run
 exec python -m co_rewarding_ii.main \
   platform="$PLATFORM" \

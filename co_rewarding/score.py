@@ -16,12 +16,13 @@ FILE holds one JSON object a line, in any order:
     step          string or integer, may be absent; the same question in another step is another group
     answer_format, choices   how the answer is to be stated and the texts of its options (algo/answer_format.py); absent
                   or null: in a box, or as --answer_format says
+    trained       boolean, may be absent; false: a student's row that votes and is not trained on
 
 Other fields are carried along, so that a training dump can be scored as it is. OUT holds the same rows in the same
-order with answer, label and reward set: label null where there is none, reward null for a row that is never trained
-on (a teacher's); of a sum also rewards, what each term gave. Metrics (monitoring.metrics) go to standard output,
-progress and errors to standard error. The exit code is 0, or 2 with one line that says what to change; then OUT is not
-touched.
+order with answer, label and reward set: label null where there is none, reward null for a row that is never trained on
+(a teacher's, or one with trained false); of a sum also rewards, what each term gave. Metrics (monitoring.metrics) go to
+standard output, progress and errors to standard error. The exit code is 0, or 2 with one line that says what to change;
+then OUT is not touched.
 
 The file is read twice, so that only answers and not whole responses are held in memory. Needs neither verl nor a GPU.
 """
@@ -215,7 +216,10 @@ def _read(path: Path, method: Method, usual_format: str = "") -> Rows:
         truth = row.get("ground_truth")
         if truth is not None:
             truth = stated.truth(_field(row, "ground_truth", (str,), "a string or null", where), choices)
-        read.rollouts.append(Rollout((step, question), view, voter, stated.extract(response, choices)))
+        trained = row.get("trained", True)
+        if not isinstance(trained, bool):
+            raise UserError(f"{where}: field 'trained' is {short_json(trained)}: it must be true or false")
+        read.rollouts.append(Rollout((step, question), view, voter, stated.extract(response, choices), trained))
         read.truths.append(truth)
         if isinstance(method.rule, Consensus):
             continue
@@ -248,6 +252,8 @@ def _check_needs(method: Method, rollouts: list[Rollout], path: Path) -> None:
     views = {row.view for row in rollouts}
     if "student" not in voters:
         raise UserError(f"{path} has no student row: there is nothing to reward")
+    if not any(row.trained for row in rollouts):
+        raise UserError(f"{path}: every row has trained false: there is nothing to reward")
     if method.needs_teacher and "teacher" not in voters:
         raise UserError(f"{path} has no teacher row: in method {method.name} the teacher votes")
     if method.needs_both_views and len(views) < len(VIEWS):

@@ -34,7 +34,7 @@ VARIABLES = {"utilization": "ROLLOUT_MEMORY_UTILIZATION", "tokens": "MAX_TOKENS_
 VARIABLES |= {"tensor_parallel": "ROLLOUT_TENSOR_PARALLEL", "offload": "OFFLOAD"}
 OPTIONS = {"memory_utilization": "ROLLOUT_MEMORY_UTILIZATION", "tensor_parallel": "ROLLOUT_TENSOR_PARALLEL"}
 OPTIONS |= {"nodes": "NUM_NODES"}  # of recipes/train.sh by another name than their own in capitals
-QUESTIONS, ROLLOUTS = 128, 8  # the paper's, of a step and of a question
+QUESTIONS, ROLLOUTS = 128, 8  # the paper's, of a step and of a question; trained on, however many vote (NUM_VOTES)
 
 
 class Asked(Options):

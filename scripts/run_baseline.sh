@@ -29,6 +29,7 @@ LEARNING_RATE=${LEARNING_RATE:-3e-6}
 LR_SCHEDULER=${LR_SCHEDULER:-cosine}
 LR_WARMUP_RATIO=${LR_WARMUP_RATIO:-0.1}                                    # of all steps
 NUM_ROLLOUTS=${NUM_ROLLOUTS:-8}                                            # G
+NUM_VOTES=${NUM_VOTES:-0}                                                  # rollouts that vote, G of them trained on (TTRL); 0: G
 CLIP_RATIO=${CLIP_RATIO:-0.2}
 KL_LOSS_COEF=${KL_LOSS_COEF:-0.005}
 TRAIN_TEMPERATURE=${TRAIN_TEMPERATURE:-1.0}
@@ -73,6 +74,7 @@ exec python -m co_rewarding.training.main \
   actor_rollout_ref.actor.optim.lr_scheduler_type="$LR_SCHEDULER" \
   actor_rollout_ref.actor.optim.lr_warmup_steps_ratio="$LR_WARMUP_RATIO" \
   actor_rollout_ref.rollout.n="$NUM_ROLLOUTS" \
+  co_rewarding.num_votes="$NUM_VOTES" \
   actor_rollout_ref.actor.clip_ratio="$CLIP_RATIO" \
   actor_rollout_ref.actor.clip_ratio_low="$CLIP_RATIO" \
   actor_rollout_ref.actor.clip_ratio_high="$CLIP_RATIO" \

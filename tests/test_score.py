@@ -46,6 +46,22 @@ def score(tmp_path, rows, *options, method="co_rewarding_I"):
     return code, read(target) if target.exists() else None
 
 
+def test_rows_that_only_vote(tmp_path, capsys):
+    # the first two of each wording are trained on, the others vote: labels as above
+    given = [{**row, "trained": i % 4 < 2} for i, row in enumerate(rows())]
+    code, scored = score(tmp_path, given)
+    assert code == 0
+    assert [row["label"] for row in scored] == ["3"] * 4 + ["1/2"] * 4
+    assert [row["reward"] for row in scored] == [0, 0, None, None, 1, 0, None, None]
+    assert [row["trained"] for row in scored] == [row["trained"] for row in given]
+    for wrong, text in (
+        ("no", "field 'trained' is \"no\": it must be true or false"),
+        (False, "every row has trained"),
+    ):
+        assert score(tmp_path, rows(trained=wrong))[0] == 2
+        assert text in capsys.readouterr().err
+
+
 def test_same_rows_same_order_with_labels_and_rewards(tmp_path, capsys):
     given = rows(ground_truth=r"\boxed{0.5}", note="Zürich", step=7)
     code, scored = score(tmp_path, given)

@@ -32,10 +32,10 @@ from verl.utils.debug import marked_timer
 from co_rewarding.algo.ema import Distance
 from co_rewarding.algo.rollouts import VIEWS, View
 from co_rewarding.training import rollout_io
-from co_rewarding.training.agent_loop import SAMPLING
+from co_rewarding.training.agent_loop import NUM_ROLLOUTS, SAMPLING
 from co_rewarding.training.console import say
 from co_rewarding.training.dataset import with_rephrased
-from co_rewarding.training.rollout_io import Response
+from co_rewarding.training.rollout_io import Response, read_and_clear
 from co_rewarding.training.trainer import GroupRewardTrainer
 from co_rewarding_ii.settings import TeacherSettings
 from co_rewarding_ii.worker import TeacherWorker
@@ -133,7 +133,7 @@ class CoRewardingIITrainer(GroupRewardTrainer):
     def _roll_out_teacher(self) -> KVBatchMeta:
         """The teacher's responses to the step's questions: rows of the same queue, under uids of their own."""
         questions = rollout_io.with_column(self._teachers_questions, "uid", lambda _: str(uuid.uuid4()))
-        questions = rollout_io.with_column(questions, "__rollout_n__", lambda _: self.teacher.n)
+        questions = rollout_io.with_column(questions, NUM_ROLLOUTS, lambda _: self.teacher.n)
         sampling = {"temperature": self.teacher.temperature}
         questions = rollout_io.with_column(questions, SAMPLING, lambda _: sampling)
         tu.assign_non_tensor_data(questions, "global_steps", self.global_steps)
@@ -143,11 +143,9 @@ class CoRewardingIITrainer(GroupRewardTrainer):
         )
         return batch
 
-    def _teacher_responses(self) -> list[Response]:
+    def _responses_that_only_vote(self) -> list[Response]:
         batch, self._teacher_batch = self._teacher_batch, None
-        responses = self._read(batch.keys, batch.partition_id, "teacher")
-        tq.kv_clear(keys=batch.keys, partition_id=batch.partition_id)
-        return responses
+        return self._read(batch.keys, batch.partition_id, "teacher", read_and_clear)
 
     def _gap_of_teacher(self) -> dict[str, float]:
         """Probabilities of the teacher's tokens: what vLLM sampled with against what the reference engine computes."""

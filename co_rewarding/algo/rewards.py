@@ -19,7 +19,7 @@ Degenerate cases:
   and `group_labels` says None;
 - no rollout at all in the group that should vote (all of them failed): no label either, counted in num_missing_groups;
 - a response without an answer earns 0 (likewise);
-- a teacher's row is never trained on: its reward is None.
+- a row that only votes (a teacher's; a student's beyond those that are trained on, as in TTRL) has the reward None.
 
 Deliberately absent: a place for a ground truth (consensus_rewards takes none, and Rollout holds none); advantages,
 which are the host's; the other rewards, one file each (co_rewarding/algo/baselines).
@@ -77,7 +77,7 @@ def consensus_rewards(
         vote = vote_for(question, view)
         return vote.pseudo_label if vote is not None else None
 
-    trained_groups = dict.fromkeys((row.question, row.view) for row in rollouts if row.voter == "student")
+    trained_groups = dict.fromkeys((row.question, row.view) for row in rollouts if row.trained)
     return Scores(
         row_labels=tuple(label_for(row.question, row.view) for row in rollouts),
         rewards=trained_rows(
@@ -93,7 +93,7 @@ def consensus_rewards(
 
 def trained_rows(rollouts: Sequence[Rollout], rewards: Sequence[float | None]) -> tuple[float | None, ...]:
     """N, `rewards` with None for the rows that are never trained on."""
-    return tuple(reward if row.voter == "student" else None for row, reward in zip(rollouts, rewards, strict=True))
+    return tuple(reward if row.trained else None for row, reward in zip(rollouts, rewards, strict=True))
 
 
 def without_labels(rollouts: Sequence[Rollout], rewards: Sequence[float | None]) -> Scores:

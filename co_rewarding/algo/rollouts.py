@@ -41,11 +41,14 @@ class Rollout:
     view: View  # which view was asked
     voter: Voter  # who answered
     answer: str | None  # what extract_answer found in the response
+    trained: bool = True  # False: it votes and is not trained on; so every teacher's, whatever is given
 
     def __post_init__(self) -> None:
         for name, value, allowed in (("view", self.view, VIEWS), ("voter", self.voter, VOTERS)):
             if value not in allowed:
                 raise ValueError(f"{name} of question {self.question!r} is {value!r}: use {' or '.join(allowed)}")
+        if self.voter == "teacher":
+            object.__setattr__(self, "trained", False)
 
 
 def answers_by_question(

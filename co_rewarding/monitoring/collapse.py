@@ -12,9 +12,10 @@ question, shorter and shorter responses, or the same words again and again. None
     collapse/repetition             mean over responses of: 1 − different n-grams / n-grams, n = 4
     collapse/label_flips            groups whose label is not that of their last visit / groups with a label both times
 
-Of the student's rows. The majority answer is the student's own, whoever labels, so that methods can be compared; a
-question asked in two views counts once, by the original. label_flips is of the labels of a method that votes, of the
-student's majority answers under any other. A metric without data is absent: never 0, never NaN. How to read them:
+Of the student's rows, those that only vote included. The majority answer is the student's own, whoever labels, so that
+methods can be compared; a question asked in two views counts once, by the original. label_flips is of the labels of a
+method that votes, of the student's majority answers under any other. A metric without data is absent: never 0, never
+NaN. How to read them:
 - questions that share their answer (multiple choice, small sums) make a concentration above 0 and an entropy below
   log(questions) from the start; so it is the change that counts (co_rewarding.monitoring.alarms);
 - the n-grams are of units of text: up to 32 ASCII letters, or one other character. The last MAX_UNITS units count,

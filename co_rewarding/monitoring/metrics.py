@@ -22,7 +22,8 @@ one row that is trained on.
     reward/TERM/mean    of a weighted sum: mean reward of each term, without its weight
     reward/accuracy     responses rewarded as the ground truth would have / responses with a ground truth
 
-answer/* and reward/* are of the student's rows; answer/share/teacher and answer/accuracy/teacher are the teacher's.
+answer/* is of the student's rows, those that only vote included, reward/* of those that are trained on;
+answer/share/teacher and answer/accuracy/teacher are the teacher's. label/agreement is of all rows that vote.
 Where both views are there, NAME/original and NAME/rephrased are of one view alone (label/agreement: of the view that
 voted). label/* is there only for a method with labels.
 
@@ -141,7 +142,7 @@ def _metrics_of(
         _put(
             metrics,
             "reward/accuracy",
-            [reward == is_match(truth, row.answer, same) for row, reward, truth in with_truth],
+            [reward == is_match(truth, row.answer, same) for row, reward, truth in with_truth if row.trained],
         )
     return metrics
 

@@ -9,6 +9,7 @@
       tensorboard/                           the same metrics for TensorBoard
       rollouts/<step>.jsonl                  one training rollout a line
       validation/<step>.jsonl                one validation response a line
+      questions.csv                          which questions were learned and which corrupted; at the end of a run
       checkpoints/                           verl's; a setting can place them elsewhere
         latest_checkpointed_iteration.txt    N, written when global_step_N is complete
         global_step_N/                       actor/, save_state.txt, teacher/, co_rewarding.json, labels.json
@@ -51,6 +52,7 @@ class RunDir:
         self.tensorboard = self.path / "tensorboard"
         self.rollouts = self.path / "rollouts"
         self.validation = self.path / "validation"
+        self.questions = self.path / "questions.csv"
         self.checkpoints = self.path / "checkpoints"
         self.evaluation = self.path / "evaluation"
         self.export = self.path / "export"

@@ -20,6 +20,8 @@ pass, the largest of
   embedding, tied   4 V H, two gradients in bf16, or 4 V H (1 + 1 / D) when the matrix itself is gone
 and beside each 2 B H L, the inputs of the layers (gradient checkpointing);  2 V H where the matrix is tied
 
+How many rollouts a step has decides nothing: vLLM's wait for a place in its cache, and a micro-batch is B tokens.
+
 vLLM's share holds 2 P / TP, 2 GiB for activations and CUDA graphs (1 without graphs), keys and values in the rest:
 4 L k bytes a token in bf16 (2 · L · k numbers), k / TP with tensor parallelism.
 

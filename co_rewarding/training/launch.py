@@ -138,9 +138,19 @@ def _task_runner(trainer: str, environment: Mapping[str, str]) -> Any:
             # verl compares the mode with the string "sync" in several places, so our class takes over that name
             TRAINER_REGISTRY["sync"] = load_class_from_fqn(trainer, "trainer")
             super().run(config)
+            report_questions(self.trainer)
             report_steps(self.trainer)
 
     return ray.remote(TaskRunner)
+
+
+def report_questions(trainer: Any) -> None:
+    """Which questions were learned and which corrupted, after a run that trained."""
+    from co_rewarding.training.question_table import write_question_table
+
+    if not trainer.config.trainer.get("val_only", False):
+        run = RunDir(trainer.config.co_rewarding_run_dir)
+        write_question_table(run, trainer.global_steps - 1, trainer.reward_manager.equivalence)
 
 
 def report_steps(trainer: Any) -> None:
@@ -200,6 +210,7 @@ def _record(config: DictConfig, start: str) -> None:
     if HydraConfig.initialized():
         OmegaConf.save(HydraConfig.get().overrides.task, run.overrides_file(start))
     provenance.record(run.path, start)
+    run.questions.unlink(missing_ok=True)  # of the end of an earlier start
     run.metrics.mkdir(parents=True, exist_ok=True)
 
 

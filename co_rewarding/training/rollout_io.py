@@ -13,6 +13,7 @@ from typing import Any
 import torch
 import transfer_queue as tq
 from tensordict import NonTensorData, TensorDict
+from transfer_queue import KVBatchMeta
 from verl.utils import tensordict_utils as tu
 from verl.workers.utils.padding import response_from_nested
 
@@ -64,13 +65,32 @@ def hide_ground_truth(batch: TensorDict) -> TensorDict:
     return batch
 
 
+def first_rollouts(batch: KVBatchMeta, n: int) -> tuple[KVBatchMeta, list[str]]:
+    """The batch with the first n rollouts of each prompt, by their number, and the keys of the others, in order.
+
+    Of a prompt that lost rollouts the next ones take their place, as far as there are any.
+    """
+    of_prompt: dict[str, list[str]] = {}
+    for key in sorted(batch.keys, key=_order_of_request):
+        of_prompt.setdefault(_order_of_request(key)[0], []).append(key)
+    first = {key for keys in of_prompt.values() for key in keys[:n]}
+    others = [key for keys in of_prompt.values() for key in keys[n:]]
+    return batch.select_keys([key for key in batch.keys if key in first]), others
+
+
 def read_responses(
-    keys: Sequence[str], partition_id: str, voter: Voter, tokenizer: Any, usual_format: str = ""
+    keys: Sequence[str],
+    partition_id: str,
+    voter: Voter,
+    tokenizer: Any,
+    usual_format: str = "",
+    trained: bool = True,
 ) -> list[Response]:
     """N, the responses behind `keys` (verl's <prompt>_<rollout>_<turn>), in the order in which they were asked for.
 
     Args:
         usual_format: how answers are stated where the data does not say (`co_rewarding.answer_format`).
+        trained: whether they are trained on, if they are the student's.
     """
     # verl hands them over in the order of its load balancing; the vote's tie-break is first come
     keys = sorted(keys, key=_order_of_request)
@@ -84,8 +104,19 @@ def read_responses(
     ):
         spec, choices = stated_as(stated, usual_format)
         answer = answer_format(spec).extract(text, choices)
-        rollout = Rollout(question=question, view=view, voter=voter, answer=answer)
+        rollout = Rollout(question=question, view=view, voter=voter, answer=answer, trained=trained)
         responses.append(Response(key, rollout, messages[-1]["content"], text, length, truth, spec, choices))
+    return responses
+
+
+def read_and_clear(
+    keys: Sequence[str], partition_id: str, voter: Voter, tokenizer: Any, usual_format: str = ""
+) -> list[Response]:
+    """N, responses that only vote; verl's queue forgets them, so that nothing that trains ever sees them."""
+    if not keys:
+        return []
+    responses = read_responses(keys, partition_id, voter, tokenizer, usual_format, trained=False)
+    tq.kv_clear(keys=list(keys), partition_id=partition_id)
     return responses
 
 
@@ -136,7 +167,11 @@ def reward_tensor(rewards_N: Sequence[float], lengths_N: Sequence[int]) -> torch
 
 
 def dump_rows(step: int, responses: Sequence[Response], scores: Scores) -> list[dict[str, Any]]:
-    """One JSON object a response, with what it was compared with and what that earned (of a sum: `rewards`)."""
+    """One JSON object a response, with what it was compared with and what that earned (of a sum: `rewards`).
+
+    Where some of the student's only vote, every row says whether it was trained on.
+    """
+    some_only_vote = any(not row.rollout.trained and row.rollout.voter == "student" for row in responses)
     return [
         {
             "step": step,
@@ -153,6 +188,7 @@ def dump_rows(step: int, responses: Sequence[Response], scores: Scores) -> list[
             "tokens": response.length,
             **({ANSWER_FORMAT: response.answer_format} if response.answer_format else {}),
             **({CHOICES: response.choices} if response.choices else {}),
+            **({"trained": response.rollout.trained} if some_only_vote else {}),
         }
         for row, (response, label, reward) in enumerate(zip(responses, scores.row_labels, scores.rewards, strict=True))
     ]

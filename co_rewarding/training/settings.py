@@ -23,6 +23,8 @@ B = TypeVar("B", bound="ConfigBlock")
 SUSPECT_DATA = ("refuse", "warn")
 MAX_TEMPERATURE = 2.0
 """vLLM refuses a request above it, which would end a run at its first rollouts."""
+MAX_ROLLOUTS = 4096
+"""Of a question; more are a slip of the finger."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,7 @@ class Settings(ConfigBlock):
     NAME = "co_rewarding"
 
     method: str  # a name of co_rewarding.algo.methods, FILE.py:FUNCTION, or a sum (docs/OWN_REWARD.md)
+    num_votes: int = 0  # 0–4096, the student's rollouts of a prompt that vote; rollout.n of them are trained on; 0: n
     min_agreement: float = 0.0  # 0–1, share of a group's rollouts that a label needs; 0: any plurality (paper)
     payout: str = "hard"  # what a vote pays (algo/payout.py): hard (1 or 0, paper), soft (shares), negative (tail: -1)
     max_label_flips: int = -1  # of a label in a row; with more its question is left out (algo/label_flips.py); -1: any
@@ -103,6 +106,7 @@ class Settings(ConfigBlock):
         except ValueError as error:
             reason = str(error).removeprefix(f"{self.method}: ")
             raise ValueError(f"{self.NAME}.method={self.method}: {reason}") from error
+        self.require("num_votes", 0 <= self.num_votes <= MAX_ROLLOUTS, f"0, or at most {MAX_ROLLOUTS}")
         self.require("min_agreement", 0 <= self.min_agreement <= 1, "a share from 0 to 1")
         self.require("payout", self.payout in PAYOUTS, "one of " + ", ".join(PAYOUTS))
         self.require("max_label_flips", self.max_label_flips >= -1, "a whole number from 0, or -1 to leave nothing out")

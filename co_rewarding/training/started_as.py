@@ -24,7 +24,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -49,6 +49,7 @@ from co_rewarding.training.settings import Settings
 
 MUST_STAY = (  # keys, and blocks with all that is in them
     "co_rewarding.method",  # and the files that it names, in contents
+    "co_rewarding.num_votes",
     "co_rewarding.min_agreement",
     "co_rewarding.answer_format",
     "co_rewarding.payout",
@@ -96,16 +97,16 @@ MUST_STAY = (  # keys, and blocks with all that is in them
     "algorithm",
 )
 # what a run from before a setting was trained with
-DEFAULTS = {  # what a run was started as before it was a setting
-    **{f"{Settings.NAME}.{field.name}": field.default for field in fields(Settings) if field.name != "method"},
-    "actor_rollout_ref.teacher.kl_anchor": "teacher",
-    THINKING: None,
-}
 MAY_CHANGE = (  # of those blocks
     "actor_rollout_ref.actor.optim.lr",
     "actor_rollout_ref.actor.optim.total_training_steps",  # verl's own note of what the trainer has
     "actor_rollout_ref.teacher.check_log_probs",
 )
+USUAL = {  # what a run did before there was such a key
+    **{f"{Settings.NAME}.{field.name}": field.default for field in fields(Settings) if field.default is not MISSING},
+    "actor_rollout_ref.teacher.kl_anchor": "teacher",
+    THINKING: None,
+}
 MODEL, QUESTIONS, REPHRASED = "actor_rollout_ref.model.path", "data.train_files", "data.train_aug_files"
 TEACHER_TEMPERATURE = "actor_rollout_ref.teacher.temperature"
 METHOD = "co_rewarding.method"
@@ -257,7 +258,7 @@ def differences(was: Mapping[str, Mapping[str, Any]], now: Identity) -> list[tup
             found.append((key, _content(old), _content(new)))
     settings = was.get("settings") or now["settings"]
     for key, new in now["settings"].items():
-        old = settings.get(key, DEFAULTS.get(key, new))
+        old = settings.get(key, USUAL.get(key, new))
         if old != new and not any(key == named for named, *_ in found):
             found.append((key, _shown(key, old), _shown(key, new)))
     return sorted(found, key=lambda difference: difference[0] != METHOD)  # which explains the rest
@@ -299,9 +300,8 @@ def _configuration(path: Path, _modified_ns: int) -> DictConfig | None:
 def _settings(config: DictConfig) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key in MUST_STAY:
-        value = _select(config, key)
-        value = DEFAULTS.get(key) if value is None else value
-        found |= {name: leaf for name, leaf in _leaves(value, key) if name not in MAY_CHANGE}
+        leaves = _leaves(_select(config, key), key)
+        found |= {name: USUAL.get(name) if value is None else value for name, value in leaves if name not in MAY_CHANGE}
     optim, teacher = "actor_rollout_ref.actor.optim", _select(config, "actor_rollout_ref.teacher")
     lr_moves = found.get(f"{optim}.lr_scheduler_type") != "constant" or found.get(f"{optim}.lr_warmup_steps_ratio") != 0
     if teacher and found.get(TEACHER_TEMPERATURE) is None:

@@ -4,14 +4,17 @@
 One step, as verl runs it, with what is ours marked *:
 
     dataloader → * tag rows with question and view, hide the ground truth → agent loop + vLLM → responses
-    → old log-probs * with token statistics, reference log-probs → * answers → vote → label → reward → GRPO advantage
-    inside each (question, view) group → KL, update → * look for signs of collapse (training.run_monitor)
+    → * put aside those that only vote (co_rewarding.num_votes) → old log-probs * with token statistics, reference
+    log-probs → * answers → vote → label → reward → GRPO advantage inside each (question, view) group → KL, update
+    → * look for signs of collapse (training.run_monitor)
 
 The vote sits in front of verl's advantage and not in its reward loop, because that one sees a single response at a
-time. Axes: N rows of a batch, P questions, V views, G rollouts of one question in one view, T response tokens.
+time. More votes than are trained on are TTRL's (arXiv 2504.16084): no log-probability of theirs, no advantage and no
+update is computed, and of a prompt that lost rollouts they fill its places. Axes: N rows of a batch, P questions, V
+views, G rollouts of one question in one view, T response tokens.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from time import perf_counter
@@ -31,13 +34,14 @@ from co_rewarding.monitoring.held_out import HeldOutResponse
 from co_rewarding.storage.run_dir import RunDir, checkpoint_folder, dump_file, step_of
 from co_rewarding.storage.stated_as import ANSWER_FORMAT
 from co_rewarding.training import rollout_io
-from co_rewarding.training.agent_loop import AGENT_LOOP
+from co_rewarding.training.agent_loop import AGENT_LOOP, NUM_ROLLOUTS
 from co_rewarding.training.checkpoint import is_of_another, resume_dir, saving
 from co_rewarding.training.engine import requesting_token_statistics
 from co_rewarding.training.label_guard import LabelGuard
 from co_rewarding.training.rollout_io import (
     Response,
     dump_rows,
+    read_and_clear,
     read_responses,
     read_statistics,
     write_jsonl,
@@ -55,9 +59,10 @@ class GroupRewardTrainer(PPOTrainerSync):
     | `__init__` | `ppo_mini_batch_size` counts questions; verl's counts prompts, of which a question may have two |
     | `_build_replay_buffer` | how often it polls is a setting |
     | `_init_tokenizer` | the reward manager needs the tokenizer and is made right after it |
-    | `_fetch_one_gen_batch` | rows get question, view and rollout loop; the ground truth moves out of reach |
+    | `_fetch_one_gen_batch` | rows get question, view, rollout loop and votes; the ground truth moves out of reach |
     | `step` | what a step came to is kept until it is saved |
     | `_step_once` | a batch of questions may be twice as many prompts; collapse alarms are printed |
+    | `_balance_batch` | the first thing after sampling: rollouts that only vote leave the batch |
     | `_compute_old_log_prob` | that pass also says how sure the policy was of each token |
     | `_compute_advantage` | rewards of whole groups are written before the advantage is computed |
     | `_log_rollout_data` | the dump says what was rewarded and why |
@@ -70,6 +75,7 @@ class GroupRewardTrainer(PPOTrainerSync):
 
     label_guard: LabelGuard | None = None  # of co_rewarding.max_label_flips
     _trained: tuple[KVBatchMeta, dict[str, Any], float] | None = None  # batch, metrics and seconds of the last step
+    _votes_only: Sequence[Response] = ()  # of this step, between sampling and the vote
 
     def __init__(self, config: DictConfig):
         self.settings = Settings.read(config)
@@ -106,6 +112,8 @@ class GroupRewardTrainer(PPOTrainerSync):
         questions = [str(index) for index in rollout_io.column(batch, "index")]
         batch = rollout_io.with_column(batch, rollout_io.QUESTION, questions.__getitem__)
         batch = rollout_io.with_column(batch, "agent_name", lambda _: AGENT_LOOP)
+        if self.settings.num_votes:
+            batch = rollout_io.with_column(batch, NUM_ROLLOUTS, lambda _: self.settings.num_votes)
         return rollout_io.with_column(batch, rollout_io.VIEW, lambda _: VIEWS[0])
 
     def step(self, metrics: dict, timing_raw: dict) -> KVBatchMeta:
@@ -119,6 +127,12 @@ class GroupRewardTrainer(PPOTrainerSync):
         self.steps_done += 1
         self.monitor.observe(self.global_steps, metrics)
         return batch
+
+    def _balance_batch(self, batch: KVBatchMeta, metrics: dict, **options: Any) -> KVBatchMeta:
+        if self.settings.num_votes:
+            batch, others = rollout_io.first_rollouts(batch, self.config.actor_rollout_ref.rollout.n)
+            self._votes_only = self._read(others, batch.partition_id, "student", read_and_clear)
+        return super()._balance_batch(batch, metrics, **options)
 
     def _compute_old_log_prob(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
         names = {"entropy", *self.method.statistics}  # verl logs the entropy
@@ -134,7 +148,7 @@ class GroupRewardTrainer(PPOTrainerSync):
         # verl may pad the batch with synthetic sequences to split it evenly; they must neither vote nor be counted
         keys = [key for key, tag in zip(batch.keys, batch.tags, strict=True) if not tag.get("is_padding", False)]
         trained = self._read(keys, batch.partition_id, "student")
-        voters = self._teacher_responses()
+        voters = self._responses_that_only_vote()
         statistics = {
             name: read_statistics(trained, batch.partition_id, name) + [None] * len(voters)
             for name in self.method.statistics
@@ -149,13 +163,13 @@ class GroupRewardTrainer(PPOTrainerSync):
         metrics = self.monitor.step_metrics(responses, scores, same)
         return metrics | self.reward_manager.failures()
 
-    def _read(self, keys: list[str], partition_id: str, voter: Voter) -> list[Response]:
-        usual_format = self.reward_manager.settings.answer_format
-        return read_responses(keys, partition_id, voter, self.tokenizer, usual_format)
+    def _read(self, keys: Sequence[str], partition_id: str, voter: Voter, read: Any = read_responses) -> list[Response]:
+        return read(keys, partition_id, voter, self.tokenizer, self.reward_manager.settings.answer_format)
 
-    def _teacher_responses(self) -> list[Response]:
-        """Responses that may vote and are never trained on. Here none: the policy's own rollouts are all there is."""
-        return []
+    def _responses_that_only_vote(self) -> list[Response]:
+        """Responses that may vote and are never trained on: here the policy's own beyond those that are."""
+        votes, self._votes_only = self._votes_only, ()
+        return list(votes)
 
     def on_step_end(self) -> None:
         super().on_step_end()

@@ -93,8 +93,49 @@ def test_missing_voting_group_is_counted():
     assert consensus_rewards(rows(groups=groups), "student", "same", eq).num_missing_groups == 0
 
 
+def test_more_votes_than_are_trained_on():
+    # question p, original: 1 1 2 are trained on, 2 2 3 only vote: the vote moves from 1 (2 of 3) to 2 (3 of 6)
+    # rephrased: 3 3 1 are trained on, 1 1 - only vote: from 3 (2 of 3) to 1 (3 of 6)
+    answers = {"original": (["1", "1", "2"], ["2", "2", "3"]), "rephrased": (["3", "3", "1"], ["1", "1", None])}
+    rollouts = [
+        Rollout("p", view, "student", answer, trained)
+        for view, parts in answers.items()
+        for trained, part in zip((True, False), parts, strict=True)
+        for answer in part
+    ]
+    fewer = [row for row in rollouts if row.trained]
+    for name, original, rephrased, before in (
+        # label and rewards of those that are trained on, with all votes; labels with the votes of these alone
+        ("majority_voting", ("2", [0, 0, 1]), ("1", [0, 0, 1]), ("1", "3")),
+        ("co_rewarding_I", ("1", [1, 1, 0]), ("2", [0, 0, 0]), ("3", "1")),
+    ):
+        scores = score_rollouts(METHODS[name], RewardInputs(rollouts, eq))
+        assert scores.group_labels == {("p", "original"): original[0], ("p", "rephrased"): rephrased[0]}
+        assert list(scores.rewards) == [*original[1], None, None, None, *rephrased[1], None, None, None]
+        assert scores.votes["p", "original", "student"].agreement == 3 / 6
+        alone = score_rollouts(METHODS[name], RewardInputs(fewer, eq)).group_labels
+        assert tuple(alone.values()) == before
+
+
+def test_a_group_in_which_all_only_vote_is_not_trained_on():
+    rollouts = [Rollout("p", "original", "student", "1", trained=False), Rollout("p", "rephrased", "student", "2")]
+    scores = score_rollouts(METHODS["co_rewarding_I"], RewardInputs(rollouts, eq))
+    assert scores.group_labels == {("p", "rephrased"): "1"} and scores.rewards == (None, 0.0)
+
+
+def test_a_teacher_is_never_trained_on():
+    assert not Rollout("p", "original", "teacher", "1").trained
+    assert Rollout("p", "original", "teacher", "1") == Rollout("p", "original", "teacher", "1", trained=False)
+    for one in METHODS.values():
+        if not (one.is_consensus or one.needs_labels or one.needs_logits):
+            rows_of_both = [Rollout("p", "original", "student", "1", trained) for trained in (True, False)]
+            texts = [r"\boxed{1}"] * 2
+            rewards = score_rollouts(one, RewardInputs(rows_of_both, eq, texts=texts, lengths=[3, 3])).rewards
+            assert rewards[0] is not None and rewards[1] is None, one.name
+
+
 def test_a_consensus_method_has_no_way_to_a_ground_truth():
-    assert [f.name for f in dataclasses.fields(Rollout)] == ["question", "view", "voter", "answer"]
+    assert [f.name for f in dataclasses.fields(Rollout)] == ["question", "view", "voter", "answer", "trained"]
     parameters = list(inspect.signature(consensus_rewards).parameters)
     assert parameters == ["rollouts", "voter", "label_view", "same", "min_agreement", "payout"]
     for name in (m.name for m in METHODS.values() if m.is_consensus):

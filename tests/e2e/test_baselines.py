@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 import torch
-from e2e_runs import QUESTIONS, ROLLOUTS, finish, metrics_of, rows_of, shards_of, start
+from e2e_runs import QUESTIONS, ROLLOUTS, box, finish, metrics_of, readable, rows_of, shards_of, start
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from co_rewarding.tools.quickstart.policy import log_distributions
@@ -28,20 +28,6 @@ def run_baseline(toy: Path, method: str, **environment: str) -> Path:
     run_dir = toy / "runs/co-rewarding" / method
     assert not (run_dir / "validation").exists() and 0 not in metrics_of(run_dir)
     return run_dir
-
-
-def box(row: dict) -> str | None:
-    """What the last box of a response holds, by a rule that is enough for this model's answers."""
-    boxes = re.findall(r"\\boxed\{\s*([^{}]*\S)\s*\}", row["response"])  # an empty one takes nothing back
-    return boxes[-1] if boxes else None
-
-
-def readable(rows: list[dict]) -> list[dict]:
-    """The rows of questions whose answers are all plain numbers or none; others may be equal to one, as -0 is to 0."""
-    odd = {row["question"] for row in rows if not ((answer := box(row)) is None or answer.isdigit())}
-    kept = [row for row in rows if row["question"] not in odd]
-    assert len(kept) > 0.5 * len(rows)
-    return kept
 
 
 @pytest.mark.parametrize(("method", "ranks"), [("self_certainty", 2), ("entropy", 1)])

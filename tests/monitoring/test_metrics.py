@@ -20,6 +20,23 @@ ROLLOUTS = [Rollout(q, view, "student", a) for (q, view), answers in ANSWERS.ite
 TRUTHS = ["1" if row.question == "p" else "" for row in ROLLOUTS]
 
 
+def test_rewards_are_of_the_rows_that_are_trained_on_and_answers_of_all():
+    # truth 1; trained on: 1 2, only voting: 2 -; the vote is 2, which rewards 0 1: right about neither
+    rollouts = [Rollout("p", "original", "student", a, t) for a, t in (("1", 1), ("2", 1), ("2", 0), (None, 0))]
+    scores = consensus_rewards(rollouts, "student", "same", eq)
+    assert group_metrics(rollouts, scores, ["1"] * 4, eq) == {
+        "label/share": 1.0,
+        "label/missing": 0.0,
+        "label/agreement": 2 / 4,
+        "label/accuracy": 0.0,
+        "answer/share": 3 / 4,
+        "answer/unevaluated": 0.0,
+        "answer/accuracy": 1 / 4,
+        "reward/mean": 1 / 2,
+        "reward/accuracy": 0.0,
+    }
+
+
 def test_every_metric_of_co_rewarding_I():
     scores = consensus_rewards(ROLLOUTS, "student", "other", eq)
     # labels: p original 1, p rephrased 1, q original none, q rephrased 5; rewards 110 100 000 000

@@ -9,9 +9,8 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from dictionary_queue import DictionaryQueue
 from omegaconf import OmegaConf
-from tensordict import TensorDict
-from verl.utils import tensordict_utils as tu
 
 import co_rewarding.training.trainer
 from co_rewarding.algo.methods import METHODS
@@ -48,25 +47,6 @@ MANAGERS = {
     "co_rewarding_II": TeacherRewardManager,
     "co_rewarding_III": TeacherRewardManager,
 }
-
-
-class DictionaryQueue:
-    """TransferQueue's two calls that the trainer makes, on a dictionary: key -> column -> value."""
-
-    def __init__(self) -> None:
-        self.rows: dict[str, dict] = {}
-
-    def kv_batch_get(self, keys: list[str], partition_id: str, select_fields: list[str]) -> TensorDict:
-        columns: dict = {name: [self.rows[key][name] for key in keys] for name in select_fields}
-        responses = columns.pop("responses")
-        data = tu.get_tensordict(columns)
-        data["responses"] = torch.nested.as_nested_tensor(responses, layout=torch.jagged)
-        return data
-
-    def kv_batch_put(self, keys: list[str], partition_id: str, fields: TensorDict) -> None:
-        for name in fields.keys():  # noqa: SIM118 - a TensorDict iterates over rows
-            for key, value in zip(keys, fields[name].unbind(), strict=True):
-                self.rows[key][name] = value
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +96,7 @@ def step(monkeypatch: pytest.MonkeyPatch, tokenizer):
         trainer.method, trainer.monitor = method_of(method), RunMonitor(Settings("co_rewarding_I"), 16, Path())
         trainer.reward_manager = MANAGERS.get(method.split("+")[0], GroupRewardManager)(config, tokenizer)
         if trainer.method.needs_teacher:  # it answers each wording once, and 7
-            trainer._teacher_responses = lambda: [
+            trainer._responses_that_only_vote = lambda: [
                 Response("", Rollout(question, view, "teacher", "7"), "", "", 4, truths.get(question, ""))
                 for question, view in ANSWERS
             ]

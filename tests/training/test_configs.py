@@ -305,8 +305,8 @@ def test_the_scripts_differ_by_their_method_only(python_that_tells: Path) -> Non
     first = keys["run_corewarding-I.sh"]
     teacher = {f"actor_rollout_ref.teacher.{name}" for name in ("n", "decay_start", "decay_end")}
     for name, more, less in (
-        ("run_corewarding-II.sh", teacher, {"data.train_aug_files"}),
-        ("run_corewarding-III.sh", {*teacher, "co_rewarding.method"}, set()),
+        ("run_corewarding-II.sh", teacher, {"data.train_aug_files", "co_rewarding.num_votes"}),
+        ("run_corewarding-III.sh", {*teacher, "co_rewarding.method"}, {"co_rewarding.num_votes"}),
         ("run_baseline.sh", {"co_rewarding.method"}, {"data.train_aug_files"}),
     ):
         other = keys[name]
@@ -361,6 +361,23 @@ def test_test_time_training_is_of_amc_by_default(
     given = dict(pair.split("=", 1) for pair in arguments(TTT, python_that_tells, METHOD=method)[2:])
     assert given["data.train_files"] == given["data.val_files"] == f"'{REPO}/data/{file}.parquet'"
     assert given.get("data.train_aug_files") == (aug_file and f"'{REPO}/data/{aug_file}.parquet'")
+
+
+@pytest.mark.parametrize("script", ["II", "III"])
+def test_where_the_teacher_votes_more_votes_are_its_own(script: str, python_that_tells: Path) -> None:
+    path = REPO / f"Co-rewarding-II/run_corewarding-{script}.sh"
+    message = refused(path, NUM_VOTES="64")
+    assert message == "error: NUM_VOTES=64: the teacher votes; leave it out and set TEACHER_NUM_ROLLOUTS\n"
+    assert (
+        refused(TTT, METHOD=f"co_rewarding_{script}", AUG_FILE="/x" if script == "III" else "", NUM_VOTES="64")
+        == message
+    )
+    assert arguments(path, python_that_tells, NUM_VOTES="0")  # what the others have by default
+
+
+def test_test_time_training_with_more_votes(python_that_tells: Path) -> None:
+    given = arguments(TTT, python_that_tells, FILE="/b.parquet", NUM_ROLLOUTS="32", NUM_VOTES="64")
+    assert {"actor_rollout_ref.rollout.n=32", "co_rewarding.num_votes=64"} <= {*given}
 
 
 @pytest.mark.parametrize("method", ["ground_truth", "incorrect"])

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from fake_checkpoints import save
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from co_rewarding.algo.own_reward import RewardError
 from co_rewarding.storage.files import atomic_write_text
@@ -113,6 +113,7 @@ def test_nothing_was_saved_yet(config: DictConfig, run: RunDir, started: Started
     ("key", "value", "shown"),
     [
         ("co_rewarding.method", "format_only", 'co_rewarding.method="co_rewarding_I", now "format_only"'),
+        ("co_rewarding.num_votes", 8, "co_rewarding.num_votes=0, now 8 (NUM_VOTES in"),
         ("co_rewarding.min_agreement", 0.5, "co_rewarding.min_agreement=0.0, now 0.5 (MIN_AGREEMENT in"),
         ("co_rewarding.payout", "soft", 'co_rewarding.payout="hard", now "soft" (PAYOUT in'),
         ("co_rewarding.max_label_flips", 0, "co_rewarding.max_label_flips=-1, now 0 (MAX_LABEL_FLIPS in"),
@@ -317,6 +318,25 @@ def test_a_run_from_before_the_record(config: DictConfig, run: RunDir, started: 
     shutil.rmtree(run.hydra)
     code, (_, told), _ = started(config)
     assert code is None and told.endswith("the configuration in none: there is no record of it")
+
+
+def test_a_run_from_before_a_setting(config: DictConfig, saved: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It did what the default does, whether its start was recorded or only its configuration."""
+    key, record = "co_rewarding.num_votes", json.loads(saved.started_as.read_text())
+    del record["settings"][key]
+    atomic_write_text(saved.started_as, json.dumps(record))
+    older = config.copy()
+    with open_dict(older):
+        del older.co_rewarding.num_votes
+    path = saved.configuration_file("2026-01-01_10-00-00")
+    path.parent.mkdir(parents=True)
+    OmegaConf.save(older, path)
+    for _ in range(2):
+        config.co_rewarding.num_votes = 0
+        check_started_as(config)
+        config.co_rewarding.num_votes = 8
+        assert f"was started with {key}=0, now 8" in refusal(config)
+        saved.started_as.unlink(missing_ok=True)
 
 
 def test_a_garbled_record(config: DictConfig, saved: RunDir) -> None:

@@ -51,6 +51,10 @@ OVERRIDDEN: dict[type, dict[str, tuple[str, str]]] = {
         "_init_dataloader": ("(self)", "co_rewarding_ii/trainer.py"),
         "_init_resource_pool_mgr": ("(self)", "co_rewarding_ii/trainer.py"),
         "_submit_batch_to_rollout": ("(self, batch)", "co_rewarding_ii/trainer.py"),
+        "_balance_batch": (
+            "(self, batch, metrics, logging_prefix='global_seqlen', keep_minibatch=False)",
+            "co_rewarding/training/trainer.py",
+        ),
         "on_sample_end": ("(self)", "co_rewarding_ii/trainer.py"),
         "_init_tokenizer": ("(self)", "co_rewarding/training/trainer.py"),
         "_fetch_one_gen_batch": ("(self)", "co_rewarding/training/trainer.py and co_rewarding_i/trainer.py"),
@@ -351,6 +355,16 @@ def test_the_cpus_that_are_reserved() -> None:
     assert ResourcePoolManager.max_colocate_count == RESERVED_FOR_A_GPU
     for actor in (TransferQueueController, SimpleStorageUnit):
         assert actor._default_options["num_cpus"] == 1
+
+
+def test_balancing_is_the_first_thing_that_is_done_with_a_sampled_batch() -> None:
+    # co_rewarding/training/trainer.py takes the rollouts that only vote out of it there, before it is padded
+    step = inspect.getsource(PPOTrainerSync._step_once)
+    calls = [
+        step.index(call) for call in ("self.on_sample_end(", "self._balance_batch(", "self._compute_old_log_prob(")
+    ]
+    assert calls == sorted(calls)
+    assert "upsample_batch_to_divisible_size" in inspect.getsource(PPOTrainerSync._balance_batch)
 
 
 def test_the_replay_buffer_has_a_poll_interval() -> None:

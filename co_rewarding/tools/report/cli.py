@@ -11,11 +11,13 @@ import pandas as pd
 
 from co_rewarding.storage.files import atomic_write_text
 from co_rewarding.storage.provenance import commits_of
+from co_rewarding.storage.run_dir import RunDir
 from co_rewarding.tools.cli import UserError, command
 from co_rewarding.tools.options import REQUIRED, Options, option, parse
 from co_rewarding.tools.report import comparison, summary
 from co_rewarding.tools.report.figures import FORMATS, PANEL_SETS, WINDOW, Panel, draw
 from co_rewarding.tools.report.page import page, sample_rollouts
+from co_rewarding.tools.report.questions import with_questions
 from co_rewarding.tools.report.runs import Run, dumped_steps, read_rollouts, read_run
 from co_rewarding.tools.report.subsets import asks_one_of, with_subset
 from co_rewarding.tools.tables import to_latex, to_markdown
@@ -35,6 +37,7 @@ class Runs(Options):
 
     run_dirs: list[Path] = option(REQUIRED, "e.g. runs/co-rewarding/my_run", metavar="RUN_DIR", positional=True)
     by_method: bool = option(False, "gather runs called METHOD_seedN: a row and a curve is the mean over the seeds")
+    questions: bool = option(False, "make RUN_DIR/questions.csv out of the dumps: what was learned and corrupted")
     subset: list[str] = option(
         [], "accuracy on the questions whose text is in a file, too", metavar="NAME=FILE.parquet"
     )
@@ -97,13 +100,15 @@ def main(arguments: Sequence[str]) -> None:
         ]
         atomic_write_text(paged.html, page(runs, samples, curves.title, panels, curves.window))
         written.append(f"Page: {paged.html}")
+    if chosen.questions:
+        written += [f"Questions: {RunDir(run_dir).questions}" for run_dir in chosen.run_dirs]
     notes = [f"note: {note}" for run in runs for note in run.notes]
     examples = [] if chosen.by_method else _examples(chosen.run_dirs, runs)
     print("\n".join([summary.as_text(table), legend, *notes, *examples, "", *written]))
 
 
 def _read(chosen: Runs) -> list[Run]:
-    runs = [read_run(run_dir) for run_dir in chosen.run_dirs]
+    runs = [with_questions(read_run(run_dir), run_dir, chosen.questions) for run_dir in chosen.run_dirs]
     for text in chosen.subset:
         name, _, file = text.partition("=")
         if not name or not file:

@@ -58,9 +58,18 @@ class Group:
         return any(rollout.reward is not None for rollout in self.rollouts)
 
     @property
+    def rewards(self) -> set[float]:
+        """The different rewards of those that are trained on."""
+        return {rollout.reward for rollout in self.rollouts if rollout.reward is not None}
+
+    @property
     def has_rewards(self) -> bool:
         """Whether any rollout earned something, good or bad."""
-        return any(rollout.reward for rollout in self.rollouts)
+        return bool(self.rewards - {0.0})
+
+    @property
+    def num_only_voting(self) -> int:
+        return sum(rollout.only_votes for rollout in self.rollouts)
 
     @property
     def label(self) -> str | None:
@@ -144,7 +153,7 @@ class Question:
         found = ["all"]
         if verdicts:
             found.append("wrong" if False in verdicts else "unclear" if None in verdicts else "right")
-        if any(len({rollout.reward for rollout in group.rollouts}) > 1 for group in self.rewarded):
+        if any(len(group.rewards) > 1 for group in self.rewarded):
             found.append("mixed")
         if self.has_labels and len(verdicts) < len(self.rewarded):
             found.append("none")

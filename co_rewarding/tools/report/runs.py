@@ -61,6 +61,8 @@ class Run:
     method: str | None = None
     """As its configuration writes it (co_rewarding.algo.method_names); None if that is unknown."""
     subsets: Mapping[str, Subset] | None = None
+    questions: Mapping[str, Mapping[str, int]] | None = None
+    """Set of questions → outcome (co_rewarding.monitoring.questions) → how many; None without a table."""
     deviations: pd.DataFrame | None = None
     """Of a mean over seeds: the standard deviations of `metrics` over them."""
 
@@ -126,6 +128,7 @@ class Rollout:
     label: str | None
     reward: float | None  # None: only votes
     ground_truth: str | None
+    only_votes: bool = False  # one of the student's that is not trained on
 
     @classmethod
     def of(cls, row: Mapping[str, Any]) -> Rollout:
@@ -136,7 +139,8 @@ class Rollout:
         }
         truth = None if row.get("ground_truth") in (None, "") else str(row["ground_truth"])
         reward = float(row["reward"]) if is_number(row.get("reward")) else None
-        return cls(**texts, **known, reward=reward, ground_truth=truth)
+        only_votes = row.get("trained") is False and texts["voter"] == "student"
+        return cls(**texts, **known, reward=reward, ground_truth=truth, only_votes=only_votes)
 
 
 def standard_error(p: float, n: int) -> float:

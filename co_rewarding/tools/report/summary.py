@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 import textwrap
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import pandas as pd
 
@@ -61,6 +61,8 @@ def summary(run: Run) -> dict[str, str]:
     for name, subset in (run.subsets or {}).items():
         rows |= _accuracies(run, subset.metric, f", {name} ({subset.num_questions})")
         rows[f"right labels, {name}"] = right_labels(subset.right_labels, subset.num_labels)
+    for name, outcomes in (run.questions or {}).items():
+        rows |= _questions(name, outcomes)
     rows |= {f"{name} *": first_and_last(run.series(metric)[1]) for name, metric in ENDS.items()}
     trained, seconds = run.series(STEP_TIME)
     rows["steps done"] = str(len(trained))
@@ -145,6 +147,17 @@ def _accuracies(run: Run, metric: str, suffix: str) -> dict[str, str]:
     }
 
 
+def _questions(name: str, outcomes: Mapping[str, int]) -> dict[str, str]:
+    """What became of the questions of one set: of those with a ground truth, and of the others."""
+    known, others = (
+        sum(outcomes.get(outcome, 0) for outcome in which)
+        for which in (("learned", "corrupted", "right", "wrong"), ("changed", "same", "unanswered"))
+    )
+    learned, corrupted, changed = (outcomes.get(outcome, 0) for outcome in ("learned", "corrupted", "changed"))
+    rows = {f"{name} questions learned, corrupted": f"{learned}, {corrupted} of {known}"} if known else {}
+    return rows | ({f"{name} questions with another answer": f"{changed} of {others}"} if others else {})
+
+
 def _curve(run: Run, metric: str) -> str:
     """ "0.250 (step 0) → 0.750 (step 8)" """
     points = list(zip(*run.series(metric), strict=True))
@@ -169,7 +182,7 @@ def example(step: int, rollouts: Sequence[Rollout], width: int = 100) -> str:
         return ""
 
     def mixed_groups(groups: dict[tuple[str, str], list[Rollout]]) -> int:
-        return sum(len({rollout.reward for rollout in group}) > 1 for group in groups.values())
+        return sum(len({rollout.reward for rollout in group} - {None}) > 1 for group in groups.values())
 
     chosen, groups = max(questions.items(), key=lambda item: mixed_groups(item[1]))  # the first of equals
     truth = next(iter(groups.values()))[0].ground_truth
@@ -193,6 +206,8 @@ def _tally(voter: str, group: Sequence[Rollout], num_answers: int, no_label: str
     counts = Counter((rollout.answer, rollout.reward) for rollout in group)
     label = group[0].label
     heading = f"  {len(group)} rollouts of the {voter}"
+    if only_vote := sum(rollout.only_votes for rollout in group):
+        heading += f", of which {only_vote} only vote"
     if all(rollout.reward is None for rollout in group):
         heading += ", which only vote"
     else:

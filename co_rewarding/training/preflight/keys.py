@@ -72,15 +72,26 @@ def check_settings(config: DictConfig) -> None:
             f"co_rewarding.min_agreement={settings.min_agreement}: {settings.method} takes no vote; set it to 0 "
             "(MIN_AGREEMENT in the run script)"
         )
-    if settings.payout != "hard" and not METHODS[settings.method].is_consensus:
+    chosen = method(settings.method)
+    if settings.payout != "hard" and not chosen.is_consensus:
         raise ValueError(
             f"co_rewarding.payout={settings.payout}: {settings.method} takes no vote; set it to hard "
             "(PAYOUT in the run script)"
         )
-    if settings.max_label_flips >= 0 and not METHODS[settings.method].is_consensus:
+    if settings.max_label_flips >= 0 and not chosen.is_consensus:
         raise ValueError(
             f"co_rewarding.max_label_flips={settings.max_label_flips}: {settings.method} takes no vote; set it to -1 "
             "(MAX_LABEL_FLIPS in the run script)"
+        )
+    if settings.num_votes and not chosen.is_consensus:
+        raise ValueError(
+            f"co_rewarding.num_votes={settings.num_votes}: {settings.method} takes no vote; set it to 0 (NUM_VOTES in "
+            "the run script)"
+        )
+    if settings.num_votes and chosen.needs_teacher:
+        raise ValueError(
+            f"co_rewarding.num_votes={settings.num_votes}: is of the student, and in {settings.method} the teacher "
+            "votes; leave it out and set actor_rollout_ref.teacher.n (TEACHER_NUM_ROLLOUTS in the run script)"
         )
 
 

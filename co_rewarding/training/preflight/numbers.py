@@ -6,7 +6,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from co_rewarding.training.settings import MAX_TEMPERATURE
+from co_rewarding.training.settings import MAX_ROLLOUTS, MAX_TEMPERATURE
 
 WHOLE_NUMBERS_FROM_1 = (
     "data.train_batch_size",
@@ -68,7 +68,6 @@ NUMBERS = {  # smallest and largest value allowed
     "actor_rollout_ref.rollout.top_p": (0.0, 1.0),
     "actor_rollout_ref.rollout.val_kwargs.top_p": (0.0, 1.0),
 }
-MAX_ROLLOUTS = 4096  # of a question; more are a slip of the finger
 TEXTS = ("actor_rollout_ref.rollout.load_format",)
 CHOICES = {
     "actor_rollout_ref.actor.optim.lr_scheduler_type": ("constant", "cosine"),
@@ -152,6 +151,11 @@ def check_group_size(config: DictConfig) -> None:
         raise ValueError(
             f"actor_rollout_ref.rollout.n={n!r}: must be from 2 to {MAX_ROLLOUTS} (NUM_ROLLOUTS in the run script); a "
             "group of one has no vote and no advantage"
+        )
+    if 0 < (votes := config.co_rewarding.num_votes) < n:
+        raise ValueError(
+            f"co_rewarding.num_votes={votes}: must be at least actor_rollout_ref.rollout.n={n}, the rollouts that are "
+            "trained on, since they vote too; or 0 for no more than these (NUM_VOTES in the run script)"
         )
     if config.actor_rollout_ref.rollout.temperature == 0:
         raise ValueError(

@@ -82,8 +82,8 @@ class WatchedII(Watched, CoRewardingIITrainer):
         else:
             GroupRewardTrainer.on_sample_end(self)
 
-    def _teacher_responses(self) -> list[Response]:
-        return super()._teacher_responses() if self.method.needs_teacher else []
+    def _responses_that_only_vote(self) -> list[Response]:
+        return super()._responses_that_only_vote() if self.method.needs_teacher else []
 
     def _compute_metrics(self, *arguments: Any, **position: int) -> None:
         super()._compute_metrics(*arguments, **position)  # the step is over and timed

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -298,6 +299,45 @@ def test_the_command_prints_a_table_and_draws_curves_of_one_and_of_two_runs(
     )
     assert "<svg" in figure.read_text()
     assert "my_run (2)" in markdown.read_text() and "mean of the first 1 or 2 → of the last" in markdown.read_text()
+
+
+def test_the_questions_of_a_run_that_wrote_no_table(run_dir: Path, run_script: Callable[..., Any]) -> None:
+    # question 1 in steps 3 and 4, truth 5: 5 and 6, then 6 and 6; step 10 is of an earlier run. Validation: 7, then 5
+    one = [rollout("1", "original", answer, 0.0) for answer in ("5", "6", "6", "6")]
+    for step, rows in ((3, one[:2]), (4, one[2:]), (10, one[:1])):
+        write_jsonl(run_dir / f"rollouts/{step}.jsonl", rows)
+    for step, answer in ((0, "7"), (4, "5")):
+        row = {"prompt_id": "ab", "question": "test 1", "pred": answer, "gts": "5", "input": "?"}
+        write_jsonl(run_dir / f"validation/{step}.jsonl", [row])
+    assert "questions learned" not in run_script("report.py", run_dir)[1]
+    code, out, _ = run_script("report.py", run_dir, "--questions")
+    assert code == 0 and f"Questions: {run_dir}/questions.csv" in out
+    written = (run_dir / "questions.csv").read_text()
+    assert "training,1,corrupted,2,3,5,0.500,4,6,0.000,5,original 1?" in written.splitlines()
+    code, out, _ = run_script("report.py", run_dir)  # from then on it is there
+    lines = [" ".join(line.split()) for line in out.splitlines()]
+    assert "training questions learned, corrupted 0, 1 of 1" in lines
+    assert "held-out questions learned, corrupted 1, 0 of 1" in lines
+    assert (run_dir / "questions.csv").read_text() == written
+    (run_dir / "questions.csv").write_text("set,outcome\ntraining,none\n")
+    code, _, err = run_script("report.py", run_dir)
+    assert (code, err.count("\n")) == (2, 1) and "questions.csv: not a table of questions" in err
+
+
+def test_questions_without_a_ground_truth(run_dir: Path) -> None:
+    run = replace(read_run(run_dir), questions={"training": {"changed": 3, "same": 1, "unanswered": 2, "learned": 1}})
+    rows = summary(run)
+    assert rows["training questions with another answer"] == "3 of 6"
+    assert rows["training questions learned, corrupted"] == "1, 0 of 1"
+
+
+def test_rollouts_that_only_vote_are_told(run_dir: Path) -> None:
+    rows = [rollout("1", "original", "5", 1.0, trained=True)] * 2
+    rows += [rollout("1", "original", answer, None, trained=False) for answer in ("6", "5", "5")]
+    assert "  5 rollouts of the student, of which 3 only vote, rewarded by the label 5" in example(rows)
+    # 1 and None are no two rewards: 2 has them in its group, and is the example
+    rows += [rollout("2", "original", answer, reward, trained=True) for answer, reward in (("5", 1.0), ("6", 0.0))]
+    assert "question 2" in example(rows)
 
 
 def test_errors_of_the_command_are_one_line(run_dir: Path, tmp_path: Path, run_script: Callable[..., Any]) -> None:

@@ -28,6 +28,8 @@ from co_rewarding_i.main import check_two_views
     ("key", "value"),
     [
         ("min_agreement", 1.5),
+        ("num_votes", -1),
+        ("num_votes", 4097),
         ("payout", "half"),
         ("max_label_flips", -2),
         ("equivalence", "fuzzy"),
@@ -162,6 +164,20 @@ def test_labels_that_can_never_flip_too_often(config: DictConfig) -> None:
         r"set it to -1 or train for at least 4 epochs",
     ):
         check_label_flips(config)
+
+
+@pytest.mark.parametrize(
+    ("method", "reason"),
+    [
+        ("entropy", "entropy takes no vote; set it to 0 (NUM_VOTES in"),
+        ("co_rewarding_II", "in co_rewarding_II the teacher votes; leave it out and set actor_rollout_ref.teacher.n"),
+    ],
+)
+def test_more_votes_where_the_student_takes_none(config: DictConfig, method: str, reason: str) -> None:
+    config.co_rewarding.method, config.co_rewarding.num_votes = method, 8
+    with pytest.raises(ValueError, match=r"^co_rewarding\.num_votes=8: ") as refused:
+        check_settings(config)
+    assert reason in str(refused.value)
 
 
 def test_a_library_that_does_not_register_our_rollout_loop(refused_after: Callable[..., str]) -> None:

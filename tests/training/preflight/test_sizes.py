@@ -24,6 +24,14 @@ def test_a_group_that_cannot_vote(config: DictConfig, refusal: Callable[..., str
     refusal(f"actor_rollout_ref.rollout.n={n!r}", "from 2 to 4096", "NUM_ROLLOUTS")
 
 
+def test_fewer_votes_than_are_trained_on(config: DictConfig, refusal: Callable[..., str]) -> None:
+    config.co_rewarding.num_votes = 3
+    refusal("co_rewarding.num_votes=3: must be at least actor_rollout_ref.rollout.n=4", "NUM_VOTES")
+    for value in (4, 7, 4096):  # only what is trained on is divided over devices
+        config.co_rewarding.num_votes = value
+        check_config(config)
+
+
 def test_two_rollouts_are_enough(config: DictConfig) -> None:
     config.actor_rollout_ref.rollout.n = 2  # 8 questions × 2 views × 2 = 32 sequences
     check_config(config)
