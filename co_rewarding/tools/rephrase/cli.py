@@ -23,7 +23,6 @@ from typing import Any
 from co_rewarding.algo.equivalence.relation import Equivalence
 from co_rewarding.storage.files import atomic_write, atomic_write_text, json_line
 from co_rewarding.storage.journal import Journal
-from co_rewarding.storage.rows import SYSTEM_PROMPT
 from co_rewarding.tools.cli import UserError, command, progress
 from co_rewarding.tools.data.markers import Markers
 from co_rewarding.tools.generation.engine import (
@@ -72,12 +71,12 @@ def run(options: RewriteOptions) -> int:
     policy = Policy(checking.on_invalid, checking.max_retries, instruction.markers, checking.skip_validators)
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with Engines(options, questions.questions_P, instruction) as engines:
+    with Engines(options, questions, instruction) as engines:
         if model.rewrites_from is not None:
             outcomes, writers = _given(options, questions, policy), [str(model.rewrites_from)]
         else:
             outcomes, writers = _rewrite(options, questions, instruction, policy, engines)
-        checks = _verify(options, questions.questions_P, outcomes, engines) if options.verifying.verify else []
+        checks = _verify(options, questions, outcomes, engines) if options.verifying.verify else []
     return _write(options, questions, Result(outcomes, checks, writers))
 
 
@@ -126,9 +125,9 @@ def _rewrite(
 
 
 def _verify(
-    options: RewriteOptions, questions_P: Sequence[str], outcomes: Sequence[Outcome], engines: Engines
+    options: RewriteOptions, questions: Questions, outcomes: Sequence[Outcome], engines: Engines
 ) -> list[PairCheck]:
-    pairs = [(o.row, questions_P[o.row], o.rewrite) for o in outcomes if o.rewrite is not None]
+    pairs = [(o.row, questions.questions_P[o.row], o.rewrite) for o in outcomes if o.rewrite is not None]
     verifying, seed = options.verifying, options.asking.seed
     settings = {
         "verify_model": options.judge[0],
@@ -145,7 +144,7 @@ def _verify(
     )
     with _journal(options, "verify.journal", settings, "--restart verify") as journal:
         work = Verification(
-            pairs, journal, sampling, verifying.verify_samples, verifying.verify_min_agreement, seed
+            pairs, journal, sampling, verifying.verify_samples, verifying.verify_min_agreement, seed, questions.asked
         )  # fmt: skip
         if pending := len(work.pending()):
             with _counted("answering", "answers", work.num_answers, work.num_answers - pending, journal) as step:
@@ -279,8 +278,8 @@ def _digest(*texts: str) -> str:
 class Engines:
     """Opens an engine when it is needed, at most one at a time; asking for the open one gives it again."""
 
-    def __init__(self, options: RewriteOptions, questions_P: Sequence[str], instruction: Instruction) -> None:
-        self._options, self._questions_P, self._instruction = options, questions_P, instruction
+    def __init__(self, options: RewriteOptions, questions: Questions, instruction: Instruction) -> None:
+        self._options, self._questions, self._instruction = options, questions, instruction
         self._open: tuple[tuple[str, ServerOptions], Engine] | None = None
 
     def __enter__(self) -> Engines:
@@ -303,11 +302,13 @@ class Engines:
 
     def _room(self, tokenizer: Any) -> int:
         """Tokens that the longest prompt and its response need, in either stage."""
-        longest = max(self._questions_P, key=len)
+        texts = self._questions.questions_P
+        longest = max(texts, key=len)
         options, thinking = self._options, self._options.model.enable_thinking
-        asked = len(prompt_ids(tokenizer, self._instruction.messages(longest), enable_thinking=thinking))
-        needed = asked + len(longest) // 4 + options.asking.max_tokens
+        rewritten = len(prompt_ids(tokenizer, self._instruction.messages(longest), enable_thinking=thinking))
+        needed = rewritten + len(longest) // 4 + options.asking.max_tokens
         if options.verifying.verify:
-            answered = [{"role": "system", "content": SYSTEM_PROMPT}, {"role": "user", "content": longest + longest}]
+            asked = max(map(self._questions.asked, range(len(texts))), key=lambda asked: len(asked.system))
+            answered = asked.messages(longest + longest)
             needed = max(needed, len(prompt_ids(tokenizer, answered)) + options.verifying.verify_max_tokens)
         return needed

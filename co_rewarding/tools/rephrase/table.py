@@ -27,9 +27,12 @@ from co_rewarding.storage.columns import Columns
 from co_rewarding.storage.files import atomic_write
 from co_rewarding.storage.questions import is_verl_parquet
 from co_rewarding.storage.raw_table import is_parquet
-from co_rewarding.storage.rows import MADE_OF, read_table
+from co_rewarding.storage.rows import ANSWER_COLUMNS, MADE_OF, read_table
+from co_rewarding.storage.stated_as import stated_as
 from co_rewarding.tools.cli import UserError
+from co_rewarding.tools.data.questions import instruction_of
 from co_rewarding.tools.data.questions import read_table as read_any_table
+from co_rewarding.tools.rephrase.asked import Asked
 
 PROMPT = "prompt"
 
@@ -44,6 +47,7 @@ class Questions:
     def __init__(self, path: Path, column: str, max_rows: int = 0, answer_format: str = "") -> None:
         self.path = path
         self.column = column
+        self._usual_format = answer_format
         self._is_copied = is_verl_parquet(path) or (path.is_file() and is_parquet(path) and _has_column(path, column))
         if self._is_copied:
             self._table = read_table(path)
@@ -68,6 +72,24 @@ class Questions:
             if not text.strip():
                 what = "no user message with text" if self._is_messages else "no text"
                 raise UserError(f"{path}, row {row}: column {column!r} has {what}; fill it or take the row out")
+
+    def asked(self, row: int) -> Asked:
+        """How the question of a row is asked for its answer: with its own system message, where it has messages.
+
+        Raises:
+            ValueError: one line; its columns answer_format and choices are something else.
+        """
+        there = [name for name in ANSWER_COLUMNS if name in self._table.column_names]
+        columns = {name: self._table.column(name)[row].as_py() for name in there}
+        try:
+            spec, choices = stated_as(columns, self._usual_format)
+            instruction = instruction_of(spec)
+        except ValueError as error:
+            raise UserError(f"{self.path}, row {row}: {error}") from None
+        if self._is_messages:
+            contents = [message["content"] for message in self._values[row] if message and message["role"] == "system"]
+            return Asked("\n\n".join(filter(None, contents)), spec, choices)
+        return Asked(instruction, spec, choices)
 
     def __len__(self) -> int:
         return len(self.questions_P)

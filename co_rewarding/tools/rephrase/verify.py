@@ -16,16 +16,16 @@ not recorded as one: the next run asks again.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from co_rewarding.algo.answers import MAX_ANSWER_CHARS, extract_answer
+from co_rewarding.algo.answer_format import recorded
+from co_rewarding.algo.answers import MAX_ANSWER_CHARS
 from co_rewarding.algo.voting import Vote, majority_vote
 from co_rewarding.storage.journal import Journal
-from co_rewarding.storage.rows import SYSTEM_PROMPT
 from co_rewarding.tools.generation.engine import Engine, Request, Sampling, seed_of
+from co_rewarding.tools.rephrase.asked import Asked, digest
 
 Verdict = Literal["same", "different", "undecided"]
 
@@ -71,9 +71,15 @@ class Verification:
     num_samples: int
     min_agreement: float
     seed: int | None = None
+    asked: Callable[[int], Asked] = lambda row: Asked()  # how a row's question is asked
 
     def __post_init__(self) -> None:
-        self._texts = {digest(text): text for _, *wordings in self.pairs for text in wordings}
+        self._texts = {
+            asked.name_of(text): (text, asked)
+            for row, *wordings in self.pairs
+            for asked in [self.asked(row)]
+            for text in wordings
+        }
 
     @property
     def num_answers(self) -> int:
@@ -90,10 +96,11 @@ class Verification:
     def run(self, engine: Engine, shown: Callable[[], Any] = lambda: None) -> None:
         """Collect the answers that are missing."""
         for name, sample in self.pending():
+            text, asked = self._texts[name]
             engine.submit(
                 Request(
                     (name, sample),
-                    [{"role": "system", "content": SYSTEM_PROMPT}, {"role": "user", "content": self._texts[name]}],
+                    asked.messages(text),
                     self.sampling,
                     seed_of(self.seed, "answer", name, sample),
                 )
@@ -104,7 +111,8 @@ class Verification:
                 if completion.failure is not None:
                     continue
                 (name, sample) = completion.key
-                answer = extract_answer(completion.text)
+                _, asked = self._texts[name]
+                answer = asked.format.extract(completion.text, asked.choices)
                 # An answer of more characters than are read as mathematics equals only itself: keep that so.
                 if answer is not None and len(answer) > MAX_ANSWER_CHARS:
                     answer = answer[:MAX_ANSWER_CHARS] + digest(answer)
@@ -114,16 +122,12 @@ class Verification:
     def checks(self, same: Callable[[str, str], bool]) -> list[PairCheck]:
         """The verdict on every pair, in their order."""
         return [
-            compare(row, self._answers(question), self._answers(rewrite), same, self.min_agreement)
+            compare(row, self._answers(row, question), self._answers(row, rewrite), same, self.min_agreement)
             for row, question, rewrite in self.pairs
         ]
 
-    def _answers(self, text: str) -> list[str | None]:
-        name = digest(text)
+    def _answers(self, row: int, text: str) -> list[str | None]:
+        asked = self.asked(row)
+        name = asked.name_of(text)
         found = [self.journal.records.get(("answer", name, sample)) for sample in range(self.num_samples)]
-        return [record and record["answer"] for record in found]
-
-
-def digest(text: str) -> str:
-    """A short name of a text."""
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+        return [recorded(record and record["answer"], asked.spec) for record in found]

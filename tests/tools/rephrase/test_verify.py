@@ -6,6 +6,7 @@ import pytest
 from co_rewarding.algo.equivalence.relation import Equivalence
 from co_rewarding.storage.journal import Journal
 from co_rewarding.tools.generation.engine import Completion, Sampling
+from co_rewarding.tools.rephrase.asked import Asked
 from co_rewarding.tools.rephrase.report import quarantine, report, summary
 from co_rewarding.tools.rephrase.rewriting import Outcome, record_key
 from co_rewarding.tools.rephrase.verify import Verification, compare
@@ -89,6 +90,16 @@ def test_long_answers_stay_different(tmp_path) -> None:
         work = Verification([(0, "A", "A2")], journal, Sampling(), 1, 0.5)
         work.run(Solver(answers))
         assert work.checks(lambda a, b: a == b)[0].verdict == "different"
+
+
+def test_each_question_is_asked_and_read_as_its_row_says(tmp_path) -> None:
+    """B and London are one answer where they are an option's letter and text, and two where there are no options."""
+    choice = Asked("Name the letter.", "choice", ("Paris", "London"))
+    for asked, verdict in ((choice, "same"), (Asked(), "different")):
+        with Journal(tmp_path / verdict, {}, record_key) as journal, Equivalence() as equivalence:
+            work = Verification([(0, "city?", "town?")], journal, Sampling(), 1, 0.5, asked=lambda row, how=asked: how)
+            work.run(Solver({"city?": "B", "town?": "London"}))
+            assert work.checks(equivalence.same)[0].verdict == verdict
 
 
 def test_report_and_quarantine(tmp_path) -> None:
