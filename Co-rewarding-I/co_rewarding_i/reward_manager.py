@@ -4,7 +4,8 @@
     pseudo-label(x)  = majority answer of the rollouts on x'
     pseudo-label(x') = majority answer of the rollouts on x
 
-The reward of a response on either view is 1 if its answer is equivalent to that view's pseudo-label, else 0.
+The reward of a response on either view is 1 if its answer is equivalent to that view's pseudo-label, else 0 (or what
+co_rewarding.payout says instead: co_rewarding/algo/payout.py).
 """
 
 from co_rewarding.algo.rewards import consensus_rewards
@@ -21,5 +22,10 @@ class CrossViewRewardManager(GroupRewardManager):
         if not self.method.is_consensus:  # another reward of the same two views, by its name
             return super().rewards(inputs)
         return consensus_rewards(
-            inputs.rollouts, voter="student", label_view="other", same=inputs.same, min_agreement=inputs.min_agreement
+            inputs.rollouts,
+            voter="student",
+            label_view="other",
+            same=inputs.same,
+            min_agreement=inputs.min_agreement,
+            payout=inputs.payout,
         )

@@ -101,5 +101,5 @@ def score_rollouts(method: Method, inputs: RewardInputs) -> Scores:
         raise ValueError(f"method {method.name!r} needs the policy's logits: text alone does not decide its reward")
     if isinstance(method.rule, Consensus):
         voter, label_view = method.rule.voter, method.rule.label_view
-        return consensus_rewards(inputs.rollouts, voter, label_view, inputs.same, inputs.min_agreement)
+        return consensus_rewards(inputs.rollouts, voter, label_view, inputs.same, inputs.min_agreement, inputs.payout)
     return method.rule(inputs)

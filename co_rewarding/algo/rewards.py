@@ -4,7 +4,8 @@
     is_match(a, y) = 1 if ans(y) is equivalent to the label a, else 0
     pseudo-label of (question, view) = majority vote of (question, view or the other view, voter)
 
-All consensus methods are that one rule with two switches, who votes and on which view:
+All consensus methods are that one rule with two switches, who votes and on which view (a third, what a vote pays, is
+in co_rewarding.algo.payout; by default it is is_match):
 
                      label from the same view     label from the other view
     student votes    majority_voting              co_rewarding_I      (Eq. 6-8)
@@ -14,9 +15,10 @@ Majority-Voting (TTRL, arXiv 2504.16084) is the cell in which an answer votes fo
 way to more reward is to agree on any answer, right or wrong. The other three take the vote away from it.
 
 Degenerate cases:
-- a group without a label, because nobody answered or too few agreed: every reward is 0, and `group_labels` says None;
+- a group without a label, because nobody answered or too few agreed: every reward is 0 (but see the payout negative),
+  and `group_labels` says None;
 - no rollout at all in the group that should vote (all of them failed): no label either, counted in num_missing_groups;
-- a response without an answer earns 0;
+- a response without an answer earns 0 (likewise);
 - a teacher's row is never trained on: its reward is None.
 
 Deliberately absent: a place for a ground truth (consensus_rewards takes none, and Rollout holds none); advantages,
@@ -30,6 +32,7 @@ from collections.abc import Hashable, Sequence
 from typing import Literal
 
 from co_rewarding.algo.answers import ground_truth_answer
+from co_rewarding.algo.payout import Payout, pay
 from co_rewarding.algo.rollouts import RewardInputs, Rollout, Same, Scores, View, Voter, other_view
 from co_rewarding.algo.voting import Vote, majority_vote
 
@@ -42,7 +45,12 @@ def is_match(label: str | None, answer: str | None, same: Same) -> float:
 
 
 def consensus_rewards(
-    rollouts: Sequence[Rollout], voter: Voter, label_view: LabelView, same: Same, min_agreement: float = 0.0
+    rollouts: Sequence[Rollout],
+    voter: Voter,
+    label_view: LabelView,
+    same: Same,
+    min_agreement: float = 0.0,
+    payout: Payout = "hard",
 ) -> Scores:
     """Rewards by agreement with a vote.
 
@@ -52,9 +60,10 @@ def consensus_rewards(
         label_view: whether the vote on a view rewards the student's rollouts on the "same" view or on the "other".
         same: the equivalence of answers.
         min_agreement: 0-1, see majority_vote.
+        payout: what the vote pays.
 
     Raises:
-        ValueError: min_agreement is outside 0-1.
+        ValueError: min_agreement is outside 0-1, or there is no such payout.
     """
     answers_of_group: dict[tuple[Hashable, View, Voter], list[str | None]] = defaultdict(list)
     for row in rollouts:
@@ -69,15 +78,15 @@ def consensus_rewards(
         return vote.pseudo_label if vote is not None else None
 
     trained_groups = dict.fromkeys((row.question, row.view) for row in rollouts if row.voter == "student")
-    labels_N = tuple(label_for(row.question, row.view) for row in rollouts)
     return Scores(
-        row_labels=labels_N,
+        row_labels=tuple(label_for(row.question, row.view) for row in rollouts),
         rewards=trained_rows(
-            rollouts, [is_match(label, row.answer, same) for label, row in zip(labels_N, rollouts, strict=True)]
+            rollouts, [pay(payout, vote_for(row.question, row.view), row.answer, same) for row in rollouts]
         ),
         group_labels={group: label_for(*group) for group in trained_groups},
         votes=votes,
         voter=voter,
+        payout=payout,
         num_missing_groups=sum(vote_for(*group) is None for group in trained_groups),
     )
 

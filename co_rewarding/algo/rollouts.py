@@ -13,6 +13,7 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
+from co_rewarding.algo.payout import Payout
 from co_rewarding.algo.voting import Vote
 
 View = Literal["original", "rephrased"]
@@ -67,6 +68,7 @@ class RewardInputs:
     rollouts: Sequence[Rollout]  # N
     same: Same
     min_agreement: float = 0.0  # 0-1, see majority_vote
+    payout: Payout = "hard"  # what a vote pays
     ground_truths: Sequence[str | None] | None = None  # N, raw or boxed
     statistics: Sequence[float | None] | None = None  # N: the method's own statistic, mean over the response's tokens
     texts: Sequence[str] | None = None  # N: the responses
@@ -79,10 +81,13 @@ class Scores:
     """Labels and rewards of a batch. A label is a pseudo-label or, of a supervised method, the ground truth."""
 
     row_labels: tuple[str | None, ...]  # N: what the row was compared with; None: no label, or a method that has none
-    rewards: tuple[float | None, ...]  # N: 0 or 1, or nats; None: never trained on, or no tokens
+    rewards: tuple[float | None, ...]  # N: what the vote pays, or 0 or 1, or nats; None: never trained on, or no tokens
     # the label of each group that is trained on; empty for a method without labels
     group_labels: dict[tuple[Hashable, View], str | None] = field(default_factory=dict)
     # the vote of every group that there is, whether or not it labels one; empty for a method without votes
     votes: dict[tuple[Hashable, View, Voter], Vote] = field(default_factory=dict)
     voter: Voter | None = None  # whose votes are the labels
+    payout: Payout = "hard"  # what the votes paid
     num_missing_groups: int = 0  # groups that are trained on and whose voting group has no rollout
+    # labels that groups lost because they flip (co_rewarding.algo.label_flips); None: nothing looks for such
+    withheld: dict[tuple[Hashable, View], str] | None = None

@@ -11,7 +11,8 @@ A response without an answer casts no vote but counts in the agreement, so that 
 not transitive, that first member decides. Degenerate cases: no answer at all, or an agreement below the minimum, is
 no label; one rollout with an answer agrees with itself (1.0); a group that lost rollouts votes with those it has.
 
-Deliberately absent: what is done with the label (co_rewarding.algo.rewards), and weights on votes.
+Deliberately absent: what is done with the label (co_rewarding.algo.rewards), what an answer earns by its class
+(co_rewarding.algo.payout), and weights on votes.
 """
 
 from __future__ import annotations
@@ -28,8 +29,17 @@ class Vote:
     agreement: float  # 0-1: num_votes / num_rollouts, whether or not it was enough for a label
     num_answered: int  # rollouts that cast a vote
     num_rollouts: int  # rollouts in the group
-    num_votes: int = 0  # votes of the largest class
-    num_classes: int = 0  # different answers
+    classes: tuple[tuple[str, int], ...] = ()  # first member and votes of each class, in the order in which they came
+
+    @property
+    def num_votes(self) -> int:
+        """Votes of the largest class."""
+        return max((votes for _, votes in self.classes), default=0)
+
+    @property
+    def num_classes(self) -> int:
+        """Different answers."""
+        return len(self.classes)
 
 
 def majority_vote(
@@ -68,6 +78,5 @@ def majority_vote(
         agreement=agreement,
         num_answered=sum(votes),
         num_rollouts=len(answers_G),
-        num_votes=most,
-        num_classes=len(votes),
+        classes=tuple(zip(first_members, votes, strict=True)),
     )

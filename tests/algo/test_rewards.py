@@ -96,7 +96,7 @@ def test_missing_voting_group_is_counted():
 def test_a_consensus_method_has_no_way_to_a_ground_truth():
     assert [f.name for f in dataclasses.fields(Rollout)] == ["question", "view", "voter", "answer"]
     parameters = list(inspect.signature(consensus_rewards).parameters)
-    assert parameters == ["rollouts", "voter", "label_view", "same", "min_agreement"]
+    assert parameters == ["rollouts", "voter", "label_view", "same", "min_agreement", "payout"]
     for name in (m.name for m in METHODS.values() if m.is_consensus):
         assert not METHODS[name].needs_labels
         with_truth = score_rollouts(METHODS[name], RewardInputs(rows(), eq, ground_truths=["9"] * 16))

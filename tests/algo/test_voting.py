@@ -16,13 +16,14 @@ def same_number(a: str, b: str) -> bool:
 def test_votes_are_counted_over_classes():
     # 0.5, 1/2 and 2/4 are one class with 3 of 5 votes; the label is the one that came first, as written
     vote = majority_vote(["7", "0.5", "7", "1/2", "2/4"], same_number)
-    assert vote == Vote(pseudo_label="0.5", agreement=3 / 5, num_answered=5, num_rollouts=5, num_votes=3, num_classes=2)
+    assert vote == Vote("0.5", agreement=3 / 5, num_answered=5, num_rollouts=5, classes=(("7", 2), ("0.5", 3)))
+    assert (vote.num_votes, vote.num_classes) == (3, 2)
 
 
 def test_rollouts_without_answer_count_in_the_agreement():
     # one box in eight responses is 1/8, not unanimous
     vote = majority_vote([None, None, "3", None, None, None, None, None], same_number)
-    assert vote == Vote(pseudo_label="3", agreement=1 / 8, num_answered=1, num_rollouts=8, num_votes=1, num_classes=1)
+    assert vote == Vote("3", agreement=1 / 8, num_answered=1, num_rollouts=8, classes=(("3", 1),))
 
 
 def test_tie_goes_to_the_class_that_came_first():
@@ -54,6 +55,7 @@ def test_minimum_agreement(min_agreement, label):
 def test_groups_without_votes():
     assert majority_vote([], same_number) == Vote(None, 0.0, 0, 0)
     assert majority_vote([None, None], same_number) == Vote(None, 0.0, 0, 2)
+    assert (Vote(None, 0.0, 0, 2).num_votes, Vote(None, 0.0, 0, 2).num_classes) == (0, 0)
 
 
 @pytest.mark.parametrize("min_agreement", [-0.1, 1.1, float("nan")])
