@@ -34,6 +34,8 @@ TRAIN_TEMPERATURE=${TRAIN_TEMPERATURE:-1.0}
 TOTAL_EPOCHS=${TOTAL_EPOCHS:-3}
 LOSS_AGG_MODE=${LOSS_AGG_MODE:-seq-mean-token-mean}                        # Eq. 4; published script: token-mean
 MIN_AGREEMENT=${MIN_AGREEMENT:-0.0}                                        # share of a group that a label needs
+PAYOUT=${PAYOUT:-hard}                                                     # what a vote pays: hard, soft or negative
+MAX_LABEL_FLIPS=${MAX_LABEL_FLIPS:--1}                                     # of a label in a row; with more its question is left out; -1: any
 # validation on the original questions
 VAL_TEMPERATURE=${VAL_TEMPERATURE:-0}                                      # 0 is greedy; the paper evaluates at 0.8
 VAL_NUM_ROLLOUTS=${VAL_NUM_ROLLOUTS:-1}
@@ -78,6 +80,8 @@ exec python -m co_rewarding_i.main \
   trainer.total_epochs="$TOTAL_EPOCHS" \
   actor_rollout_ref.actor.loss_agg_mode="$LOSS_AGG_MODE" \
   co_rewarding.min_agreement="$MIN_AGREEMENT" \
+  co_rewarding.payout="$PAYOUT" \
+  co_rewarding.max_label_flips="$MAX_LABEL_FLIPS" \
   actor_rollout_ref.rollout.val_kwargs.temperature="$VAL_TEMPERATURE" \
   actor_rollout_ref.rollout.val_kwargs.do_sample="$([[ $VAL_TEMPERATURE == 0 ]] && echo False || echo True)" \
   actor_rollout_ref.rollout.val_kwargs.n="$VAL_NUM_ROLLOUTS" \

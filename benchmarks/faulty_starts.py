@@ -388,6 +388,7 @@ def cases(toy: Path) -> Iterator[Case]:
         ("KL_LOSS_COEF", "kl_loss_coef"), ("TOTAL_EPOCHS", "total_epochs"), ("TRAIN_TEMPERATURE", "temperature"),
         ("MAX_RESPONSE_LENGTH", "max_response_length"), ("MIN_AGREEMENT", "min_agreement"), ("SAVE_FREQ", "save_freq"),
         ("GPUS_PER_NODE", "n_gpus_per_node"), ("CLIP_RATIO", "clip_ratio"), ("LR_WARMUP_RATIO", "lr_warmup_steps"),
+        ("PAYOUT", "payout"), ("MAX_LABEL_FLIPS", "max_label_flips"),
     ):  # fmt: skip
         for value in ("many", "ü(", "-5", "nan", "inf", "1e9", "1,5", "[1]", "null"):
             if (variable, value) in {

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Score a file of responses offline: what would this method, threshold or equivalence have rewarded?
+"""Score a file of responses offline: what would this method, threshold, payout or equivalence have rewarded?
 
     python -m co_rewarding.score FILE.jsonl --method co_rewarding_I --output OUT.jsonl
 
@@ -36,6 +36,7 @@ from pydantic import field_validator, model_validator
 from co_rewarding.algo.answer_format import answer_format
 from co_rewarding.algo.equivalence.relation import Equivalence, Mode, WorkerError
 from co_rewarding.algo.methods import METHODS, Method, method, score_rollouts
+from co_rewarding.algo.payout import PAYOUTS, Payout
 from co_rewarding.algo.rollouts import VIEWS, VOTERS, RewardInputs, Rollout, Scores, answers_by_question
 from co_rewarding.monitoring.metrics import group_metrics
 from co_rewarding.storage.files import atomic_write, json_line, jsonl_rows, short_json
@@ -53,6 +54,7 @@ class Scoring(Options):
     method: str = option(REQUIRED, ", ".join(METHODS))
     output: Path = option(REQUIRED, "where the scored rows go", metavar="OUT.jsonl")
     min_agreement: float = option(0.0, "smallest share of votes that makes a label", ge=0, le=1)
+    payout: Payout = option("hard", "what a vote pays: " + ", ".join(PAYOUTS))
     answer_format: str = option("", "how answers are stated, of rows that do not say (docs/ANSWERS.md)")
     equivalence: Mode = option("math", "when two answers are one vote")
     seed: int = option(0, "of the method random")
@@ -72,6 +74,12 @@ class Scoring(Options):
     def _is_one(cls, spec: str) -> str:
         answer_format(spec)
         return spec
+
+    @model_validator(mode="after")
+    def _pays(self) -> Scoring:
+        if self.payout != "hard" and not method(self.method).is_consensus:
+            raise ValueError(f"--payout {self.payout}: method {self.method} takes no vote that could pay; leave it out")
+        return self
 
     @model_validator(mode="after")
     def _files(self) -> Scoring:
@@ -108,7 +116,8 @@ def main(arguments: Sequence[str]) -> None:
         for name, value in metrics.items():
             print(f"  {name:<{width}}  {value:.4f}")
     if chosen.is_consensus and not any(scores.row_labels):
-        _remark(f"no group has a label, every reward is 0: {_why_no_label(options, rollouts)}")
+        earned = "" if any(scores.rewards) else ", every reward is 0"  # the payout negative has others
+        _remark(f"no group has a label{earned}: {_why_no_label(options, rollouts)}")
 
 
 def _score(
@@ -136,6 +145,7 @@ def _score(
             rollouts,
             same,
             min_agreement=options.min_agreement,
+            payout=options.payout,
             ground_truths=truths if chosen.needs_labels else None,
             texts=texts,
             seed=options.seed,

@@ -62,6 +62,24 @@ def test_same_rows_same_order_with_labels_and_rewards(tmp_path, capsys):
     assert printed["answer/share"] == "0.7500"  # 6 of 8
 
 
+@pytest.mark.parametrize(
+    ("options", "rewards"),
+    [
+        # original 1/2 1/2 3 - by the rephrased 1/2: 1/4, 3: 2/4; rephrased 0.5 3 3 - by the original 1/2: 2/4, 3: 1/4
+        (["--payout", "soft"], [1 / 4, 1 / 4, 1 / 2, 0, 1 / 2, 1 / 4, 1 / 4, 0]),
+        (["--payout", "negative"], [0, 0, 1, -1, 1, 0, 0, -1]),
+        (["--payout", "negative", "--min-agreement", "0.6"], [0, 0, 0, -1, 0, 0, 0, -1]),
+    ],
+)
+def test_what_a_vote_pays(tmp_path, capsys, options, rewards):
+    code, scored = score(tmp_path, rows(ground_truth="1/2"), *options)
+    assert code == 0 and [row["reward"] for row in scored] == rewards
+    out, err = capsys.readouterr()
+    assert "reward/mean" in out and "reward/accuracy" not in out
+    no_label = "co_rewarding.score: no group has a label: no answer has --min_agreement 0.6 of its group's votes\n"
+    assert err == (no_label if "0.6" in options else "")
+
+
 def test_a_dump_scored_twice_is_the_same_dump(tmp_path):
     _, once = score(tmp_path, rows(ground_truth=""))
     _, twice = score(tmp_path, once)
@@ -189,6 +207,8 @@ def test_bad_lines_are_named(tmp_path, capsys, line):
         ("incorrect", [], "no row has a 'ground_truth'"),
         ("co_rewarding_I", ["--min-agreement", "1.5"], "--min_agreement 1.5: must be less than or equal to 1"),
         ("co_rewarding_I", ["--min-agreement", "much"], "--min_agreement much: must be a valid number"),
+        ("co_rewarding_I", ["--payout", "half"], "--payout half: must be 'hard', 'soft' or 'negative'"),
+        ("format_only", ["--payout", "soft"], "--payout soft: method format_only takes no vote that could pay"),
         ("co_rewarding_I", ["--equivalence", "sympy"], "--equivalence sympy: must be 'math', 'string' or 'exact'"),
         ("co_rewarding_I", ["--treshold", "1"], "unrecognized arguments: --treshold 1"),
     ],

@@ -161,7 +161,8 @@ SIGNALS: tuple[Signal, ...] = (
     Signal(
         "few_labels",
         "few groups have a label, the others earn nothing",
-        "a smaller co_rewarding.min_agreement, a longer data.max_response_length, a model that boxes its answers",
+        "a smaller co_rewarding.min_agreement, a larger co_rewarding.max_label_flips (-1: none is left out), a longer "
+        "data.max_response_length, a model that boxes its answers",
         (Condition("label/share", at_most=0.2),),
     ),
     Signal(

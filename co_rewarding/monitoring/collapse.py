@@ -107,7 +107,8 @@ def collapse_metrics(
     _put_mean(metrics, "collapse/length_limit", [length >= max_length for _, _, length in student])
     shares = [repetition(text) for _, text, _ in student]
     _put_mean(metrics, "collapse/repetition", [share for share in shares if share is not None])
-    changed, comparable = history.flips(scores.group_labels if scores.voter is not None else majority, same)
+    labels = scores.group_labels | (scores.withheld or {})  # that a label is withheld does not make it stable
+    changed, comparable = history.flips(labels if scores.voter is not None else majority, same)
     if comparable:
         metrics["collapse/label_flips"] = changed / comparable
     return metrics

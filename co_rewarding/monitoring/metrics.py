@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a step's votes and rewards amount to, as numbers named like paths.
 
-All are shares between 0 and 1, but reward/mean where rewards are something else (self_certainty, entropy: nats), and
-then there is no reward/accuracy. Groups are (question, view) with at least one row that is trained on.
+All are shares between 0 and 1, but reward/mean where rewards are something else (self_certainty, entropy: nats; the
+payout negative: -1 to 1). reward/accuracy is there where rewards say right or wrong: not for nats, and not for another
+payout than hard, even in a step in which each reward happens to be 0 or 1. Groups are (question, view) with at least
+one row that is trained on.
 
     label/share         groups with a label / groups
+    label/withheld      groups whose label flipped too often and was withheld / these and the groups with a label
     label/missing       groups whose voting group has no rollout / groups
     label/agreement     mean agreement of the groups of the method's voter
     label/views_agree   questions whose two views voted the same / questions with a label in both views
@@ -103,6 +106,16 @@ def _metrics_of(
     metrics: dict[str, float] = {}
     labels = {group: label for group, label in scores.group_labels.items() if group[1] in views}
     _put(metrics, "label/share", [label is not None for label in labels.values()])
+    if scores.withheld is not None:
+        _put(
+            metrics,
+            "label/withheld",
+            [
+                group in scores.withheld
+                for group, label in labels.items()
+                if label is not None or group in scores.withheld
+            ],
+        )
     if scores.voter is not None and labels and len(views) == len(VIEWS):
         metrics["label/missing"] = scores.num_missing_groups / len(labels)
     _put(
@@ -121,7 +134,7 @@ def _metrics_of(
     _put(metrics, "answer/unevaluated", [is_computation(row.answer) for row, _, _ in student if row.answer is not None])
     _put(metrics, "answer/accuracy", [is_match(truth, row.answer, same) for row, _, truth in with_truth])
     _put(metrics, "reward/mean", [reward for _, reward, _ in student if reward is not None])
-    if all(reward in (0.0, 1.0, None) for _, reward, _ in student):  # not the nats of self_certainty and entropy
+    if scores.payout == "hard" and all(reward in (0.0, 1.0, None) for _, reward, _ in student):
         _put(
             metrics,
             "reward/accuracy",

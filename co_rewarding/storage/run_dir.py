@@ -11,7 +11,7 @@
       validation/<step>.jsonl                one validation response a line
       checkpoints/                           verl's; a setting can place them elsewhere
         latest_checkpointed_iteration.txt    N, written when global_step_N is complete
-        global_step_N/                       actor/, save_state.txt, what the method adds (teacher/, co_rewarding.json)
+        global_step_N/                       actor/, save_state.txt, teacher/, co_rewarding.json, labels.json
       run.lock                               locked while a run is on
       leftovers.json                         what of a start is on its machine while it is on (training.leftovers)
       wandb/, wandb_id                       one folder a start, one id for all; offline until `wandb login`
@@ -33,6 +33,7 @@ STEP_PREFIX = "global_step_"  # verl's
 ACTOR, TEACHER = "actor", "teacher"  # in the folder of a checkpoint: verl's name, and ours
 DATA_STATE = "data.pt"  # beside them, verl's: where the order of questions stands
 STATE_FILE = "co_rewarding.json"  # beside them: what training.run_monitor has seen of the run
+LABELS_FILE = "labels.json"  # beside them, with co_rewarding.max_label_flips: the labels of the last visits
 SAVE_STATE = "save_state.txt"  # beside them: one of the next; older runs have none (training.checkpoint)
 BEGUN, WHOLE, SET_ASIDE = "begun", "whole", "set aside"
 REMOVING = ".removing"  # after the name of a checkpoint that is being removed

@@ -3,7 +3,8 @@
 
     prompt     dataset.py → trainer.py (question, view; no ground truth) → agent_loop.py → verl and vLLM → trainer.py
     response   rollout_io.py (its answer: algo/answers.py) → reward_manager.py → reward_manager.py of the tree
-    reward     algo/rewards.py → algo/voting.py → algo/equivalence/ → rollout_io.py writes it into `rm_scores`
+    reward     algo/rewards.py → algo/voting.py, algo/payout.py → algo/equivalence/ → label_guard.py, where labels that
+               flip are left out → rollout_io.py writes it into `rm_scores`
 
 Then come verl's advantage, KL and update, and run_monitor.py looks for signs of collapse. Beside that path:
 

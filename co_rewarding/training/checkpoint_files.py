@@ -13,7 +13,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from co_rewarding.storage.run_dir import ACTOR, DATA_STATE, STATE_FILE, saved_steps, shard_file, step_of
+from co_rewarding.storage.run_dir import ACTOR, DATA_STATE, LABELS_FILE, STATE_FILE, saved_steps, shard_file, step_of
 from co_rewarding.training.checkpoint import resume_dir
 from co_rewarding.training.preflight.machine import world_size
 
@@ -41,12 +41,12 @@ def check_checkpoint_files(config: DictConfig) -> None:
     wanted = config.actor_rollout_ref.actor.checkpoint.load_contents
     names = [shard_file(rank, world, part) for rank in range(world) for kind, part in PARTS.items() if kind in wanted]
     check_files(folder, [*(f"{ACTOR}/{name}" for name in names), DATA_STATE])
-    state = folder / STATE_FILE
-    if state.is_file():  # older runs have none
-        try:
-            json.loads(state.read_text(encoding="utf-8"))
-        except ValueError:
-            raise ValueError(f"{state}: not JSON; {_ways_out(folder)}") from None
+    for state in (folder / STATE_FILE, folder / LABELS_FILE):
+        if state.is_file():  # older runs have none
+            try:
+                json.loads(state.read_text(encoding="utf-8"))
+            except ValueError:
+                raise ValueError(f"{state}: not JSON; {_ways_out(folder)}") from None
 
 
 def check_files(folder: Path, names: Iterable[str]) -> None:

@@ -77,6 +77,7 @@ class GroupRewardManager(RewardManagerBase):
                 rollouts,
                 self.equivalence.same,
                 min_agreement=self.settings.min_agreement,
+                payout=self.settings.payout,
                 ground_truths=[row.ground_truth for row in responses] if self.method.needs_labels else None,
                 statistics=statistics,
                 texts=[response.text for response in responses],

@@ -17,6 +17,7 @@ from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 from co_rewarding.algo.answer_format import answer_format
 from co_rewarding.algo.equivalence.relation import MODES, TIMEOUT_S
 from co_rewarding.algo.methods import METHODS
+from co_rewarding.algo.payout import PAYOUTS
 
 B = TypeVar("B", bound="ConfigBlock")
 SUSPECT_DATA = ("refuse", "warn")
@@ -81,6 +82,8 @@ class Settings(ConfigBlock):
 
     method: str  # one of co_rewarding.algo.methods
     min_agreement: float = 0.0  # 0–1, share of a group's rollouts that a label needs; 0: any plurality (paper)
+    payout: str = "hard"  # what a vote pays (algo/payout.py): hard (1 or 0, paper), soft (shares), negative (tail: -1)
+    max_label_flips: int = -1  # of a label in a row; with more its question is left out (algo/label_flips.py); -1: any
     answer_format: str = ""  # how answers are stated where the data does not say (co_rewarding.algo.answer_format)
     equivalence: str = "math"  # when two answers are one vote: math (their values), string (their spelling), exact
     verify_timeout_s: float = TIMEOUT_S  # > 0, CPU time that reading one answer with math-verify may take
@@ -97,6 +100,8 @@ class Settings(ConfigBlock):
         infinity = float("inf")
         self.require("method", self.method in METHODS, "one of " + ", ".join(METHODS))
         self.require("min_agreement", 0 <= self.min_agreement <= 1, "a share from 0 to 1")
+        self.require("payout", self.payout in PAYOUTS, "one of " + ", ".join(PAYOUTS))
+        self.require("max_label_flips", self.max_label_flips >= -1, "a whole number from 0, or -1 to leave nothing out")
         try:
             answer_format(self.answer_format)
         except ValueError as error:

@@ -23,6 +23,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import fields
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -41,10 +42,13 @@ from co_rewarding.training.checkpoint import is_of_another, resume_dir, set_asid
 from co_rewarding.training.questions import reading
 from co_rewarding.training.run_name import is_default, older_names
 from co_rewarding.training.run_script import variable_of
+from co_rewarding.training.settings import Settings
 
 MUST_STAY = (  # keys, and blocks with all that is in them
     "co_rewarding.method",
     "co_rewarding.min_agreement",
+    "co_rewarding.payout",
+    "co_rewarding.max_label_flips",
     "co_rewarding.answer_format",
     "co_rewarding.equivalence",
     "co_rewarding.seed",
@@ -104,6 +108,7 @@ LEADERS = {  # follow these, unless they are set
     THINKING: "co_rewarding.enable_thinking",
 }
 UNWRITTEN = {  # what a run was started as before it was a setting
+    **{f"{Settings.NAME}.{field.name}": field.default for field in fields(Settings) if field.name != "method"},
     "actor_rollout_ref.teacher.kl_anchor": "teacher",
     THINKING: None,
 }
@@ -289,7 +294,9 @@ def _configuration(path: Path, _modified_ns: int) -> DictConfig | None:
 def _settings(config: DictConfig) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key in MUST_STAY:
-        found |= {name: value for name, value in _leaves(_select(config, key), key) if name not in MAY_CHANGE}
+        value = _select(config, key)
+        value = UNWRITTEN.get(key) if value is None else value
+        found |= {name: leaf for name, leaf in _leaves(value, key) if name not in MAY_CHANGE}
     optim, teacher = "actor_rollout_ref.actor.optim", _select(config, "actor_rollout_ref.teacher")
     lr_moves = found.get(f"{optim}.lr_scheduler_type") != "constant" or found.get(f"{optim}.lr_warmup_steps_ratio") != 0
     if teacher and found.get(TEACHER_TEMPERATURE) is None:

@@ -34,6 +34,7 @@ from co_rewarding.training import rollout_io
 from co_rewarding.training.agent_loop import AGENT_LOOP
 from co_rewarding.training.checkpoint import is_of_another, resume_dir, saving
 from co_rewarding.training.engine import requesting_token_statistics
+from co_rewarding.training.label_guard import LabelGuard
 from co_rewarding.training.rollout_io import (
     Response,
     dump_rows,
@@ -62,11 +63,12 @@ class GroupRewardTrainer(PPOTrainerSync):
     | `_log_rollout_data` | the dump says what was rewarded and why |
     | `_validate`, `_compute_metrics` | a readable line of progress a step, beside what the loggers write |
     | `_val_metrics_update` | accuracy is of questions with a ground truth; label-free numbers are of all |
-    | `_save_checkpoint`, `_load_checkpoint` | what the monitor saw belongs to it; no kill loses the one before |
+    | `_save_checkpoint`, `_load_checkpoint` | what monitor and guard saw belongs to it; no kill loses the one before |
     | `on_train_begin` | verl logs a step after it is saved: what a kill in between left out is logged |
     | `on_step_end` | a run may end early |
     """
 
+    label_guard: LabelGuard | None = None  # of co_rewarding.max_label_flips
     _trained: tuple[KVBatchMeta, dict[str, Any], float] | None = None  # batch, metrics and seconds of the last step
 
     def __init__(self, config: DictConfig):
@@ -78,6 +80,8 @@ class GroupRewardTrainer(PPOTrainerSync):
         super().__init__(config)
         checkpoints = Path(config.trainer.default_local_dir)
         self.monitor = RunMonitor(self.settings, config.data.max_response_length, checkpoints)
+        if self.settings.max_label_flips >= 0:
+            self.label_guard = LabelGuard(self.settings.max_label_flips)
         self.steps_done = 0
         self.stopped_early_after: int | None = None  # steps that were planned, of a run that ended early
         self._dump_rows: list[dict[str, Any]] = []
@@ -136,9 +140,12 @@ class GroupRewardTrainer(PPOTrainerSync):
             statistics_N = read_statistics(trained, batch.partition_id, self.method.name) + [None] * len(voters)
         responses = trained + voters
         scores = self.reward_manager.score_groups(responses, self.global_steps, statistics_N)
+        same = self.reward_manager.equivalence.same
+        if self.label_guard is not None:
+            scores = self.label_guard.guarded([response.rollout for response in responses], scores, same)
         write_rewards(trained, scores.rewards[: len(trained)], batch.partition_id)
         self._dump_rows = dump_rows(self.global_steps, responses, scores)
-        metrics = self.monitor.step_metrics(responses, scores, self.reward_manager.equivalence.same)
+        metrics = self.monitor.step_metrics(responses, scores, same)
         return metrics | self.reward_manager.failures()
 
     def _read(self, keys: list[str], partition_id: str, voter: Voter) -> list[Response]:
@@ -163,6 +170,8 @@ class GroupRewardTrainer(PPOTrainerSync):
         started_from = Path(trainer.resume_from_path) if trainer.resume_from_path else None  # may be asked for again
         with saving(folder, trainer.max_actor_ckpt_to_keep, spare=started_from):
             self.monitor.save(self.global_steps, self.steps_per_epoch, self._settled())
+            if self.label_guard is not None:
+                self.label_guard.save(folder)
             with self._neither_pointer_nor_pruning():
                 super()._save_checkpoint()
         self.checkpoint_callback.on_save(
@@ -206,6 +215,8 @@ class GroupRewardTrainer(PPOTrainerSync):
         folder = resume_dir(self.config)
         if self.global_steps > 0 and folder is not None:
             self.monitor.load(folder)
+            if self.label_guard is not None and not is_of_another(self.config, folder):  # whose questions may be others
+                self.label_guard.load(folder)
 
     def on_train_begin(self) -> None:
         super().on_train_begin()

@@ -53,6 +53,17 @@ def test_every_metric_of_co_rewarding_I():
     }
 
 
+def test_a_reward_that_is_a_share_is_not_right_or_wrong():
+    # unanimous, so each share is 0 or 1 by chance: the number would come and go from step to step
+    rollouts = [Rollout(q, "original", "student", a) for q in "pq" for a in (["1", "1"] if q == "p" else [None, None])]
+    for payout in ("hard", "soft", "negative"):
+        scores = consensus_rewards(rollouts, "student", "same", eq, payout=payout)
+        assert scores.rewards == (1, 1, 0, 0)
+        metrics = group_metrics(rollouts, scores, ["1"] * 4, eq)
+        assert metrics["reward/mean"] == 1 / 2
+        assert ("reward/accuracy" in metrics) == (payout == "hard")
+
+
 def test_a_wrong_label_still_punishes_scattered_answers():
     rollouts = [Rollout("p", "original", "student", a) for a in ("2", "2", "3", "4")]
     scores = consensus_rewards(rollouts, "student", "same", eq)

@@ -8,7 +8,7 @@ import pytest
 from fake_checkpoints import save, zipped
 from omegaconf import DictConfig
 
-from co_rewarding.storage.run_dir import STATE_FILE
+from co_rewarding.storage.run_dir import LABELS_FILE, STATE_FILE
 from co_rewarding.training.checkpoint_files import check_checkpoint_files
 
 
@@ -90,6 +90,8 @@ def test_what_was_seen_of_the_run_is_json(config: DictConfig, checkpoints: Path,
     assert f"{STATE_FILE}: not JSON; " in refused()
     (folder / STATE_FILE).write_text("{}")
     check_checkpoint_files(config)
+    (folder / LABELS_FILE).write_text('[["5", "original"')
+    assert f"{LABELS_FILE}: not JSON; " in refused()
 
 
 def test_torch_writes_what_is_taken_for_whole(config: DictConfig, checkpoints: Path) -> None:

@@ -7,6 +7,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from co_rewarding.algo.methods import METHODS, Method, score_rollouts
+from co_rewarding.algo.payout import PAYOUTS
 from co_rewarding.algo.rewards import without_labels
 from co_rewarding.algo.rollouts import VIEWS, VOTERS, RewardInputs, Rollout, Scores
 from co_rewarding.tools.quickstart.tiny_model import build_tokenizer
@@ -57,8 +58,11 @@ def test_the_rule_in_the_tree_is_the_one_of_its_name(cls: type[GroupRewardManage
     random = Random(name)
     groups = [(question, view, voter) for question in range(20) for view in VIEWS for voter in VOTERS]
     rollouts = [Rollout(*group, random.choice(["1", "2", "3", None])) for group in groups for _ in range(5)]
-    inputs = RewardInputs(rollouts, str.__eq__, min_agreement=0.4)
-    assert manager(name, cls).rewards(inputs) == score_rollouts(METHODS[name], inputs)
+    for payout in PAYOUTS:
+        inputs = RewardInputs(rollouts, str.__eq__, min_agreement=0.4, payout=payout)
+        scores = manager(name, cls).rewards(inputs)
+        assert scores == score_rollouts(METHODS[name], inputs)
+        assert scores.payout == payout
 
 
 def test_a_new_reward_is_a_function_and_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,6 +104,15 @@ def test_a_method_of_another_script_is_refused() -> None:
 )
 def test_rewards_by_name(method: str, read: dict, rewards: tuple) -> None:
     assert manager(method).score_groups(RESPONSES, step=1, **read).rewards == rewards
+
+
+def test_the_setting_is_what_a_vote_pays() -> None:
+    # 8 7 8 and no answer: shares 2/4, 1/4, 2/4 and 0
+    config = OmegaConf.create(
+        {"co_rewarding": {"method": "majority_voting", "equivalence": "string", "payout": "soft"}}
+    )
+    scores = GroupRewardManager(config, build_tokenizer()).score_groups(RESPONSES, step=1)
+    assert scores.rewards == (0.5, 0.25, 0.5, 0.0)
 
 
 def test_random_rewards_are_coins_of_the_step() -> None:

@@ -20,6 +20,8 @@ def read(**block: object) -> Settings:
 def test_defaults_are_the_papers() -> None:
     assert read() == Settings("co_rewarding_I")
     assert read().min_agreement == 0.0  # paper, Eq. 8: any plurality is a label
+    assert read().payout == "hard"  # Eq. 6-11
+    assert read().max_label_flips == -1  # every label counts
     assert read().equivalence == "math"
 
 
@@ -29,6 +31,9 @@ def test_defaults_are_the_papers() -> None:
         ("min_agreement", 0.0),
         ("min_agreement", 1.0),
         ("min_agreement", 1),
+        ("payout", "soft"),
+        ("payout", "negative"),
+        ("max_label_flips", 0),
         ("equivalence", "string"),
         ("equivalence", "exact"),
         ("verify_timeout_s", 0.5),
@@ -47,6 +52,10 @@ def test_values_at_and_inside_the_bounds(key: str, value: object) -> None:
         ("min_agreement", -0.1),
         ("min_agreement", 1.1),
         ("min_agreement", float("nan")),
+        ("payout", "Soft"),
+        ("payout", None),
+        ("max_label_flips", -2),
+        ("max_label_flips", 0.5),
         ("equivalence", "maths"),
         ("equivalence", None),
         ("verify_timeout_s", 0),

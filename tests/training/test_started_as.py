@@ -113,6 +113,8 @@ def test_nothing_was_saved_yet(config: DictConfig, run: RunDir, started: Started
     [
         ("co_rewarding.method", "format_only", 'co_rewarding.method="co_rewarding_I", now "format_only"'),
         ("co_rewarding.min_agreement", 0.5, "co_rewarding.min_agreement=0.0, now 0.5 (MIN_AGREEMENT in"),
+        ("co_rewarding.payout", "soft", 'co_rewarding.payout="hard", now "soft" (PAYOUT in'),
+        ("co_rewarding.max_label_flips", 0, "co_rewarding.max_label_flips=-1, now 0 (MAX_LABEL_FLIPS in"),
         ("co_rewarding.equivalence", "string", 'co_rewarding.equivalence="math", now "string"'),
         ("data.seed", 7, "data.seed=null, now 7"),
         ("data.max_response_length", 32, "data.max_response_length=64, now 32 (MAX_RESPONSE_LENGTH in"),
@@ -133,6 +135,15 @@ def test_another_experiment(config: DictConfig, saved: RunDir, key: str, value: 
     check_started_as(config)
     OmegaConf.update(config, key, value)
     assert shown in refusal(config)
+
+
+def test_a_run_from_before_a_setting_was_started_with_its_default(config: DictConfig, saved: RunDir) -> None:
+    record = json.loads(saved.started_as.read_text())
+    del record["settings"]["co_rewarding.payout"]
+    saved.started_as.write_text(json.dumps(record))
+    check_started_as(config)
+    config.co_rewarding.payout = "soft"
+    assert 'co_rewarding.payout="hard", now "soft"' in refusal(config)
 
 
 def test_a_variable_is_named_once_and_the_rest_is_counted(

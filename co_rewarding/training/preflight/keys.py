@@ -72,6 +72,27 @@ def check_settings(config: DictConfig) -> None:
             f"co_rewarding.min_agreement={settings.min_agreement}: {settings.method} takes no vote; set it to 0 "
             "(MIN_AGREEMENT in the run script)"
         )
+    if settings.payout != "hard" and not METHODS[settings.method].is_consensus:
+        raise ValueError(
+            f"co_rewarding.payout={settings.payout}: {settings.method} takes no vote; set it to hard "
+            "(PAYOUT in the run script)"
+        )
+    if settings.max_label_flips >= 0 and not METHODS[settings.method].is_consensus:
+        raise ValueError(
+            f"co_rewarding.max_label_flips={settings.max_label_flips}: {settings.method} takes no vote; set it to -1 "
+            "(MAX_LABEL_FLIPS in the run script)"
+        )
+
+
+def check_label_flips(config: DictConfig) -> None:
+    """A label can only flip too often in more visits than flips are allowed; a question is visited once an epoch."""
+    allowed, epochs = Settings.read(config).max_label_flips, config.trainer.total_epochs
+    if allowed >= 0 and epochs < allowed + 2:
+        raise ValueError(
+            f"co_rewarding.max_label_flips={allowed}: never exceeded in trainer.total_epochs={epochs} visits of a "
+            f"question; set it to -1 or train for at least {allowed + 2} epochs (MAX_LABEL_FLIPS, TOTAL_EPOCHS in the "
+            "run script)"
+        )
 
 
 def check_legacy_keys(config: DictConfig) -> None:

@@ -12,7 +12,13 @@ from vllm.exceptions import VLLMValidationError
 
 from co_rewarding.training.preflight import outputs
 from co_rewarding.training.preflight.check import check_config
-from co_rewarding.training.preflight.keys import LEGACY_BLOCKS, check_early_stop, check_fixed_choices, check_settings
+from co_rewarding.training.preflight.keys import (
+    LEGACY_BLOCKS,
+    check_early_stop,
+    check_fixed_choices,
+    check_label_flips,
+    check_settings,
+)
 from co_rewarding.training.preflight.outputs import check_run_dir
 from co_rewarding.training.settings import MAX_TEMPERATURE
 from co_rewarding_i.main import check_two_views
@@ -22,6 +28,8 @@ from co_rewarding_i.main import check_two_views
     ("key", "value"),
     [
         ("min_agreement", 1.5),
+        ("payout", "half"),
+        ("max_label_flips", -2),
         ("equivalence", "fuzzy"),
         ("verify_workers", 0),
         ("verify_workers", 100_000),
@@ -128,6 +136,32 @@ def test_a_label_threshold_without_a_vote(config: DictConfig) -> None:
         check_settings(config)
     config.co_rewarding.method = "majority_voting"
     check_settings(config)
+
+
+def test_a_payout_without_a_vote(config: DictConfig) -> None:
+    config.co_rewarding.method, config.co_rewarding.payout = "format_only", "soft"
+    with pytest.raises(ValueError, match=r"^co_rewarding\.payout=soft: format_only takes no vote; set it to hard"):
+        check_settings(config)
+    config.co_rewarding.method = "co_rewarding_II"
+    check_settings(config)
+
+
+def test_labels_that_can_never_flip_too_often(config: DictConfig) -> None:
+    config.co_rewarding.method, config.co_rewarding.max_label_flips = "random", 0
+    config.trainer.total_epochs = 3
+    with pytest.raises(ValueError, match=r"^co_rewarding\.max_label_flips=0: random takes no vote; set it to -1"):
+        check_settings(config)
+    config.co_rewarding.method = "co_rewarding_I"
+    for max_flips in (-1, 0, 1):  # the third visit can be the second flip in a row
+        config.co_rewarding.max_label_flips = max_flips
+        check_label_flips(config)
+    config.co_rewarding.max_label_flips = 2
+    with pytest.raises(
+        ValueError,
+        match=r"^co_rewarding\.max_label_flips=2: never exceeded in trainer\.total_epochs=3 visits of a question; "
+        r"set it to -1 or train for at least 4 epochs",
+    ):
+        check_label_flips(config)
 
 
 def test_a_library_that_does_not_register_our_rollout_loop(refused_after: Callable[..., str]) -> None:
