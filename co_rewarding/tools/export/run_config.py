@@ -62,6 +62,8 @@ PAPER: tuple[PaperValue, ...] = (
     PaperValue("epochs", "trainer.total_epochs", 3),
     PaperValue("steps, instead of whole epochs", "trainer.total_training_steps", None),
     PaperValue("share of a group that a label needs", "co_rewarding.min_agreement", 0.0),
+    PaperValue("what a vote pays", "co_rewarding.payout", "hard"),
+    PaperValue("changes of a label in a row that are allowed (-1: any)", "co_rewarding.max_label_flips", -1),
     PaperValue("rank of LoRA (0: all weights)", "actor_rollout_ref.model.lora_rank", 0),
     PaperValue("teacher’s rollouts a question", "actor_rollout_ref.teacher.n", 8, _II),
     PaperValue("teacher’s temperature", TEACHER_TEMPERATURE, 1.0, _II),
@@ -133,7 +135,7 @@ def differences(config: DictConfig, method: Method) -> list[tuple[str, str, str]
     for paper in PAPER:
         if paper.methods and method.name not in paper.methods:
             continue
-        if value_of(config, paper.key.rpartition(".")[0]) is None:
+        if not _has(config, paper.key):
             continue
         value = value_of(config, paper.key)
         if value != paper.value:
@@ -145,7 +147,7 @@ def changed_between(configs: Sequence[DictConfig]) -> list[str]:
     """Settings of the paper that were not the same in all starts: "words: value, then value"."""
     changed = []
     for words, key in dict.fromkeys((paper.words, paper.key) for paper in PAPER):
-        values = [_words(value_of(config, key)) for config in configs]
+        values = [_words(value_of(config, key)) for config in configs if _has(config, key)]
         if len(set(values)) > 1:
             changed.append(f"{words}: {', then '.join(values)}")
     return changed
@@ -165,6 +167,12 @@ def _first_trained_step(metrics: Path) -> int | None:
         except (ValueError, KeyError, TypeError):
             continue  # a line that is cut off; co_rewarding.tools.report.runs tells of it
     return None
+
+
+def _has(config: DictConfig, key: str) -> bool:
+    """Whether a configuration knows a setting, null or not: that of an older start, or of another verl, may not."""
+    block, _, name = key.rpartition(".")
+    return name in (value_of(config, block) or {})
 
 
 def value_of(config: DictConfig, key: str) -> Any:

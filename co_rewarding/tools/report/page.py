@@ -58,6 +58,11 @@ class Group:
         return any(rollout.reward is not None for rollout in self.rollouts)
 
     @property
+    def has_rewards(self) -> bool:
+        """Whether any rollout earned something, good or bad."""
+        return any(rollout.reward for rollout in self.rollouts)
+
+    @property
     def label(self) -> str | None:
         return self.rollouts[0].label
 

@@ -39,9 +39,10 @@ HELD_OUT = {
 
 
 def rewards_without_label(rollouts: Iterable[Rollout]) -> bool:
-    """Whether a dump is of a method that compares with no label (self_certainty, random ...): a rollout without one
-    earned something. Where a method has labels, a group without one earns 0."""
-    return any(rollout.label is None and rollout.reward for rollout in rollouts)
+    """Whether a dump is of a method that compares with no label (self_certainty, random ...): no rollout has one, and
+    one earned something."""
+    rollouts = list(rollouts)
+    return all(rollout.label is None for rollout in rollouts) and any(rollout.reward for rollout in rollouts)
 
 
 def summary(run: Run) -> dict[str, str]:
@@ -195,6 +196,8 @@ def _tally(voter: str, group: Sequence[Rollout], num_answers: int, no_label: str
     if all(rollout.reward is None for rollout in group):
         heading += ", which only vote"
     else:
+        if label is None and any(rollout.reward for rollout in group):
+            no_label = "rewarded without a label"  # as the payout negative does where few agree
         heading += f", {no_label}" if label is None else f", rewarded by the label {printable(label, 40)}"
     lines = [heading]
     shown = counts.most_common(num_answers)

@@ -658,6 +658,15 @@ class TestRunConfig:
         assert not saves("co_rewarding_II", update=False)
         assert not saves_teacher(config)  # Co-rewarding-I
 
+    def test_a_setting_that_a_run_is_older_than_is_not_compared(self, config: Any) -> None:
+        older = config.copy()
+        OmegaConf.set_struct(older, False)
+        del older.co_rewarding.payout
+        assert "what a vote pays" not in [words for words, *_ in differences(older, METHODS["co_rewarding_I"])]
+        assert changed_between([older, config]) == []
+        config.co_rewarding.payout = "soft"
+        assert ("what a vote pays", "soft", "hard") in differences(config, METHODS["co_rewarding_I"])
+
     def test_values_of_another_method_are_not_compared(self, config: Any) -> None:
         config.actor_rollout_ref.actor.kl_loss_coef = 0.001
         words = [words for words, _, _ in differences(config, METHODS["co_rewarding_I"])]

@@ -257,6 +257,13 @@ class TestPage:
         text = self.of(tmp_path / "votes", [rollout("7", "4", 1.0), *rows[2:]])
         assert "original: no label" in text and "no label: all earn 0" in text and "a group without a label (1)" in text
 
+    def test_what_the_payout_negative_pays_where_few_agree(self, tmp_path: Path) -> None:
+        # question 8 has no label and its tail earned -1; 7 says that the method has labels
+        rows = [rollout("7", "4", 1.0), rollout("8", "4", 0.0, label=None), rollout("8", "5", -1.0, label=None)]
+        text = Seen(self.of(tmp_path / "votes", rows)).words
+        assert "2 rollouts of the student, rewarded without a label" in text and "reward -1" in text
+        assert "original: no label" in text and "a group without a label (1)" in text
+
     def test_a_tie_is_told(self, tmp_path: Path) -> None:
         rows = [rollout("7", answer, float(answer == "4")) for answer in ("4", "4", "5", "5")]
         text = Seen(self.of(tmp_path / "majority_voting_seed1", rows)).words

@@ -260,6 +260,15 @@ def test_example_of_a_method_without_labels() -> None:
     assert "2 rollouts of the student, rewarded without a label\n      1 × 5  reward -0.5\n" in example(rows)
 
 
+def test_example_of_a_group_that_earned_without_a_label() -> None:
+    # the payout negative, where few agree
+    rows = [rollout("1", "original", answer, reward, label=None) for answer, reward in (("5", 0.0), ("6", -1.0))]
+    rows.append(rollout("1", "rephrased", "5", 1.0))
+    text = example(rows)
+    assert "2 rollouts of the student, rewarded without a label\n" in text and "1 × 6  reward -1" in text
+    assert "rewarded by the label 5" in text and "all earn 0" not in text
+
+
 def test_example_is_bounded_and_safe_to_print() -> None:
     evil = "\x1b[2J\u202e" + "9" * 100_000
     views = [(view, voter) for view in ("original", "rephrased") for voter in ("student", "teacher")]
