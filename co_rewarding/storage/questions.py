@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +73,8 @@ def question_table(path: Path, reading: Reading, first_index: int = 0) -> pa.Tab
     try:
         if set(REQUIRED_COLUMNS) <= set(raw.columns) or any(isinstance(row.get("prompt"), list) for row in raw.rows):
             return pa.Table.from_pylist(raw.rows)
-        return to_table(raw, path.stem, reading, first_index)
+        named = replace(reading, say=lambda text: reading.say(f"{path}: {text}"))
+        return to_table(raw, path.resolve().stem, named, first_index)
     except (ValueError, pa.ArrowException) as error:
         reason = str(error).split("\n")[0]
         for option in ("question", "answer", "choices", "id", "answer_is"):

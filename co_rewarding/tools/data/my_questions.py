@@ -123,6 +123,8 @@ def main(arguments: Sequence[str]) -> None:
     name = writing.name or source.name
     folder = writing.local_dir or Path("data", name)
     read_card(folder)  # a README.md that is not ours is told before the work
+    if not source.raw.rows:
+        raise UserError(f"{table.file}: no rows")
     said: list[str] = []
     with progress(f"reading {table.file}", "rows", len(source.raw.rows), delay=2.0) as bar:
         reading = Reading(
@@ -142,27 +144,30 @@ def main(arguments: Sequence[str]) -> None:
     kept, remark = merged(rows)
     if remark:
         print(f"{table.file}: {remark}")
-    if not kept:
-        raise UserError(f"{table.file}: no rows")
-    train, test = split(kept, writing.held_out)
+    parts = dict(zip(("train", "test"), split(kept, writing.held_out), strict=True))
+    write_card(_card(name, source.where, writing.license, _written(parts, folder, source)), folder)
+    print(f"{folder / CARD_NAME}: data card")
+    if writing.num_shown:
+        print("\n" + shown(kept[: writing.num_shown]))
+
+
+def _written(parts: Mapping[str, Sequence[Mapping[str, Any]]], folder: Path, source: Source) -> dict[str, FileFacts]:
+    """Writes NAME.parquet of each part that has rows; what the card says of it."""
     files = {}
-    for part, of in (("train", train), ("test", test)):
+    for part, of in parts.items():
         if of:
             path = folder / f"{part}.parquet"
             write_rows([{**row, "extra_info": {**row["extra_info"], "split": part}} for row in of], path, SCHEMA)
             files[path.name] = FileFacts(
                 split=part,
                 rows=len(of),
-                made_of=f"{source.where}, {len(rows):,} rows",
+                made_of=f"{source.where}, {len(source.raw.rows):,} rows",
                 revision=source.revision,
                 file_sha256=file_sha256(path),
                 content_sha256=content_sha256([question_text(row), ground_truth(row)] for row in of),
             )
             print(f"{path}: {len(of):,} questions")
-    write_card(_card(name, source.where, writing.license, files), folder)
-    print(f"{folder / CARD_NAME}: data card")
-    if writing.num_shown:
-        print("\n" + shown(kept[: writing.num_shown]))
+    return files
 
 
 def merged(rows: Sequence[Mapping[str, Any]]) -> tuple[list[dict[str, Any]], str]:

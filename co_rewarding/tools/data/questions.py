@@ -35,7 +35,7 @@ def read_table(path: Path, columns: Columns | None = None, spec: str = "", quiet
 
     def say(text: str) -> None:
         if not quiet:
-            print(f"{path}: {printable(text, 500)}", file=sys.stderr)
+            print(printable(text, 500), file=sys.stderr)
 
     return question_table(path, Reading(instruction_of, spec, columns or Columns(), say=say))
 

@@ -38,9 +38,7 @@ class Runs(Options):
     run_dirs: list[Path] = option(REQUIRED, "e.g. runs/co-rewarding/my_run", metavar="RUN_DIR", positional=True)
     by_method: bool = option(False, "gather runs called METHOD_seedN: a row and a curve is the mean over the seeds")
     questions: bool = option(False, "make RUN_DIR/questions.csv out of the dumps: what was learned and corrupted")
-    subset: list[str] = option(
-        [], "accuracy on the questions whose text is in a file, too", metavar="NAME=FILE.parquet"
-    )
+    subset: list[str] = option([], "accuracy on the questions whose text is in a file, too", metavar="NAME=FILE")
 
 
 class Curves(Options):
@@ -112,7 +110,7 @@ def _read(chosen: Runs) -> list[Run]:
     for text in chosen.subset:
         name, _, file = text.partition("=")
         if not name or not file:
-            raise UserError(f"--subset {text}: must be NAME=FILE.parquet")
+            raise UserError(f"--subset {text}: must be NAME=FILE")
         asks = asks_one_of(Path(file))
         runs = [with_subset(run, run_dir, name, asks) for run_dir, run in zip(chosen.run_dirs, runs, strict=True)]
         if not any(run.subsets[name].num_questions for run in runs):
