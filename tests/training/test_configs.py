@@ -303,7 +303,9 @@ def test_the_scripts_differ_by_their_method_only(python_that_tells: Path) -> Non
         _, _, *overrides = arguments(script, python_that_tells)
         keys[script.name] = [override.partition("=")[0] for override in overrides]
     first = keys["run_corewarding-I.sh"]
-    teacher = {f"actor_rollout_ref.teacher.{name}" for name in ("n", "decay_start", "decay_end")}
+    teacher = {
+        f"actor_rollout_ref.teacher.{name}" for name in ("n", "decay_start", "decay_end", "kl_anchor", "temperature")
+    }
     for name, more, less in (
         ("run_corewarding-II.sh", teacher, {"data.train_aug_files", "co_rewarding.num_votes"}),
         ("run_corewarding-III.sh", {*teacher, "co_rewarding.method"}, {"co_rewarding.num_votes"}),

@@ -14,9 +14,11 @@ import pyarrow.parquet as pq
 import pytest
 from omegaconf import DictConfig, OmegaConf
 from torchdata.stateful_dataloader import StatefulDataLoader
+from verl.experimental.agent_loop.agent_loop import create_continuous_token_builder
 from verl.utils.dataset.rl_dataset import collate_fn, get_dataset_class
 
 from co_rewarding.storage.rows import SYSTEM_PROMPT
+from co_rewarding.tools.generation.vllm_engine import prompt_ids
 from co_rewarding.tools.quickstart.tiny_model import build_tokenizer
 from co_rewarding.training.dataset import REPHRASED_PROMPT, PairedDataset, QuestionDataset
 from co_rewarding.training.preflight.data import read_data, rows_of
@@ -152,6 +154,27 @@ def test_a_template_without_a_place_for_the_system_message(
     assert len(dataset) == 5
     assert dataset[2]["raw_prompt"] == dataset[2][REPHRASED_PROMPT] == merged
     assert len(make(REPHRASED, REPHRASED, max_prompt_length=longest - 1)) == 0
+
+
+@pytest.mark.parametrize("thinks", [True, False, None])
+def test_a_rollout_and_an_evaluation_ask_in_the_same_tokens(
+    make: Callable[..., PairedDataset], tokenizer: Any, monkeypatch: pytest.MonkeyPatch, thinks: bool | None
+) -> None:
+    """What verl's rollout loop makes of a row, against what evaluation makes of the file's messages."""
+    template = (
+        "{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('no system role') }}{% endif %}"
+        "<|user|>{{ m.content }}{% endfor %}<|assistant|>"
+        "{% if enable_thinking is defined and not enable_thinking %}1 + 1{% endif %}"
+    )
+    monkeypatch.setattr(tokenizer, "chat_template", template)
+    kwargs = {} if thinks is None else {"enable_thinking": thinks}
+    dataset = make(max_prompt_length=512, apply_chat_template_kwargs=kwargs)
+    verls = create_continuous_token_builder(tokenizer, hf_model_type="llama", chat_template_kwargs=kwargs)
+    for row, question in zip(dataset, QUESTIONS, strict=True):
+        messages = [{"role": "system", "content": SYSTEM_PROMPT}, {"role": "user", "content": question}]
+        ids = verls.build_initial_tokens(row["raw_prompt"])
+        assert ids == prompt_ids(tokenizer, messages, **kwargs)
+        assert (ids[-1] == tokenizer.convert_tokens_to_ids("<|assistant|>")) is (thinks is not False)
 
 
 def test_the_limit_is_inclusive(make: Callable[..., PairedDataset], tokenizer: Any) -> None:

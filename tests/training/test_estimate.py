@@ -2,6 +2,7 @@
 """The estimate against what can be counted without a GPU: the allocations of transformers, FSDP2 and AdamW, a model's
 shapes, vLLM's own count of keys and values; and against the few figures of docs/GPU.md."""
 
+import dataclasses
 import weakref
 from collections.abc import Iterator
 from typing import Any
@@ -202,6 +203,9 @@ def test_host_memory_by_offload() -> None:
     for word, copies in (("none", 2), ("step", 2 + 3), ("all", 2 + 4)):
         # reference and remainder; weights and two moments; gradients too
         assert host(square, teacher.with_offload(word)).total == pytest.approx(copies * weights, rel=0.001)
+        # and the starting model
+        kept = dataclasses.replace(teacher, keeps_start=True).with_offload(word)
+        assert host(square, kept).total == pytest.approx((copies + 1) * weights, rel=0.001)
     # LoRA: no reference; weights of base model and adapter, and the base model as it is loaded, which is more than the
     # adapter's gradients and moments and vLLM's weights in bf16
     adapter = 4 * square.adapter_parameters(8)

@@ -56,6 +56,7 @@ OVERRIDDEN: dict[type, dict[str, tuple[str, str]]] = {
             "co_rewarding/training/trainer.py",
         ),
         "on_sample_end": ("(self)", "co_rewarding_ii/trainer.py"),
+        "_compute_ref_log_prob": ("(self, batch, metrics)", "co_rewarding_ii/trainer.py"),
         "_init_tokenizer": ("(self)", "co_rewarding/training/trainer.py"),
         "_fetch_one_gen_batch": ("(self)", "co_rewarding/training/trainer.py and co_rewarding_i/trainer.py"),
         "_step_once": (
@@ -150,7 +151,6 @@ CALLED: list[tuple[Callable[..., Any], str, str]] = [
         "(self, global_steps=None, mode='auto')",
         "co_rewarding_ii/worker.py",
     ),
-    (PPOTrainerSync._compute_ref_log_prob, "(self, batch, metrics)", "co_rewarding_ii/trainer.py"),
     (ReplayBuffer.sample, "(self, global_steps, partition_id, batch_size)", "co_rewarding_ii/trainer.py"),
     (
         ServerAdapter.__init__,

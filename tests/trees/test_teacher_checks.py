@@ -9,6 +9,7 @@ from hydra import compose, initialize_config_module
 from omegaconf import DictConfig, OmegaConf
 
 from co_rewarding.training.checkpoint import resume_dir
+from co_rewarding.training.preflight.memory import setting_of
 from co_rewarding_ii.checkpoint import check_resumable
 from co_rewarding_ii.preflight import check_teacher
 from co_rewarding_ii.settings import TeacherSettings
@@ -55,6 +56,12 @@ def test_the_teacher_is_as_warm_as_the_student_unless_it_is_said(config: DictCon
     for own in (0.0, 1.3):
         config.actor_rollout_ref.teacher.temperature = own
         assert TeacherSettings.read(config).temperature == own
+
+
+def test_the_estimate_counts_the_starting_model(config: DictConfig) -> None:
+    for anchor, update, kept in (("teacher", True, False), ("start", True, True), ("start", False, False)):
+        config.actor_rollout_ref.teacher.kl_anchor, config.actor_rollout_ref.teacher.update = anchor, update
+        assert setting_of(config, 0.0).keeps_start is TeacherSettings.read(config).keeps_start is kept
 
 
 def test_the_papers_settings_pass(config: DictConfig) -> None:
