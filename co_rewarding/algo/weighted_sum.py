@@ -12,7 +12,8 @@ One of the terms may be a vote: its labels are the sum's. In a group without a l
 other terms alone tell the responses apart.
 
 Degenerate cases: a row of which any term has no reward (None) has none; with no vote the labels are those of the first
-term that has any; a term of weight 0 changes nothing and is logged.
+term that has any; a term of weight 0 changes nothing and is logged. A group whose label is withheld (label_flips.py)
+earns 0, the other terms included; what they gave is logged all the same.
 """
 
 from __future__ import annotations
