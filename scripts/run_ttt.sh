@@ -6,7 +6,7 @@
 #   METHOD=majority_voting+0.1*my.py:short bash scripts/run_ttt.sh       a reward of your own, alone or in a sum
 #   METHOD=co_rewarding_I bash scripts/run_ttt.sh                        paired: also FILE=… AUG_FILE=…, row by row
 #   FILE=data/amc/test.parquet MODEL_PATH=Qwen/Qwen2.5-7B bash scripts/run_ttt.sh trainer.total_epochs=10
-#   NUM_ROLLOUTS=32 NUM_VOTES=64 bash scripts/run_ttt.sh                 as TTRL: 64 votes, of which 32 are trained on
+#   METHOD=majority_voting NUM_ROLLOUTS=32 NUM_VOTES=64 bash scripts/run_ttt.sh     TTRL: 64 votes, 32 are trained on
 #   FILE=my_questions.csv bash scripts/run_ttt.sh                        questions whose answers nobody knows
 #
 # AMC (83 questions) by default: `python scripts/data_preprocess/amc.py` makes the file, `rephrased.py amc` beside it the

@@ -31,7 +31,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from co_rewarding.algo.answer_format import answer_format
+from co_rewarding.algo.answer_format import answer_format, recorded
 from co_rewarding.algo.equivalence.relation import Equivalence
 from co_rewarding.algo.rewards import is_match
 from co_rewarding.algo.rollouts import VIEWS
@@ -176,9 +176,11 @@ def _row(
     row: Mapping[str, Any], key: str, question: str, view: str, answer: Any, truth: Any, choices: Any, prompt: str
 ) -> Row:
     """What is kept; answers are compared as they were in the run, by the format that the row names."""
-    stated = answer_format(row.get("answer_format"))
-    answer, truth = (None if text is None else str(text) for text in (answer, truth))
-    return Row(key, question, view, stated.typed(answer), stated.truth(truth, choices or ()), prompt)
+    spec = row.get("answer_format")
+    if truth not in (None, ""):
+        truth = answer_format(spec).truth(str(truth), choices or ())
+    answer = recorded(None if answer is None else str(answer), spec)
+    return Row(key, question, view, answer, truth or None, prompt)
 
 
 def _visit(seen: dict[str, _Seen], step: int, rows: Iterable[Row]) -> None:

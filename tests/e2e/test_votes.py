@@ -2,6 +2,7 @@
 """More votes than trained rollouts, through the whole stack on the CPU: labels, rewards and the batch that is trained
 on, each recomputed from the dump by other lines."""
 
+import csv
 from collections import Counter, defaultdict
 from pathlib import Path
 from statistics import fmean
@@ -52,8 +53,27 @@ def test_test_time_training_with_more_votes_than_it_trains_on(toy: Path) -> None
         "ttt", toy, "votes", f"trainer.total_training_steps={STEPS}", METHOD="majority_voting", FILE=str(benchmark),
         TRAIN_FILE="", TRAIN_AUG_FILE="", VAL_FILE="", TEST_FREQ=str(STEPS), **COUNTS,
     )  # fmt: skip
-    finish(run, toy / "votes.log")
-    check_votes(toy / "runs/co-rewarding/votes", views=1)
+    text = finish(run, toy / "votes.log")
+    run_dir = toy / "runs/co-rewarding/votes"
+    check_votes(run_dir, views=1)
+    assert f"table: {run_dir}/questions.csv" in text
+    with (run_dir / "questions.csv").open(encoding="utf-8", newline="") as file:
+        table = list(csv.DictReader(file))
+    # step 3 begins the second epoch; every question was validated before the first step and after the last
+    assert Counter(row["set"] for row in table) == {"training": QUESTIONS, "held-out": 2 * QUESTIONS}
+    again = [rows_of(run_dir / f"rollouts/{step}.jsonl") for step in (1, 2, 3)]
+    for row in table:
+        if row["set"] == "training":
+            first, last = (
+                [one["answer"] for one in rows if one["question"] == row["question"]]
+                for rows in ([*again[0], *again[1]], again[2])
+            )
+            if all(answer is not None and answer.isdigit() for answer in first + last):
+                was, now = (
+                    Counter(map(int, answers)).most_common(1)[0][0] == int(row["ground_truth"])
+                    for answers in (first, last)
+                )
+                assert row["outcome"] == (("right" if now else "corrupted") if was else ("learned" if now else "wrong"))
 
 
 def test_co_rewarding_i_with_more_votes_than_it_trains_on(toy: Path) -> None:
