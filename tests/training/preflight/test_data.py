@@ -54,7 +54,7 @@ class TestFile:
         refused_after(key, "nowhere/x.parquet", "no such file", f"{Path.cwd()}/nowhere/x.parquet")
 
     def test_a_folder(self, refused_after: Callable[..., str], key: str, tmp_path: Path) -> None:
-        refused_after(key, str(tmp_path), "no such file")
+        refused_after(key, str(tmp_path), "a folder without a file of questions")
 
     def test_not_parquet(self, refused_after: Callable[..., str], key: str, tmp_path: Path) -> None:
         (tmp_path / "text.parquet").write_text('{"prompt": "no parquet"}\n' * 20)
