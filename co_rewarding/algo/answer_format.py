@@ -46,7 +46,7 @@ from co_rewarding.algo.answers import (
     is_placeholder,
 )
 from co_rewarding.algo.equivalence.text import text_key
-from co_rewarding.algo.own_function import is_own_function, load_function
+from co_rewarding.algo.own_function import absolute, is_own_function, load_function
 
 Equality = Literal["math", "text"]
 Find = Callable[[str, Sequence[str]], "str | None"]
@@ -117,7 +117,7 @@ def answer_format(spec: str | None) -> AnswerFormat:
         usual, instruction, find, asked = _FORMATS[name]
     elif name.startswith(REGEX):
         usual, instruction, find, asked = "text", "", _by_pattern(name.removeprefix(REGEX)), ""
-    elif is_own_function(name):
+    elif own_function_of(name):
         usual, instruction, find, asked = "text", "", _by_function(name), ""
     else:
         raise ValueError(
@@ -134,6 +134,18 @@ def recorded(answer: str | None, spec: str | None) -> str | None:
     name, equality = _parts(spec or BOXED)
     usual = _FORMATS[name][0] if name in _FORMATS else "text"
     return TextAnswer(answer) if answer is not None and (equality or usual) == "text" else answer
+
+
+def own_function_of(spec: str) -> str | None:
+    """The place of the function that reads answers in this format; None where it is no function of a user's."""
+    name, _ = _parts(spec)
+    return None if name in _FORMATS or name.startswith(REGEX) or not is_own_function(name) else name
+
+
+def absolute_spec(spec: str) -> str:
+    """The same format for a process that stands in another folder."""
+    own = own_function_of(spec)
+    return absolute(own) + spec[len(own) :] if own else spec
 
 
 def _parts(spec: str) -> tuple[str, str | None]:

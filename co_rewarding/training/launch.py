@@ -22,6 +22,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
+from co_rewarding.algo.answer_format import absolute_spec
 from co_rewarding.algo.method_names import absolute_name
 from co_rewarding.algo.own_reward import RewardError
 from co_rewarding.storage import provenance
@@ -72,6 +73,7 @@ def launch(config: DictConfig, trainer: str, checks: Sequence[Callable[[DictConf
         # absolute before Ray starts: another node has neither this folder as its working directory nor RUNS_DIR
         config.co_rewarding_run_dir = str(Path(config.co_rewarding_run_dir).absolute())
         config.co_rewarding.method = absolute_name(config.co_rewarding.method)
+        config.co_rewarding.answer_format = absolute_spec(config.co_rewarding.answer_format)
         config.trainer.experiment_name = str(config.trainer.experiment_name)  # RUN_NAME is of this process, too
         as_composed = config.copy()
         _prepare_loggers(config, start)

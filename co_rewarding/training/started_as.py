@@ -33,6 +33,7 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from co_rewarding.algo.answer_format import absolute_spec, own_function_of
 from co_rewarding.algo.method_names import label_of, terms_of
 from co_rewarding.algo.methods import Method, method
 from co_rewarding.algo.own_function import source_sha256
@@ -109,7 +110,7 @@ USUAL = {  # what a run did before there was such a key
 }
 MODEL, QUESTIONS, REPHRASED = "actor_rollout_ref.model.path", "data.train_files", "data.train_aug_files"
 TEACHER_TEMPERATURE = "actor_rollout_ref.teacher.temperature"
-METHOD = "co_rewarding.method"
+METHOD, ANSWER_FORMAT = "co_rewarding.method", "co_rewarding.answer_format"
 STEPS, EPOCHS = "trainer.total_training_steps", "trainer.total_epochs"
 NOT_LISTED = ("co_rewarding_run_dir", "trainer.experiment_name", "trainer.resume_mode", "trainer.resume_from_path")
 LEADERS = {  # follow these, unless they are set
@@ -307,6 +308,7 @@ def _settings(config: DictConfig) -> dict[str, Any]:
     if teacher and found.get(TEACHER_TEMPERATURE) is None:
         found[TEACHER_TEMPERATURE] = _select(config, "actor_rollout_ref.rollout.temperature")
     found.setdefault(THINKING, None)
+    found[ANSWER_FORMAT] = absolute_spec(found[ANSWER_FORMAT] or "")
     with suppress(ValueError, TypeError):  # of an earlier start, which is none any more
         found[METHOD] = label_of(found[METHOD])
     found["actor_rollout_ref.teacher"] = teacher is not None  # a reward that is no vote goes with one and without
@@ -322,6 +324,10 @@ def _contents(config: DictConfig) -> dict[str, dict[str, str | None]]:
     if chosen is not None and (own := [term.name for term in terms_of(chosen.name) if term.is_own]):
         digest = content_sha256(source_sha256(function) for function in own)
         found[METHOD] = {"sha256": digest, "given": chosen.name}
+    own_format = own_function_of(str(_select(config, ANSWER_FORMAT) or ""))
+    if own_format:
+        with suppress(ValueError):  # of an earlier start, which is none any more
+            found[ANSWER_FORMAT] = {"sha256": source_sha256(own_format), "given": own_format}
     for key in (QUESTIONS, REPHRASED):
         files = _select(config, key)
         paths = [Path(path).expanduser() for path in as_paths(files)] if files else []

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from co_rewarding.algo.answer_format import PATTERN_SECONDS, answer_format, letter_of, recorded
+from co_rewarding.algo.answer_format import PATTERN_SECONDS, absolute_spec, answer_format, letter_of, recorded
 from co_rewarding.algo.answers import TextAnswer
 from co_rewarding.algo.equivalence.relation import Equivalence
 from co_rewarding.algo.rewards import consensus_rewards
@@ -134,6 +134,13 @@ def test_truths() -> None:
     assert answer_format("tag").truth("7") == "7"
     assert answer_format(None).truth(r"\boxed{7}") == "7"
     assert answer_format("regex:x(.)").truth("  ") is None
+
+
+def test_a_function_is_found_from_any_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert absolute_spec("mine.py:read/math") == f"{tmp_path}/mine.py:read/math"
+    for spec in ("", "tag/text", "regex:a.py:b", "package.module:read"):
+        assert absolute_spec(spec) == spec
 
 
 def test_a_function(tmp_path: Path) -> None:

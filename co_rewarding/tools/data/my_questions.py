@@ -21,6 +21,7 @@ from typing import Any
 import pandas as pd
 from pydantic import field_validator, model_validator
 
+from co_rewarding.algo.answer_format import absolute_spec
 from co_rewarding.storage.choices import ANSWERS, AnswerIs
 from co_rewarding.storage.columns import Columns
 from co_rewarding.storage.questions import SCHEMA, Reading, is_verl_parquet, to_table
@@ -87,7 +88,7 @@ class Asking(Options):
     @classmethod
     def _known(cls, spec: str) -> str:
         instruction_of(spec)
-        return spec
+        return absolute_spec(spec)  # training may be started in another folder
 
 
 class Writing(Options):
