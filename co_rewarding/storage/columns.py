@@ -20,7 +20,7 @@ QUESTION = (
 )  # fmt: skip
 ANSWER = (
     "answer", "solution", "target", "label", "groundtruth", "answerkey", "correctanswer", "finalanswer",
-    "expectedanswer", "gold", "output", "答案", "正确答案",
+    "expectedanswer", "gold", "ideal", "output", "答案", "正确答案",
 )  # fmt: skip
 CHOICES = ("choices", "options", "candidates", "选项", "選項")
 ID = ("id", "index", "uid", "uuid", "idx", "qid", "questionid", "uniqueid", "problemid", "编号", "序号", "题号")

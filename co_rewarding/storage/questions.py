@@ -6,7 +6,8 @@ A parquet file in verl's schema is the table as it stands. In any other (raw_tab
 
     answer    "… #### 42" and "… \\boxed{42}" are 42; of a choice question it is a letter (choices.py); or there is none
     format    what the row says, else `answer_format`, else "choice" where there are choices, and else null, a box
-    prompt    the system prompt that asks for the format, and the question, with its choices as lettered lines
+    prompt    the system prompt that asks for the format, and the question, with its choices as lettered lines; of a
+              question that is a list of messages, these, and that system prompt where they have none
     index     the id, where all ids are whole numbers and different, else the row's number; the id itself stays in `id`
 """
 
@@ -26,6 +27,7 @@ from co_rewarding.storage.columns import Columns, Found, find_columns
 from co_rewarding.storage.ground_truths import boxed_truth, hash_mark_truth, number_truth
 from co_rewarding.storage.raw_table import MAX_FIELD, RawTable, files_of, is_parquet, read_raw
 from co_rewarding.storage.rows import REQUIRED_COLUMNS, arrow_schema, has_verl_schema, make_row, read_table
+from co_rewarding.storage.schema import ROLES
 
 BOXED, CHOICE = "boxed", "choice"
 SCHEMA = arrow_schema(("id",), has_answer_columns=True)
@@ -112,22 +114,22 @@ def to_table(raw: RawTable, data_source: str, reading: Reading, first_index: int
     for i, row in enumerate(raw.rows):
         texts = list(options[i].values())
         spec = _row(i, _text, row, found.answer_format) or reading.answer_format or (CHOICE if texts else BOXED)
-        question = _row(i, _text, row, found.question).strip()
-        if not question:
+        *before, question = _row(i, _messages, row, found.question)
+        if not question["content"].strip():
             raise ValueError(f"row {i}: column {found.question} has no question; fill it or take the row out")
-        converted.append(
-            make_row(
-                data_source,
-                with_choices(question, texts) if texts else question,
-                letters[i],
-                int(ids[i]) if has_numbers else first_index + i,
-                split,
-                {"id": ids[i]} if ids and not has_numbers else None,
-                system_prompt=_system_prompt(reading, spec),
-                answer_format=None if (spec, reading.answer_format) == (BOXED, "") else spec,
-                choices=texts,
-            )
+        made = make_row(
+            data_source,
+            with_choices(question["content"].strip(), texts) if texts else question["content"].strip(),
+            letters[i],
+            int(ids[i]) if has_numbers else first_index + i,
+            split,
+            {"id": ids[i]} if ids and not has_numbers else None,
+            system_prompt=_system_prompt(reading, spec, before),
+            answer_format=None if (spec, reading.answer_format) == (BOXED, "") else spec,
+            choices=texts,
         )
+        made["prompt"][-1:-1] = before
+        converted.append(made)
         reading.tick()
     known = sum(map(bool, letters))
     told = [f"{len(converted):,} questions ({found})", f"{known:,} have an answer", marks, how]
@@ -135,7 +137,10 @@ def to_table(raw: RawTable, data_source: str, reading: Reading, first_index: int
     return pa.Table.from_pylist(converted, schema=SCHEMA)
 
 
-def _system_prompt(reading: Reading, spec: str) -> str:
+def _system_prompt(reading: Reading, spec: str, before: Sequence[Mapping[str, str]]) -> str:
+    """ "" where the row's own messages begin with one."""
+    if before and before[0]["role"] == "system" and reading.system_prompt is None:
+        return ""
     return reading.instruction_of(spec) if reading.system_prompt is None else reading.system_prompt
 
 
@@ -181,6 +186,19 @@ def _answer_text(row: Mapping[str, Any], column: str | None) -> str:
     if isinstance(value, list) and len(value) == 1:  # as sets of questions with several right answers write one
         return _text({column: value[0]}, column)
     return _text(row, column)
+
+
+def _messages(row: Mapping[str, Any], column: str) -> list[dict[str, str]]:
+    """A question as messages, of which the last is the user's: text is that one alone."""
+    value = row.get(column)
+    if not isinstance(value, list):
+        return [{"role": "user", "content": _text(row, column)}]
+    if not value or not all(isinstance(message, Mapping) and message.get("role") in ROLES for message in value):
+        raise ValueError(f"column {column} is {value!r:.60}; must be text, or messages with role and content")
+    messages = [{"role": message["role"], "content": _text(message, "content")} for message in value]
+    if messages[-1]["role"] != "user":
+        raise ValueError(f"column {column} ends with a message of the {messages[-1]['role']}; must end with the user's")
+    return messages
 
 
 def _text(row: Mapping[str, Any], column: str | None) -> str:

@@ -2,7 +2,8 @@
 """A file of questions as somebody wrote it: CSV, TSV, JSONL, JSON or parquet → named columns and rows of values.
 
     CSV, TSV   the delimiter is the one of DELIMITERS that fits; quoted fields may hold it, and line breaks; all is text
-    JSON       an array of objects, or an object with one such array; JSONL: an object a line
+    JSON       an array of objects, or an object with one such array or one that has a name of ROWS; JSONL: an object
+               a line
     parquet    known by its first bytes, whatever its name
 
 Text is UTF-8, with a byte order mark or without. The libraries csv, json and pyarrow read; a text file is read whole,
@@ -24,6 +25,7 @@ from co_rewarding.storage.rows import read_table
 
 FORMATS = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet")
 DELIMITERS = ",;\t|"
+ROWS = ("questions", "problems", "data", "rows", "items", "examples", "samples", "instances")  # names of an array
 ROWS_TRIED = 20  # with each delimiter
 MAX_BYTES = 2 * 2**30  # of a text file
 MAX_FIELD = 131_072  # characters of a field of CSV; a quote that never closes takes all that follows
@@ -172,6 +174,10 @@ def _names(header: Sequence[str]) -> tuple[str, ...]:
     return names
 
 
+def _is_object(value: object) -> bool:
+    return isinstance(value, dict)
+
+
 def _read_json(text: str) -> RawTable:
     try:
         found = _parse(text)
@@ -180,11 +186,13 @@ def _read_json(text: str) -> RawTable:
             raise ValueError(f"not readable as JSON ({error})") from error
         return _read_jsonl(text)  # lines of JSON under the name of JSON
     if isinstance(found, dict):
-        arrays = [key for key, value in found.items() if isinstance(value, list)]
+        arrays = [key for key, value in found.items() if isinstance(value, list) and any(map(_is_object, value))]
+        if len(arrays) > 1:  # beside the questions there may be other tables, of categories for instance
+            arrays = [key for key in arrays if key.lower() in ROWS] or arrays
         if len(arrays) != 1:
             raise ValueError(
-                f"an object with {len(arrays)} arrays ({shown(found)}); must be an array of objects, or an object with "
-                "one such array"
+                f"an object with {len(arrays)} arrays of objects ({shown(found)}); must be an array of objects, or an "
+                f"object with one such array, or with one that is called {', '.join(ROWS)}"
             )
         found = found[arrays[0]]
     return _objects(found if isinstance(found, list) else [found], "element")

@@ -206,3 +206,36 @@ def test_a_pair_must_have_the_same_options_and_format() -> None:
         check_pairs([one], [{**one, "answer_format": None}], ("o", "r"))
     old = make_row("a", "1?", "A", 0, "train")  # without the columns, and with them empty
     check_pairs([old], [{**old, "answer_format": "boxed", "choices": []}], ("o", "r"))
+
+
+def test_a_question_that_is_a_list_of_messages_is_asked_as_it_stands(read: Callable[..., Any]) -> None:
+    shots = [
+        {"role": "user", "content": "四"},
+        {"role": "assistant", "content": "4"},
+        {"role": "user", "content": "五 "},
+    ]
+    own = {"role": "system", "content": "写成数字"}
+    rows = read([{"input": [own, *shots], "ideal": ["5"]}, {"input": shots, "ideal": ["5"]}], answer_format="number")
+    asks = {"role": "system", "content": answer_format("number").instruction}
+    last = {"role": "user", "content": "五"}
+    assert rows[0]["prompt"] == [own, *shots[:2], last]  # its own system message and no other
+    assert rows[1]["prompt"] == [asks, *shots[:2], last]
+    assert truths(rows) == ["5", "5"] and not row_faults(rows[0])
+
+
+@pytest.mark.parametrize(
+    "messages", [[], ["a"], [{"role": "tool", "content": "a"}], [{"role": "assistant", "content": "a"}]]
+)
+def test_messages_that_ask_nothing(read: Callable[..., Any], messages: list[Any]) -> None:
+    with pytest.raises(ValueError, match=r"row 0: column input (is .*must be text, or messages|ends with)"):
+        read([{"input": messages}])
+
+
+def test_the_questions_among_several_arrays_of_an_object(tmp_path: Path) -> None:
+    path = tmp_path / "quiz.json"
+    quiz = {"tags": ["a"], "categories": [{"name": "x"}], "questions": [{"prompt": "1+1?", "answer": 2}]}
+    path.write_text(json.dumps(quiz), encoding="utf-8")
+    assert truths(question_table(path, reading()).to_pylist()) == ["2"]
+    path.write_text(json.dumps({"one": [{"prompt": "a"}], "two": [{"prompt": "b"}]}), encoding="utf-8")
+    with pytest.raises(ValueError, match="an object with 2 arrays of objects"):
+        question_table(path, reading())

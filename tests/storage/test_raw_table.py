@@ -73,7 +73,7 @@ def test_values_of_csv_stay_text_and_one_column_needs_no_delimiter(tmp_path: Pat
         ("x.csv", b"question,question\n1?,2\n", "two columns are called question"),
         ("x.jsonl", b'{"q": "1?"}\n{"q": \n', "line 2: not readable as JSON"),
         ("x.jsonl", b'{"q": "1?"}\n["2?"]\n', "line 2 is .*; must be an object"),
-        ("x.json", b'{"a": [], "b": []}', r"an object with 2 arrays \(a, b\)"),
+        ("x.json", b'{"a": [], "b": []}', r"an object with 0 arrays of objects \(a, b\)"),
         ("x.json", b'[{"q": 1}', "not readable as JSON"),
         ("x.json", b"[" * 100_000, "nested too deeply"),
         ("x.xlsx", b"PK", r"\.xlsx is none of \.csv, "),

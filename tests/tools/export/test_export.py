@@ -29,7 +29,6 @@ from torch.distributed.tensor import DTensor, Shard
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, PreTrainedModel, Qwen2Config, Qwen3Config
 
 from co_rewarding import __version__
-from co_rewarding.algo.methods import METHODS
 from co_rewarding.storage import provenance
 from co_rewarding.storage.rows import file_sha256, make_row, write_rows
 from co_rewarding.tools.data.card import Card, FileFacts, write_card
@@ -663,10 +662,10 @@ class TestRunConfig:
         older = config.copy()
         OmegaConf.set_struct(older, False)
         del older.co_rewarding.payout
-        assert "what a vote pays" not in [words for words, *_ in differences(older, METHODS["co_rewarding_I"])]
+        assert "what a vote pays" not in [words for words, *_ in differences(older, "co_rewarding_I")]
         assert changed_between([older, config]) == []
         config.co_rewarding.payout = "soft"
-        assert ("what a vote pays", "soft", "hard") in differences(config, METHODS["co_rewarding_I"])
+        assert ("what a vote pays", "soft", "hard") in differences(config, "co_rewarding_I")
 
     def test_values_of_another_method_are_not_compared(self, config: Any) -> None:
         config.actor_rollout_ref.actor.kl_loss_coef = 0.001
@@ -680,7 +679,7 @@ class TestRunConfig:
         config.actor_rollout_ref.teacher = {"n": 8, "temperature": None, "update": True}
 
         def of_teacher() -> dict[str, str]:
-            return {words: now for words, now, _ in differences(config, METHODS["co_rewarding_II"])}
+            return {words: now for words, now, _ in differences(config, "co_rewarding_II")}
 
         config.actor_rollout_ref.rollout.temperature = 1.0
         assert not {"teacher’s temperature", "KL term against"} & of_teacher().keys()  # of before it was a setting

@@ -122,8 +122,6 @@ def test_prompts_without_a_box(
         f"{key}=",
         "as it is read (boxed)",
         f"{rows - 4} of {rows} (rows 4, 5",
-        "suspect_data=warndo not ask for the answer as it is read (boxed)",
-        f"{rows - 4} of {rows} (rows 4, 5",
         "suspect_data=warn",
     )
     with_questions(key, {5: None})

@@ -51,16 +51,25 @@ PLAIN = "{% for m in messages %}{{ m['content'] }}{% endfor %}"
 
 
 def test_what_is_found(measured: Callable[..., Measured]) -> None:
-    template = "{% for m in messages if m['role'] == 'user' %}{{ m['content'] }}{% endfor %}"
-    system = {"role": "system", "content": "Be brief."}
-    found = measured("12", r"1+1 in \boxed{}", [system, {"role": "user", "content": "3"}], template=template)
+    template = "{% for m in messages if m['role'] != 'assistant' %}{{ m['content'] }}{% endfor %}"
+    turn = {"role": "assistant", "content": "Be brief."}
+    found = measured("12", r"1+1 in \boxed{}", [turn, {"role": "user", "content": "3"}], template=template)
     tokenizer = build_tokenizer()
     ids = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in ("12", r"1+1 in \boxed{}", "3")]
     assert found.tokens_P == [len(row) for row in ids]
     assert found.highest_id == max(max(row) for row in ids)
     assert found.unasked == [0, 2]
     assert [tuple(pair) for pair in found.lost] == [(2, 0)]
-    assert found.failed == []
+    assert (found.failed, found.num_merged) == ([], 0)
+
+
+def test_a_system_message_that_the_template_leaves_out_goes_into_the_users(measured: Callable[..., Measured]) -> None:
+    template = "{% for m in messages if m['role'] == 'user' %}{{ m['content'] }}{% endfor %}"
+    system = {"role": "system", "content": r"In \boxed{}."}
+    found = measured([system, {"role": "user", "content": "3"}], "1", template=template)
+    tokenizer = build_tokenizer()
+    assert found.tokens_P == [len(tokenizer(text)["input_ids"]) for text in ("In \\boxed{}.\n\n3", "1")]
+    assert (found.unasked, found.lost, found.num_merged) == ([1], [], 1)
 
 
 def test_a_row_that_the_template_does_not_take(measured: Callable[..., Measured]) -> None:
