@@ -264,9 +264,11 @@ def test_reference_advantages_are_verls() -> None:
 
 def test_every_question_and_view_gets_a_uid_of_its_own() -> None:
     # verl's own step that fetches prompts, fed with a dataloader's batch by hand
+    from co_rewarding.training.settings import Settings
     from co_rewarding_i.trainer import CoRewardingITrainer
 
     trainer = object.__new__(CoRewardingITrainer)
+    trainer.settings = Settings("co_rewarding_I")
     trainer.train_dataloader_it = iter(
         [
             {

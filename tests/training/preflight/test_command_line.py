@@ -222,7 +222,7 @@ def test_command_line_with_a_missing_file(sample_overrides: list[str], tmp_path:
 
 
 UNKNOWN = "unknown key; known keys are answer_format, "
-UNKNOWN_TEACHER = "unknown key; known keys are check_log_probs, decay_end, decay_start, n, "
+UNKNOWN_TEACHER = "unknown key; known keys are check_log_probs, decay_end, "
 
 
 @pytest.mark.parametrize(
