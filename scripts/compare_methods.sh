@@ -62,7 +62,7 @@ settings() {
   [[ $PLATFORM == cpu ]] || printf 'PLATFORM=%s ' "$PLATFORM" # comparisons made on a CPU have always gone without
   for name in STEPS TRAIN_BATCH_SIZE NUM_ROLLOUTS LEARNING_RATE LR_SCHEDULER LR_WARMUP_RATIO \
     KL_LOSS_COEF CLIP_RATIO TRAIN_TEMPERATURE TEACHER_NUM_ROLLOUTS LOSS_AGG_MODE MIN_AGREEMENT \
-    PAYOUT MAX_LABEL_FLIPS; do
+    PAYOUT MAX_LABEL_FLIPS NUM_VOTES KL_ANCHOR TEACHER_TEMPERATURE ANSWER_FORMAT CHAT_TEMPLATE ENABLE_THINKING; do
     [[ -z ${!name:-} ]] || printf '%s=%s ' "$name" "${!name}"
   done
   printf '%s ' "$@"

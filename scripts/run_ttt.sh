@@ -28,7 +28,7 @@ for name in TRAIN_FILE TRAIN_AUG_FILE VAL_FILE; do
   fi
 done
 METHOD=${METHOD:-majority_voting}                  # any that reads no ground truth; FILE.py:FUNCTION, or a sum A+0.1*B
-if [[ $METHOD =~ ^co_rewarding_I(II)?$ && -z ${FILE:-}${AUG_FILE:-} ]]; then
+if [[ $(vote_of "$METHOD") =~ ^co_rewarding_I(II)?$ && -z ${FILE:-}${AUG_FILE:-} ]]; then
   FILE=$ROOT/data/amc/paired_original.parquet AUG_FILE=$ROOT/data/amc/paired_rephrased.parquet
 fi
 FILE=${FILE:-$ROOT/data/amc/test.parquet}          # the benchmark

@@ -19,7 +19,8 @@ regex:PATTERN/math.
 
 Of every format: what stands before the last </think> is thinking; once there is an answer, nothing counts from the mark
 of a next turn on; what states nothing casts no vote and earns 0. Time is linear in the length of the response; a
-pattern of yours gets PATTERN_SECONDS, and what takes longer has no answer, with a warning.
+pattern of yours gets about PATTERN_SECONDS, and what takes longer has no answer, with a warning; MAX_SLOW such
+responses end the run, as does whatever a function of yours raises.
 
 Degenerate cases: a choice that is none of the options states nothing; without options, a letter from A to Z is one. A
 response that was cut off has a last number all the same: the format "number" cannot tell it from one that has ended.
@@ -33,6 +34,7 @@ import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import Literal, get_args
 
 import regex  # like re, with a limit of time
@@ -46,7 +48,14 @@ from co_rewarding.algo.answers import (
     is_placeholder,
 )
 from co_rewarding.algo.equivalence.text import text_key
-from co_rewarding.algo.own_function import absolute, is_own_function, load_function
+from co_rewarding.algo.own_function import (
+    OwnFunctionError,
+    absolute,
+    call,
+    is_own_function,
+    line_of,
+    load_function,
+)
 
 Equality = Literal["math", "text"]
 Find = Callable[[str, Sequence[str]], "str | None"]
@@ -55,6 +64,7 @@ BOXED = "boxed"
 CHOICE = "choice"
 REGEX = "regex:"
 PATTERN_SECONDS = 1.0
+MAX_SLOW = 30  # responses on which a pattern may take that long before it ends the run
 MAX_STATEMENT_CHARS = 200  # of what follows "the answer is"
 
 _NUMBER = re.compile(
@@ -84,13 +94,7 @@ class AnswerFormat:
 
     def truth(self, text: str | None, choices: Sequence[str] = ()) -> str | None:
         """The answer in a ground-truth field, raw or written as in a response; None where there is none."""
-        raw = ground_truth_answer(text)
-        if raw is None or self.spec.partition("/")[0] == BOXED:
-            return self._typed(raw)
-        if self.is_choice:
-            return self._typed(letter_of(raw, choices) or raw)
-        is_ours = self.find in (_number, _tag)  # a pattern or function is made for responses
-        return self._typed((self.find(raw, choices) if is_ours else None) or raw)
+        return truth_of(text, self.spec, choices)
 
     def is_asked_in(self, prompt: str) -> bool:
         """Whether a prompt asks for it, as far as that can be seen."""
@@ -136,10 +140,29 @@ def recorded(answer: str | None, spec: str | None) -> str | None:
     return TextAnswer(answer) if answer is not None and (equality or usual) == "text" else answer
 
 
+def truth_of(text: str | None, spec: str | None, choices: Sequence[str] = ()) -> str | None:
+    """AnswerFormat.truth, without loading a function of a user's, which is made for responses as a pattern is."""
+    raw = ground_truth_answer(text)
+    if raw is None:
+        return None
+    name, _ = _parts(spec or BOXED)
+    if name == CHOICE:
+        raw = letter_of(raw, choices) or raw
+    elif name in ("number", "tag"):
+        raw = _FORMATS[name][2](raw, choices) or raw
+    return recorded(raw, spec)
+
+
 def own_function_of(spec: str) -> str | None:
     """The place of the function that reads answers in this format; None where it is no function of a user's."""
     name, _ = _parts(spec)
     return None if name in _FORMATS or name.startswith(REGEX) or not is_own_function(name) else name
+
+
+def label_of_format(spec: str) -> str:
+    """The same format wherever the file of a user's function stands."""
+    own = own_function_of(spec)
+    return f"{Path(own.rpartition(':')[0]).name}:{own.rpartition(':')[2]}{spec[len(own) :]}" if own else spec
 
 
 def absolute_spec(spec: str) -> str:
@@ -242,14 +265,19 @@ def _by_pattern(pattern: str) -> Find:
         compiled = regex.compile(pattern)
     except regex.error as error:
         raise ValueError(f"answer format {REGEX}{pattern}: is no regular expression ({error})") from error
-    group = 1 if compiled.groups else 0
+    group, num_slow = 1 if compiled.groups else 0, 0
 
     def find(response: str, _choices: Sequence[str]) -> str | None:
+        nonlocal num_slow
         text = after_thinking(response)
         try:
             matches = list(compiled.finditer(text, timeout=PATTERN_SECONDS))
         except TimeoutError:
-            warnings.warn(f"answer format {REGEX}{pattern}: took {PATTERN_SECONDS:.0f} s on a response", stacklevel=2)
+            num_slow += 1
+            told = f"answer format {REGEX}{pattern}: took {PATTERN_SECONDS:.0f} s on {num_slow} responses"
+            if num_slow >= MAX_SLOW:
+                raise OwnFunctionError(f"{told}: it goes back and forth; write it without nested repetitions") from None
+            warnings.warn(told, stacklevel=2)
             return None
         return _last(text, ((m.start(), m.end(), m.group(group) or "") for m in matches))
 
@@ -264,9 +292,10 @@ def _by_function(name: str) -> Find:
         takes_choices = False
 
     def find(response: str, choices: Sequence[str]) -> str | None:
-        answer = function(response, list(choices)) if takes_choices else function(response)
+        answer = call(function, name, response, *([list(choices)] if takes_choices else []))
         if answer is not None and not isinstance(answer, str):
-            raise TypeError(f"answer format {name}: returned {answer!r:.60}; return text, or None for no answer")
+            where = line_of(function, name)
+            raise OwnFunctionError(f"{where}: returned {answer!r:.60}; return text, or None for no answer")
         return answer.strip() or None if answer is not None else None
 
     return find

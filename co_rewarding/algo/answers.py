@@ -97,6 +97,8 @@ def is_placeholder(content: str) -> bool:
 
 def ground_truth_answer(text: str | None) -> str | None:
     r"""The answer in a ground-truth field, which may be raw (42), boxed (\boxed{42}), empty or absent (both None)."""
+    if isinstance(text, TextAnswer):
+        return text  # was read before
     if text is None or not text.strip():
         return None
     if "\\boxed" in text or "\\fbox" in text:

@@ -15,12 +15,17 @@ from __future__ import annotations
 import hashlib
 import importlib
 import importlib.util
+import inspect
 import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+
+
+class OwnFunctionError(ValueError):
+    """What a user's function did wrong, in one line that names its file and line: it ends the run, never as a 0."""
 
 
 def is_own_function(name: str) -> bool:
@@ -61,6 +66,27 @@ def source_sha256(name: str) -> str:
     module = sys.modules.get(load_function(name).__module__)
     path = getattr(module, "__file__", None)
     return hashlib.sha256(Path(path).read_bytes()).hexdigest() if path else ""
+
+
+def line_of(function: Callable[..., Any], place: str, error: Exception | None = None) -> str:
+    """file:line (function) of what `function` raised, or of itself; `place` where it has no code of Python's."""
+    code = getattr(inspect.unwrap(function), "__code__", None)
+    if code is None:  # an object that can be called
+        return place
+    line = code.co_firstlineno
+    if error is not None:
+        frames = traceback.extract_tb(error.__traceback__)
+        line = next((frame.lineno for frame in reversed(frames) if frame.filename == code.co_filename), line)
+    return f"{code.co_filename}:{line} ({code.co_name})"
+
+
+def call(function: Callable[..., Any], place: str, *arguments: Any) -> Any:
+    """What the function returns. Raises OwnFunctionError for whatever it raises."""
+    try:
+        return function(*arguments)
+    except Exception as error:
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        raise OwnFunctionError(f"{line_of(function, place, error)}: {reason}") from error
 
 
 def _of_file(path: Path, name: str) -> ModuleType:

@@ -16,22 +16,17 @@ run in one line that names the file and the line. Nothing is ever taken for a 0.
 from __future__ import annotations
 
 import inspect
-import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from numbers import Real
 from typing import Any
 
-from co_rewarding.algo.own_function import load_function
+from co_rewarding.algo.own_function import OwnFunctionError, call, line_of, load_function
 from co_rewarding.algo.rewards import trained_rows, truths, without_labels
 from co_rewarding.algo.rollouts import RewardInputs, Scores
 
 MAX_REWARD = 1e12
 """With the largest weight of a sum 1e18, whose square GRPO's group deviation holds in float32."""
-
-
-class RewardError(ValueError):
-    """What a user's reward did wrong, in one line that names its file and line."""
 
 
 @dataclass(frozen=True)
@@ -62,11 +57,7 @@ class OwnReward:
     def __call__(self, inputs: RewardInputs) -> Scores:
         if self.needs_labels:
             inputs = replace(inputs, ground_truths=truths(inputs))
-        try:
-            result = self.function(inputs)
-        except Exception as error:
-            reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-            raise RewardError(f"{self._line(error)}: {reason}") from error
+        result = call(self.function, self.place, inputs)
         if isinstance(result, Scores):
             self._check_length(result.row_labels, inputs, "labels")
             return replace(result, rewards=self._checked(result.rewards, inputs))
@@ -76,13 +67,13 @@ class OwnReward:
         values = rewards.tolist() if hasattr(rewards, "tolist") else rewards  # of numpy or torch
         if not isinstance(values, list | tuple):
             kind = type(rewards).__name__
-            raise RewardError(f"{self._line()}: returned {kind}: must be a list of numbers, one a row, or Scores")
+            raise OwnFunctionError(f"{self._line}: returned {kind}: must be a list of numbers, one a row, or Scores")
         self._check_length(values, inputs, "rewards")
         is_trained = [reward is not None for reward in trained_rows(inputs.rollouts, [0.0] * len(values))]
         for i, (value, matters) in enumerate(zip(values, is_trained, strict=True)):
             if matters and not (isinstance(value, Real) and abs(value) <= MAX_REWARD):
-                raise RewardError(
-                    f"{self._line()}: reward {i} of {len(values)} is {repr(value)[:60]}: must be a finite number of at "
+                raise OwnFunctionError(
+                    f"{self._line}: reward {i} of {len(values)} is {repr(value)[:60]}: must be a finite number of at "
                     f"most {MAX_REWARD:g}"
                 )
         rewards_N = [float(value) if matters else None for value, matters in zip(values, is_trained, strict=True)]
@@ -90,17 +81,10 @@ class OwnReward:
 
     def _check_length(self, values: Sequence[Any], inputs: RewardInputs, what: str) -> None:
         if len(values) != len(inputs.rollouts):
-            raise RewardError(
-                f"{self._line()}: returned {len(values)} {what} for {len(inputs.rollouts)} rows of inputs.rollouts"
+            raise OwnFunctionError(
+                f"{self._line}: returned {len(values)} {what} for {len(inputs.rollouts)} rows of inputs.rollouts"
             )
 
-    def _line(self, error: Exception | None = None) -> str:
-        """file:line (function) of what was raised, or of the function itself."""
-        code = getattr(inspect.unwrap(self.function), "__code__", None)
-        if code is None:  # an object that can be called
-            return self.place
-        line = code.co_firstlineno
-        if error is not None:
-            frames = traceback.extract_tb(error.__traceback__)
-            line = next((frame.lineno for frame in reversed(frames) if frame.filename == code.co_filename), line)
-        return f"{code.co_filename}:{line} ({code.co_name})"
+    @property
+    def _line(self) -> str:
+        return line_of(self.function, self.place)

@@ -73,7 +73,7 @@ class RewardInputs:
     same: Same
     min_agreement: float = 0.0  # 0-1, see majority_vote
     payout: Payout = "hard"  # what a vote pays
-    ground_truths: Sequence[str | None] | None = None  # N, raw or boxed
+    ground_truths: Sequence[str | None] | None = None  # N, as answers; raw or boxed will do where answers are boxed
     # name of a token statistic → N: its mean over the response's tokens, None for a teacher's row
     statistics: Mapping[str, Sequence[float | None]] | None = None
     texts: Sequence[str] | None = None  # N: the responses

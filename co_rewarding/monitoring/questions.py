@@ -31,7 +31,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from co_rewarding.algo.answer_format import answer_format, recorded
+from co_rewarding.algo.answer_format import recorded, truth_of
 from co_rewarding.algo.equivalence.relation import Equivalence
 from co_rewarding.algo.rewards import is_match
 from co_rewarding.algo.rollouts import VIEWS
@@ -178,7 +178,7 @@ def _row(
     """What is kept; answers are compared as they were in the run, by the format that the row names."""
     spec = row.get("answer_format")
     if truth not in (None, ""):
-        truth = answer_format(spec).truth(str(truth), choices or ())
+        truth = truth_of(str(truth), spec, choices or ())
     answer = recorded(None if answer is None else str(answer), spec)
     return Row(key, question, view, answer, truth or None, prompt)
 

@@ -14,11 +14,30 @@ too, which is for others to refuse; messages that do not begin with a system mes
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 Messages = Sequence[Mapping[str, Any]]
+MAX_TEMPLATE_BYTES = 1 << 20  # the longest of known models has 20 thousand
 NOT_THE_TEMPLATES = ("tokenize", "return_dict", "return_tensors")
 PROBE = ({"role": "system", "content": "Answer in one word."}, {"role": "user", "content": "Which colour has the sky?"})
+
+
+def template_in(path: Path) -> str:
+    """The text of a chat template's file. Raises ValueError: the reason, without the file's name."""
+    if not path.is_file():
+        raise ValueError("no such file; name a Jinja file")
+    if path.stat().st_size > MAX_TEMPLATE_BYTES:
+        raise ValueError(f"has {path.stat().st_size:,} bytes, which no chat template has; name a Jinja file")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise ValueError("is not UTF-8; name a Jinja file") from None
+    except OSError as error:
+        raise ValueError(f"cannot be read ({error.strerror}); name a Jinja file") from None
+    if not text.strip():
+        raise ValueError("is empty; a chat template writes messages as the model reads them")
+    return text
 
 
 def merged(messages: Messages) -> list[dict[str, Any]]:

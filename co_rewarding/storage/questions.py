@@ -74,7 +74,7 @@ def question_table(path: Path, reading: Reading, first_index: int = 0) -> pa.Tab
     raw = read_raw(path)
     try:
         if set(REQUIRED_COLUMNS) <= set(raw.columns) or any(isinstance(row.get("prompt"), list) for row in raw.rows):
-            return pa.Table.from_pylist(raw.rows)
+            return pa.Table.from_pylist([{name: row.get(name) for name in raw.columns} for row in raw.rows])
         named = replace(reading, say=lambda text: reading.say(f"{path}: {text}"))
         return to_table(raw, path.resolve().stem, named, first_index)
     except (ValueError, pa.ArrowException) as error:

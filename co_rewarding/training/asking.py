@@ -12,10 +12,10 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from co_rewarding.storage.messages import template_in
 from co_rewarding.training.settings import Settings
 
 TEMPLATE, THINKING = "actor_rollout_ref.model.custom_chat_template", "data.apply_chat_template_kwargs.enable_thinking"
-MAX_BYTES = 1 << 20  # of a template; the longest of known models has 20 thousand
 
 
 def settle(config: DictConfig) -> None:
@@ -27,7 +27,7 @@ def settle(config: DictConfig) -> None:
     settings = Settings.read(config)
     found = {}
     if settings.chat_template:
-        found[TEMPLATE] = ("chat_template", template_in(settings.chat_template))
+        found[TEMPLATE] = ("chat_template", _text(settings.chat_template))
     if settings.enable_thinking is not None:
         found[THINKING] = ("enable_thinking", settings.enable_thinking)
     for key, (name, value) in found.items():
@@ -39,19 +39,12 @@ def settle(config: DictConfig) -> None:
             OmegaConf.update(config, key, value, force_add=True)
 
 
-def template_in(path: str) -> str:
-    """The text of a chat template's file. Raises ValueError with one line."""
-    where, file = f"{Settings.NAME}.chat_template={path}", Path(path).expanduser()
-    if not file.is_file():
-        raise ValueError(f"{where}: no such file; name a Jinja file (CHAT_TEMPLATE in the run script)")
-    if file.stat().st_size > MAX_BYTES:
-        raise ValueError(f"{where}: has {file.stat().st_size:,} bytes, which no chat template has; name a Jinja file")
+def _text(path: str) -> str:
+    where = f"{Settings.NAME}.chat_template={path}"
     try:
-        text = file.read_text(encoding="utf-8")
-    except UnicodeDecodeError:
-        raise ValueError(f"{where}: is not UTF-8; name a Jinja file") from None
-    if not text.strip():
-        raise ValueError(f"{where}: is empty; a chat template writes messages as the model reads them")
+        text = template_in(Path(path).expanduser())
+    except ValueError as error:
+        raise ValueError(f"{where}: {error} (CHAT_TEMPLATE in the run script)") from None
     if "${" in text:
         raise ValueError(
             f"{where}: has ${{, with which the configuration refers to a value; write the $ as {{{{ '$' }}}}"

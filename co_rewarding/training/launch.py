@@ -24,7 +24,7 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 
 from co_rewarding.algo.answer_format import absolute_spec
 from co_rewarding.algo.method_names import absolute_name
-from co_rewarding.algo.own_reward import RewardError
+from co_rewarding.algo.own_function import OwnFunctionError
 from co_rewarding.storage import provenance
 from co_rewarding.storage.run_dir import RunDir
 from co_rewarding.training import asking, leftovers, on_end, run_script, started_as, stopping, wandb_run
@@ -66,6 +66,8 @@ def launch(config: DictConfig, trainer: str, checks: Sequence[Callable[[DictConf
         stay_on_this_machine(config)
         started_as.resume_from_own(config)
         asking.settle(config)
+        # before the rows of a file that is no parquet are made, which name it
+        config.co_rewarding.answer_format = absolute_spec(str(config.co_rewarding.answer_format or ""))
         check_config(config)
         for check in checks:
             check(config)
@@ -73,7 +75,6 @@ def launch(config: DictConfig, trainer: str, checks: Sequence[Callable[[DictConf
         # absolute before Ray starts: another node has neither this folder as its working directory nor RUNS_DIR
         config.co_rewarding_run_dir = str(Path(config.co_rewarding_run_dir).absolute())
         config.co_rewarding.method = absolute_name(config.co_rewarding.method)
-        config.co_rewarding.answer_format = absolute_spec(config.co_rewarding.answer_format)
         config.trainer.experiment_name = str(config.trainer.experiment_name)  # RUN_NAME is of this process, too
         as_composed = config.copy()
         _prepare_loggers(config, start)
@@ -114,7 +115,7 @@ def launch(config: DictConfig, trainer: str, checks: Sequence[Callable[[DictConf
             _refuse(f"RAY_ADDRESS={config.ray_kwargs.ray_init.address}: {error}")
         except UnfitCluster as error:
             _refuse(error.cause)  # Ray's own text has the traceback of the process that found it
-        except RewardError as error:  # likewise; at some step of the run, which has failed
+        except OwnFunctionError as error:  # likewise; at some step of the run, which has failed
             print(f"error: {error.cause}", file=sys.stderr)
             sys.exit(1)
 

@@ -16,6 +16,7 @@ from verl.experimental.reward_loop.reward_manager.base import RewardManagerBase
 from co_rewarding.algo.answer_format import answer_format
 from co_rewarding.algo.equivalence.relation import Equivalence
 from co_rewarding.algo.methods import METHODS, Method, method, score_rollouts
+from co_rewarding.algo.own_function import OwnFunctionError
 from co_rewarding.algo.rollouts import RewardInputs, Scores, answers_by_question
 from co_rewarding.storage.rows import content_sha256
 from co_rewarding.storage.stated_as import ANSWER_FORMAT, CHOICES, stated_as
@@ -84,7 +85,7 @@ class GroupRewardManager(RewardManagerBase):
                 self.equivalence.same,
                 min_agreement=self.settings.min_agreement,
                 payout=self.settings.payout,
-                ground_truths=[row.ground_truth for row in responses] if self.method.needs_labels else None,
+                ground_truths=[row.truth for row in responses] if self.method.needs_labels else None,
                 statistics=statistics,
                 texts=[response.text for response in responses],
                 prompts=[response.prompt for response in responses],
@@ -107,7 +108,9 @@ class GroupRewardManager(RewardManagerBase):
             and out of which the trainer makes metrics: `acc` (the score, None without a ground truth), `pred` (the
             answer as written, "" without one), `length` (tokens), `question` (split and index of the row, "" without an
             index), `prompt_id` (a hash of the prompt, which differs between two wordings of a question),
-            `answer_format` (how the answer is to be stated, "" for the usual way) and `choices` (its options as JSON).
+            `answer_format` (how the answer is to be stated, "" for the usual way), `choices` (its options as JSON) and
+            `failure` (what a user's function that reads answers raised, "" for nothing): raised here, verl would take
+            the response for a wrong one.
         """
         item = data[-1]
         truth = item.non_tensor_batch["reward_model"]["ground_truth"]
@@ -115,7 +118,14 @@ class GroupRewardManager(RewardManagerBase):
         response_T = item.batch["responses"]
         length = int(item.batch["attention_mask"][-response_T.shape[-1] :].sum())
         # a comparison may wait for another process, so it must not hold up the event loop
-        answer, correct = await self.loop.run_in_executor(None, self._grade, response_T[:length], truth, spec, choices)
+        answer = correct = None
+        failure = ""
+        try:
+            answer, correct = await self.loop.run_in_executor(
+                None, self._grade, response_T[:length], truth, spec, choices
+            )
+        except OwnFunctionError as error:
+            failure = str(error)
         info = {
             "acc": None if correct is None else float(correct),
             "pred": answer or "",
@@ -123,6 +133,7 @@ class GroupRewardManager(RewardManagerBase):
             "question": _name(item.non_tensor_batch["extra_info"] or {}),
             "prompt_id": prompt_id(item.non_tensor_batch["raw_prompt"]),
             ANSWER_FORMAT: spec,
+            "failure": failure,
             CHOICES: json.dumps(choices, ensure_ascii=False) if choices else "",
         }
         return {"reward_score": float(correct or False), "reward_extra_info": info}

@@ -17,7 +17,7 @@ from transfer_queue import KVBatchMeta
 from verl.utils import tensordict_utils as tu
 from verl.workers.utils.padding import response_from_nested
 
-from co_rewarding.algo.answer_format import answer_format
+from co_rewarding.algo.answer_format import answer_format, truth_of
 from co_rewarding.algo.rollouts import Rollout, Scores, Voter
 from co_rewarding.algo.token_statistics import response_means
 from co_rewarding.storage.files import json_line
@@ -27,7 +27,7 @@ from co_rewarding.storage.stated_as import ANSWER_FORMAT, CHOICES, stated_as
 QUESTION = "question"  # str, `extra_info.index` of the row: the same for both views of a pair
 VIEW = "view"  # "original" or "rephrased"
 GROUND_TRUTH = "ground_truth"  # str, "" where there is none
-STATED_AS = "stated_as"  # {answer_format, choices} of the row, as storage.rows.stated_as reads them
+STATED_AS = "stated_as"  # {answer_format, choices} of the row, as storage.stated_as reads them
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,11 @@ class Response:
     ground_truth: str  # "" where there is none
     answer_format: str = ""  # how the answer is to be stated; "": the usual way
     choices: tuple[str, ...] = ()  # texts of its options
+
+    @property
+    def truth(self) -> str | None:
+        """The ground truth as an answer; None where there is none."""
+        return truth_of(self.ground_truth, self.answer_format, self.choices)
 
 
 def column(batch: TensorDict, name: str) -> list[Any]:

@@ -56,7 +56,7 @@ class RunMonitor:
     def step_metrics(self, responses: Sequence[Response], scores: Scores, same: Same) -> dict[str, float]:
         """Metrics of one step's votes and rewards, and its signs of collapse; records the step's labels."""
         rollouts_N = [response.rollout for response in responses]
-        metrics = group_metrics(rollouts_N, scores, [response.ground_truth for response in responses], same)
+        metrics = group_metrics(rollouts_N, scores, [response.truth for response in responses], same)
         return metrics | collapse_metrics(
             rollouts_N,
             scores,

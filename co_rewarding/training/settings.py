@@ -92,7 +92,7 @@ class Settings(ConfigBlock):
     verify_timeout_s: float = TIMEOUT_S  # > 0, CPU time that reading one answer with math-verify may take
     verify_workers: int = 1  # 1–1024, processes that do, as many answers at a time
     poll_interval_s: float = 0.2  # > 0, between looks for finished rollouts; verl's 2 s add up, in II twice a step
-    seed: int = 0  # of the control `random`
+    seed: int = 0  # of the control `random`, and of rewards of one's own that draw lots
     chat_template: str | None = None  # Jinja file instead of the model's chat template; null or "": the model's own
     enable_thinking: bool | None = None  # of a model that can think before it answers; null: its template's default
     watch_window: int = 5  # >= 2, steps over which signs of collapse are looked for (docs/METRICS.md)

@@ -33,7 +33,7 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from co_rewarding.algo.answer_format import absolute_spec, own_function_of
+from co_rewarding.algo.answer_format import label_of_format, own_function_of
 from co_rewarding.algo.method_names import label_of, terms_of
 from co_rewarding.algo.methods import Method, method
 from co_rewarding.algo.own_function import source_sha256
@@ -41,6 +41,7 @@ from co_rewarding.storage.files import atomic_write_text, short_json
 from co_rewarding.storage.questions import question_tables
 from co_rewarding.storage.rows import ANSWER_COLUMNS, MAX_NAMED, as_paths, content_sha256, ground_truth, question_id
 from co_rewarding.storage.run_dir import ACTOR, SAVE_STATE, STATE_FILE, TRACKER, RunDir, saved_steps, step_of
+from co_rewarding.storage.stated_as import stated_as
 from co_rewarding.training.asking import TEMPLATE, THINKING
 from co_rewarding.training.checkpoint import is_of_another, resume_dir, set_aside
 from co_rewarding.training.questions import reading
@@ -97,7 +98,6 @@ MUST_STAY = (  # keys, and blocks with all that is in them
     "actor_rollout_ref.actor.optim",  # verl restores it from the checkpoint: a change would do nothing
     "algorithm",
 )
-# what a run from before a setting was trained with
 MAY_CHANGE = (  # of those blocks
     "actor_rollout_ref.actor.optim.lr",
     "actor_rollout_ref.actor.optim.total_training_steps",  # verl's own note of what the trainer has
@@ -308,7 +308,7 @@ def _settings(config: DictConfig) -> dict[str, Any]:
     if teacher and found.get(TEACHER_TEMPERATURE) is None:
         found[TEACHER_TEMPERATURE] = _select(config, "actor_rollout_ref.rollout.temperature")
     found.setdefault(THINKING, None)
-    found[ANSWER_FORMAT] = absolute_spec(found[ANSWER_FORMAT] or "")
+    found[ANSWER_FORMAT] = label_of_format(found[ANSWER_FORMAT] or "")
     with suppress(ValueError, TypeError):  # of an earlier start, which is none any more
         found[METHOD] = label_of(found[METHOD])
     found["actor_rollout_ref.teacher"] = teacher is not None  # a reward that is no vote goes with one and without
@@ -363,6 +363,15 @@ def _method(config: DictConfig) -> Method | None:
         return None
 
 
+def _stated(row: Mapping[str, Any], usual: str) -> list[Any]:
+    """How the row's answer is stated, and the content of the function that reads it; not where that file stands."""
+    spec, choices = stated_as(row)
+    own = own_function_of(spec)
+    if own and spec != usual:  # of the usual one the settings tell
+        return [label_of_format(spec), choices, source_sha256(own)]
+    return ["" if own else spec, choices]
+
+
 @functools.lru_cache(maxsize=4)  # a start asks more than once
 def _questions_sha256(
     stats: tuple[tuple[Path, tuple[tuple[int, int], ...]], ...], with_labels: bool, answer_format: str
@@ -382,7 +391,7 @@ def _questions_sha256(
                 question_id(row),
                 row["prompt"],
                 *([ground_truth(row)] if with_labels else []),
-                *([[row.get(name) for name in ANSWER_COLUMNS]] if any(map(row.get, ANSWER_COLUMNS)) else []),
+                *([_stated(row, answer_format)] if any(map(row.get, ANSWER_COLUMNS)) else []),
             ]
             for row in rows
         )

@@ -29,6 +29,7 @@ from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 
 from co_rewarding.algo.answer_format import recorded
 from co_rewarding.algo.methods import method
+from co_rewarding.algo.own_function import OwnFunctionError
 from co_rewarding.algo.rollouts import VIEWS, Voter
 from co_rewarding.monitoring.held_out import HeldOutResponse
 from co_rewarding.storage.run_dir import RunDir, checkpoint_folder, dump_file, step_of
@@ -256,6 +257,8 @@ class GroupRewardTrainer(PPOTrainerSync):
     ) -> dict[str, float]:
         # verl counts a response without `acc` as a wrong one, as if it had failed; without a ground truth it is neither
         infos = reward_extra_infos_dict
+        if failure := next(filter(None, infos["failure"]), None):
+            raise OwnFunctionError(failure)
         labelled = [i for i, acc in enumerate(infos["acc"]) if acc is not None]
         unlabelled = set(sample_uids) - {sample_uids[i] for i in labelled}
         metrics = super()._val_metrics_update(

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from co_rewarding.algo.answer_format import PATTERN_SECONDS, absolute_spec, answer_format, letter_of, recorded
-from co_rewarding.algo.answers import TextAnswer
+from co_rewarding.algo.answer_format import PATTERN_SECONDS, absolute_spec, answer_format, letter_of, recorded, truth_of
+from co_rewarding.algo.answers import TextAnswer, ground_truth_answer
 from co_rewarding.algo.equivalence.relation import Equivalence
+from co_rewarding.algo.own_function import OwnFunctionError
 from co_rewarding.algo.rewards import consensus_rewards
 from co_rewarding.algo.rollouts import Rollout
 
@@ -126,7 +127,20 @@ def test_letters_and_texts_of_options_vote_together() -> None:
     assert scores.rewards == (1.0, 1.0, 1.0, 0.0, 0.0)
 
 
+def test_a_pattern_that_is_slow_on_many_responses_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("co_rewarding.algo.answer_format.PATTERN_SECONDS", 0.05)
+    monkeypatch.setattr("co_rewarding.algo.answer_format.MAX_SLOW", 2)
+    extract = answer_format(r"regex:^(aa|a)+$").extract
+    with pytest.warns(UserWarning):
+        assert extract("a" * 60 + "b") is None
+    with pytest.raises(OwnFunctionError, match="on 2 responses: it goes back and forth"):
+        extract("a" * 60 + "b")
+
+
 def test_truths() -> None:
+    assert truth_of("Paris", "no/such/file.py:function", CITIES) == "Paris"  # no function is loaded for it
+    assert isinstance(truth_of("(B)", "choice", CITIES), TextAnswer)
+    assert ground_truth_answer(truth_of(r"\boxed{5 cm}", "tag/text")) == "5 cm"  # read twice, it is the same
     assert answer_format("choice").truth("new york", CITIES) == "C"
     assert answer_format("choice").truth("(c)", CITIES) == "C"
     assert answer_format("number").truth("steps ... #### 1,000") == "1000"
@@ -148,7 +162,7 @@ def test_a_function(tmp_path: Path) -> None:
     file.write_text("def last_word(text, choices):\n    return text.split()[-1] if text else None\n", encoding="utf-8")
     assert answer_format(f"{file}:last_word").extract("it is Paris") == "Paris"
     file.write_text("def number(text):\n    return 3\n", encoding="utf-8")
-    with pytest.raises(TypeError, match=r"mine\.py:number: returned 3; return text, or None"):
+    with pytest.raises(OwnFunctionError, match=r"mine\.py:1 \(number\): returned 3; return text, or None"):
         answer_format(f"{file}:number").extract("x")
     with pytest.raises(ValueError, match=r"has no function nothing; it has number"):
         answer_format(f"{file}:nothing")
@@ -187,6 +201,6 @@ def test_hostile_text_costs_no_time(spec: str, text: str) -> None:
 
 def test_a_pattern_that_explodes_has_no_answer_and_is_told() -> None:
     begun = time.process_time()
-    with pytest.warns(UserWarning, match="on a response"):
+    with pytest.warns(UserWarning, match="took 1 s on 1 responses"):
         assert answer_format(r"regex:^(a|aa)+$").extract("a" * 60 + "b") is None
     assert time.process_time() - begun < PATTERN_SECONDS + 2

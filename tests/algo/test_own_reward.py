@@ -7,7 +7,7 @@ from textwrap import dedent
 import pytest
 
 from co_rewarding.algo.methods import method, score_rollouts
-from co_rewarding.algo.own_reward import RewardError
+from co_rewarding.algo.own_function import OwnFunctionError
 from co_rewarding.algo.rollouts import RewardInputs, Rollout, Scores
 
 # two responses that are trained on, and a teacher's between them
@@ -132,7 +132,7 @@ def reward(inputs):
 def helper(x):
     return 1 / x
 """)
-    with pytest.raises(RewardError) as error:
+    with pytest.raises(OwnFunctionError) as error:
         scores_of(place)
     assert str(error.value).startswith(f"{place.removesuffix(':reward')}:{line} (reward): {said}")
     assert "\n" not in str(error.value) and len(str(error.value)) < 600
@@ -154,7 +154,7 @@ def test_what_is_refused_before_a_run(own, source: str, said: str) -> None:
     for name in ("{}", "majority_voting+0.5*{}"):
         with pytest.raises(ValueError, match=said) as error:
             method(name.format(own(source)))
-        assert "\n" not in str(error.value) and not isinstance(error.value, RewardError)
+        assert "\n" not in str(error.value) and not isinstance(error.value, OwnFunctionError)
 
 
 def test_what_is_not_there() -> None:

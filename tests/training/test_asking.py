@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from co_rewarding.training.asking import MAX_BYTES, TEMPLATE, THINKING, settle
+from co_rewarding.storage.messages import MAX_TEMPLATE_BYTES
+from co_rewarding.training.asking import TEMPLATE, THINKING, settle
 
 TEXT = "{% for m in messages %}{{ '$' }}{{ m['content'] }} 'quoted', \\n {x: [1]}\n{% endfor %}"
 
@@ -57,7 +58,7 @@ def test_the_switch_arrives(config: DictConfig, value: bool) -> None:
         (b" \n", "is empty"),
         (b"\xff\xfe", "not UTF-8"),
         (b"${{ x }}", r"has ${, .* write the $ as {{ '$' }}"),
-        (b"x" * (MAX_BYTES + 1), "which no chat template has"),
+        (b"x" * (MAX_TEMPLATE_BYTES + 1), "which no chat template has"),
     ],
 )
 def test_a_file_that_is_no_template(config: DictConfig, tmp_path: Path, content: bytes | None, why: str) -> None:

@@ -15,7 +15,7 @@ import torch
 from fake_checkpoints import save
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from co_rewarding.algo.own_reward import RewardError
+from co_rewarding.algo.own_function import OwnFunctionError
 from co_rewarding.storage.files import atomic_write_text
 from co_rewarding.storage.run_dir import STATE_FILE, RunDir
 from co_rewarding.training import run_script
@@ -250,7 +250,7 @@ def test_a_reward_that_fails_in_a_step_ends_the_run_in_one_line(
 
     def run_ppo(told: DictConfig, **_: Any) -> None:
         assert told.co_rewarding.method == f"co_rewarding_I+0.1*{tmp_path}/own.py:short"
-        error = RewardError(f"{tmp_path}/own.py:2 (short): ZeroDivisionError: division by zero")
+        error = OwnFunctionError(f"{tmp_path}/own.py:2 (short): ZeroDivisionError: division by zero")
         raise RayTaskError("run", "Traceback\n of many\n lines", error).as_instanceof_cause()
 
     assert started(config)[0] is None  # a start of its own sees the file from the current folder

@@ -13,6 +13,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from verl import DataProto
 
+from co_rewarding.algo.own_function import OwnFunctionError
 from co_rewarding.tools.quickstart.tiny_model import build_tokenizer
 from co_rewarding.training.launch import _prepare_validation
 from co_rewarding.training.reward_manager import GroupRewardManager
@@ -74,7 +75,7 @@ def test_a_response_says_the_same_things_with_and_without_a_ground_truth(
     info = result["reward_extra_info"]
     assert (result["reward_score"], info["acc"], info["pred"]) == (acc or 0.0, acc, pred)
     assert info["length"] == result["expected length"]
-    keys = {"acc", "pred", "length", "question", "prompt_id", "answer_format", "choices"}
+    keys = {"acc", "pred", "length", "question", "prompt_id", "answer_format", "choices", "failure"}
     assert info.keys() == keys  # verl takes the first row's keys for all
 
 
@@ -88,6 +89,19 @@ def test_an_answer_is_read_and_compared_in_the_format_of_its_row(
     info = validate(text, truth, MESSAGES, None, "choice", ["Paris", "Rome"])["reward_extra_info"]
     assert (info["acc"], info["pred"]) == (acc, pred)
     assert (info["answer_format"], info["choices"]) == ("choice", '["Paris", "Rome"]')
+
+
+def test_what_a_users_function_raises_is_no_wrong_answer(
+    validate: Callable[..., dict[str, Any]], trainer: GroupRewardTrainer, tmp_path: Path
+) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text("def last(text):\n    return text.split()[9]\n", encoding="utf-8")
+    info = validate("so 2", "2", MESSAGES, None, f"{file}:last")["reward_extra_info"]
+    line = f"{file}:2 (last): IndexError: list index out of range"
+    assert (info["acc"], info["failure"]) == (None, line)
+    with pytest.raises(OwnFunctionError) as raised:
+        trainer._val_metrics_update([], [], {name: [value] for name, value in info.items()}, [])
+    assert str(raised.value) == line
 
 
 def test_a_prompt_is_told_from_another_by_all_of_it(validate: Callable[..., dict[str, Any]]) -> None:
@@ -145,6 +159,7 @@ def metrics_of(trainer: GroupRewardTrainer, rows: list[tuple[str, str, float | N
         "question": [f"test {uid}" for uid in uids],
         "prompt_id": [f"prompt of {uid}" for uid in uids],
         "answer_format": [""] * len(uids),
+        "failure": [""] * len(uids),
     }
     expected = {(source, uid): uids.count(uid) or 2 for source, uid in [*zip(sources, uids, strict=True), *lost]}
     return trainer._val_metrics_update(sources, uids, infos, [1] * len(rows), expected_acc_counts=expected)

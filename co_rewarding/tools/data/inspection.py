@@ -156,7 +156,7 @@ def inspect_pair(original: Sequence[Row], rephrased: Sequence[Row], names: tuple
     findings += shared_rephrasing_findings(original, rephrased, readable)
     columns = sorted({*original[0], *rephrased[0]} - {"prompt", "reward_model"}) if pairs else []
     if all(len({str(row.get("data_source")) for row in rows}) == 1 for rows in (original, rephrased)):
-        columns.remove("data_source")  # two files that each have a name are no odd rows
+        columns = [name for name in columns if name != "data_source"]  # each file has a name: no odd rows
     texts = [[_question(rows[i]) for i in readable] for rows in (original, rephrased)]
     findings += _notes(
         {

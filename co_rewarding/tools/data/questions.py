@@ -40,9 +40,9 @@ def read_table(path: Path, columns: Columns | None = None, spec: str = "", quiet
     return question_table(path, Reading(instruction_of, spec, columns or Columns(), say=say))
 
 
-def read_rows(path: Path) -> list[dict[str, Any]]:
+def read_rows(path: Path, spec: str = "") -> list[dict[str, Any]]:
     """The rows of `read_table`."""
-    return read_table(path).to_pylist()
+    return read_table(path, spec=spec).to_pylist()
 
 
 def files_sha256(path: Path) -> str:

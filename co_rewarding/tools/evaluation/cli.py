@@ -88,7 +88,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def evaluate(options: EvaluateOptions) -> int:
     exported = _export_facts(options.what.model)
-    options = _as_trained(options, exported.pop("chat_template_kwargs", {}))
+    options = _as_trained(options, exported.pop("chat_template_kwargs", {}), exported.pop("answer_format", ""))
     with ExitStack() as stack:
         model = Model(options, stack)
         name = options.output.name or exported.get("name") or model.row_name
@@ -107,6 +107,7 @@ def evaluate(options: EvaluateOptions) -> int:
                 options.files.get(task) or default_file(questions.data_dir, task),
                 options.drawing.samples or (1 if options.drawing.temperature == 0 else None),
                 questions.limit,
+                questions.answer_format if task in options.files else "",
             )
             for task in options.tasks
             if task not in harness.TASKS
@@ -285,8 +286,11 @@ def _write(folder: Path, result: Result) -> None:
     write_tables(folder, make_table([(write_result(folder, result), result)]))
 
 
-def _as_trained(options: EvaluateOptions, kwargs: dict[str, Any]) -> EvaluateOptions:
-    """With the chat template's arguments that the run asked with, unless some are given."""
+def _as_trained(options: EvaluateOptions, kwargs: dict[str, Any], spec: str) -> EvaluateOptions:
+    """With the chat template's arguments and the answer format that the run asked with, unless others are given."""
+    if spec and options.files and "answer_format" not in options.questions.model_fields_set:
+        print(f"{PROGRAM}: asked as in training: --answer_format '{spec}'", file=sys.stderr)
+        options = replace(options, questions=options.questions.model_copy(update={"answer_format": spec}))
     is_given = "chat_template_kwargs" in options.drawing.model_fields_set
     if not kwargs or is_given or all(task in harness.TASKS for task in options.tasks):
         return options
@@ -295,15 +299,16 @@ def _as_trained(options: EvaluateOptions, kwargs: dict[str, Any]) -> EvaluateOpt
 
 
 def _export_facts(model: str) -> dict[str, Any]:
-    """Method, name and `chat_template_kwargs` of a model that scripts/export_checkpoint.py made; {} of any other."""
+    """Method, name and how it was asked, of a model that scripts/export_checkpoint.py made; {} of any other."""
     try:
         facts = json.loads((Path(model) / EXPORT_NAME).read_text(encoding="utf-8"))
         name = f"{facts['run']}-step_{facts['step']}_{facts['weights']}"
         kwargs = facts.get("chat_template_kwargs", {})
-        if not isinstance(kwargs, dict):
+        spec = facts.get("answer_format", "")
+        if not isinstance(kwargs, dict) or not isinstance(spec, str):
             return {}
         method = facts["method"] if facts["method"] in METHOD_ORDER else None
-        return {"method": method, "name": name, "chat_template_kwargs": kwargs}
+        return {"method": method, "name": name, "chat_template_kwargs": kwargs, "answer_format": spec}
     except (OSError, ValueError, KeyError, TypeError):  # another tool's file may have the name
         return {}
 

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, field_validator
 
+from co_rewarding.algo.answer_format import answer_format
 from co_rewarding.algo.equivalence.relation import MODES
 from co_rewarding.tools.cli import UserError
 from co_rewarding.tools.evaluation import harness
@@ -62,8 +63,17 @@ class Questions(Options):
         "the hub",
         metavar="NAME=FILE",
     )  # fmt: skip
+    answer_format: str = option(
+        "", "of rows of --data that name none, as ANSWER_FORMAT of a run (an export's)", metavar="SPEC"
+    )
     data_dir: Path = option(Path("data"), "where scripts/data_preprocess wrote")
     limit: int | None = option(None, "only the first N questions of each set, for a quick look", ge=1)
+
+    @field_validator("answer_format")
+    @classmethod
+    def _is_one(cls, spec: str) -> str:
+        answer_format(spec)
+        return spec
 
 
 class Drawing(Options):

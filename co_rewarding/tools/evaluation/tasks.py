@@ -104,21 +104,24 @@ def default_file(data_dir: Path, task: str) -> Path:
     return data_dir / MATHS[task].file / "test.parquet"
 
 
-def read_questions(name: str, path: Path, samples: int | None, limit: int | None = None) -> QuestionSet:
+def read_questions(
+    name: str, path: Path, samples: int | None, limit: int | None = None, usual_format: str = ""
+) -> QuestionSet:
     """Read a file of questions (storage/questions.py).
 
     Args:
         samples: responses a question; None: the task's own number.
         limit: keep the first questions only.
+        usual_format: how answers are stated in rows that do not say (algo/answer_format.py).
 
     Raises:
         ValueError: one line naming the file, the row and what is wrong with it.
     """
     task = MATHS.get(name, Task(name))
-    rows = read_rows(path)
+    rows = read_rows(path, usual_format)
     if not rows:
         raise UserError(f"{path}: has no rows")
-    questions = [_question(index, row, path) for index, row in enumerate(rows)]
+    questions = [_question(index, row, path, usual_format) for index, row in enumerate(rows)]
     asked = questions[:limit]
     if not any(question.ground_truth for question in asked):
         print(f"note: {path}: no question has a ground truth, so there will be no accuracy", file=sys.stderr)
@@ -141,7 +144,7 @@ def _asked(question: Question, protocol: Protocol) -> Question:
     return replace(question, messages=protocol.messages(question.messages))
 
 
-def _question(index: int, row: Mapping[str, Any], path: Path) -> Question:
+def _question(index: int, row: Mapping[str, Any], path: Path, usual_format: str) -> Question:
     where = f"{path}, row {index}"
     prompt = row.get("prompt")
     if not isinstance(prompt, list) or not prompt:
@@ -162,7 +165,7 @@ def _question(index: int, row: Mapping[str, Any], path: Path) -> Question:
         shown = printable(repr(reward_model), 60)
         raise UserError(f"{where}: column 'reward_model' is {shown}; must be {{style, ground_truth}}")
     try:
-        spec, choices = stated_as(row)
+        spec, choices = stated_as(row, usual_format)
         truth = answer_format(spec).truth(ground_truth(row), choices)
     except ValueError as error:
         raise UserError(f"{where}: {error}") from None

@@ -51,6 +51,8 @@ def export(run_dir: Path, checkpoint: Checkpoint, folder: Path, dtype: str | Non
     facts |= {"weights": checkpoint.weights, "dtype": exported.dtype, "shards": shards}
     if kwargs := value_of(exported.configs[-1], "data.apply_chat_template_kwargs"):
         facts["chat_template_kwargs"] = kwargs  # an evaluation asks with them, too
+    if spec := value_of(exported.configs[-1], "co_rewarding.answer_format"):
+        facts["answer_format"] = spec  # likewise
     with _alone(folder):
         if folder.exists():
             _refuse_other(folder, facts)

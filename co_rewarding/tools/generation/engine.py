@@ -21,6 +21,7 @@ from typing import Any, Protocol
 
 from pydantic import field_validator
 
+from co_rewarding.storage.messages import template_in
 from co_rewarding.tools.options import Options, option
 
 MAX_TEMPERATURE = 2.0  # vLLM refuses a request above it
@@ -53,19 +54,6 @@ class ServerOptions(Options):
     max_concurrency: int = option(64, "requests under way at a time", ge=1, le=4096)
     http_retries: int = option(6, "times to ask again after 429, 5xx or silence", ge=0)
     http_timeout: float = option(600.0, "seconds, of one request", gt=0, metavar="SECONDS")
-
-
-def template_in(path: Path) -> str:
-    """The text of a chat template's file. Raises ValueError."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise ValueError(f"cannot be read ({error.strerror}); name a Jinja file") from None
-    except UnicodeDecodeError:
-        raise ValueError("is not UTF-8; name a Jinja file") from None
-    if not text.strip():
-        raise ValueError("is empty; name a Jinja file")
-    return text
 
 
 @dataclass(frozen=True)

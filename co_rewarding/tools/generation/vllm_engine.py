@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from co_rewarding.cpu.build import is_cpu
-from co_rewarding.storage.messages import Messages, arguments, merged, takes_no_system
+from co_rewarding.storage.messages import Messages, arguments, merged, takes_no_system, template_in
 from co_rewarding.tools.cli import one_line
 from co_rewarding.tools.generation.engine import (
     Completion,
@@ -29,7 +29,6 @@ from co_rewarding.tools.generation.engine import (
     EngineError,
     LocalOptions,
     Request,
-    template_in,
 )
 
 NUM_SEQS_ON_CPU = 64  # responses under way at a time

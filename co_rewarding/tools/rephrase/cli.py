@@ -23,6 +23,7 @@ from typing import Any
 from co_rewarding.algo.equivalence.relation import Equivalence
 from co_rewarding.storage.files import atomic_write, atomic_write_text, json_line
 from co_rewarding.storage.journal import Journal
+from co_rewarding.storage.messages import template_in
 from co_rewarding.tools.cli import UserError, command, progress
 from co_rewarding.tools.data.markers import Markers
 from co_rewarding.tools.generation.engine import (
@@ -32,7 +33,6 @@ from co_rewarding.tools.generation.engine import (
     Sampling,
     ServerOptions,
     open_engine,
-    template_in,
 )
 from co_rewarding.tools.generation.vllm_engine import prompt_ids
 from co_rewarding.tools.rephrase.instruction import Instruction

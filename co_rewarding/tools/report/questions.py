@@ -9,12 +9,12 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
-from co_rewarding.algo.equivalence.relation import Equivalence
+from co_rewarding.algo.equivalence.relation import MODES, Equivalence
 from co_rewarding.monitoring.questions import OUTCOMES, changed_questions, to_csv
 from co_rewarding.storage.dumps import dumps
 from co_rewarding.storage.files import atomic_write_text
 from co_rewarding.storage.run_dir import RunDir
-from co_rewarding.tools.report.runs import Run
+from co_rewarding.tools.report.runs import Run, setting
 
 
 def with_questions(run: Run, run_dir: Path, anew: bool) -> Run:
@@ -28,7 +28,8 @@ def with_questions(run: Run, run_dir: Path, anew: bool) -> Run:
     """
     layout = RunDir(run_dir)
     if anew:
-        with Equivalence() as equivalence:
+        mode = setting(layout, "equivalence", "math")
+        with Equivalence(mode if mode in MODES else "math") as equivalence:
             changes = changed_questions(dumps(layout, max(run.steps)), equivalence)
         atomic_write_text(layout.questions, to_csv(changes))
     return replace(run, questions=outcomes(layout.questions)) if layout.questions.is_file() else run

@@ -24,12 +24,12 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from co_rewarding.algo.answer_format import recorded
+from co_rewarding.algo.answer_format import recorded, truth_of
 from co_rewarding.algo.methods import is_method
 from co_rewarding.monitoring.held_out import PREFIX as HELD_OUT
 from co_rewarding.storage.files import parse_jsonl
 from co_rewarding.storage.run_dir import RunDir
-from co_rewarding.storage.stated_as import ANSWER_FORMAT
+from co_rewarding.storage.stated_as import ANSWER_FORMAT, CHOICES
 
 STEP_TIME = "timing_s/step"
 """Seconds of a training step (rollout, reward, update, checkpoint) without validation; only trained steps log it."""
@@ -137,7 +137,8 @@ class Rollout:
         known = {
             name: recorded(None if row.get(name) is None else str(row[name]), spec) for name in ("answer", "label")
         }
-        truth = None if row.get("ground_truth") in (None, "") else str(row["ground_truth"])
+        choices = [str(choice) for choice in row.get(CHOICES) or ()]
+        truth = None if row.get("ground_truth") in (None, "") else truth_of(str(row["ground_truth"]), spec, choices)
         reward = float(row["reward"]) if is_number(row.get("reward")) else None
         only_votes = row.get("trained") is False and texts["voter"] == "student"
         return cls(**texts, **known, reward=reward, ground_truth=truth, only_votes=only_votes)
@@ -234,11 +235,16 @@ def _count_validation(layout: RunDir, steps: Sequence[int]) -> int | None:
     return sum(row.get("gts") not in (None, "") for row in rows) or None
 
 
-def _method(layout: RunDir, name: str) -> str | None:
-    """What the newest configuration says, else a name like METHOD or METHOD_seed1."""
-    found: Any = re.sub(r"_seed\d+$", "", name)
+def setting(layout: RunDir, name: str, otherwise: Any) -> Any:
+    """`co_rewarding.NAME` of the newest configuration of a run."""
     for path in list(layout.configurations().values())[-1:]:
         with suppress(OSError, UnicodeError, yaml.YAMLError, LookupError, TypeError):
             loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-            found = yaml.load(path.read_text(encoding="utf-8"), loader)["co_rewarding"]["method"]
+            return yaml.load(path.read_text(encoding="utf-8"), loader)["co_rewarding"][name]
+    return otherwise
+
+
+def _method(layout: RunDir, name: str) -> str | None:
+    """What the newest configuration says, else a name like METHOD or METHOD_seed1."""
+    found = setting(layout, "method", re.sub(r"_seed\d+$", "", name))
     return str(found) if is_method(str(found)) else None

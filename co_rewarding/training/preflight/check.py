@@ -16,7 +16,6 @@ from co_rewarding.training.preflight.data import check_data, read_data
 from co_rewarding.training.preflight.keys import (
     check_early_stop,
     check_fixed_choices,
-    check_label_flips,
     check_legacy_keys,
     check_missing,
     check_optimizer,
@@ -42,7 +41,6 @@ OF_SETTINGS: Checks = (
     check_views,
     check_fixed_choices,
     check_numbers,
-    check_label_flips,
     check_optimizer,
     check_group_size,
     check_batch_sizes,

@@ -66,43 +66,20 @@ def check_views(config: DictConfig) -> None:
 
 
 def check_settings(config: DictConfig) -> None:
+    """Settings of a vote, for a method that takes one."""
     settings = Settings.read(config)
-    if settings.min_agreement > 0 and not method(settings.method).is_consensus:
-        raise ValueError(
-            f"co_rewarding.min_agreement={settings.min_agreement}: {settings.method} takes no vote; set it to 0 "
-            "(MIN_AGREEMENT in the run script)"
-        )
     chosen = method(settings.method)
-    if settings.payout != "hard" and not chosen.is_consensus:
-        raise ValueError(
-            f"co_rewarding.payout={settings.payout}: {settings.method} takes no vote; set it to hard "
-            "(PAYOUT in the run script)"
-        )
-    if settings.max_label_flips >= 0 and not chosen.is_consensus:
-        raise ValueError(
-            f"co_rewarding.max_label_flips={settings.max_label_flips}: {settings.method} takes no vote; set it to -1 "
-            "(MAX_LABEL_FLIPS in the run script)"
-        )
-    if settings.num_votes and not chosen.is_consensus:
-        raise ValueError(
-            f"co_rewarding.num_votes={settings.num_votes}: {settings.method} takes no vote; set it to 0 (NUM_VOTES in "
-            "the run script)"
-        )
+    for key, nothing in {"min_agreement": 0, "payout": "hard", "max_label_flips": -1, "num_votes": 0}.items():
+        value = getattr(settings, key)
+        if value != nothing and not chosen.is_consensus:
+            raise ValueError(
+                f"co_rewarding.{key}={value}: {settings.method} takes no vote; set it to {nothing} "
+                f"({key.upper()} in the run script)"
+            )
     if settings.num_votes and chosen.needs_teacher:
         raise ValueError(
             f"co_rewarding.num_votes={settings.num_votes}: is of the student, and in {settings.method} the teacher "
             "votes; leave it out and set actor_rollout_ref.teacher.n (TEACHER_NUM_ROLLOUTS in the run script)"
-        )
-
-
-def check_label_flips(config: DictConfig) -> None:
-    """A label can only flip too often in more visits than flips are allowed; a question is visited once an epoch."""
-    allowed, epochs = Settings.read(config).max_label_flips, config.trainer.total_epochs
-    if allowed >= 0 and epochs < allowed + 2:
-        raise ValueError(
-            f"co_rewarding.max_label_flips={allowed}: never exceeded in trainer.total_epochs={epochs} visits of a "
-            f"question; set it to -1 or train for at least {allowed + 2} epochs (MAX_LABEL_FLIPS, TOTAL_EPOCHS in the "
-            "run script)"
         )
 
 

@@ -97,6 +97,12 @@ def check_steps(config: DictConfig, questions: int) -> None:
             f"trainer.total_training_steps={steps}: {questions} questions in batches of {batch} for "
             f"trainer.total_epochs={trainer.total_epochs} epochs make {possible} steps; raise trainer.total_epochs"
         )
+    allowed, visits = Settings.read(config).max_label_flips, -(-(steps or possible) // (questions // batch))
+    if allowed >= 0 and visits < allowed + 2:
+        raise ValueError(
+            f"co_rewarding.max_label_flips={allowed}: never exceeded in {visits} visits of a question; set it to -1 or "
+            f"train for at least {allowed + 2} epochs (MAX_LABEL_FLIPS, TOTAL_EPOCHS in the run script)"
+        )
     say(f"data: {questions:,} questions to train on, in batches of {batch}: {steps or possible:,} steps")
 
 

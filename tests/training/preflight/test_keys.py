@@ -16,7 +16,6 @@ from co_rewarding.training.preflight.keys import (
     LEGACY_BLOCKS,
     check_early_stop,
     check_fixed_choices,
-    check_label_flips,
     check_settings,
 )
 from co_rewarding.training.preflight.outputs import check_run_dir
@@ -148,22 +147,10 @@ def test_a_payout_without_a_vote(config: DictConfig) -> None:
     check_settings(config)
 
 
-def test_labels_that_can_never_flip_too_often(config: DictConfig) -> None:
+def test_a_guard_of_labels_without_a_vote(config: DictConfig) -> None:
     config.co_rewarding.method, config.co_rewarding.max_label_flips = "random", 0
-    config.trainer.total_epochs = 3
     with pytest.raises(ValueError, match=r"^co_rewarding\.max_label_flips=0: random takes no vote; set it to -1"):
         check_settings(config)
-    config.co_rewarding.method = "co_rewarding_I"
-    for max_flips in (-1, 0, 1):  # the third visit can be the second flip in a row
-        config.co_rewarding.max_label_flips = max_flips
-        check_label_flips(config)
-    config.co_rewarding.max_label_flips = 2
-    with pytest.raises(
-        ValueError,
-        match=r"^co_rewarding\.max_label_flips=2: never exceeded in trainer\.total_epochs=3 visits of a question; "
-        r"set it to -1 or train for at least 4 epochs",
-    ):
-        check_label_flips(config)
 
 
 @pytest.mark.parametrize(

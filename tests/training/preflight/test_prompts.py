@@ -162,3 +162,17 @@ def test_a_token_that_the_model_does_not_know(config: DictConfig, refusal: Calla
     prompts.check_prompts(config, read_data(config), tokenizer, len(tokenizer))
     with pytest.raises(ValueError, match=r"its tokenizer makes the token \d+ of data.train_files, .*knows 20 \(vocab"):
         prompts.check_prompts(config, read_data(config), tokenizer, 20)
+
+
+@pytest.mark.parametrize(("steps", "refused"), [(2, True), (3, False), (None, False)])
+def test_a_guard_of_labels_that_never_acts(
+    config: DictConfig, refusal: Callable[..., str], steps: int | None, refused: bool
+) -> None:
+    # 16 questions in batches of 8: two steps are one visit of each, three begin a second
+    config.data.train_batch_size, config.trainer.total_epochs, config.trainer.total_training_steps = 8, 2, steps
+    config.co_rewarding.max_label_flips = 0
+    if refused:
+        with pytest.raises(ValueError, match=r"^co_rewarding\.max_label_flips=0: never exceeded in 1 visits"):
+            prompts.check_steps(config, 16)
+    else:
+        prompts.check_steps(config, 16)
