@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """A file of questions as somebody wrote it: CSV, TSV, JSONL, JSON or parquet → named columns and rows of values.
 
-    CSV, TSV   the delimiter is the one of DELIMITERS that fits; quoted fields may hold it, and line breaks; all is text
-    JSON       an array of objects, or an object with one such array or one that has a name of ROWS; JSONL: an object
-               a line
+    CSV, TSV   the delimiter is the one of DELIMITERS that fits, or that Excel's first line "sep=;" names; quoted fields
+               may hold it, and line breaks; all is text
+    JSON       an array of objects, or an object with one such array or one that has a name of ROWS, or of an object a
+               question by its id; JSONL: an object a line
     parquet    known by its first bytes, whatever its name
 
 Text is UTF-8, with a byte order mark or without. The libraries csv, json and pyarrow read; a text file is read whole,
@@ -15,6 +16,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -116,6 +118,8 @@ def _text(file: Path) -> str:
 
 
 def _read_csv(text: str) -> RawTable:
+    if named := re.match(r"\"?sep=(.)\"?\r?\n", text):
+        return _read_delimited(text[named.end() :], named[1])
     return _read_delimited(text, _delimiter(text))
 
 
@@ -138,7 +142,7 @@ def _delimiter(text: str) -> str:
 
 def _reader(text: str, delimiter: str) -> Any:
     csv.field_size_limit(MAX_FIELD)
-    return csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    return csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True)
 
 
 def _read_delimited(text: str, delimiter: str) -> RawTable:
@@ -185,6 +189,8 @@ def _read_json(text: str) -> RawTable:
         if error.msg != "Extra data":
             raise ValueError(f"not readable as JSON ({error})") from error
         return _read_jsonl(text)  # lines of JSON under the name of JSON
+    if isinstance(found, dict) and len(found) > 1 and all(map(_is_object, found.values())):
+        found = [{"id": key, **value} for key, value in found.items()]
     if isinstance(found, dict):
         arrays = [key for key, value in found.items() if isinstance(value, list) and any(map(_is_object, value))]
         if len(arrays) > 1:  # beside the questions there may be other tables, of categories for instance
