@@ -4,7 +4,7 @@
     CSV, TSV   the delimiter is the one of DELIMITERS that fits, or that Excel's first line "sep=;" names; quoted fields
                may hold it, and line breaks; all is text
     JSON       an array of objects, or an object with one such array or one that has a name of ROWS, or of an object a
-               question by its id; JSONL: an object a line
+               question by its id; JSONL: an object a line, or one after the other
     parquet    known by its first bytes, whatever its name
 
 Text is UTF-8, with a byte order mark or without. The libraries csv, json and pyarrow read; a text file is read whole,
@@ -32,6 +32,7 @@ ROWS_TRIED = 20  # with each delimiter
 MAX_BYTES = 2 * 2**30  # of a text file
 MAX_FIELD = 131_072  # characters of a field of CSV; a quote that never closes takes all that follows
 MAX_SHOWN = 30  # characters of a column's name in a message
+_NOT_BLANK = re.compile(r"\S|\Z")
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,14 @@ def _read_csv(text: str) -> RawTable:
 
 
 def _read_tsv(text: str) -> RawTable:
-    return _read_delimited(text, "\t")
+    try:
+        return _read_delimited(text, "\t")
+    except ValueError:
+        try:  # spreadsheets on the web write TSV without quoting anything
+            return _read_delimited(text, "\t", csv.QUOTE_NONE)
+        except ValueError:
+            pass
+        raise
 
 
 def _delimiter(text: str) -> str:
@@ -140,13 +148,14 @@ def _delimiter(text: str) -> str:
     return best[2]
 
 
-def _reader(text: str, delimiter: str) -> Any:
+def _reader(text: str, delimiter: str, quoting: int = csv.QUOTE_MINIMAL) -> Any:
     csv.field_size_limit(MAX_FIELD)
-    return csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True)
+    lines = io.StringIO(text, newline="")
+    return csv.reader(lines, delimiter=delimiter, quoting=quoting, skipinitialspace=True, strict=True)
 
 
-def _read_delimited(text: str, delimiter: str) -> RawTable:
-    reader = _reader(text, delimiter)
+def _read_delimited(text: str, delimiter: str, quoting: int = csv.QUOTE_MINIMAL) -> RawTable:
+    reader = _reader(text, delimiter, quoting)
     rows, columns = [], None
     try:
         for record in reader:
@@ -211,8 +220,22 @@ def _read_jsonl(text: str) -> RawTable:
             try:
                 found.append(_parse(line))
             except ValueError as error:
+                if objects := _one_after_the_other(text):
+                    return _objects(objects, "object")
                 raise ValueError(f"line {number:,}: not readable as JSON ({error})") from error
     return _objects(found, "line")
+
+
+def _one_after_the_other(text: str) -> list[Any]:
+    """The values of a text that has several, over several lines or in one; none where it is no such text."""
+    found, at, decode = [], 0, json.JSONDecoder().raw_decode
+    try:
+        while (at := _NOT_BLANK.search(text, at).start()) < len(text):
+            value, at = decode(text, at)
+            found.append(value)
+    except (ValueError, RecursionError):
+        return []
+    return found
 
 
 def _parse(text: str) -> Any:
