@@ -308,7 +308,8 @@ def _by_pattern(pattern: str) -> Find:
 def _by_function(name: str) -> Find:
     function = load_function(name)
     try:
-        takes_choices = len(inspect.signature(function).parameters) > 1
+        kinds = [parameter.kind for parameter in inspect.signature(function).parameters.values()]
+        takes_choices = sum(kind <= inspect.Parameter.VAR_POSITIONAL for kind in kinds) > 1
     except (TypeError, ValueError):  # a builtin without a signature
         takes_choices = False
 

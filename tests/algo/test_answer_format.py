@@ -245,6 +245,11 @@ def test_a_function(tmp_path: Path) -> None:
     file.write_text("def number(text:\n", encoding="utf-8")
     with pytest.raises(ValueError, match=r"mine\.py:broken: line 1: "):
         answer_format(f"{file}:broken")
+    file.write_text("import sys\nsys.exit(2)\n", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"mine\.py:script: line 2: SystemExit: 2"):
+        answer_format(f"{file}:script")
+    file.write_text("def upper(text, **settings):\n    return text.upper()\n", encoding="utf-8")
+    assert answer_format(f"{file}:upper").extract("a", CITIES) == "A"  # only a second place takes the options
     with pytest.raises(ValueError, match="cannot be read"):
         answer_format(f"{tmp_path / 'no.py'}:f")
 
