@@ -5,7 +5,7 @@ A format is a setting of the data, written in a row as a short text, and used al
 votes, validation, evaluation and the check of rewritten questions.
 
     boxed             the last \boxed{...} (algo/answers.py); the default                     mathematics
-    choice            the letter of an option: the last box, else the last "answer is ...";
+    choice            the letter of an option: the last box, else the last "answer is ..." or "... is the answer";
                       an option's text is its letter                                          text
     number            the last number                                                         mathematics
     tag               the last <answer>...</answer>                                           mathematics
@@ -22,14 +22,16 @@ of a next turn on; what states nothing casts no vote and earns 0. Time is linear
 pattern of yours gets about PATTERN_SECONDS, and what takes longer has no answer, with a warning; MAX_SLOW such
 responses end the run, as does whatever a function of yours raises.
 
-Degenerate cases: a choice that is none of the options states nothing; without options, a letter from A to Z is one. A
-response that was cut off has a last number all the same: the format "number" cannot tell it from one that has ended.
+Degenerate cases: a choice that is none of the options, or two, states nothing; without options, a letter from A to Z is
+one. A response that was cut off has a last number all the same: the format "number" cannot tell it from one that has
+ended. An exponent belongs to its number (2^10), or to a unit and is none.
 """
 
 from __future__ import annotations
 
 import inspect
 import re
+import unicodedata
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -66,16 +68,44 @@ REGEX = "regex:"
 PATTERN_SECONDS = 1.0
 MAX_SLOW = 30  # responses on which a pattern may take that long before it ends the run
 MAX_STATEMENT_CHARS = 200  # of what follows "the answer is"
+MAX_STATEMENTS = 200  # that are read from the beginning of a response, and as many from its end
 
-_NUMBER = re.compile(
-    r"\\[dt]?frac\{ ?-?[0-9]+ ?\}\{ ?[0-9]+ ?\}"
-    r"|(?<![\w.])[-−]?(?:(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)(?:\.[0-9]+)?|\.[0-9]+)(?: ?/ ?[0-9]+)?"
+_CJK = r"\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"  # letters that are written beside a number without a space
+_SIGN = rf"(?<![^\W{_CJK}])(?<![.^])(?<!\^\{{)(?<!\^-)(?<!\^\{{-)(?:[-−–]?(?:\\?\$|[€£¥])?)"  # no exponent, no H2
+_DIGITS = (
+    r"(?:(?:[0-9]{1,3}(?:(?:,|\{,\}|\\,|,\\!)[0-9]{3})+(?![0-9])|[0-9]+)(?:\.[0-9]+)?|\.[0-9]+)(?:[eE][-+]?[0-9]+\b)?"
 )
+_POWER = r"\^(?:\{[-−]?[0-9]+\}|[-−]?[0-9]+)"
+_FRACTION = r"\\[dt]?frac(?:\{ ?-?[0-9]+ ?\}\{ ?[0-9]+ ?\}|[0-9][0-9](?![0-9]))"
+_NUMBER = re.compile(
+    rf"{_SIGN}(?:[0-9]*{_FRACTION}"
+    rf"|{_DIGITS}(?:{_POWER}| ?(?:\\times|\\cdot|[×*x]) ?10{_POWER}|(?: [0-9]+)? ?/ ?[0-9]+)?)"
+)
+_SET_NUMBER = re.compile(r"\\?\$|[€£¥]|\{,\}|\\,|,\\!|,")  # what only sets a number
 _TAG = re.compile(r"<(/?)answer>", re.IGNORECASE)
-_STATEMENT = re.compile(r"(?:\b(?:answer|option|choice)\b|答案|选项)[ \t*_]{0,4}(?:is\b|[:：是为])", re.IGNORECASE)
-_LABEL = re.compile(r"(?:(?:the|correct|answer|option|choice|is|答案|选项|是|为|选)[ :：]*)*", re.IGNORECASE)
-_LONE_LETTER = re.compile(r"[(\[（]?([A-Za-z])[)\]）]?[.:、。]?")
-_LEADING_LETTER = re.compile(r"[(\[（]?([A-Z])[)\]）.:：、] ?\S")
+_STATEMENT = re.compile(
+    r"(?<!other )(?<!wrong )(?<!incorrect )\b(?:answer|option|choice)\b[ \t*_]{0,4}"
+    r"(?:(?:to|for|among) [\w ]{1,40}?)?(?:\b(?:is|(?:would|should|must) be)\b|[:：=])"
+    r"|(?<!错误)(?<!错误的)(?:答案|选项)(?:应该?|就)?(?:[】*_ \t]{1,4}|[:：是为])"
+    r"|(?<![不没未若])选择?(?=[ :：*(（$\\{]{0,8}[A-Za-zＡ-Ｚ])"
+    r"|<answer>"
+    r"|(?=\b[A-Z]\b[)*_]{0,3} is the (?:correct|right|best) (?:answer|option|choice))"
+    r"|\b(?:option|choice)[ *_]{1,3}(?=\(?[A-Z]\b[)*_]{0,3} is (?:correct|right)\b)",
+    re.IGNORECASE,
+)
+_LABEL = re.compile(
+    r"[ :：]*(?:(?:(?:the|correct|answer|option|choice|is)\b|答案|选项|是|为|选)[ :：]*)*", re.IGNORECASE
+)
+_BETWEEN = " \t\r\n*_:：是为】\"'“‘"  # a statement and what is stated
+_LONE_LETTER = re.compile(r"[(\[]?([A-Za-z])[)\]]?[.:、。]?")
+_WITH_TEXT = re.compile(r"[(\[]?([A-Za-z])\b[)\].:、, ]*[-–— ]*(.*)", re.DOTALL)
+_LEADING_LETTER = re.compile(r"(?![A-Z]\.[A-Z](?:\.|$))[(\[]?([A-Z])[)\].:、] ?\S")
+_FIRST_LETTER = re.compile(r"[(\[]([A-Za-z])[)\]]|([A-Z])(?![\w'’]|\.[A-Z]\.)|([a-z])\)")
+_ANOTHER = re.compile(
+    r"[)\]*_ ]*(?:[,，/、&]|\b(?:and|or)\b|[和或及与])[ *_]*[(\[]?[A-Z](?![\w'’])"
+)  # letter beside it
+_FONT = re.compile(r"\\(?:text|math)[a-z]*|\\(?:bf|bold|boldsymbol|underline)(?![A-Za-z])|[{}$*`]")
+_SPACE = re.compile(r"\\q?quad(?![A-Za-z])|\\[ ,;:!]|~")
 
 
 @dataclass(frozen=True)
@@ -190,16 +220,29 @@ def letter_of(stated: str, choices: Sequence[str] = ()) -> str | None:
     key, bare = text_key(stated), _LABEL.sub("", _plain(stated), count=1)
     if (lone := _LONE_LETTER.fullmatch(bare)) and lone.group(1).upper() in letters:
         return lone.group(1).upper()
-    with_that_text = [letter for letter, choice in zip(letters, choices, strict=False) if text_key(choice) == key]
+    keys = _keys(tuple(choices))
+    with_that_text = [letter for letter, choice in zip(letters, keys, strict=False) if choice == key]
     if with_that_text:
         return with_that_text[0] if len(with_that_text) == 1 else None
+    if (both := _WITH_TEXT.match(bare)) and dict(zip(letters, keys, strict=False)).get(both[1].upper()) == text_key(
+        both[2]
+    ):
+        return both[1].upper()
     leading = _LEADING_LETTER.match(bare)
-    return leading.group(1) if leading and leading.group(1) in letters else None
+    if not leading or leading[1] not in letters or _ANOTHER.match(bare, leading.end(1)):
+        return None
+    return leading[1]
 
 
 def _plain(text: str) -> str:
     r"""Without what only sets it: \text{...}, dollars, asterisks, spaces around it."""
-    return re.sub(r"\\(?:text|textbf|mathrm|mathbf)|[\\{}$*`]", "", text[:MAX_STATEMENT_CHARS]).strip()
+    text = unicodedata.normalize("NFKC", text[:MAX_STATEMENT_CHARS])
+    return re.sub(r"\\(?![A-Za-z])", "", _FONT.sub("", _SPACE.sub(" ", text))).strip()
+
+
+@lru_cache(maxsize=256)
+def _keys(choices: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(map(text_key, choices))
 
 
 def _last(text: str, matches: Iterable[tuple[int, int, str]]) -> str | None:
@@ -224,7 +267,7 @@ def _boxed(response: str, _choices: Sequence[str]) -> str | None:
 def _number(response: str, _choices: Sequence[str]) -> str | None:
     text = after_thinking(response)
     found = _last(text, ((match.start(), match.end(), match.group()) for match in _NUMBER.finditer(text)))
-    return None if found is None else found.replace(",", "").replace("−", "-")
+    return None if found is None else re.sub("[−–]", "-", _SET_NUMBER.sub("", found))
 
 
 def _tag(response: str, _choices: Sequence[str]) -> str | None:
@@ -251,11 +294,17 @@ def _choice(response: str, choices: Sequence[str]) -> str | None:
 
 
 def _stated_letters(text: str, choices: Sequence[str]) -> Iterable[tuple[int, int, str]]:
-    for statement in _STATEMENT.finditer(text):
-        line = text[statement.end() : statement.end() + MAX_STATEMENT_CHARS].lstrip(" \t*_").split("\n")[0]
-        whole = letter_of(line.rstrip(" .*_。"), choices)
-        first = re.match(r"[(\[（]?([A-Z])(?![\w'’])", line)
-        letter = whole or (letter_of(first.group(1), choices) if first else None)
+    statements = list(_STATEMENT.finditer(text))
+    if len(statements) > 2 * MAX_STATEMENTS:
+        statements = statements[:MAX_STATEMENTS] + statements[-MAX_STATEMENTS:]
+    for statement in statements:
+        line = text[statement.end() : statement.end() + MAX_STATEMENT_CHARS].lstrip(_BETWEEN).split("\n")[0]
+        whole = letter_of(line.rstrip(" .*_。\"'”’"), choices)
+        line = _plain(line)
+        first = _FIRST_LETTER.match(_LABEL.sub("", line, count=1))
+        if first and not whole and _ANOTHER.match(first.string, first.end()):
+            continue  # "A and C" is no letter
+        letter = whole or (letter_of(first[1] or first[2] or first[3], choices) if first else None)
         if letter is not None:
             yield statement.start(), statement.end(), letter
 
@@ -287,7 +336,8 @@ def _by_pattern(pattern: str) -> Find:
 def _by_function(name: str) -> Find:
     function = load_function(name)
     try:
-        takes_choices = len(inspect.signature(function).parameters) > 1
+        kinds = [parameter.kind for parameter in inspect.signature(function).parameters.values()]
+        takes_choices = sum(kind <= inspect.Parameter.VAR_POSITIONAL for kind in kinds) > 1
     except (TypeError, ValueError):  # a builtin without a signature
         takes_choices = False
 

@@ -105,7 +105,7 @@ def _of_file(path: Path, name: str) -> ModuleType:
             spec.loader.exec_module(module)
         except BaseException as error:
             del sys.modules[module_name]
-            if not isinstance(error, Exception):
+            if not isinstance(error, Exception | SystemExit):  # a script that ends itself is told like an error
                 raise
             raise ValueError(f"{name}: {_reason(error, str(path.resolve()))}") from error
     return sys.modules[module_name]
@@ -114,11 +114,11 @@ def _of_file(path: Path, name: str) -> ModuleType:
 def _imported(module: str, name: str) -> ModuleType:
     try:
         return importlib.import_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ValueError(f"{name}: {_reason(error, module)}") from error
 
 
-def _reason(error: Exception, where: str) -> str:
+def _reason(error: BaseException, where: str) -> str:
     """What was raised, and the last line of the user's own file on the way there."""
     if isinstance(error, SyntaxError) and error.filename == where:
         return f"line {error.lineno}: {error.msg}"

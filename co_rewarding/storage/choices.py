@@ -2,7 +2,7 @@
 """A question's options, however a file writes them, and its answer as the letter of one of them.
 
     options    a list of texts; {label: […], text: […]} (ARC); a list of {label, text}; {A: …, B: …}; JSON text of any
-               of these; or one column an option
+               of these; lettered lines; or one column an option
     answer     its letter or label ("B", "(B)", "B. Paris"), its number from 0 or from 1, or its text
 
 What a number means can be told from one row only by chance, so it is told from all rows: a 0 counts from 0, the number
@@ -27,6 +27,9 @@ ANSWERS = {  # what an answer may be -> in words
     "index1": "numbers of options counted from 1",
     "text": "texts of options",
 }
+LABELS = ("label", "key", "id", "letter", "option")  # names of an option's label where each option is an object
+TEXTS = ("text", "value", "content")  # and of its text
+_LABEL = re.compile(r"(?<!\w)\(?([a-z])[).:、．]\s?")
 Options = Mapping[str, str]  # label -> text, in order; labels are letters unless the file has its own
 
 
@@ -46,7 +49,7 @@ def read_options(value: Any) -> dict[str, str]:
         else:
             pairs = list(value.items())
     elif isinstance(value, list) and value and all(isinstance(part, Mapping) for part in value):
-        pairs = [(part.get("label"), part.get("text")) for part in value]
+        pairs = [_pair(part) for part in value]
     elif isinstance(value, list | tuple):
         pairs = [(LETTERS[i] if i < len(LETTERS) else str(i + 1), text) for i, text in enumerate(value)]
     elif value is None or value == "" or value != value:
@@ -64,7 +67,7 @@ def read_options(value: Any) -> dict[str, str]:
     if not 2 <= len(pairs) <= len(LETTERS) or len(options) != len(pairs):
         raise ValueError(f"has {len(pairs)} choices, {value!r:.60}; must be 2 to {len(LETTERS)}, of different labels")
     marked = [_mark(text) for text in options.values()]
-    if all(found and found[0] == letter for found, letter in zip(marked, LETTERS, strict=False)):
+    if _are_lettered(marked):
         return {label: found[1] for label, found in zip(options, marked, strict=True)}
     return options
 
@@ -79,6 +82,7 @@ def as_letters(answers: Sequence[str], options: Sequence[Options], answer_is: st
     Raises:
         ValueError: one line that names the row; an answer is no option, or what it means cannot be told.
     """
+    answers = [_whole(answer, of) if of else answer for answer, of in zip(answers, options, strict=True)]
     chosen = [i for i, answer in enumerate(answers) if answer and options[i]]
     meanings = {i: meanings_of(answers[i], options[i]) for i in chosen}
     expected = ANSWERS[answer_is] if answer_is else "choices"
@@ -127,15 +131,17 @@ def with_choices(question: str, texts: Sequence[str]) -> str:
     """The question with its options as lettered lines, unless it has them already."""
     asked = _folded(question)
     lettered = list(zip(LETTERS, texts, strict=False))
-    if all(
-        re.search(rf"(?<!\w)\(?{letter.lower()}[).:、．]\s?{re.escape(_folded(text))}", asked)
-        for letter, text in lettered
-    ):
+    folded = {letter.lower(): _folded(text) for letter, text in lettered}
+    there = {mark[1] for mark in _LABEL.finditer(asked) if asked.startswith(folded.get(mark[1], "\n"), mark.end())}
+    if len(there) == len(folded):
         return question
     return question.rstrip() + "\n\n" + "\n".join(f"{letter}. {text}" for letter, text in lettered)
 
 
 def _parsed(text: str) -> Any:
+    lines = [line.strip() for line in text.split("\n") if line.strip()]
+    if len(lines) > 1 and _are_lettered([_mark(line) for line in lines]):
+        return lines
     if len(text) > MAX_CHARS or text[0] not in "[{":
         raise ValueError(f"its choices are {text!r:.60}; make them a list as JSON, or one column an option")
     for parse in (json.loads, ast.literal_eval):  # of Python's own spelling, which pandas writes into CSV
@@ -147,9 +153,30 @@ def _parsed(text: str) -> Any:
 
 
 def _mark(text: str) -> tuple[str, str] | None:
-    """The letter that a text begins with, and what follows: "B. Paris", "(B) Paris"."""
-    found = re.fullmatch(r"\(?([A-Z])[).:、．]\s*(\S.*)", text, re.DOTALL)
-    return (found[1], found[2].strip()) if found else None
+    """The letter that a text begins with, and what follows: "B. Paris", "(b) Paris"."""
+    found = re.fullmatch(r"\(?([A-Za-z])[).:、．]\s*(\S.*)", text, re.DOTALL)
+    return (found[1].upper(), found[2].strip()) if found else None
+
+
+def _are_lettered(marked: Sequence[tuple[str, str] | None]) -> bool:
+    return all(found and found[0] == letter for found, letter in zip(marked, LETTERS, strict=False))
+
+
+def _pair(part: Mapping[str, Any]) -> tuple[Any, Any]:
+    """Label and text of an option that is an object: {label: A, text: Paris}, {A: Paris}."""
+    if len(part) == 1:
+        return next(iter(part.items()))
+    fields = {str(name).casefold(): value for name, value in part.items()}
+    label, text = (next((fields[name] for name in names if name in fields), None) for names in (LABELS, TEXTS))
+    if label is None or not set(TEXTS) & set(fields):
+        raise ValueError(f"its choices have the option {dict(part)!r:.60}; it must have a label and a text")
+    return label, text
+
+
+def _whole(answer: str, options: Options) -> str:
+    """The number of an option without the point that it gets in a column that has gaps: "2.0" is 2."""
+    found = re.fullmatch(r"(\d{1,9})\.0+", answer.strip())
+    return found[1] if found and _folded(answer) not in map(_folded, options.values()) else answer
 
 
 def _blank(text: Any) -> bool:

@@ -20,13 +20,14 @@ QUESTION = (
 )  # fmt: skip
 ANSWER = (
     "answer", "solution", "target", "label", "groundtruth", "answerkey", "correctanswer", "finalanswer",
-    "expectedanswer", "gold", "ideal", "output", "答案", "正确答案",
+    "expectedanswer", "gold", "ideal", "output", "correct", "correctoption", "answeridx", "answerindex", "答案",
+    "正确答案",
 )  # fmt: skip
 CHOICES = ("choices", "options", "candidates", "选项", "選項")
 ID = ("id", "index", "uid", "uuid", "idx", "qid", "questionid", "uniqueid", "problemid", "编号", "序号", "题号")
 FORMAT = ("answerformat",)
 _OPTION = re.compile(
-    r"([A-Z])|(option|opt|choice|选项|選項)[ _.-]?([a-z]|\d{1,2})|([a-z])[ _]?(选项|選項)", re.IGNORECASE
+    r"([A-Z])|(option|opt|op|choice|选项|選項)[ _.-]?([a-z]|\d{1,2})|([a-z])[ _]?(选项|選項)", re.IGNORECASE
 )
 
 
@@ -104,22 +105,23 @@ def _choices(names: Sequence[str], given: str | None) -> tuple[str, ...]:
 
 
 def _option_columns(names: Sequence[str]) -> list[tuple[str, ...]]:
-    """Columns A, B, … or option_1, option_2, … that follow one another, at least two of a kind."""
+    """Columns A, B, … or option_1, option_2, … that follow one another, at least two of a kind; a, b, c, d at least."""
     families: dict[tuple[str, bool], dict[int, str]] = {}
     for name in names:
-        if (found := _OPTION.fullmatch(name.strip())) is None or (name.strip().islower() and len(name.strip()) == 1):
+        if (found := _OPTION.fullmatch(name.strip())) is None:
             continue
         bare, word, key, letter, after = found.groups()
         mark = (bare or key or letter).lower()
         number = int(mark) if mark.isdecimal() else ord(mark) - ord("a")
-        families.setdefault(((word or after or "").lower(), mark.isdecimal()), {})[number] = name
+        kind = "small" if bare and bare.islower() else (word or after or "").lower()
+        families.setdefault((kind, mark.isdecimal()), {})[number] = name
     runs = []
-    for (_, is_number), of in families.items():
+    for (kind, is_number), of in families.items():
         start = 1 if is_number and 0 not in of else 0
         run = []
         while start + len(run) in of:
             run.append(of[start + len(run)])
-        if len(run) > 1:
+        if len(run) >= (4 if kind == "small" else 2):  # a, b and c may be other things
             runs.append(tuple(run))
     return runs
 

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """A file of questions as somebody wrote it: CSV, TSV, JSONL, JSON or parquet → named columns and rows of values.
 
-    CSV, TSV   the delimiter is the one of DELIMITERS that fits; quoted fields may hold it, and line breaks; all is text
-    JSON       an array of objects, or an object with one such array or one that has a name of ROWS; JSONL: an object
-               a line
+    CSV, TSV   the delimiter is the one of DELIMITERS that fits, or that Excel's first line "sep=;" names; quoted fields
+               may hold it, and line breaks; all is text
+    JSON       an array of objects, or an object with one such array or one that has a name of ROWS, or of an object a
+               question by its id; JSONL: an object a line, or one after the other
     parquet    known by its first bytes, whatever its name
 
 Text is UTF-8, with a byte order mark or without. The libraries csv, json and pyarrow read; a text file is read whole,
@@ -15,6 +16,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -30,6 +32,7 @@ ROWS_TRIED = 20  # with each delimiter
 MAX_BYTES = 2 * 2**30  # of a text file
 MAX_FIELD = 131_072  # characters of a field of CSV; a quote that never closes takes all that follows
 MAX_SHOWN = 30  # characters of a column's name in a message
+_NOT_BLANK = re.compile(r"\S|\Z")
 
 
 @dataclass(frozen=True)
@@ -116,11 +119,20 @@ def _text(file: Path) -> str:
 
 
 def _read_csv(text: str) -> RawTable:
+    if named := re.match(r"\"?sep=(.)\"?\r?\n", text):
+        return _read_delimited(text[named.end() :], named[1])
     return _read_delimited(text, _delimiter(text))
 
 
 def _read_tsv(text: str) -> RawTable:
-    return _read_delimited(text, "\t")
+    try:
+        return _read_delimited(text, "\t")
+    except ValueError:
+        try:  # spreadsheets on the web write TSV without quoting anything
+            return _read_delimited(text, "\t", csv.QUOTE_NONE)
+        except ValueError:
+            pass
+        raise
 
 
 def _delimiter(text: str) -> str:
@@ -136,13 +148,14 @@ def _delimiter(text: str) -> str:
     return best[2]
 
 
-def _reader(text: str, delimiter: str) -> Any:
+def _reader(text: str, delimiter: str, quoting: int = csv.QUOTE_MINIMAL) -> Any:
     csv.field_size_limit(MAX_FIELD)
-    return csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    lines = io.StringIO(text, newline="")
+    return csv.reader(lines, delimiter=delimiter, quoting=quoting, skipinitialspace=True, strict=True)
 
 
-def _read_delimited(text: str, delimiter: str) -> RawTable:
-    reader = _reader(text, delimiter)
+def _read_delimited(text: str, delimiter: str, quoting: int = csv.QUOTE_MINIMAL) -> RawTable:
+    reader = _reader(text, delimiter, quoting)
     rows, columns = [], None
     try:
         for record in reader:
@@ -185,6 +198,8 @@ def _read_json(text: str) -> RawTable:
         if error.msg != "Extra data":
             raise ValueError(f"not readable as JSON ({error})") from error
         return _read_jsonl(text)  # lines of JSON under the name of JSON
+    if isinstance(found, dict) and len(found) > 1 and all(map(_is_object, found.values())):
+        found = [{"id": key, **value} for key, value in found.items()]
     if isinstance(found, dict):
         arrays = [key for key, value in found.items() if isinstance(value, list) and any(map(_is_object, value))]
         if len(arrays) > 1:  # beside the questions there may be other tables, of categories for instance
@@ -205,8 +220,22 @@ def _read_jsonl(text: str) -> RawTable:
             try:
                 found.append(_parse(line))
             except ValueError as error:
+                if objects := _one_after_the_other(text):
+                    return _objects(objects, "object")
                 raise ValueError(f"line {number:,}: not readable as JSON ({error})") from error
     return _objects(found, "line")
+
+
+def _one_after_the_other(text: str) -> list[Any]:
+    """The values of a text that has several, over several lines or in one; none where it is no such text."""
+    found, at, decode = [], 0, json.JSONDecoder().raw_decode
+    try:
+        while (at := _NOT_BLANK.search(text, at).start()) < len(text):
+            value, at = decode(text, at)
+            found.append(value)
+    except (ValueError, RecursionError):
+        return []
+    return found
 
 
 def _parse(text: str) -> Any:

@@ -28,6 +28,21 @@ CITIES = ("Paris", "London", "New York", "5")
         (r"is $\frac{1}{2}$.", r"\frac{1}{2}"),
         ("1, 2, 3", "3"),
         ("1,2,3", "3"),
+        ("答案是42。", "42"),  # letters that no space parts from a number
+        ("一共5元", "5"),
+        ("is -$5", "-5"),
+        ("is –3", "-3"),
+        (r"is $-\frac{1}{2}$", r"-\frac{1}{2}"),
+        (r"is $2\frac{1}{2}$", r"2\frac{1}{2}"),
+        ("2 1/2 hours", "2 1/2"),
+        ("9.8 m/s^2", "9.8"),  # an exponent of a unit is no number
+        ("10 cm^{-3}", "10"),
+        ("1.5e10", "1.5e10"),
+        ("2^10", "2^10"),
+        (r"$6.02 \times 10^{23}$", r"6.02 \times 10^{23}"),
+        (r"$1{,}000$", "1000"),
+        (r"$12\,000$", "12000"),
+        ("H2O", None),
         ("version v2", None),
         ("none", None),
         ("it is 12. Human: and 5?", "12"),
@@ -60,6 +75,44 @@ def test_number(text: str, answer: str | None) -> None:
         ("Answer: A\nQuestion: what else?\nAnswer: B", "A"),
         ("I think a man", None),
         ("A", None),  # nothing says that it is the answer
+        # fonts, spaces and full width
+        (r"\boxed{\textbf{B}}", "B"),
+        (r"\boxed{\textbf{(B)}\ London}", "B"),
+        (r"\boxed{\mathsf{(B)}~\text{London}}", "B"),
+        (r"\boxed{\,B\,}", "B"),
+        (r"The answer is $\textbf{(B)}$", "B"),
+        ("答案：Ｂ", "B"),
+        # a letter beside its text, however they are parted
+        (r"\boxed{b) London}", "B"),
+        (r"\boxed{B (London)}", "B"),
+        (r"\boxed{\text{B - London}}", "B"),
+        (r"\boxed{B\quad \text{London}}", "B"),
+        # what stands between a statement and what is stated
+        ("The answer is: B", "B"),
+        ("The correct answer is:\n\n**B. London**", "B"),
+        ("Answer:\nB", "B"),
+        ('The answer is "B".', "B"),
+        ("The answer would be B.", "B"),
+        ("The correct answer to this question is B.", "B"),
+        ("Option B is the correct answer.", "B"),
+        ("Therefore, option (B) is correct.", "B"),
+        ("the answer is (b) since", "B"),
+        ("<answer>B</answer>", "B"),
+        ("答案为：B", "B"),
+        ("答案应该是B", "B"),
+        ("正确选项是：B. London", "B"),
+        ("选项A：错误。\n选项B：正确。\n故选B。", "B"),
+        ("【答案】B", "B"),
+        ("不选A", None),
+        # two letters are none
+        ("The answer is A and C.", None),
+        ("Answer: A, C", None),
+        ("答案：A、C", None),
+        (r"\boxed{A、C}", None),
+        ("The answer is A, and B is wrong", "A"),
+        ("The answer is A. The other option is C.", "A"),
+        ("The answer is D.C.", None),
+        (r"\boxed{Thea}", None),  # a word that begins with "the"
     ],
 )
 def test_choice(text: str, letter: str | None) -> None:
@@ -70,6 +123,43 @@ def test_without_options_a_letter_is_one() -> None:
     assert letter_of("(e)") == "E"
     assert letter_of("Paris") is None
     assert letter_of("red", ("red", "Red.")) is None  # the text of two options
+
+
+def test_options_in_tex() -> None:
+    read, options = answer_format("choice").extract, (r"$\frac{1}{2}$", r"$2\pi$", "12")
+    for text, letter in (
+        (r"\dfrac{1}{2}", "A"),
+        (r"2 \pi", "B"),
+        (r"\textbf{(B)}\ 2\pi", "B"),
+        (r"\textbf{(C) } 12", "C"),
+    ):
+        assert read(rf"\boxed{{{text}}}", options) == letter
+
+
+@pytest.mark.parametrize(
+    ("one", "two", "are_same"),
+    [
+        ("10³", "103", False),  # Unicode's compatible form of ³ is 3
+        ("10³", "10^3", True),
+        (".5", "5", False),
+        ("-.5", "-5", False),
+        ("(1, 2)", "[1, 2]", False),
+        ("(1, 2)", "1, 2", False),
+        ("(Paris)", "Paris", True),
+        ("【喜】", "喜", True),
+        ("《红楼梦》", "红楼梦", True),
+        ("«Paris»", "„Paris“", True),
+        ("*Paris*", "Paris", True),
+        ("Paris\u200b", "Paris", True),
+        ("Paris,France", "Paris, France", True),
+        (r"\textsf{x}", r"\(x\)", True),
+        ("int*", "int", False),
+        ("New York", "NewYork", False),
+    ],
+)
+def test_text_that_is_the_same(one: str, two: str, are_same: bool) -> None:
+    with Equivalence(mode="string") as equivalence:
+        assert equivalence.same(TextAnswer(one), TextAnswer(two)) == are_same
 
 
 @pytest.mark.parametrize(
@@ -169,6 +259,11 @@ def test_a_function(tmp_path: Path) -> None:
     file.write_text("def number(text:\n", encoding="utf-8")
     with pytest.raises(ValueError, match=r"mine\.py:broken: line 1: "):
         answer_format(f"{file}:broken")
+    file.write_text("import sys\nsys.exit(2)\n", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"mine\.py:script: line 2: SystemExit: 2"):
+        answer_format(f"{file}:script")
+    file.write_text("def upper(text, **settings):\n    return text.upper()\n", encoding="utf-8")
+    assert answer_format(f"{file}:upper").extract("a", CITIES) == "A"  # only a second place takes the options
     with pytest.raises(ValueError, match="cannot be read"):
         answer_format(f"{tmp_path / 'no.py'}:f")
 
@@ -189,6 +284,7 @@ def test_a_prompt_asks_with_its_own_instruction(spec: str) -> None:
 
 
 HOSTILE = ["<answer>" * 20_000, "Answer: " * 20_000, "1," * 50_000, "1" * 200_000, "\\boxed{" * 20_000, "(" * 100_000]
+HOSTILE += ["选项:" * 50_000, "1 " * 100_000]
 
 
 @pytest.mark.parametrize("spec", ["choice", "number", "tag", "regex:(.*)x(.*)"])

@@ -20,6 +20,10 @@ CITIES = {"A": "Paris", "B": "Rome", "C": "Oslo"}
         {"label": ["A", "B", "C"], "text": ["Paris", "Rome", "Oslo"]},
         [{"label": "A", "text": "Paris"}, {"label": "B", "text": "Rome"}, {"text": "Oslo", "label": "C"}],
         {"A": "Paris", "B": "Rome", "C": "Oslo"},
+        ["a) Paris", "b) Rome", "c) Oslo"],
+        [{"key": "A", "value": "Paris"}, {"key": "B", "value": "Rome"}, {"key": "C", "value": "Oslo"}],
+        [{"A": "Paris"}, {"B": "Rome"}, {"C": "Oslo"}],
+        "A. Paris\nB. Rome\n\nC. Oslo",
         '["Paris", "Rome", "Oslo"]',
         "['Paris', 'Rome', 'Oslo']",  # as pandas writes a list into CSV
     ],
@@ -34,7 +38,18 @@ def test_no_options(value: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "value", ["Paris|Rome", "[1, 2", 7, ["Paris"], ["Paris", "", "Oslo"], list(range(27)), {"a": ["x"], "b": "y"}]
+    "value",
+    [
+        "Paris|Rome",
+        "[1, 2",
+        7,
+        ["Paris"],
+        ["Paris", "", "Oslo"],
+        list(range(27)),
+        {"a": ["x"], "b": "y"},
+        [{"x": "Paris", "y": 1}, {"x": "Rome", "y": 0}],
+        "A. Paris\nC. Rome",
+    ],
 )
 def test_what_are_no_options(value: Any) -> None:
     with pytest.raises(ValueError, match="choices"):
@@ -48,7 +63,8 @@ def test_what_are_no_options(value: Any) -> None:
         (["0", "2", "1"], ["A", "C", "B"], "3 numbers of options counted from 0"),  # a 0 is there
         (["1", "3", "2"], ["A", "C", "B"], "3 numbers of options counted from 1"),  # 3 of three is there
         (["Paris", "rome", " Oslo "], ["A", "B", "C"], "3 texts"),
-        (["A. Paris", "(C) Oslo"], ["A", "C"], "2 letters"),
+        (["A. Paris", "(C) Oslo", "(b) rome"], ["A", "C", "B"], "3 letters"),
+        (["0.0", "", "2.0"], ["A", "", "C"], "2 numbers of options counted from 0"),  # of a column with gaps
         (["A", "Rome"], ["A", "B"], "1 letters"),
     ],
 )
@@ -93,4 +109,5 @@ def test_options_are_written_once() -> None:
     assert with_choices("Capital?", texts) == "Capital?\n\nA. Paris\nB. Rome\nC. Oslo"
     for there in ("Capital? (A) Paris (B) Rome (C) Oslo", "Capital?\nA: Paris\nB: Rome\nC: Oslo"):
         assert with_choices(there, texts) == there
+    assert with_choices("Capital? A. Paris B. Rome", texts).endswith("\n\nA. Paris\nB. Rome\nC. Oslo")
     assert with_choices("Is Paris in Rome or Oslo?", texts).endswith("\n\nA. Paris\nB. Rome\nC. Oslo")

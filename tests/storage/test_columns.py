@@ -22,6 +22,10 @@ from co_rewarding.storage.columns import Columns, Found, find_columns
         ("query choice_1 choice_2 choice_3", Found("query", None, ("choice_1", "choice_2", "choice_3"), None, None)),
         ("Input,Option A,Option B,Target", Found("Input", "Target", ("Option A", "Option B"), None, None)),
         ("编号 题目 答案 选项A 选项B", Found("题目", "答案", ("选项A", "选项B"), "编号", None)),
+        ("question options correct", Found("question", "correct", ("options",), None, None)),  # AQuA
+        ("question opa opb opc opd", Found("question", None, ("opa", "opb", "opc", "opd"), None, None)),  # MedMCQA
+        ("question a b c d answer", Found("question", "answer", ("a", "b", "c", "d"), None, None)),
+        ("question a b c answer", Found("question", "answer", (), None, None)),
         ("question a b", Found("question", None, (), None, None)),  # names in small letters are other things
         ("question answer_format", Found("question", None, (), None, "answer_format")),
     ],

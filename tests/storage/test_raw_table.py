@@ -25,10 +25,14 @@ QUOTED = '"Say ""yes"",\nor no; then stop."'
         ("semicolon.csv", f"question;answer\r\n{QUOTED};yes\r\n\r\n1+1 等于几？;2\r\n"),
         ("tab.csv", f"question\tanswer\n{QUOTED}\tyes\n1+1 等于几？\t2\n"),
         ("table.tsv", f"question\tanswer\n{QUOTED}\tyes\n1+1 等于几？\t2"),
+        ("excel.csv", f"sep=;\r\nquestion;answer\r\n{QUOTED};yes\r\n1+1 等于几？;2\r\n"),
+        ("spaces.csv", f'question, answer\n{QUOTED}, "yes"\n1+1 等于几？, 2\n'),
         ("array.json", json.dumps(ROWS)),
         ("object.json", json.dumps({"version": 1, "data": ROWS})),
         ("lines.json", "\n".join(json.dumps(row, ensure_ascii=False) for row in ROWS)),
         ("lines.jsonl", "\n\n".join(json.dumps(row) for row in ROWS) + "\n"),
+        ("pretty.jsonl", "\n".join(json.dumps(row, indent=2) for row in ROWS) + "\n"),
+        ("without_lines.jsonl", "".join(json.dumps(row) for row in ROWS)),
         ("LINES.NDJSON", "\r\n".join(json.dumps(row) for row in ROWS)),
     ],
 )
@@ -52,6 +56,21 @@ def test_parquet_whatever_its_name_and_a_folder(tmp_path: Path) -> None:
     table = read_raw(tmp_path)
     assert table.columns == ("question", "answer", "level")
     assert table.rows == [ROWS[0], {**ROWS[1], "level": "3"}]
+
+
+def test_json_with_an_object_for_each_question(tmp_path: Path) -> None:
+    (tmp_path / "x.json").write_text(json.dumps({"q1": ROWS[0], "q2": {**ROWS[1], "id": 7}}))
+    table = read_raw(tmp_path / "x.json")
+    assert table.columns == ("id", "question", "answer")
+    assert table.rows == [{"id": "q1", **ROWS[0]}, {"id": 7, **ROWS[1]}]
+
+
+def test_tsv_without_quoting(tmp_path: Path) -> None:
+    (tmp_path / "x.tsv").write_text('question\tanswer\n"To be" is by?\tWill\n5" nail?\t2\n')
+    assert [row["question"] for row in read_raw(tmp_path / "x.tsv").rows] == ['"To be" is by?', '5" nail?']
+    (tmp_path / "x.tsv").write_text('question\tanswer\n"never closed\n')
+    with pytest.raises(ValueError, match="unexpected end of data"):  # what the usual reading says
+        read_raw(tmp_path / "x.tsv")
 
 
 def test_values_of_csv_stay_text_and_one_column_needs_no_delimiter(tmp_path: Path) -> None:
