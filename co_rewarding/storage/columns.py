@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which column of a table holds the question, the answer, the choices and the id: as named, or found by its name.
+"""Which column of a table holds the question, its context, the answer, the choices and the id: as named, or by name.
 
 A name is compared without case, spaces and signs: "Ground Truth" is ground_truth. The first of each list of names wins
 over the others (a table with `answer` and `solution` has its answer in `answer`); which of two others it is, somebody
@@ -26,6 +26,7 @@ ANSWER = (
 CHOICES = ("choices", "options", "candidates", "选项", "選項")
 ID = ("id", "index", "uid", "uuid", "idx", "qid", "questionid", "uniqueid", "problemid", "编号", "序号", "题号")
 FORMAT = ("answerformat",)
+CONTEXT = ("context", "passage", "article", "paragraph", "文章", "材料")
 _OPTION = re.compile(
     r"([A-Z])|(option|opt|op|choice|选项|選項)[ _.-]?([a-z]|\d{1,2})|([a-z])[ _]?(选项|選項)", re.IGNORECASE
 )
@@ -39,6 +40,7 @@ class Columns:
     answer: str | None = None
     choices: str | None = None  # one column, or one an option, separated by commas
     id: str | None = None
+    context: str | None = None  # what is read before the question
 
 
 @dataclass(frozen=True)
@@ -50,9 +52,11 @@ class Found:
     choices: tuple[str, ...]  # one that holds all options of a row, or one for each option
     id: str | None
     answer_format: str | None
+    context: str | None = None
 
     def __str__(self) -> str:
         named = {"answer": self.answer, "choices": shown(self.choices), "id": self.id}
+        named |= {"context": self.context} if self.context else {}
         return f"question: {self.question}" + "".join(f", {what}: {name or 'none'}" for what, name in named.items())
 
 
@@ -67,6 +71,7 @@ def find_columns(names: Sequence[str], given: Columns) -> Found:
         choices=_choices(names, given.choices),
         id=_one(names, given.id, ID, "id"),
         answer_format=_one(names, None, FORMAT, "answer_format"),
+        context=_one(names, given.context, CONTEXT, "context"),
     )
 
 

@@ -6,8 +6,9 @@ A parquet file in verl's schema is the table as it stands. In any other (raw_tab
 
     answer    "… #### 42" and "… \\boxed{42}" are 42; of a choice question it is a letter (choices.py); or there is none
     format    what the row says, else `answer_format`, else "choice" where there are choices, and else null, a box
-    prompt    the system prompt that asks for the format, and the question, with its choices as lettered lines; of a
-              question that is a list of messages, these, and that system prompt where they have none
+    prompt    the system prompt that asks for the format, the context if there is one (a passage that is read first) and
+              the question, with its choices as lettered lines; of a question that is a list of messages, these, and
+              that system prompt where they have none
     index     the id, where all ids are whole numbers and different, else the row's number; the id itself stays in `id`
 """
 
@@ -79,7 +80,7 @@ def question_table(path: Path, reading: Reading, first_index: int = 0) -> pa.Tab
         return to_table(raw, path.resolve().stem, named, first_index)
     except (ValueError, pa.ArrowException) as error:
         reason = str(error).split("\n")[0]
-        for option in ("question", "answer", "choices", "id", "answer_is"):
+        for option in ("question", "answer", "choices", "id", "context", "answer_is"):
             if f"--{option}" in reason:
                 reason += f", of {COMMAND} {path}"
                 break
@@ -117,9 +118,11 @@ def to_table(raw: RawTable, data_source: str, reading: Reading, first_index: int
         *before, question = _row(i, _messages, row, found.question)
         if not question["content"].strip():
             raise ValueError(f"row {i}: column {found.question} has no question; fill it or take the row out")
+        context = _row(i, _text, row, found.context).strip()
+        text = "\n\n".join(part for part in (context, question["content"].strip()) if part)
         made = make_row(
             data_source,
-            with_choices(question["content"].strip(), texts) if texts else question["content"].strip(),
+            with_choices(text, texts) if texts else text,
             letters[i],
             int(ids[i]) if has_numbers else first_index + i,
             split,

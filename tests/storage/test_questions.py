@@ -239,3 +239,10 @@ def test_the_questions_among_several_arrays_of_an_object(tmp_path: Path) -> None
     path.write_text(json.dumps({"one": [{"prompt": "a"}], "two": [{"prompt": "b"}]}), encoding="utf-8")
     with pytest.raises(ValueError, match="an object with 2 arrays of objects"):
         question_table(path, reading())
+
+
+def test_a_passage_is_read_before_its_question(read: Callable[..., Any]) -> None:
+    rows = read([{"passage": "Tom has 3 pens.", "question": "How many?", "answer": "3"}, {"question": "1+1?"}])
+    assert [row["prompt"][-1]["content"] for row in rows] == ["Tom has 3 pens.\n\nHow many?", "1+1?"]
+    rows = read([{"passage": "Tom has 3 pens.", "question": "1+1?"}], columns=Columns(context=""))
+    assert rows[0]["prompt"][-1]["content"] == "1+1?"

@@ -68,6 +68,9 @@ class Table(Options):
         None, 'column of the options, or one an option, separated by commas (found; "": none)', metavar="COLUMN[,...]"
     )
     id: str | None = option(None, 'column of the ids (found; "": none)', metavar="COLUMN")
+    context: str | None = option(
+        None, 'column of what is read before the question, a passage (found; "": none)', metavar="COLUMN"
+    )
     answer_is: AnswerIs | None = option(
         None, "what the answers of choice questions are (told from all of them): "
         + "; ".join(f"{kind}: {words}" for kind, words in ANSWERS.items()),
@@ -131,7 +134,7 @@ def main(arguments: Sequence[str]) -> None:
         reading = Reading(
             instruction_of,
             asking.answer_format,
-            Columns(table.question, table.answer, table.choices, table.id),
+            Columns(table.question, table.answer, table.choices, table.id, table.context),
             table.answer_is,
             _text_or_file(asking.system_prompt),
             said.append,

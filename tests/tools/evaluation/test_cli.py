@@ -148,7 +148,7 @@ def test_an_export_is_asked_as_its_run_asked(tmp_path: Path, data: Path, capsys:
     asked = ["--model", str(tmp_path), "--data", f"toy={data}"]
     for more, expected in (([], {"a": False}), (["--chat_template_kwargs", "{}"], {})):
         options = parse_options([*asked, *more])
-        options = cli._as_trained(options, cli._export_facts(str(tmp_path))["chat_template_kwargs"])
+        options = cli._as_trained(options, cli._export_facts(str(tmp_path))["chat_template_kwargs"], "")
         assert options.drawing.chat_template_kwargs == expected
     assert capsys.readouterr().err.count("asked as in training: --chat_template_kwargs '{\"a\": false}'") == 1
     (tmp_path / "export.json").write_text(json.dumps(facts | {"chat_template_kwargs": 5}))
@@ -161,7 +161,7 @@ def test_a_chat_template_is_of_a_model_that_runs_here(refusal: Callable[..., str
     served = ["--base_url", "http://127.0.0.1:1/v1", "--data", f"toy={data}"]
     assert "a server asks with its own" in refusal(*served, "--chat_template", template)
     assert "lm_eval asks ifeval" in refusal("--model", "m", "--tasks", "ifeval", "--chat_template", template)
-    assert "cannot be read" in refusal("--model", "m", "--data", f"toy={data}", "--chat_template", tmp_path / "no")
+    assert "no such file" in refusal("--model", "m", "--data", f"toy={data}", "--chat_template", tmp_path / "no")
 
 
 def test_an_lm_eval_folder_of_another_command_is_told_before_anything_is_generated(
