@@ -5,8 +5,9 @@ A format is a setting of the data, written in a row as a short text, and used al
 votes, validation, evaluation and the check of rewritten questions.
 
     boxed             the last \boxed{...} (algo/answers.py); the default                     mathematics
-    choice            the letter of an option: the last box, else the last "answer is ..." or "... is the answer";
-                      an option's text is its letter                                          text
+    choice            the letter of an option: the last box, else the last "answer is ..." or "... is the answer",
+                      else a response that is an option and nothing else; an option's text is
+                      its letter                                                              text
     number            the last number                                                         mathematics
     tag               the last <answer>...</answer>                                           mathematics
     regex:PATTERN     the last match: of group 1 if the pattern has one                       text
@@ -290,7 +291,21 @@ def _choice(response: str, choices: Sequence[str]) -> str | None:
     if boxed is not None:
         return letter_of(boxed, choices)
     text = after_thinking(response)
-    return _last(text, _stated_letters(text, choices))
+    return _last(text, _stated_letters(text, choices)) or _option_alone(text.strip(), choices)
+
+
+def _option_alone(text: str, choices: Sequence[str]) -> str | None:
+    """The option that a whole response consists of: its letter, its text, or both; a list of options is none."""
+    if "\n" in text or len(text) > MAX_STATEMENT_CHARS:
+        return None
+    letter, bare = letter_of(text, choices), _plain(text)
+    both = _WITH_TEXT.match(bare)
+    is_whole = (
+        _LONE_LETTER.fullmatch(bare)
+        or text_key(text) in _keys(tuple(choices))
+        or (both is not None and text_key(both[2]) in _keys(tuple(choices)))
+    )
+    return letter if is_whole else None
 
 
 def _stated_letters(text: str, choices: Sequence[str]) -> Iterable[tuple[int, int, str]]:

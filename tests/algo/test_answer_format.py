@@ -74,7 +74,11 @@ def test_number(text: str, answer: str | None) -> None:
         ("Answer: A. Then again, the answer is B", "B"),
         ("Answer: A\nQuestion: what else?\nAnswer: B", "A"),
         ("I think a man", None),
-        ("A", None),  # nothing says that it is the answer
+        ("B", "B"),  # a response that is nothing but an option
+        ("D. 5", "D"),
+        ("London.", "B"),
+        ("A. is wrong", None),
+        ("A. Paris\nB. London", None),  # only lists them
         # fonts, spaces and full width
         (r"\boxed{\textbf{B}}", "B"),
         (r"\boxed{\textbf{(B)}\ London}", "B"),
