@@ -299,13 +299,10 @@ def _option_alone(text: str, choices: Sequence[str]) -> str | None:
     if "\n" in text or len(text) > MAX_STATEMENT_CHARS:
         return None
     letter, bare = letter_of(text, choices), _plain(text)
-    both = _WITH_TEXT.match(bare)
-    is_whole = (
-        _LONE_LETTER.fullmatch(bare)
-        or text_key(text) in _keys(tuple(choices))
-        or (both is not None and text_key(both[2]) in _keys(tuple(choices)))
-    )
-    return letter if is_whole else None
+    if letter is None or _LONE_LETTER.fullmatch(bare):
+        return letter
+    option, both = dict(enumerate(_keys(tuple(choices)))).get(ord(letter) - ord("A")), _WITH_TEXT.match(bare)
+    return letter if option in (text_key(text), text_key(both[2]) if both else None) else None
 
 
 def _stated_letters(text: str, choices: Sequence[str]) -> Iterable[tuple[int, int, str]]:

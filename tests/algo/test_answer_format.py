@@ -78,6 +78,7 @@ def test_number(text: str, answer: str | None) -> None:
         ("D. 5", "D"),
         ("London.", "B"),
         ("A. is wrong", None),
+        ("A. London", None),  # the letter of one and the text of another
         ("A. Paris\nB. London", None),  # only lists them
         # fonts, spaces and full width
         (r"\boxed{\textbf{B}}", "B"),
