@@ -13,7 +13,7 @@ import pickle
 import re
 import runpy
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -227,3 +227,14 @@ def refused_after(config: Any, refusal: Callable[..., str]) -> Callable[..., str
         return refusal(f"{key}={value}", *parts)
 
     return refuse_after
+
+
+@pytest.fixture(scope="module")
+def process_group(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """One process that is a group of torch's, which verl's engines ask for."""
+    import torch  # slow to import, and most tests need none
+
+    rendezvous = tmp_path_factory.mktemp("group") / "file"
+    torch.distributed.init_process_group("gloo", init_method=f"file://{rendezvous}", rank=0, world_size=1)
+    yield
+    torch.distributed.destroy_process_group()

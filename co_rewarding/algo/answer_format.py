@@ -113,15 +113,14 @@ _SPACE = re.compile(r"\\q?quad(?![A-Za-z])|\\[ ,;:!]|~")
 class AnswerFormat:
     """One format; made by `answer_format`."""
 
-    spec: str  # as it stands in the data
-    equality: Equality
+    spec: str  # as it stands in the data; says how answers are compared, see `recorded`
     instruction: str  # the system prompt that asks for it; "" where only its author knows
     find: Find  # (response, options) -> the answer as it is written, None for none
     asked: re.Pattern[str]  # what a prompt has that asks for it
 
     def extract(self, response: str, choices: Sequence[str] = ()) -> str | None:
         """ans(y): what the response states; None where it states nothing."""
-        return self._typed(self.find(response, choices))
+        return recorded(self.find(response, choices), self.spec)
 
     def truth(self, text: str | None, choices: Sequence[str] = ()) -> str | None:
         """The answer in a ground-truth field, raw or written as in a response; None where there is none."""
@@ -130,13 +129,6 @@ class AnswerFormat:
     def is_asked_in(self, prompt: str) -> bool:
         """Whether a prompt asks for it, as far as that can be seen."""
         return self.asked.search(prompt) is not None
-
-    @property
-    def is_choice(self) -> bool:
-        return self.find is _choice
-
-    def _typed(self, answer: str | None) -> str | None:
-        return TextAnswer(answer) if answer is not None and self.equality == "text" else answer
 
 
 @lru_cache(maxsize=256)
@@ -149,11 +141,11 @@ def answer_format(spec: str | None) -> AnswerFormat:
     spec = spec or BOXED
     name, equality = _parts(spec)
     if name in _FORMATS:
-        usual, instruction, find, asked = _FORMATS[name]
+        _, instruction, find, asked = _FORMATS[name]
     elif name.startswith(REGEX):
-        usual, instruction, find, asked = "text", "", _by_pattern(name.removeprefix(REGEX)), ""
+        instruction, find, asked = "", _by_pattern(name.removeprefix(REGEX)), ""
     elif own_function_of(name):
-        usual, instruction, find, asked = "text", "", _by_function(name), ""
+        instruction, find, asked = "", _by_function(name), ""
     else:
         raise ValueError(
             f"answer format {spec!r} is unknown: use {', '.join(_FORMATS)}, {REGEX}PATTERN or "
@@ -161,7 +153,7 @@ def answer_format(spec: str | None) -> AnswerFormat:
         )
     if name == CHOICE and equality == "math":
         raise ValueError(f"answer format {spec!r}: letters are compared as text; use {CHOICE}")
-    return AnswerFormat(spec, equality or usual, instruction, find, re.compile(asked))
+    return AnswerFormat(spec, instruction, find, re.compile(asked))
 
 
 def recorded(answer: str | None, spec: str | None) -> str | None:

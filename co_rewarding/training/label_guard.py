@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Holds the labels of the last visits (co_rewarding.algo.label_flips) through a run and its checkpoints.
 
-It decides rewards, so it is part of what a resumed run goes on with, and apart from the run monitor, of which nothing
+It decides rewards, so it is part of what a run resumes with, and apart from the run monitor, of which nothing
 goes back into a reward. A step that is done again after a kill is compared with the visits of the checkpoint: it counts
 once.
 """

@@ -117,10 +117,10 @@ class GroupRewardManager(RewardManagerBase):
         spec, choices = stated_as(item.non_tensor_batch[STATED_AS], self.settings.answer_format)
         response_T = item.batch["responses"]
         length = int(item.batch["attention_mask"][-response_T.shape[-1] :].sum())
-        # a comparison may wait for another process, so it must not hold up the event loop
         answer = correct = None
         failure = ""
         try:
+            # a comparison may wait for another process, so it must not hold up the event loop
             answer, correct = await self.loop.run_in_executor(
                 None, self._grade, response_T[:length], truth, spec, choices
             )

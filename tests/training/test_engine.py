@@ -8,7 +8,6 @@ against a float64 reference: one pass a sequence, alone, without padding.
 
 import math
 import pickle
-from collections.abc import Iterator
 from functools import partial
 from operator import eq
 from pathlib import Path
@@ -62,14 +61,6 @@ def save_model(path: Path, tie_word_embeddings: bool = False) -> Path:
     )
     LlamaForCausalLM(config).save_pretrained(path)
     return path
-
-
-@pytest.fixture(scope="module")
-def process_group(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    rendezvous = tmp_path_factory.mktemp("group") / "file"
-    torch.distributed.init_process_group("gloo", init_method=f"file://{rendezvous}", rank=0, world_size=1)
-    yield
-    torch.distributed.destroy_process_group()
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,6 @@
 verl's own FSDP2 engine, forward only, as it stands in the reference slot.
 """
 
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -26,14 +25,6 @@ from co_rewarding_ii.worker import TeacherWorker
 
 VOCABULARY, LENGTHS = 40, (7, 3, 9)
 WEIGHT = "model.layers.0.mlp.up_proj.weight"
-
-
-@pytest.fixture(scope="module")
-def process_group(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    rendezvous = tmp_path_factory.mktemp("group") / "file"
-    torch.distributed.init_process_group("gloo", init_method=f"file://{rendezvous}", rank=0, world_size=1)
-    yield
-    torch.distributed.destroy_process_group()
 
 
 @pytest.fixture(scope="module")
