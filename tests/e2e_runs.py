@@ -170,7 +170,7 @@ def rows_of(path: Path) -> list[dict]:
 
 def box(row: dict) -> str | None:
     """What the last box of a response holds, by a rule that is enough for this model's answers."""
-    boxes = re.findall(r"\\boxed\{\s*([^{}]*\S)\s*\}", row["response"])  # an empty one takes nothing back
+    boxes = re.findall(r"\\boxed\{\s*([^{}]*[^\s{}])\s*\}", row["response"])  # an empty one takes nothing back
     return boxes[-1] if boxes else None
 
 

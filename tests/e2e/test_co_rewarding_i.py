@@ -93,7 +93,7 @@ def test_rewards_are_what_the_dumped_answers_imply(resumed: dict) -> None:
         # on purpose none of the package: where all answers are plain integers, two are the same if the numbers are
         answers = defaultdict(list)
         for row in rows:
-            boxes = re.findall(r"\\boxed\{\s*([^{}]*\S)\s*\}", row["response"])  # an empty one takes nothing back
+            boxes = re.findall(r"\\boxed\{\s*([^{}]*[^\s{}])\s*\}", row["response"])  # an empty one takes nothing back
             answer = boxes[-1] if boxes else None
             assert row["answer"] == answer
             answers[row["question"], row["view"]].append(answer)

@@ -134,7 +134,7 @@ def test_the_teacher_votes_and_the_student_is_rewarded(resumed: dict) -> None:
         assert all((row["reward"] is None) == (row["voter"] == "teacher") for row in rows)
         answers = defaultdict(list)
         for row in rows:
-            boxes = re.findall(r"\\boxed\{\s*([^{}]*\S)\s*\}", row["response"])  # an empty one takes nothing back
+            boxes = re.findall(r"\\boxed\{\s*([^{}]*[^\s{}])\s*\}", row["response"])  # an empty one takes nothing back
             assert row["answer"] == (boxes[-1] if boxes else None)
             answers[row["question"], row["voter"]].append(row["answer"])
         odd = {q for (q, _), group in answers.items() if not all(a is None or a.isdigit() for a in group)}
