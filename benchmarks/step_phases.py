@@ -2,8 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where the time of a training step goes: the median seconds of each phase over the steps of runs, side by side.
 
-With two runs, the last column is the second minus the first, and as a share of the first one's whole step. The first
-step of a run is left out: it pays for warming up. Run both on the same machine with nothing else on it.
+With two runs, the last column is the second minus the first, and as a share of the first one's whole step. Below the
+phases stand the fastest and the slowest step, which tell the noise, and each run's step as a multiple of the first run's: of
+the medians, and of the fastest steps, which neighbours on the machine disturb less. The first step of a run is left out: it
+pays for warming up. benchmarks/step_phases.sh makes such runs.
 """
 
 from __future__ import annotations
@@ -26,7 +28,12 @@ def phases(run: Run) -> dict[str, float]:
         for name in names
         if name.partition("/")[2] not in NOT_IN_THE_STEP
     }
-    return seconds | {"step": median(run.steps[step][STEP_TIME] for step in steps)}
+    return seconds | {"step": median(step_seconds(run))}
+
+
+def step_seconds(run: Run) -> list[float]:
+    """Of the trained steps but the first."""
+    return [run.steps[step][STEP_TIME] for step in run.trained_steps[1:]]
 
 
 def main() -> None:
@@ -47,6 +54,11 @@ def main() -> None:
             more = columns[1].get(name, 0.0) - columns[0].get(name, 0.0)
             line += f"{more:>+12.3f} ({more / columns[0]['step']:+.1%})"
         print(line)
+    steps = [step_seconds(run) for run in runs]
+    for name, of in {"fastest step": min, "slowest step": max}.items():
+        print(f"{name:<20}" + "".join(f"{of(seconds):>20.3f}" for seconds in steps))
+    for name, of in {"step / first run's": median, "fastest / first's": min}.items():
+        print(f"{name:<20}" + "".join(f"{of(seconds) / of(steps[0]):>20.2f}" for seconds in steps))
 
 
 if __name__ == "__main__":
