@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Train as verl 0.9.1 does by itself, with the settings of one of our runs: what step_phases.py compares methods with.
 
-Trainer, agent loop, reward loop and GRPO are verl's: each response is sent to its reward loop by itself and compared with
-the ground truth there. Ours remain the engine, without which verl trains on no CPU, the comparison of two answers, and
-how often the trainer looks whether all responses are there (verl's 2 s are longer than a tiny model's rollout).
+Trainer, agent loop, reward loop and GRPO are verl's: each response is sent to its reward loop by itself and compared
+with the ground truth there. Ours remain the engine, without which verl trains on no CPU, the comparison of two answers,
+and how often the trainer looks whether all responses are there (verl's 2 s are longer than a tiny model's rollout).
 
     bash scripts/run_baseline.sh --cfg job > plain.yaml      # METHOD=ground_truth and the settings to measure with
     python benchmarks/plain_verl.py plain.yaml
