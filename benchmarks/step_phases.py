@@ -3,7 +3,7 @@
 """Where the time of a training step goes: the median seconds of each phase over the steps of runs, side by side.
 
 With two runs, the last column is the second minus the first, and as a share of the first one's whole step. Below the
-phases stand the fastest and the slowest step, which tell the noise, and each run's step as a multiple of the first run's:
+phases stand the fastest and the slowest step, which tell the noise, and each run's step as a multiple of the first's:
 of the medians, and of the fastest steps, which neighbours on the machine disturb less. The first step of a run is left
 out: it pays for warming up. benchmarks/step_phases.sh makes such runs.
 """
