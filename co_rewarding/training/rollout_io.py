@@ -14,6 +14,7 @@ import torch
 import transfer_queue as tq
 from tensordict import NonTensorData, TensorDict
 from transfer_queue import KVBatchMeta
+from verl.trainer.ppo.rollout_corr_helper import compute_rollout_corr_metrics_from_logprobs
 from verl.utils import tensordict_utils as tu
 from verl.workers.utils.padding import response_from_nested
 
@@ -143,6 +144,16 @@ def read_statistics(responses: Sequence[Response], partition_id: str, name: str)
     if name != "entropy":  # verl cuts its own column to the response; ours is still as long as the sequence
         statistic_N_T = response_from_nested(statistic_N_T, data["response_mask"])
     return response_means(statistic_N_T, data["response_mask"], name)
+
+
+def engine_gap(batch: KVBatchMeta) -> dict[str, float]:
+    """verl's divergences of the policy that rolled out from the one that is trained, `rollout_corr/*`; empty where the
+    rollout gave no log-probabilities."""
+    names = ["old_log_probs", "rollout_log_probs", "response_mask"]
+    data = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=names)
+    if "rollout_log_probs" not in data.keys():  # noqa: SIM118 - a TensorDict iterates over rows
+        return {}
+    return compute_rollout_corr_metrics_from_logprobs(*(data.to_padded_tensor()[name] for name in names))
 
 
 def write_rewards(responses: Sequence[Response], rewards_N: Sequence[float | None], partition_id: str) -> None:

@@ -15,7 +15,7 @@ import pytest
 import verl
 from transfer_queue.controller import TransferQueueController
 from transfer_queue.storage.simple_storage import SimpleStorageUnit
-from verl.experimental.agent_loop.agent_loop import AgentLoopWorker
+from verl.experimental.agent_loop.agent_loop import AgentLoopBase, AgentLoopWorker
 from verl.experimental.agent_loop.single_turn_agent_loop import SingleTurnAgentLoop
 from verl.experimental.reward_loop.reward_manager.base import RewardManagerBase
 from verl.plugin import platform as verl_platform
@@ -25,6 +25,7 @@ from verl.trainer.ppo import core_algos
 from verl.trainer.ppo import reward as verl_reward
 from verl.trainer.ppo import utils as ppo_utils
 from verl.trainer.ppo.checkpoint_callback import CheckpointCallback
+from verl.trainer.ppo.rollout_corr_helper import compute_rollout_corr_metrics_from_logprobs
 from verl.trainer.ppo.v1 import agent_loop_tq, trainer_base
 from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer
 from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
@@ -35,13 +36,15 @@ from verl.utils.checkpoint import checkpoint_manager, fsdp_checkpoint_manager
 from verl.utils.dataset.rl_dataset import RLHFDataset
 from verl.workers.engine import EngineRegistry
 from verl.workers.engine.fsdp.transformer_impl import FSDPEngine, FSDPEngineWithLMHead
-from verl.workers.engine_workers import ActorRolloutRefWorker
+from verl.workers.engine_workers import ActorRolloutRefWorker, TrainingWorker
 from verl.workers.rollout.vllm_rollout.utils import vLLMColocateWorkerExtension
 from verl.workers.rollout.vllm_rollout.vllm_rollout import ServerAdapter
-from verl.workers.utils import losses
+from verl.workers.utils import losses, padding
 
 from co_rewarding.training import checkpoint
 from co_rewarding.training.preflight.machine import RESERVED_FOR_A_GPU
+
+AgentLoopWorkerTQ = agent_loop_tq.AgentLoopWorkerTQ.__ray_metadata__.modified_class
 
 # class of verl → method → (signature, file of ours that overrides it)
 OVERRIDDEN: dict[type, dict[str, tuple[str, str]]] = {
@@ -67,6 +70,7 @@ OVERRIDDEN: dict[type, dict[str, tuple[str, str]]] = {
         "on_train_begin": ("(self)", "co_rewarding/training/trainer.py"),
         "_compute_advantage": ("(self, batch, metrics)", "co_rewarding/training/trainer.py"),
         "_compute_old_log_prob": ("(self, batch, metrics)", "co_rewarding/training/trainer.py"),
+        "_update_actor": ("(self, batch, metrics)", "co_rewarding/training/trainer.py"),
         "_save_checkpoint": ("(self)", "co_rewarding/training/trainer.py"),
         "_load_checkpoint": ("(self)", "co_rewarding/training/trainer.py"),
         "on_step_end": ("(self)", "co_rewarding/training/trainer.py"),
@@ -104,6 +108,15 @@ OVERRIDDEN: dict[type, dict[str, tuple[str, str]]] = {
     },
     SingleTurnAgentLoop: {
         "run": ("(self, sampling_params, priority=0, **kwargs)", "co_rewarding/training/agent_loop.py")
+    },
+    AgentLoopWorkerTQ: {
+        "_run_agent_loop": (
+            "(self, sampling_params, trajectory, *, agent_name, trace=True, **kwargs)",
+            "co_rewarding/training/agent_loop_worker.py",
+        ),
+    },
+    agent_loop_tq.AgentLoopManagerTQ: {
+        "__init__": ("(self, *args, **kwargs)", "co_rewarding/training/agent_loop_worker.py"),
     },
     FSDPEngineWithLMHead: {
         "_build_fsdp_module": ("(self, module)", "co_rewarding/cpu/engine.py"),
@@ -163,13 +176,34 @@ CALLED: list[tuple[Callable[..., Any], str, str]] = [
         "(self, trainer, global_step, checkpoint_dir, async_save=False, **kwargs)",
         "co_rewarding/training/trainer.py",
     ),
-    (losses.ppo_loss, "(config, model_output, data, dp_group=None)", "tests/trees/test_joint_loss.py"),
+    (losses.ppo_loss, "(config, model_output, data, dp_group=None)", "training/old_log_probs.py"),
+    (padding.response_from_nested, "(tensor, response_mask)", "training/old_log_probs.py, rollout_io.py"),
+    (
+        compute_rollout_corr_metrics_from_logprobs,
+        "(log_prob, rollout_log_prob, response_mask)",
+        "co_rewarding/training/rollout_io.py",
+    ),
+    (
+        AgentLoopBase.__init__,
+        "(self, trainer_config, server_manager, tokenizer, processor, dataset_cls, data_config, hf_model_type=None, "
+        "**kwargs)",
+        "co_rewarding/training/agent_loop_worker.py",
+    ),
+    (
+        AgentLoopWorkerTQ._agent_loop_postprocess,
+        "(self, output, validate, **kwargs)",
+        "co_rewarding/training/agent_loop_worker.py",
+    ),
 ]
 
 
 def without_annotations(function: Callable[..., Any]) -> str:
     signature = inspect.signature(function)
-    bare = [parameter.replace(annotation=inspect.Parameter.empty) for parameter in signature.parameters.values()]
+    bare = [
+        parameter.replace(annotation=inspect.Parameter.empty)
+        for parameter in signature.parameters.values()
+        if parameter.name != "_ray_trace_ctx"  # Ray's own, of an actor's method
+    ]
     return str(signature.replace(parameters=bare, return_annotation=inspect.Signature.empty))
 
 
@@ -208,6 +242,8 @@ def test_called_function(function: Callable[..., Any], signature: str, ours: str
         ("co_rewarding_ii.trainer", "CoRewardingIITrainer", PPOTrainerSync),
         ("co_rewarding_ii.worker", "TeacherWorker", ActorRolloutRefWorker),
         ("co_rewarding.training.agent_loop", "GroupRewardAgentLoop", SingleTurnAgentLoop),
+        ("co_rewarding.training.agent_loop_worker", "GroupRewardAgentLoopWorker", AgentLoopWorkerTQ),
+        ("co_rewarding.training.agent_loop_worker", "GroupRewardAgentLoopManager", agent_loop_tq.AgentLoopManagerTQ),
         ("co_rewarding_ii.reward_manager", "TeacherRewardManager", RewardManagerBase),
     ],
 )
@@ -300,6 +336,19 @@ def test_names_that_the_trainer_reads() -> None:
     assert "_compute_metrics(batch, metrics, self.timing_raw, global_steps=self.global_steps, epoch=" in base
     assert '"raw_prompt"' in inspect.getsource(PPOTrainerSync._fetch_one_gen_batch)
     assert 'batch_dict["uid"]' in inspect.getsource(PPOTrainerSync._fetch_one_gen_batch)
+
+
+def test_what_an_update_with_its_own_old_log_probs_relies_on() -> None:
+    """Read from the source by co_rewarding/training/old_log_probs.py, trainer.py and engine.py."""
+    # what the update computed of each token is there if it is asked for, and the worker drops it
+    assert 'key="return_model_output"' in inspect.getsource(FSDPEngine.forward_backward_batch)
+    assert 'output.pop("model_output")' in inspect.getsource(TrainingWorker.train_batch)
+    # a request for log-probabilities ends in the engine's forward_backward_batch, without loading weights
+    assert 'key="disable_auto_offload"' in inspect.getsource(TrainingWorker.infer_batch)
+    # the advantage's rollout correction may be None; what it logs where it corrects nothing is the gap alone
+    assert "rollout_corr_config is not None" in inspect.getsource(PPOTrainerSync._compute_advantage)
+    old = inspect.getsource(PPOTrainerSync._compute_old_log_prob)
+    assert old.index("actor_rollout_wg.compute_log_prob(batch)") < old.index("calculate_debug_metrics(data)")
 
 
 def test_where_the_teacher_comes_in() -> None:
