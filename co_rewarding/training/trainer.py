@@ -149,7 +149,7 @@ class GroupRewardTrainer(PPOTrainerSync):
         metrics.update(self._assign_rewards(batch))
         if not self.has_own_old_log_probs:
             return super()._compute_advantage(batch, metrics)
-        # off by its own settings, verl's rollout correction would log a gap, of what is not there yet
+        # verl's rollout correction corrects nothing then, but would log the gap to what is not there yet (engine_gap)
         algorithm = self.config.algorithm
         correction, algorithm.rollout_correction = algorithm.rollout_correction, None
         try:
