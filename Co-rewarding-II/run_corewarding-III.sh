@@ -29,6 +29,7 @@ LR_SCHEDULER=${LR_SCHEDULER:-cosine}
 LR_WARMUP_RATIO=${LR_WARMUP_RATIO:-0.1}                                    # of all steps
 NUM_ROLLOUTS=${NUM_ROLLOUTS:-8}                                            # G, the student's, of each view
 TEACHER_NUM_ROLLOUTS=${TEACHER_NUM_ROLLOUTS:-8}                            # the teacher's, of each view
+STOP_DECIDED=${STOP_DECIDED:-False}                                        # True: those of a question end when more than half have one answer
 TEACHER_DECAY_START=${TEACHER_DECAY_START:-0.99}                           # weight of the old teacher in the first step
 TEACHER_DECAY_END=${TEACHER_DECAY_END:-0.9999}                             # and towards the end (script: 0.99999)
 CLIP_RATIO=${CLIP_RATIO:-0.2}
@@ -80,6 +81,7 @@ exec python -m co_rewarding_ii.main \
   actor_rollout_ref.actor.optim.lr_warmup_steps_ratio="$LR_WARMUP_RATIO" \
   actor_rollout_ref.rollout.n="$NUM_ROLLOUTS" \
   actor_rollout_ref.teacher.n="$TEACHER_NUM_ROLLOUTS" \
+  actor_rollout_ref.teacher.stop_decided="$STOP_DECIDED" \
   actor_rollout_ref.teacher.decay_start="$TEACHER_DECAY_START" \
   actor_rollout_ref.teacher.decay_end="$TEACHER_DECAY_END" \
   actor_rollout_ref.actor.clip_ratio="$CLIP_RATIO" \

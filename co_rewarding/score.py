@@ -219,7 +219,11 @@ def _read(path: Path, method: Method, usual_format: str = "") -> Rows:
         trained = row.get("trained", True)
         if not isinstance(trained, bool):
             raise UserError(f"{where}: field 'trained' is {short_json(trained)}: it must be true or false")
-        read.rollouts.append(Rollout((step, question), view, voter, stated.extract(response, choices), trained))
+        stopped = row.get("stopped", False)
+        if not isinstance(stopped, bool):
+            raise UserError(f"{where}: field 'stopped' is {short_json(stopped)}: it must be true or false")
+        answer = None if stopped else stated.extract(response, choices)  # as the run had it: no answer of it counts
+        read.rollouts.append(Rollout((step, question), view, voter, answer, trained, stopped))
         read.truths.append(truth)
         if isinstance(method.rule, Consensus):
             continue

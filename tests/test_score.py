@@ -62,6 +62,19 @@ def test_rows_that_only_vote(tmp_path, capsys):
         assert text in capsys.readouterr().err
 
 
+def test_rows_that_were_stopped_state_nothing(tmp_path, capsys):
+    # of a decided vote (7, 7 and 7 of five): what the others had written so far is none of the vote
+    teacher = {"question": "p", "view": "original", "voter": "teacher"}
+    votes = [{**teacher, "response": r"\boxed{7}"}] * 3 + [{**teacher, "response": r"\boxed{8}", "stopped": True}] * 2
+    student = {**teacher, "voter": "student", "response": r"\boxed{7}"}
+    code, scored = score(tmp_path, [*votes, student], "--min_agreement", "0.6", method="co_rewarding_II")
+    assert code == 0
+    assert [row["answer"] for row in scored] == ["7", "7", "7", None, None, "7"]
+    assert scored[-1]["label"] == "7" and scored[-1]["reward"] == 1
+    assert score(tmp_path, [{**student, "stopped": "no"}], method="co_rewarding_II")[0] == 2
+    assert "field 'stopped' is \"no\": it must be true or false" in capsys.readouterr().err
+
+
 def test_same_rows_same_order_with_labels_and_rewards(tmp_path, capsys):
     given = rows(ground_truth=r"\boxed{0.5}", note="Zürich", step=7)
     code, scored = score(tmp_path, given)

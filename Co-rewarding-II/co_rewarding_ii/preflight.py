@@ -3,10 +3,12 @@
 
 from omegaconf import DictConfig
 
-from co_rewarding.algo.methods import method
+from co_rewarding.algo.methods import METHODS, method
 from co_rewarding.training.preflight.machine import world_size
 from co_rewarding_ii.checkpoint import check_resumable
 from co_rewarding_ii.settings import TeacherSettings
+
+MANAGER = "co_rewarding.training.agent_loop_worker.GroupRewardAgentLoopManager"
 
 
 def check_teacher(config: DictConfig) -> None:
@@ -50,4 +52,39 @@ def check_teacher(config: DictConfig) -> None:
                 f"micro-batches of {micro} on {devices} devices "
                 "(actor_rollout_ref.ref.log_prob_micro_batch_size_per_gpu)"
             )
+    if settings.stop_decided:
+        check_stop_decided(config, settings)
     check_resumable(config, settings)
+
+
+def check_stop_decided(config: DictConfig, settings: TeacherSettings) -> None:
+    """What needs the whole vote, or all that is written of the teacher.
+
+    Raises: ValueError, one line.
+    """
+    rollout, chosen = config.actor_rollout_ref.rollout, config.co_rewarding.method
+    needs = {
+        f"co_rewarding.payout={config.co_rewarding.payout}": (
+            config.co_rewarding.payout != "hard",
+            "pays by the shares of a whole vote (PAYOUT=hard)",
+        ),
+        f"co_rewarding.method={chosen}": (
+            chosen not in METHODS or not METHODS[chosen].needs_teacher,
+            "may look at all that the teacher writes; only co_rewarding_II and co_rewarding_III do not",
+        ),
+        f"{settings.NAME}.check_log_probs=True": (
+            settings.check_log_probs,
+            "compares log-probabilities of whole responses",
+        ),
+        "actor_rollout_ref.rollout.full_determinism=True": (
+            bool(rollout.get("full_determinism")),
+            "names all requests alike, so that none can be stopped by its name",
+        ),
+        f"actor_rollout_ref.rollout.agent.agent_loop_manager_class={rollout.agent.agent_loop_manager_class}": (
+            rollout.agent.agent_loop_manager_class != MANAGER,
+            f"does not count votes; leave it at {MANAGER}",
+        ),
+    }
+    for given, (stands_in_the_way, why) in needs.items():
+        if stands_in_the_way:
+            raise ValueError(f"{settings.NAME}.stop_decided=True: {given} {why}; set STOP_DECIDED=False or change that")

@@ -28,6 +28,7 @@ class TeacherSettings(ConfigBlock):
     start_share: float | None = None  # 0–1: choose α so that this share of the starting model is left at the end
     one_direction: bool = False  # co_rewarding_III: student on one view, drawn by chance, teacher on the other
     kl_anchor: str = "teacher"  # what the KL term keeps the student near: the teacher, or the frozen model of the start
+    stop_decided: bool = False  # end a question's rollouts once one answer has more than half of all n votes
     check_log_probs: bool = False  # log how well vLLM and the reference engine agree on the teacher; a forward pass
 
     def __post_init__(self) -> None:

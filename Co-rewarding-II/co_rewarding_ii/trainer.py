@@ -18,6 +18,9 @@ draw for each question and step says which view the student answers; the teacher
 
 import hashlib
 import uuid
+from collections import Counter
+from functools import partial
+from statistics import fmean
 from typing import ClassVar
 
 import ray
@@ -28,14 +31,16 @@ from transfer_queue import KVBatchMeta
 from verl.trainer.ppo.utils import Role
 from verl.utils import tensordict_utils as tu
 from verl.utils.debug import marked_timer
+from verl.workers.rollout.llm_server import LLMServerClient
 
 from co_rewarding.algo.ema import Distance
 from co_rewarding.algo.rollouts import VIEWS, View
 from co_rewarding.training import rollout_io
-from co_rewarding.training.agent_loop import NUM_ROLLOUTS, SAMPLING
+from co_rewarding.training.agent_loop import NUM_ROLLOUTS, SAMPLING, STOP_DECIDED
 from co_rewarding.training.console import say
 from co_rewarding.training.dataset import with_rephrased
 from co_rewarding.training.rollout_io import Response, read_and_clear
+from co_rewarding.training.stoppable import StoppableClient, serve_stoppable
 from co_rewarding.training.trainer import GroupRewardTrainer
 from co_rewarding_ii.settings import TeacherSettings
 from co_rewarding_ii.worker import TeacherWorker
@@ -48,6 +53,7 @@ class CoRewardingIITrainer(GroupRewardTrainer):
     |---|---|
     | `__init__` | reads the teacher's settings |
     | `_fetch_one_gen_batch` | III: P questions become 2 P prompts |
+    | `get_llm_client` | whose requests can be stopped |
     | `_init_dataloader` | the schedule needs the run's number of steps |
     | `_init_resource_pool_mgr` | workers with a teacher in the reference slot |
     | `_submit_batch_to_rollout` | keeps the questions for the teacher |
@@ -61,6 +67,8 @@ class CoRewardingIITrainer(GroupRewardTrainer):
     def __init__(self, config: DictConfig):
         self.teacher = TeacherSettings.read(config)
         super().__init__(config)
+        if self.teacher.stop_decided:
+            serve_stoppable()
         self._teachers_questions: TensorDict | None = None
         self._teacher_batch: KVBatchMeta | None = None
         self._teacher_metrics: dict[str, float] = {}
@@ -68,6 +76,11 @@ class CoRewardingIITrainer(GroupRewardTrainer):
     @property
     def prompts_per_question(self) -> int:
         return 1 if self.teacher.one_direction else super().prompts_per_question
+
+    def get_llm_client(self) -> LLMServerClient:
+        if not self.teacher.stop_decided:
+            return super().get_llm_client()
+        return self.llm_server_manager.get_client(StoppableClient)
 
     def _init_dataloader(self) -> None:
         super()._init_dataloader()
@@ -134,8 +147,15 @@ class CoRewardingIITrainer(GroupRewardTrainer):
         """The teacher's responses to the step's questions: rows of the same queue, under uids of their own."""
         questions = rollout_io.with_column(self._teachers_questions, "uid", lambda _: str(uuid.uuid4()))
         questions = rollout_io.with_column(questions, NUM_ROLLOUTS, lambda _: self.teacher.n)
-        sampling = {"temperature": self.teacher.temperature}
+        # vLLM has no log-probabilities of an answer that is stopped before its first token, and nobody needs them
+        sampling = {"temperature": self.teacher.temperature, "logprobs": self.teacher.check_log_probs}
         questions = rollout_io.with_column(questions, SAMPLING, lambda _: sampling)
+        if self.teacher.stop_decided:
+            group = (rollout_io.QUESTION, rollout_io.VIEW)
+            asked = list(zip(*(rollout_io.column(questions, name) for name in group), strict=True))
+            # the same question under two uids is one group, whose vote no worker sees whole
+            alone = [times == 1 for times in map(Counter(asked).__getitem__, asked)]
+            questions = rollout_io.with_column(questions, STOP_DECIDED, alone.__getitem__)
         tu.assign_non_tensor_data(questions, "global_steps", self.global_steps)
         super()._submit_batch_to_rollout(questions)
         batch, _ = self.replay_buffer.sample(
@@ -145,7 +165,12 @@ class CoRewardingIITrainer(GroupRewardTrainer):
 
     def _responses_that_only_vote(self) -> list[Response]:
         batch, self._teacher_batch = self._teacher_batch, None
-        return self._read(batch.keys, batch.partition_id, "teacher", read_and_clear)
+        if not self.teacher.stop_decided:
+            return self._read(batch.keys, batch.partition_id, "teacher", read_and_clear)
+        read = partial(read_and_clear, may_be_stopped=True)
+        responses = self._read(batch.keys, batch.partition_id, "teacher", read)
+        self._teacher_metrics["teacher/stopped"] = fmean(response.rollout.stopped for response in responses)
+        return responses
 
     def _gap_of_teacher(self) -> dict[str, float]:
         """Probabilities of the teacher's tokens: what vLLM sampled with against what the reference engine computes."""

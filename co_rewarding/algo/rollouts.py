@@ -42,6 +42,7 @@ class Rollout:
     voter: Voter  # who answered
     answer: str | None  # what extract_answer found in the response
     trained: bool = True  # False: it votes and is not trained on; so every teacher's, whatever is given
+    stopped: bool = False  # ended before it could answer, as the others had decided the vote
 
     def __post_init__(self) -> None:
         for name, value, allowed in (("view", self.view, VIEWS), ("voter", self.voter, VOTERS)):

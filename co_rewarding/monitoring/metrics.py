@@ -23,7 +23,8 @@ one row that is trained on.
     reward/accuracy     responses rewarded as the ground truth would have / responses with a ground truth
 
 answer/* is of the student's rows, those that only vote included, reward/* of those that are trained on;
-answer/share/teacher and answer/accuracy/teacher are the teacher's. label/agreement is of all rows that vote.
+answer/share/teacher and answer/accuracy/teacher are the teacher's, those that were stopped left out. label/agreement is
+of all rows that vote; a stopped one counts as one without an answer, so that it is a lower bound then.
 Where both views are there, NAME/original and NAME/rephrased are of one view alone (label/agreement: of the view that
 voted). label/* is there only for a method with labels.
 
@@ -93,7 +94,7 @@ def group_metrics(
                     if of == voter and (question, view) in truth_of
                 ],
             )
-    teacher = [(row, truth) for row, _, truth in rows if row.voter == "teacher"]
+    teacher = [(row, truth) for row, _, truth in rows if row.voter == "teacher" and not row.stopped]
     _put(metrics, "answer/share/teacher", [row.answer is not None for row, _ in teacher])
     _put(metrics, "answer/accuracy/teacher", [is_match(t, row.answer, same) for row, t in teacher if t is not None])
     return metrics

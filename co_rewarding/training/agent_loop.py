@@ -14,6 +14,7 @@ from verl.experimental.agent_loop.single_turn_agent_loop import SingleTurnAgentL
 
 AGENT_LOOP = "group_reward"
 SAMPLING = "sampling"  # optional column, e.g. {"temperature": …}
+STOP_DECIDED = "stop_decided"  # optional column, bool, of a prompt that only votes (agent_loop_worker.py)
 NUM_ROLLOUTS = "__rollout_n__"  # optional column, verl's: rollouts of the prompt, instead of rollout.n
 
 

@@ -31,6 +31,7 @@ from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead
 
 from co_rewarding.algo.token_statistics import token_statistics
 from co_rewarding.training import agent_loop, loopback_store, weight_sync  # noqa: F401 - they register themselves, see above
+from co_rewarding.training.old_log_probs import source_of, with_own
 
 REQUEST = "token_statistics"  # non-tensor entry of a batch: names, with a comma between
 LEFT_TO_VERL = ("use_fused_kernels", "calculate_sum_pi_squared", "distillation_use_topk", "distillation_only")
@@ -51,9 +52,11 @@ def requesting_token_statistics(extra_info: dict[str, Any], names: Collection[st
 
 class TokenStatisticsEngine(FSDPEngineWithLMHead):
     """Overrides `prepare_model_outputs`: what verl makes of the logits, and a column for each requested statistic;
-    `forward_backward_batch`: micro-batches where sequences are padded; and `load_checkpoint`: a learning rate that a
-    resumed run was given anew.
+    `forward_backward_batch`: micro-batches where sequences are padded, and an update with its own old log-probabilities
+    (old_log_probs.py); and `load_checkpoint`: a learning rate that a resumed run was given anew.
     """
+
+    _kept: tuple[torch.Tensor, dict[str, torch.Tensor]] | None = None  # tokens and columns of the last such update
 
     def load_checkpoint(
         self, local_path: str, hdfs_path: str | None = None, del_local_after_load: int = True, **kwargs: Any
@@ -65,6 +68,29 @@ class TokenStatisticsEngine(FSDPEngineWithLMHead):
     def forward_backward_batch(
         self, data: TensorDict, loss_function: Callable | None, forward_only: bool = False
     ) -> dict[str, Any]:
+        source = source_of(data)
+        if source == "last_update":
+            return {"model_output": self._columns_of_last_update(data), "loss": [0.0], "metrics": {}}
+        if source != "this_update" or forward_only:
+            return self._in_micro_batches(data, loss_function, forward_only)
+        with_entropy = tu.get_non_tensor_data(data=data, key="calculate_entropy", default=False)
+        tu.assign_non_tensor(data, calculate_entropy=True, return_model_output=True)
+        output = self._in_micro_batches(data, with_own(loss_function, with_entropy), forward_only)
+        columns = {name: output["model_output"].pop(name).cpu() for name in ("log_probs", "entropy")}
+        self._kept = data["input_ids"].cpu(), columns
+        return output
+
+    def _columns_of_last_update(self, data: TensorDict) -> dict[str, torch.Tensor]:
+        """What the last update computed of each token, once; raises RuntimeError if it was of other rows."""
+        kept, self._kept = self._kept, None
+        if kept is None or not torch.equal(kept[0].values(), data["input_ids"].values().cpu()):
+            raise RuntimeError(
+                "the rows are not those of the last update; compute log-probabilities in a pass of their own with "
+                "co_rewarding.old_log_probs=always"
+            )
+        return kept[1]
+
+    def _in_micro_batches(self, data: TensorDict, loss_function: Callable | None, forward_only: bool) -> dict[str, Any]:
         """Padded sequences: in order of length, as many at once as fit into `max_token_len_per_gpu` with their padding.
 
         verl's own dynamic micro-batches count the tokens without the padding and put long and short ones together.

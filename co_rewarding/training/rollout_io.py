@@ -14,6 +14,7 @@ import torch
 import transfer_queue as tq
 from tensordict import NonTensorData, TensorDict
 from transfer_queue import KVBatchMeta
+from verl.trainer.ppo.rollout_corr_helper import compute_rollout_corr_metrics_from_logprobs
 from verl.utils import tensordict_utils as tu
 from verl.workers.utils.padding import response_from_nested
 
@@ -27,6 +28,7 @@ from co_rewarding.storage.stated_as import ANSWER_FORMAT, CHOICES, stated_as
 QUESTION = "question"  # str, `extra_info.index` of the row: the same for both views of a pair
 VIEW = "view"  # "original" or "rephrased"
 GROUND_TRUTH = "ground_truth"  # str, "" where there is none
+STOPPED = "stopped"  # bool, of a rollout that only votes: it was ended when the vote was decided; extra field, too
 STATED_AS = "stated_as"  # {answer_format, choices} of the row, as storage.stated_as reads them
 
 
@@ -90,37 +92,46 @@ def read_responses(
     tokenizer: Any,
     usual_format: str = "",
     trained: bool = True,
+    may_be_stopped: bool = False,
 ) -> list[Response]:
     """N, the responses behind `keys` (verl's <prompt>_<rollout>_<turn>), in the order in which they were asked for.
 
     Args:
         usual_format: how answers are stated where the data does not say (`co_rewarding.answer_format`).
         trained: whether they are trained on, if they are the student's.
+        may_be_stopped: whether they have the column STOPPED.
     """
     # verl hands them over in the order of its load balancing; the vote's tie-break is first come
     keys = sorted(keys, key=_order_of_request)
     names = [QUESTION, VIEW, "raw_prompt", GROUND_TRUTH, STATED_AS]
+    names += [STOPPED] if may_be_stopped else []
     data = tq.kv_batch_get(keys=keys, partition_id=partition_id, select_fields=["responses", *names])
     texts_N = tokenizer.batch_decode(data["responses"].unbind(), skip_special_tokens=True)
     lengths_N = data["responses"].offsets().diff().tolist()
     responses = []
-    for key, text, length, question, view, messages, truth, stated in zip(
+    for key, text, length, question, view, messages, truth, stated, *rest in zip(
         keys, texts_N, lengths_N, *(column(data, name) for name in names), strict=True
     ):
         spec, choices = stated_as(stated, usual_format)
-        answer = answer_format(spec).extract(text, choices)
-        rollout = Rollout(question=question, view=view, voter=voter, answer=answer, trained=trained)
+        stopped = bool(rest and rest[0])
+        answer = None if stopped else answer_format(spec).extract(text, choices)
+        rollout = Rollout(question, view, voter, answer, trained, stopped)
         responses.append(Response(key, rollout, messages[-1]["content"], text, length, truth, spec, choices))
     return responses
 
 
 def read_and_clear(
-    keys: Sequence[str], partition_id: str, voter: Voter, tokenizer: Any, usual_format: str = ""
+    keys: Sequence[str],
+    partition_id: str,
+    voter: Voter,
+    tokenizer: Any,
+    usual_format: str = "",
+    may_be_stopped: bool = False,
 ) -> list[Response]:
     """N, responses that only vote; verl's queue forgets them, so that nothing that trains ever sees them."""
     if not keys:
         return []
-    responses = read_responses(keys, partition_id, voter, tokenizer, usual_format, trained=False)
+    responses = read_responses(keys, partition_id, voter, tokenizer, usual_format, False, may_be_stopped)
     tq.kv_clear(keys=list(keys), partition_id=partition_id)
     return responses
 
@@ -143,6 +154,16 @@ def read_statistics(responses: Sequence[Response], partition_id: str, name: str)
     if name != "entropy":  # verl cuts its own column to the response; ours is still as long as the sequence
         statistic_N_T = response_from_nested(statistic_N_T, data["response_mask"])
     return response_means(statistic_N_T, data["response_mask"], name)
+
+
+def engine_gap(batch: KVBatchMeta) -> dict[str, float]:
+    """verl's divergences of the policy that rolled out from the one that is trained, `rollout_corr/*`; empty where the
+    rollout gave no log-probabilities."""
+    names = ["old_log_probs", "rollout_log_probs", "response_mask"]
+    data = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=names)
+    if "rollout_log_probs" not in data.keys():  # noqa: SIM118 - a TensorDict iterates over rows
+        return {}
+    return compute_rollout_corr_metrics_from_logprobs(*(data.to_padded_tensor()[name] for name in names))
 
 
 def write_rewards(responses: Sequence[Response], rewards_N: Sequence[float | None], partition_id: str) -> None:
@@ -174,7 +195,7 @@ def reward_tensor(rewards_N: Sequence[float], lengths_N: Sequence[int]) -> torch
 def dump_rows(step: int, responses: Sequence[Response], scores: Scores) -> list[dict[str, Any]]:
     """One JSON object a response, with what it was compared with and what that earned (of a sum: `rewards`).
 
-    Where some of the student's only vote, every row says whether it was trained on.
+    Where some of the student's only vote, every row says whether it was trained on; one that was stopped says so.
     """
     some_only_vote = any(not row.rollout.trained and row.rollout.voter == "student" for row in responses)
     return [
@@ -194,6 +215,7 @@ def dump_rows(step: int, responses: Sequence[Response], scores: Scores) -> list[
             **({ANSWER_FORMAT: response.answer_format} if response.answer_format else {}),
             **({CHOICES: response.choices} if response.choices else {}),
             **({"trained": response.rollout.trained} if some_only_vote else {}),
+            **({STOPPED: True} if response.rollout.stopped else {}),
         }
         for row, (response, label, reward) in enumerate(zip(responses, scores.row_labels, scores.rewards, strict=True))
     ]

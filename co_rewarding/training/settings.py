@@ -21,6 +21,7 @@ from co_rewarding.algo.payout import PAYOUTS
 
 B = TypeVar("B", bound="ConfigBlock")
 SUSPECT_DATA = ("refuse", "warn")
+OLD_LOG_PROBS = ("auto", "always")
 MAX_TEMPERATURE = 2.0
 """vLLM refuses a request above it, which would end a run at its first rollouts."""
 MAX_ROLLOUTS = 4096
@@ -92,6 +93,7 @@ class Settings(ConfigBlock):
     verify_timeout_s: float = TIMEOUT_S  # > 0, CPU time that reading one answer with math-verify may take
     verify_workers: int = 1  # 1–1024, processes that do, as many answers at a time
     poll_interval_s: float = 0.2  # > 0, between looks for finished rollouts; verl's 2 s add up, in II twice a step
+    old_log_probs: str = "auto"  # auto: no pass of their own where a step has one update (old_log_probs.py); or always
     seed: int = 0  # of the control `random`, and of rewards of one's own that draw lots
     chat_template: str | None = None  # Jinja file instead of the model's chat template; null or "": the model's own
     enable_thinking: bool | None = None  # of a model that can think before it answers; null: its template's default
@@ -119,5 +121,6 @@ class Settings(ConfigBlock):
         self.require("verify_workers", 1 <= self.verify_workers <= 1024, "a whole number from 1 to 1024")
         self.require("poll_interval_s", 0 < self.poll_interval_s < infinity, "seconds above 0")
         self.require("suspect_data", self.suspect_data in SUSPECT_DATA, "one of " + ", ".join(SUSPECT_DATA))
+        self.require("old_log_probs", self.old_log_probs in OLD_LOG_PROBS, " or ".join(OLD_LOG_PROBS))
         self.require("watch_window", self.watch_window >= 2, "a whole number of steps from 2")
         self.require("early_stop_after", self.early_stop_after >= 0, "a whole number of steps, 0 for never")

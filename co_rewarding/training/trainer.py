@@ -4,9 +4,9 @@
 One step, as verl runs it, with what is ours marked *:
 
     dataloader → * tag rows with question and view, hide the ground truth → agent loop + vLLM → responses
-    → * put aside those that only vote (co_rewarding.num_votes) → old log-probs * with token statistics, reference
-    log-probs → * answers → vote → label → reward → GRPO advantage inside each (question, view) group → KL, update
-    → * look for signs of collapse (training.run_monitor)
+    → * put aside those that only vote (co_rewarding.num_votes) → old log-probs * with token statistics, or none where
+    the update's own will do (training.old_log_probs), reference log-probs → * answers → vote → label → reward → GRPO
+    advantage inside each (question, view) group → KL, update → * look for signs of collapse (training.run_monitor)
 
 The vote sits in front of verl's advantage and not in its reward loop, because that one sees a single response at a
 time. More votes than are trained on are TTRL's (arXiv 2504.16084): no log-probability of theirs, no advantage and no
@@ -39,6 +39,7 @@ from co_rewarding.training.agent_loop import AGENT_LOOP, NUM_ROLLOUTS
 from co_rewarding.training.checkpoint import is_of_another, resume_dir, saving
 from co_rewarding.training.engine import requesting_token_statistics
 from co_rewarding.training.label_guard import LabelGuard
+from co_rewarding.training.old_log_probs import old_log_probs_of, updates_own_suffice
 from co_rewarding.training.rollout_io import (
     Response,
     dump_rows,
@@ -64,8 +65,9 @@ class GroupRewardTrainer(PPOTrainerSync):
     | `step` | what a step came to is kept until it is saved |
     | `_step_once` | a batch of questions may be twice as many prompts; collapse alarms are printed |
     | `_balance_batch` | the first thing after sampling: rollouts that only vote leave the batch |
-    | `_compute_old_log_prob` | that pass also says how sure the policy was of each token |
+    | `_compute_old_log_prob` | that pass also says how sure the policy was of each token; or it is left out |
     | `_compute_advantage` | rewards of whole groups are written before the advantage is computed |
+    | `_update_actor` | where that pass was left out, the update has the numbers |
     | `_log_rollout_data` | the dump says what was rewarded and why |
     | `_validate`, `_compute_metrics` | a readable line of progress a step, beside what the loggers write |
     | `_val_metrics_update` | accuracy is of questions with a ground truth; label-free numbers are of all |
@@ -82,6 +84,7 @@ class GroupRewardTrainer(PPOTrainerSync):
         self.settings = Settings.read(config)
         self.method = method(self.settings.method)
         self.two_views = bool(config.data.get("train_aug_files"))  # whether questions are asked in both
+        self.has_own_old_log_probs = updates_own_suffice(config)
         with open_dict(config):
             config.actor_rollout_ref.actor.ppo_mini_batch_size *= self.prompts_per_question
         super().__init__(config)
@@ -136,13 +139,33 @@ class GroupRewardTrainer(PPOTrainerSync):
         return super()._balance_batch(batch, metrics, **options)
 
     def _compute_old_log_prob(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
+        if self.has_own_old_log_probs:
+            return batch
         names = {"entropy", *self.method.statistics}  # verl logs the entropy
         with requesting_token_statistics(batch.extra_info, names):
             return super()._compute_old_log_prob(batch, metrics)
 
     def _compute_advantage(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
         metrics.update(self._assign_rewards(batch))
-        return super()._compute_advantage(batch, metrics)
+        if not self.has_own_old_log_probs:
+            return super()._compute_advantage(batch, metrics)
+        # verl's rollout correction corrects nothing then, but would log the gap to what is not there yet (engine_gap)
+        algorithm = self.config.algorithm
+        correction, algorithm.rollout_correction = algorithm.rollout_correction, None
+        try:
+            return super()._compute_advantage(batch, metrics)
+        finally:
+            algorithm.rollout_correction = correction
+
+    def _update_actor(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
+        if not self.has_own_old_log_probs:
+            return super()._update_actor(batch, metrics)
+        with old_log_probs_of(batch.extra_info, "this_update"):
+            updated = super()._update_actor(batch, metrics)
+        with old_log_probs_of(batch.extra_info, "last_update"):
+            super()._compute_old_log_prob(batch, metrics)  # logs the entropy and the gap of the engines
+        metrics.update(rollout_io.engine_gap(batch))
+        return updated
 
     def _assign_rewards(self, batch: KVBatchMeta) -> dict[str, float]:
         """Vote, label and reward of every row of the step into `rm_scores`; returns the metrics of the vote."""

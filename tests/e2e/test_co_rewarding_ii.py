@@ -201,5 +201,32 @@ def test_two_ranks_keep_the_same_teacher(toy: Path) -> None:
         assert metrics["teacher/rollout_probs_diff_max"] < 1e-4, step
 
 
+@pytest.mark.long
+def test_decided_votes_are_stopped(toy: Path) -> None:
+    run_dir, num_votes = toy / "runs/co-rewarding/decided", 16
+    # a few at a time, so that not all responses are there when a vote is decided
+    few = ("actor_rollout_ref.rollout.max_num_seqs=8", f"actor_rollout_ref.teacher.n={num_votes}")
+    off = ("actor_rollout_ref.teacher.check_log_probs=False", "trainer.test_freq=-1")
+    finish(begin(toy, "decided", *few, *off, STOP_DECIDED="True"), toy / "decided.log")
+    metrics, num_stopped = metrics_of(run_dir), 0
+    for step in range(1, STEPS + 1):
+        groups = defaultdict(list)
+        for row in rows_of(run_dir / f"rollouts/{step}.jsonl"):
+            if row["voter"] == "teacher":
+                groups[row["question"]].append(row)
+        assert {len(rows) for rows in groups.values()} == {num_votes}
+        for rows in groups.values():
+            stopped = [row for row in rows if row.get("stopped")]
+            num_stopped += len(stopped)
+            assert all(row["answer"] is None for row in stopped)
+            votes = Counter(row["answer"] for row in rows if row["answer"] is not None)
+            # whatever the others had said, the label would be this one
+            assert not stopped or votes.most_common(1)[0][1] > num_votes / 2
+        rows = [row for group in groups.values() for row in group]
+        share = sum(bool(row.get("stopped")) for row in rows) / len(rows)
+        assert metrics[step]["teacher/stopped"] == pytest.approx(share)
+    assert num_stopped > 0
+
+
 def test_a_checkpoint_takes_what_the_estimate_says(resumed: dict) -> None:
     check_checkpoint_size(resumed["run_dir"] / f"checkpoints/global_step_{STEPS}", is_teacher=True)

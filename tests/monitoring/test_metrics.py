@@ -141,6 +141,15 @@ def test_teacher_beside_the_student():
     assert metrics["reward/mean"] == (1 + 1) / 6  # p: 2 is labelled right once, q: 5 once
 
 
+def test_stopped_rollouts_are_votes_that_were_not_needed():
+    done = [Rollout("p", "original", "teacher", "2")] * 3
+    stopped = [Rollout("p", "original", "teacher", None, stopped=True)] * 2
+    rollouts = [*ROLLOUTS[:3], *done, *stopped]
+    metrics = group_metrics(rollouts, consensus_rewards(rollouts, "teacher", "same", eq), ["2"] * 8, eq)
+    assert metrics["label/agreement"] == 3 / 5  # at least
+    assert metrics["answer/share/teacher"] == metrics["answer/accuracy/teacher"] == 1.0  # of those that could answer
+
+
 def test_nothing_at_all():
     assert group_metrics([], consensus_rewards([], "student", "other", eq), None, eq) == {}
 

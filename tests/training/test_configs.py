@@ -304,7 +304,8 @@ def test_the_scripts_differ_by_their_method_only(python_that_tells: Path) -> Non
         keys[script.name] = [override.partition("=")[0] for override in overrides]
     first = keys["run_corewarding-I.sh"]
     teacher = {
-        f"actor_rollout_ref.teacher.{name}" for name in ("n", "decay_start", "decay_end", "kl_anchor", "temperature")
+        f"actor_rollout_ref.teacher.{name}"
+        for name in ("n", "stop_decided", "decay_start", "decay_end", "kl_anchor", "temperature")
     }
     for name, more, less in (
         ("run_corewarding-II.sh", teacher, {"data.train_aug_files", "co_rewarding.num_votes"}),

@@ -36,6 +36,7 @@ from co_rewarding.training.engine import (
     requesting_token_statistics,
     rows_at_once,
 )
+from co_rewarding.training.old_log_probs import SOURCE
 
 LENGTHS = [(3, 5), (2, 9), (6, 1), (4, 4)]  # tokens of prompt and response; two micro-batches of two sequences
 VOCABULARY = 61
@@ -233,6 +234,7 @@ WAYS = {
     "packed": (True, {"max_token_len_per_gpu": 20}, None),
     "packed, all": (True, {"max_token_len_per_gpu": 34}, [(1, 34)]),
 }
+WAY = "padded, as they come"
 
 
 @pytest.fixture(scope="module")
@@ -283,9 +285,9 @@ def policy_batch(**flags: Any) -> TensorDict:
     return data
 
 
-def policy_reference(path: Path) -> dict[str, torch.Tensor]:
+def policy_reference(path: Path, own_old: bool = False) -> dict[str, torch.Tensor]:
     """Gradient of Eq. 4's loss by parameter, in float64, a sequence at a time: mean over the sequences of the mean over
-    their tokens of −min(ρ A, clip(ρ) A) + β k3."""
+    their tokens of −min(ρ A, clip(ρ) A) + β k3. With `own_old` at θ = θ_old: ρ = 1, whose gradient is that of log π."""
     model = LlamaForCausalLM.from_pretrained(path, dtype=torch.float64)
     data = policy_batch()
     losses = []
@@ -298,23 +300,36 @@ def policy_reference(path: Path) -> dict[str, torch.Tensor]:
         gain = torch.minimum(ratio * advantage, ratio.clamp(0.8, 1.2) * advantage)
         if advantage < 0:  # verl's dual clip, at 3
             gain = torch.maximum(gain, torch.full_like(gain, 3 * advantage))
+        if own_old:
+            gain = advantage * log_probs
         k3 = torch.exp(ref - log_probs) - (ref - log_probs) - 1
         losses.append((-gain + 0.005 * k3.clamp(-10, 10)).mean())
     torch.stack(losses).mean().backward()
     return {name: parameter.grad for name, parameter in model.named_parameters()}
 
 
-def check_gradient(engine: Any, expected: dict[str, torch.Tensor], composed_sample: bytes, **flags: Any) -> None:
+def update(
+    engine: Any, composed_sample: bytes, data: TensorDict, **actor_settings: Any
+) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """Gradient by parameter and metrics of an update, without the step that follows."""
     actor = pickle.loads(composed_sample).actor_rollout_ref.actor
     actor.kl_loss_coef = 0.005
+    actor.merge_with(actor_settings)
     with engine.train_mode():
         engine.optimizer_zero_grad()
-        engine.forward_backward_batch(policy_batch(**flags), partial(ppo_loss, omega_conf_to_dataclass(actor)))
+        output = engine.forward_backward_batch(data, partial(ppo_loss, omega_conf_to_dataclass(actor)))
         found = {name: parameter.grad for name, parameter in engine.module.named_parameters()}
-        assert found.keys() == expected.keys()
-        for name, gradient in found.items():
-            gradient = gradient.full_tensor() if isinstance(gradient, DTensor) else gradient
-            torch.testing.assert_close(gradient.double(), expected[name], rtol=1e-3, atol=1e-5)
+        return {
+            name: (gradient.full_tensor() if isinstance(gradient, DTensor) else gradient).double()
+            for name, gradient in found.items()
+        }, output["metrics"]
+
+
+def check_gradient(engine: Any, expected: dict[str, torch.Tensor], composed_sample: bytes, **flags: Any) -> None:
+    found, _ = update(engine, composed_sample, policy_batch(**flags))
+    assert found.keys() == expected.keys()
+    for name, gradient in found.items():
+        torch.testing.assert_close(gradient, expected[name], rtol=1e-3, atol=1e-5)
     assert max(gradient.abs().max() for gradient in expected.values()) > 0.1  # the comparison is not one of zeros
 
 
@@ -330,12 +345,75 @@ def test_gradient_does_not_depend_on_micro_batches(
     )
 
 
+def own(way: str) -> dict[str, Any]:
+    packed, sizes, _ = WAYS[way]
+    by_tokens = "max_token_len_per_gpu" in sizes
+    return {"use_remove_padding": packed, "use_dynamic_bsz": by_tokens, SOURCE: "this_update", **sizes}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_an_update_with_its_own_old_log_probs(
+    trained_engine: Any, model_dir: Path, composed_sample: bytes, way: str
+) -> None:
+    """Loss, gradient and what is kept for the metrics, with no pass of its own; verl's loss does the rest."""
+    passes = []
+    handle = trained_engine.module.register_forward_hook(lambda *_: passes.append(1))
+    data = policy_batch(**own(way))
+    del data["old_log_probs"]  # they are not in the queue
+    found, metrics = update(trained_engine, composed_sample, data)
+    num_micro_batches = len(passes)
+    kept = infer(trained_engine, 1.0, **own(way) | {SOURCE: "last_update"})
+    handle.remove()
+    assert len(passes) == num_micro_batches
+    expected = policy_reference(model_dir, own_old=True)
+    for name, gradient in found.items():
+        torch.testing.assert_close(gradient, expected[name], rtol=1e-3, atol=1e-5)
+    # Σ over sequences of −A / 4 with ρ = 1: −(1.5 − 0.5 − 1 + 0.25) / 4; nothing is clipped, the policy has not moved
+    assert sum(metrics["actor/pg_loss"].values) == pytest.approx(-0.0625)
+    assert not any(metrics["actor/ppo_kl"].values)
+    assert "actor/entropy_loss" not in metrics, "the entropy is there to be logged, not for the loss"
+    for row, of_row in enumerate(reference(model_dir, 1.0)):
+        torch.testing.assert_close(
+            kept["log_probs"].unbind()[row][:-1].double(), of_row["log_probs"], rtol=1e-4, atol=1e-5
+        )
+        torch.testing.assert_close(kept["entropy"].unbind()[row].double(), of_row["entropy"], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("settings", [{}, {"entropy_coeff": 0.01, "loss_agg_mode": "token-mean"}])
+def test_own_old_log_probs_are_those_of_a_pass(trained_engine: Any, composed_sample: bytes, settings: dict) -> None:
+    """verl's two passes and our one: the same gradient and the same metrics."""
+    flags = {"calculate_entropy": "entropy_coeff" in settings}
+    data = policy_batch(**flags)
+    before = infer(trained_engine, 1.0, False)["log_probs"]
+    data["old_log_probs"] = response_from_nested(before, data["response_mask"])
+    theirs, metrics = update(trained_engine, composed_sample, data, **settings)
+    ours, own_metrics = update(trained_engine, composed_sample, policy_batch(**flags, **own(WAY)), **settings)
+    for name, gradient in ours.items():
+        torch.testing.assert_close(gradient, theirs[name], rtol=1e-5, atol=1e-7)
+    assert own_metrics.keys() == metrics.keys()
+    for name in metrics.keys() - {"kl_coef"}:
+        torch.testing.assert_close(own_metrics[name].values, metrics[name].values, rtol=1e-5, atol=1e-6)
+
+
+def test_what_an_update_kept_is_of_its_rows_and_given_once(trained_engine: Any, composed_sample: bytes) -> None:
+    update(trained_engine, composed_sample, policy_batch(**own(WAY)))
+    infer(trained_engine, 1.0, **own(WAY) | {SOURCE: "last_update"})
+    with pytest.raises(RuntimeError, match="old_log_probs=always"):
+        infer(trained_engine, 1.0, **own(WAY) | {SOURCE: "last_update"})
+    update(trained_engine, composed_sample, policy_batch(**own(WAY)))
+    other = batch(1.0, **own(WAY) | {SOURCE: "last_update"})
+    other["input_ids"] = torch.nested.as_nested_tensor([row + 1 for row in rows()], layout=torch.jagged)
+    with trained_engine.eval_mode(), pytest.raises(RuntimeError, match="not those of the last update"):
+        trained_engine.infer_batch(other)
+
+
 def test_fused_kernels(
     make_engine: Any, tmp_path: Path, composed_sample: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # verl's own, where no statistic needs the logits; it needs tied embeddings (preflight.check_model)
     path = save_model(tmp_path, tie_word_embeddings=True)
     expected_log_probs, expected_gradient = reference(path, 0.6), policy_reference(path)
+    own_gradient, own_columns = policy_reference(path, own_old=True), reference(path, 1.0)
     monkeypatch.setattr(LlamaForCausalLM, "forward", LlamaForCausalLM.forward)  # verl replaces it: undone at the end
     engine = make_engine(
         trained=True, path=path, use_fused_kernels=True, fused_kernel_options={"impl_backend": "torch"}
@@ -345,6 +423,13 @@ def test_fused_kernels(
         found = output["log_probs"].unbind()[row][:-1].double()
         torch.testing.assert_close(found, expected["log_probs"], rtol=1e-4, atol=1e-5)
     check_gradient(engine, expected_gradient, composed_sample, use_fused_kernels=True, use_remove_padding=True)
+    flags = own("packed, all") | {"use_fused_kernels": True}
+    found, _ = update(engine, composed_sample, policy_batch(**flags))
+    for name, gradient in own_gradient.items():
+        torch.testing.assert_close(found[name], gradient, rtol=1e-3, atol=1e-5)
+    kept = infer(engine, 1.0, **flags | {SOURCE: "last_update"})
+    for row, expected in enumerate(own_columns):
+        torch.testing.assert_close(kept["entropy"].unbind()[row].double(), expected["entropy"], rtol=1e-4, atol=1e-5)
 
 
 def test_fused_kernels_are_refused(engine: Any) -> None:

@@ -15,7 +15,7 @@ import pytest
 import verl
 from transfer_queue.controller import TransferQueueController
 from transfer_queue.storage.simple_storage import SimpleStorageUnit
-from verl.experimental.agent_loop.agent_loop import AgentLoopWorker
+from verl.experimental.agent_loop.agent_loop import AgentLoopBase, AgentLoopWorker
 from verl.experimental.agent_loop.single_turn_agent_loop import SingleTurnAgentLoop
 from verl.experimental.reward_loop.reward_manager.base import RewardManagerBase
 from verl.plugin import platform as verl_platform
@@ -25,6 +25,7 @@ from verl.trainer.ppo import core_algos
 from verl.trainer.ppo import reward as verl_reward
 from verl.trainer.ppo import utils as ppo_utils
 from verl.trainer.ppo.checkpoint_callback import CheckpointCallback
+from verl.trainer.ppo.rollout_corr_helper import compute_rollout_corr_metrics_from_logprobs
 from verl.trainer.ppo.v1 import agent_loop_tq, trainer_base
 from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer
 from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
@@ -35,13 +36,19 @@ from verl.utils.checkpoint import checkpoint_manager, fsdp_checkpoint_manager
 from verl.utils.dataset.rl_dataset import RLHFDataset
 from verl.workers.engine import EngineRegistry
 from verl.workers.engine.fsdp.transformer_impl import FSDPEngine, FSDPEngineWithLMHead
-from verl.workers.engine_workers import ActorRolloutRefWorker
+from verl.workers.engine_workers import ActorRolloutRefWorker, TrainingWorker
+from verl.workers.rollout.llm_server import LLMServerClient, LLMServerManager
+from verl.workers.rollout.replica import RolloutReplicaRegistry
 from verl.workers.rollout.vllm_rollout.utils import vLLMColocateWorkerExtension
+from verl.workers.rollout.vllm_rollout.vllm_async_server import vLLMHttpServer, vLLMReplica
 from verl.workers.rollout.vllm_rollout.vllm_rollout import ServerAdapter
-from verl.workers.utils import losses
+from verl.workers.utils import losses, padding
+from vllm.v1.engine.async_llm import AsyncLLM
 
 from co_rewarding.training import checkpoint
 from co_rewarding.training.preflight.machine import RESERVED_FOR_A_GPU
+
+AgentLoopWorkerTQ = agent_loop_tq.AgentLoopWorkerTQ.__ray_metadata__.modified_class
 
 # class of verl → method → (signature, file of ours that overrides it)
 OVERRIDDEN: dict[type, dict[str, tuple[str, str]]] = {
@@ -55,6 +62,7 @@ OVERRIDDEN: dict[type, dict[str, tuple[str, str]]] = {
             "(self, batch, metrics, logging_prefix='global_seqlen', keep_minibatch=False)",
             "co_rewarding/training/trainer.py",
         ),
+        "get_llm_client": ("(self)", "co_rewarding_ii/trainer.py"),
         "on_sample_end": ("(self)", "co_rewarding_ii/trainer.py"),
         "_compute_ref_log_prob": ("(self, batch, metrics)", "co_rewarding_ii/trainer.py"),
         "_init_tokenizer": ("(self)", "co_rewarding/training/trainer.py"),
@@ -67,6 +75,7 @@ OVERRIDDEN: dict[type, dict[str, tuple[str, str]]] = {
         "on_train_begin": ("(self)", "co_rewarding/training/trainer.py"),
         "_compute_advantage": ("(self, batch, metrics)", "co_rewarding/training/trainer.py"),
         "_compute_old_log_prob": ("(self, batch, metrics)", "co_rewarding/training/trainer.py"),
+        "_update_actor": ("(self, batch, metrics)", "co_rewarding/training/trainer.py"),
         "_save_checkpoint": ("(self)", "co_rewarding/training/trainer.py"),
         "_load_checkpoint": ("(self)", "co_rewarding/training/trainer.py"),
         "on_step_end": ("(self)", "co_rewarding/training/trainer.py"),
@@ -104,6 +113,30 @@ OVERRIDDEN: dict[type, dict[str, tuple[str, str]]] = {
     },
     SingleTurnAgentLoop: {
         "run": ("(self, sampling_params, priority=0, **kwargs)", "co_rewarding/training/agent_loop.py")
+    },
+    AgentLoopWorkerTQ: {
+        "__init__": ("(self, *args, **kwargs)", "co_rewarding/training/agent_loop_worker.py"),
+        "_run_prompt": (
+            "(self, prompt, sampling_params, trajectory, trace=False)",
+            "co_rewarding/training/agent_loop_worker.py",
+        ),
+        "_run_agent_loop": (
+            "(self, sampling_params, trajectory, *, agent_name, trace=True, **kwargs)",
+            "co_rewarding/training/agent_loop_worker.py",
+        ),
+    },
+    agent_loop_tq.AgentLoopManagerTQ: {
+        "__init__": ("(self, *args, **kwargs)", "co_rewarding/training/agent_loop_worker.py"),
+    },
+    LLMServerClient: {
+        "_acquire_server": ("(self, request_id, **extra)", "co_rewarding/training/stoppable.py"),
+        "_release_server": ("(self, server_id, request_id=None)", "co_rewarding/training/stoppable.py"),
+        "_vllm_request_id": ("(self, request_id)", "co_rewarding/training/stoppable.py"),
+        "generate": (
+            "(self, request_id, *, prompt_ids, sampling_params, image_data=None, video_data=None, audio_data=None, "
+            "mm_processor_kwargs=None, **kwargs)",
+            "co_rewarding/training/stoppable.py",
+        ),
     },
     FSDPEngineWithLMHead: {
         "_build_fsdp_module": ("(self, module)", "co_rewarding/cpu/engine.py"),
@@ -151,6 +184,14 @@ CALLED: list[tuple[Callable[..., Any], str, str]] = [
         "(self, global_steps=None, mode='auto')",
         "co_rewarding_ii/worker.py",
     ),
+    (LLMServerManager.get_client, "(self, client_cls=None, **kwargs)", "co_rewarding_ii/trainer.py"),
+    (RolloutReplicaRegistry.register, "(name, loader)", "co_rewarding/training/stoppable.py"),
+    (
+        vLLMHttpServer.abort_request,
+        "(self, request_id, reset_prefix_cache=True)",
+        "co_rewarding/training/stoppable.py",
+    ),
+    (AsyncLLM.abort, "(self, request_id, internal=False)", "co_rewarding/training/stoppable.py"),
     (ReplayBuffer.sample, "(self, global_steps, partition_id, batch_size)", "co_rewarding_ii/trainer.py"),
     (
         ServerAdapter.__init__,
@@ -163,13 +204,34 @@ CALLED: list[tuple[Callable[..., Any], str, str]] = [
         "(self, trainer, global_step, checkpoint_dir, async_save=False, **kwargs)",
         "co_rewarding/training/trainer.py",
     ),
-    (losses.ppo_loss, "(config, model_output, data, dp_group=None)", "tests/trees/test_joint_loss.py"),
+    (losses.ppo_loss, "(config, model_output, data, dp_group=None)", "training/old_log_probs.py"),
+    (padding.response_from_nested, "(tensor, response_mask)", "training/old_log_probs.py, rollout_io.py"),
+    (
+        compute_rollout_corr_metrics_from_logprobs,
+        "(log_prob, rollout_log_prob, response_mask)",
+        "co_rewarding/training/rollout_io.py",
+    ),
+    (
+        AgentLoopBase.__init__,
+        "(self, trainer_config, server_manager, tokenizer, processor, dataset_cls, data_config, hf_model_type=None, "
+        "**kwargs)",
+        "co_rewarding/training/agent_loop_worker.py",
+    ),
+    (
+        AgentLoopWorkerTQ._agent_loop_postprocess,
+        "(self, output, validate, **kwargs)",
+        "co_rewarding/training/agent_loop_worker.py",
+    ),
 ]
 
 
 def without_annotations(function: Callable[..., Any]) -> str:
     signature = inspect.signature(function)
-    bare = [parameter.replace(annotation=inspect.Parameter.empty) for parameter in signature.parameters.values()]
+    bare = [
+        parameter.replace(annotation=inspect.Parameter.empty)
+        for parameter in signature.parameters.values()
+        if parameter.name != "_ray_trace_ctx"  # Ray's own, of an actor's method
+    ]
     return str(signature.replace(parameters=bare, return_annotation=inspect.Signature.empty))
 
 
@@ -208,6 +270,9 @@ def test_called_function(function: Callable[..., Any], signature: str, ours: str
         ("co_rewarding_ii.trainer", "CoRewardingIITrainer", PPOTrainerSync),
         ("co_rewarding_ii.worker", "TeacherWorker", ActorRolloutRefWorker),
         ("co_rewarding.training.agent_loop", "GroupRewardAgentLoop", SingleTurnAgentLoop),
+        ("co_rewarding.training.agent_loop_worker", "GroupRewardAgentLoopWorker", AgentLoopWorkerTQ),
+        ("co_rewarding.training.stoppable", "StoppableClient", LLMServerClient),
+        ("co_rewarding.training.agent_loop_worker", "GroupRewardAgentLoopManager", agent_loop_tq.AgentLoopManagerTQ),
         ("co_rewarding_ii.reward_manager", "TeacherRewardManager", RewardManagerBase),
     ],
 )
@@ -226,7 +291,7 @@ def test_no_override_is_missing_from_the_table(module: str, name: str, base: typ
         f"pin {shared - OVERRIDDEN[base].keys()} in tests/training/test_verl_seams.py"
     )
     for method in shared - {"__init__"}:
-        theirs = list(inspect.signature(getattr(base, method)).parameters)
+        theirs = [name for name in inspect.signature(getattr(base, method)).parameters if name != "_ray_trace_ctx"]
         mine = list(inspect.signature(vars(ours)[method]).parameters.values())
         named = [parameter.name for parameter in mine if parameter.kind is not inspect.Parameter.VAR_KEYWORD]
         # with **rest, what follows the named ones is passed on; verl's callers give that by keyword (see below)
@@ -300,6 +365,31 @@ def test_names_that_the_trainer_reads() -> None:
     assert "_compute_metrics(batch, metrics, self.timing_raw, global_steps=self.global_steps, epoch=" in base
     assert '"raw_prompt"' in inspect.getsource(PPOTrainerSync._fetch_one_gen_batch)
     assert 'batch_dict["uid"]' in inspect.getsource(PPOTrainerSync._fetch_one_gen_batch)
+
+
+def test_what_an_update_with_its_own_old_log_probs_relies_on() -> None:
+    """Read from the source by co_rewarding/training/old_log_probs.py, trainer.py and engine.py."""
+    # what the update computed of each token is there if it is asked for, and the worker drops it
+    assert 'key="return_model_output"' in inspect.getsource(FSDPEngine.forward_backward_batch)
+    assert 'output.pop("model_output")' in inspect.getsource(TrainingWorker.train_batch)
+    # a request for log-probabilities ends in the engine's forward_backward_batch, without loading weights
+    assert 'key="disable_auto_offload"' in inspect.getsource(TrainingWorker.infer_batch)
+    # the advantage's rollout correction may be None; what it logs where it corrects nothing is the gap alone
+    assert "rollout_corr_config is not None" in inspect.getsource(PPOTrainerSync._compute_advantage)
+    old = inspect.getsource(PPOTrainerSync._compute_old_log_prob)
+    assert old.index("actor_rollout_wg.compute_log_prob(batch)") < old.index("calculate_debug_metrics(data)")
+
+
+def test_what_stopping_a_rollout_relies_on() -> None:
+    """Read from the source by co_rewarding/training/stoppable.py and agent_loop_worker.py."""
+    assert "self.server_class = ray.remote(vLLMHttpServer)" in inspect.getsource(vLLMReplica.__init__)
+    # a request that is aborted ends like another one, with the tokens that are there
+    assert 'stop_reason = "aborted"' in inspect.getsource(vLLMHttpServer.generate)
+    asked = inspect.getsource(LLMServerClient.generate)
+    assert "request_id=self._vllm_request_id(request_id)" in asked and "self._release_server(" in asked
+    # a prompt's rollouts are tasks of one worker, and a rollout's columns are its keyword arguments
+    assert "self._run_agent_loop(" in inspect.getsource(AgentLoopWorkerTQ._run_prompt)
+    assert "field.update(kwargs)" in inspect.getsource(AgentLoopWorkerTQ._agent_loop_postprocess)
 
 
 def test_where_the_teacher_comes_in() -> None:

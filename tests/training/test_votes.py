@@ -17,6 +17,7 @@ from transfer_queue import KVBatchMeta
 from verl.utils import tensordict_utils as tu
 
 from co_rewarding.algo.methods import METHODS
+from co_rewarding.algo.rollouts import Scores
 from co_rewarding.tools.quickstart.tiny_model import build_tokenizer
 from co_rewarding.training import rollout_io
 from co_rewarding.training.agent_loop import NUM_ROLLOUTS
@@ -117,3 +118,24 @@ def test_without_more_votes_verls_batch_is_left_as_it_is(monkeypatch: pytest.Mon
     monkeypatch.setattr(BASE, "_balance_batch", lambda self, batch, metrics: batch)
     batch = batch_of(["a_1_0", "a_0_0", "a_2_0"])
     assert made(GroupRewardTrainer, num_votes=0)._balance_batch(batch, metrics={}) is batch
+
+
+def test_a_stopped_rollout_is_read_and_dumped_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
+    tokenizer, queue = build_tokenizer(), DictionaryQueue()
+    monkeypatch.setattr(rollout_io, "tq", queue)
+    for place, (text, stopped) in enumerate([(r"\boxed{7}", False), (r"\boxed{8}", True)]):
+        queue.rows[f"p_{place}_0"] = {
+            "raw_prompt": [{"role": "user", "content": "3+4="}],
+            "responses": torch.tensor(tokenizer(text)["input_ids"]),
+            rollout_io.QUESTION: "q",
+            rollout_io.VIEW: "original",
+            rollout_io.GROUND_TRUTH: "7",
+            rollout_io.STATED_AS: {"answer_format": "", "choices": []},
+            rollout_io.STOPPED: stopped,
+        }
+    responses = rollout_io.read_and_clear(list(queue.rows), "train", "teacher", tokenizer, may_be_stopped=True)
+    assert [(r.rollout.answer, r.rollout.stopped) for r in responses] == [("7", False), (None, True)]
+    assert not any(response.rollout.trained for response in responses) and queue.rows == {}
+    rows = rollout_io.dump_rows(3, responses, Scores(row_labels=("7", "7"), rewards=(None, None)))
+    assert [row.get("stopped") for row in rows] == [None, True]
+    assert rows[1]["response"] == r"\boxed{8}" and rows[1]["answer"] is None

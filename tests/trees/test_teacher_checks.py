@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The teacher's settings and what they ask of the rest of the configuration; checkpoints with and without a teacher."""
 
+import importlib
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from co_rewarding.training.checkpoint import resume_dir
 from co_rewarding.training.preflight.memory import setting_of
 from co_rewarding_ii.checkpoint import check_resumable
-from co_rewarding_ii.preflight import check_teacher
+from co_rewarding_ii.preflight import MANAGER, check_teacher
 from co_rewarding_ii.settings import TeacherSettings
 from co_rewarding_ii.trainer import teacher_line
 
@@ -177,3 +178,41 @@ def test_the_line_at_the_start_tells_what_is_left_of_the_starting_model() -> Non
     assert "; the KL term is against the starting model" in teacher_line(TeacherSettings(kl_anchor="start"), 330)
     assert "KL" not in teacher_line(TeacherSettings(kl_anchor="start", update=False), 330)  # which the teacher is
     assert "frozen (actor_rollout_ref.teacher.update=False)" in teacher_line(TeacherSettings(update=False), 20)
+
+
+def test_decided_votes_may_be_stopped(config: DictConfig) -> None:
+    config.actor_rollout_ref.teacher.stop_decided = True
+    for method in ("co_rewarding_II", "co_rewarding_III"):
+        config.co_rewarding.method = method
+        check_teacher(config)
+    config.co_rewarding.min_agreement = 0.75  # is decided with the vote
+    check_teacher(config)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "why"),
+    [
+        ("co_rewarding.payout", "soft", "pays by the shares of a whole vote"),
+        ("co_rewarding.payout", "negative", "pays by the shares of a whole vote"),
+        ("co_rewarding.method", "co_rewarding_II+0.2*format_only", "may look at all that the teacher writes"),
+        ("co_rewarding.method", "format_only", "may look at all that the teacher writes"),
+        ("actor_rollout_ref.teacher.check_log_probs", True, "log-probabilities of whole responses"),
+        ("actor_rollout_ref.rollout.full_determinism", True, "names all requests alike"),
+        ("actor_rollout_ref.rollout.agent.agent_loop_manager_class", None, "does not count votes"),
+    ],
+)
+def test_what_needs_whole_votes_refuses_to_stop_them(config: DictConfig, key: str, value: object, why: str) -> None:
+    config.data.train_batch_size = 128
+    config.actor_rollout_ref.actor.use_dynamic_bsz = True
+    OmegaConf.update(config, key, value)
+    check_teacher(config)
+    config.actor_rollout_ref.teacher.stop_decided = True
+    with pytest.raises(ValueError, match=rf"^actor_rollout_ref\.teacher\.stop_decided=True: {key}=") as refused:
+        check_teacher(config)
+    assert why in str(refused.value) and "STOP_DECIDED=False" in str(refused.value)
+
+
+def test_the_manager_that_counts_votes_is_the_one_that_is_set(config: DictConfig) -> None:
+    module, _, name = MANAGER.rpartition(".")
+    assert hasattr(importlib.import_module(module), name)
+    assert config.actor_rollout_ref.rollout.agent.agent_loop_manager_class == MANAGER

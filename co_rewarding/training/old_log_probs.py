@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The old log-probabilities of a step with one update, taken from that update instead of a forward pass of their own.
+
+    ρ_t = π_θ(y_t) / π_old(y_t)        loss of a token: −min(ρ_t A_t, clip(ρ_t) A_t)        (verl's; GRPO, PPO)
+    θ = θ_old:    ρ_t = 1, nothing is clipped, and the gradient is −A_t ∇ log π_θ(y_t)
+
+With one mini-batch and one epoch θ moves once, after the gradients of all micro-batches are summed, so that every
+token's loss is taken at θ = θ_old and π_old is π_θ with no gradient through it. The loss is verl's own, given that. It
+is exact where the two passes compute the same, up to rounding: a model without dropout, as all that the recipes name
+are. (verl's own π_old comes of other micro-batches, so that its ρ is 1 up to rounding; here it is 1.)
+
+What verl logs of that pass (entropy, the gap between rollout and training engine) it logs still: the engine keeps what
+the update computed of each token, and hands it over when it is asked for log-probabilities after the update.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import torch
+from omegaconf import DictConfig
+from tensordict import TensorDict
+from verl.utils import tensordict_utils as tu
+from verl.workers.utils.padding import response_from_nested
+
+from co_rewarding.algo.methods import method
+from co_rewarding.training.settings import Settings
+
+SOURCE = "old_log_probs_of"  # non-tensor entry of a batch
+Source = Literal["this_update", "last_update"]
+
+Loss = Callable[..., tuple[torch.Tensor, dict[str, Any]]]
+"""verl's loss of a micro-batch: (model_output, data, dp_group) → loss and metrics."""
+
+
+def updates_own_suffice(config: DictConfig) -> bool:
+    """Whether a step has one update and nothing before it needs the old log-probabilities, or more of their pass.
+
+    The configuration is as it was given: `ppo_mini_batch_size` counts questions.
+    """
+    settings, actor, correction = Settings.read(config), config.actor_rollout_ref.actor, _correction(config)
+    one_update = (
+        actor.ppo_mini_batch_size == config.data.train_batch_size
+        and actor.ppo_epochs == 1
+        and not actor.shuffle  # the rows would come back in another order
+        and config.trainer.critic_warmup == 0  # steps without an update
+    )
+    corrected = correction.get("bypass_mode") or correction.get("rollout_is") or correction.get("rollout_rs")
+    return (
+        settings.old_log_probs == "auto"
+        and one_update
+        and not method(settings.method).statistics
+        and not config.algorithm.use_kl_in_reward
+        and not corrected
+    )
+
+
+def _correction(config: DictConfig) -> Any:
+    return config.algorithm.get("rollout_correction") or {}
+
+
+@contextmanager
+def old_log_probs_of(extra_info: dict[str, Any], source: Source) -> Iterator[None]:
+    """For the length of the block, a batch with this `extra_info` has the old log-probabilities of
+
+    - this_update: an update's loss takes its own, and the engine keeps them, and the entropy, of each token;
+    - last_update: a request for log-probabilities is answered with what was kept, and no pass is made.
+    """
+    extra_info[SOURCE] = source
+    if source == "last_update":
+        extra_info["disable_auto_offload"] = True  # no weight is needed on the device
+    try:
+        yield
+    finally:
+        del extra_info[SOURCE]
+        extra_info.pop("disable_auto_offload", None)
+
+
+def source_of(batch: TensorDict) -> Source | None:
+    return tu.get_non_tensor_data(data=batch, key=SOURCE, default=None)
+
+
+def with_own(loss: Loss, with_entropy: bool) -> Loss:
+    """The loss with the micro-batch's own log-probabilities as the old ones.
+
+    Args:
+        with_entropy: whether the loss has asked for the entropy; what is computed to be logged alone is none of its.
+    """
+
+    def own(model_output: dict[str, torch.Tensor], data: TensorDict, **options: Any) -> Any:
+        data = data.copy()
+        data["old_log_probs"] = response_from_nested(model_output["log_probs"].detach(), data["response_mask"])
+        if not with_entropy:
+            model_output = {name: column for name, column in model_output.items() if name != "entropy"}
+        return loss(model_output=model_output, data=data, **options)
+
+    return own
