@@ -7,6 +7,7 @@ Two questions, two wordings, three rollouts, written out by hand. Answers as the
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from dictionary_queue import DictionaryQueue
@@ -18,6 +19,7 @@ from co_rewarding.algo.methods import method as method_of
 from co_rewarding.algo.rollouts import Rollout
 from co_rewarding.tools.quickstart.tiny_model import build_tokenizer
 from co_rewarding.training import rollout_io
+from co_rewarding.training.decoding import TextDecoder
 from co_rewarding.training.reward_manager import GroupRewardManager
 from co_rewarding.training.rollout_io import Response
 from co_rewarding.training.run_monitor import RunMonitor
@@ -92,12 +94,12 @@ def step(monkeypatch: pytest.MonkeyPatch, tokenizer):
             keys.append(key)
             tags.append({"is_padding": True})
         trainer = object.__new__(GroupRewardTrainer)  # nothing of verl is started
-        trainer.tokenizer, trainer.global_steps, trainer.config = tokenizer, 3, config
+        trainer.decoder, trainer.global_steps, trainer.config = TextDecoder(tokenizer), 3, config
         trainer.method, trainer.monitor = method_of(method), RunMonitor(Settings("co_rewarding_I"), 16, Path())
         trainer.reward_manager = MANAGERS.get(method.split("+")[0], GroupRewardManager)(config, tokenizer)
         if trainer.method.needs_teacher:  # it answers each wording once, and 7
             trainer._responses_that_only_vote = lambda: [
-                Response("", Rollout(question, view, "teacher", "7"), "", "", 4, truths.get(question, ""))
+                Response("", Rollout(question, view, "teacher", "7"), "", "", np.arange(4), truths.get(question, ""))
                 for question, view in ANSWERS
             ]
         if trainer.method.needs_logits:
@@ -105,7 +107,7 @@ def step(monkeypatch: pytest.MonkeyPatch, tokenizer):
             monkeypatch.setattr(co_rewarding.training.trainer, "read_statistics", lengths)
         # verl's load balancing shuffles the rows: give them in reverse
         batch = SimpleNamespace(keys=keys[::-1], tags=tags[::-1], partition_id="train")
-        return queue, trainer._assign_rewards(batch), trainer
+        return queue, trainer._metrics_of(*trainer._assign_rewards(batch)), trainer
 
     return run
 
