@@ -156,7 +156,8 @@ def repetition(tokens: Sequence[np.ndarray]) -> list[float | None]:
         ngrams = np.zeros(num_ngrams, dtype=np.int64)
         for i in range(NGRAM):
             ngrams = ngrams * MAX_TOKENS + places_T[i : i + num_ngrams]
-        shares.append(1 - len(np.unique(ngrams)) / num_ngrams)
+        ngrams.sort()
+        shares.append(np.count_nonzero(ngrams[1:] == ngrams[:-1]) / num_ngrams)
     return shares
 
 

@@ -7,11 +7,11 @@ other, and read those as UTF-8. So the bytes of every token are written down onc
     ("ĠAh", "!", "Ċ") = " Ah" "!" "\n"          ("▁Ah", "!", "<0x0A>") = " Ah" "!" "\n"
 
 Whatever that does not settle is left to the tokenizer: a response whose bytes are no UTF-8 (one that was cut off inside
-a character), or that has a token of which that is not sure; and all responses where the decoder is of another kind, is
-changed by the tokenizer's class, or is written in Python.
+a character), or that has a token whose bytes are not sure (NO_TEXT); and all responses where the decoder is of another
+kind, is changed by the tokenizer's class, or is written in Python.
 
-Looking up whole texts takes less time than having the last 192 tokens of each decoded (benchmarks/scoring.py), so that
-no reader of answers has to do with the end of a text.
+Whole texts cost less this way than the last 192 tokens of each do from the tokenizer (benchmarks/scoring.py), so that no
+reader of answers has to make do with the end of a text.
 
 Legend: N responses, T tokens of all of them one after the other.
 """
@@ -22,12 +22,15 @@ import json
 import random
 import re
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 ROWS = 32
 """Responses that are looked up together: their indices stay in the processor's cache."""
+NO_TEXT = b"\xff"
+"""A byte that no UTF-8 has, for a token of which it is not sure how it is written."""
 _SPACE = "▁"
 _BYTE_TOKEN = re.compile("<0x[0-9A-Fa-f]{2}>")
 _NUM_CHECKS = 500
@@ -43,21 +46,20 @@ class TextDecoder:
         self._has_table = table is not None
         if table is None:
             return
-        table.append(None)  # of whatever token the vocabulary does not have
-        self._lengths = np.array([len(token or b"") for token in table])
+        table.append(NO_TEXT)  # of whatever token the vocabulary does not have
+        self._lengths = np.array(list(map(len, table)))
         self._starts = np.cumsum(self._lengths) - self._lengths
-        self._bytes = np.frombuffer(b"".join(token or b"" for token in table) or b"\0", dtype=np.uint8)
-        self._is_unknown = np.array([token is None for token in table])
+        self._bytes = np.frombuffer(b"".join(table), dtype=np.uint8)
         self._has_table = self._agrees_with_the_tokenizer()
 
     def texts(self, tokens_T: np.ndarray, offsets: np.ndarray) -> list[str]:
         """N texts.
 
         Args:
-            tokens_T: whole numbers, T of them.
+            tokens_T: whole numbers from 0, T of them.
             offsets: N + 1, from 0 to T: where each response begins, and the end.
         """
-        rows = [slice(*ends) for ends in zip(offsets[:-1].tolist(), offsets[1:].tolist(), strict=True)]
+        rows = [slice(*ends) for ends in pairwise(offsets.tolist())]
         if not self._has_table:
             return self._tokenizer.batch_decode([tokens_T[row] for row in rows], skip_special_tokens=True)
         texts: list[str | None] = []
@@ -68,18 +70,17 @@ class TextDecoder:
 
     def _looked_up(self, tokens_T: np.ndarray, offsets: np.ndarray) -> list[str | None]:
         """N texts, None for what is left to the tokenizer."""
-        tokens_T = np.where((tokens_T < 0) | (tokens_T >= len(self._lengths)), len(self._lengths) - 1, tokens_T)
+        tokens_T = np.minimum(tokens_T, len(self._lengths) - 1)
         lengths = self._lengths[tokens_T]
         ends = np.cumsum(lengths)
         index = np.repeat(self._starts[tokens_T] - (ends - lengths), lengths)
         index += np.arange(len(index))
         written = self._bytes[index].tobytes()
         at = np.concatenate([[0], ends])[offsets].tolist()
-        unknown = np.concatenate([[0], np.cumsum(self._is_unknown[tokens_T])])[offsets]
         texts: list[str | None] = []
-        for begin, end, is_whole in zip(at[:-1], at[1:], unknown[:-1] == unknown[1:], strict=True):
+        for begin, end in pairwise(at):
             try:
-                texts.append(written[begin:end].decode() if is_whole else None)
+                texts.append(written[begin:end].decode())
             except UnicodeDecodeError:
                 texts.append(None)
         return texts
@@ -98,8 +99,8 @@ class TextDecoder:
         return all(text in (None, right) for text, right in zip(found, expected, strict=True))
 
 
-def _bytes_of_tokens(tokenizer: Any) -> list[bytes | None] | None:
-    """Of each token, by its number: None for one that has none of its own; and None for a decoder of another kind."""
+def _bytes_of_tokens(tokenizer: Any) -> list[bytes] | None:
+    """Of each token, by its number; None for a decoder of another kind."""
     if not getattr(tokenizer, "is_fast", False) or tokenizer.backend_tokenizer.decoder is None:
         return None
     decoder = json.loads(tokenizer.backend_tokenizer.decoder.__getstate__())
@@ -113,7 +114,7 @@ def _bytes_of_tokens(tokenizer: Any) -> list[bytes | None] | None:
     special = {number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
     names = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
     return [
-        b"" if number in special else None if name is None else _bytes_of(name, kinds, alphabet)
+        b"" if number in special else NO_TEXT if name is None else _bytes_of(name, kinds, alphabet)
         for number, name in enumerate(names)
     ]
 
@@ -123,13 +124,13 @@ def _kind(step: dict[str, Any]) -> str:
     return "Space" if is_space else step["type"]
 
 
-def _bytes_of(name: str, kinds: Sequence[str], alphabet: dict[str, int] | None) -> bytes | None:
+def _bytes_of(name: str, kinds: Sequence[str], alphabet: dict[str, int] | None) -> bytes:
     is_byte = _BYTE_TOKEN.fullmatch(name) is not None and "ByteFallback" in kinds
     if alphabet is None:
         name = name.replace(_SPACE, " ") if "Space" in kinds else name
         return bytes([int(name[3:5], 16)]) if is_byte else name.encode()
     # what is not all of the alphabet's characters is written as it stands, and alone or not by the kind of decoder
-    return None if is_byte or not set(name) <= alphabet.keys() else bytes(map(alphabet.__getitem__, name))
+    return NO_TEXT if is_byte or not set(name) <= alphabet.keys() else bytes(map(alphabet.__getitem__, name))
 
 
 def byte_level_alphabet() -> dict[str, int]:
