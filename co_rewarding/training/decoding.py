@@ -10,7 +10,7 @@ Whatever that does not settle is left to the tokenizer: a response whose bytes a
 a character), or that has a token whose bytes are not sure (NO_TEXT); and all responses where the decoder is of another
 kind, is changed by the tokenizer's class, or is written in Python.
 
-Whole texts cost less this way than the last 192 tokens of each do from the tokenizer (benchmarks/scoring.py), so that no
+Whole texts cost less this way than the last 192 tokens of each do from the tokenizer (benchmarks/scoring.py), so no
 reader of answers has to make do with the end of a text.
 
 Legend: N responses, T tokens of all of them one after the other.

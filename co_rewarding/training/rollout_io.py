@@ -176,10 +176,10 @@ def reward_tensor(rewards_N: Sequence[float], lengths_N: Sequence[int]) -> torch
     rewards, lengths = torch.tensor(rewards_N, dtype=torch.float32), torch.tensor(lengths_N, dtype=torch.int64)
     if rewards.shape != lengths.shape:
         raise ValueError(f"{len(rewards)} rewards for {len(lengths)} responses")
-    ends = lengths.cumsum(0)
     scores = torch.zeros(int(lengths.sum()), dtype=torch.float32)
-    scores[ends[lengths > 0] - 1] = rewards[lengths > 0]
-    return torch.nested.nested_tensor_from_jagged(scores, torch.cat([torch.zeros(1, dtype=torch.int64), ends]))
+    scores[lengths.cumsum(0)[lengths > 0] - 1] = rewards[lengths > 0]
+    # not nested_tensor_from_jagged, whose padding is as wide as all rows together unless it is told the longest
+    return torch.nested.as_nested_tensor(list(scores.split(lengths.tolist())), layout=torch.jagged)
 
 
 def dump_rows(step: int, responses: Sequence[Response], scores: Scores) -> list[dict[str, Any]]:
