@@ -61,7 +61,7 @@ class TextDecoder:
         """
         rows = [slice(*ends) for ends in pairwise(offsets.tolist())]
         if not self._has_table:
-            return self._tokenizer.batch_decode([tokens_T[row] for row in rows], skip_special_tokens=True)
+            return [self._decoded(tokens_T[row]) for row in rows]
         texts: list[str | None] = []
         for first in range(0, len(rows), ROWS):
             ends = offsets[first : first + ROWS + 1]
