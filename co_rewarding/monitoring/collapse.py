@@ -157,7 +157,8 @@ def repetition(tokens: Sequence[np.ndarray]) -> list[float | None]:
         for i in range(NGRAM):
             ngrams = ngrams * MAX_TOKENS + places_T[i : i + num_ngrams]
         ngrams.sort()
-        shares.append(np.count_nonzero(ngrams[1:] == ngrams[:-1]) / num_ngrams)
+        num_different = 1 + int(np.count_nonzero(ngrams[1:] != ngrams[:-1]))
+        shares.append(1 - num_different / num_ngrams)
     return shares
 
 
