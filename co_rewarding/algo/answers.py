@@ -62,9 +62,13 @@ _TOKEN = re.compile(r"\\{1,2}(?:boxed|fbox)\s{0,8}\{|\\.|[{}]", re.DOTALL)
 def extract_answer(text: str) -> str | None:
     r"""Content of the box that counts, stripped; None where there is none."""
     text = after_thinking(text)
+    first = text.find("box")
+    if first < 0:
+        return None
     open_braces: list[int] = []  # per open brace: where its content starts if it is a box's, else -1
     last_start, answer, end = -1, None, len(text)
-    for token in _TOKEN.finditer(text):
+    # Nothing before the first box matters: whatever brace is open there is none of a box. -2: \f of \fbox.
+    for token in _TOKEN.finditer(text, max(0, first - 2)):
         if token.start() >= end:
             break
         spelling = token.group()

@@ -9,7 +9,7 @@ question, shorter and shorter responses, or the same words again and again. None
     collapse/answer_entropy         −Σ_a q_a log q_a; q_a = share of these questions whose majority answer is a; nats
     collapse/length                 mean tokens of a response
     collapse/length_limit           responses as long as the limit / responses
-    collapse/repetition             mean over responses of: 1 − different n-grams / n-grams, n = 4
+    collapse/repetition             mean over responses of: 1 − different n-grams / n-grams of their tokens, n = 4
     collapse/label_flips            groups whose label is not that of their last visit / groups with a label both times
 
 Of the student's rows, those that only vote included. The majority answer is the student's own, whoever labels, so that
@@ -18,8 +18,8 @@ method that votes, of the student's majority answers under any other. A metric w
 NaN. How to read them:
 - questions that share their answer (multiple choice, small sums) make a concentration above 0 and an entropy below
   log(questions) from the start; so it is the change that counts (co_rewarding.monitoring.alarms);
-- the n-grams are of units of text: up to 32 ASCII letters, or one other character. The last MAX_UNITS units count,
-  because loops are at the end; a response of fewer than 4 units has none and is left out. Time is linear and bounded;
+- for repetition the last MAX_TOKENS tokens count, because loops are at the end; a response of fewer than 4 has no
+  n-gram and is left out. Time is bounded;
 - answers of different questions are compared by spelling and exact number, not by algebra: one pass over the questions.
 
 Deliberately absent: teacher against student (label/voters_agree in monitoring.metrics), entropy, KL and engine gap
@@ -29,9 +29,10 @@ Deliberately absent: teacher against student (label/voters_agree in monitoring.m
 from __future__ import annotations
 
 import math
-import re
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Mapping, Sequence
+
+import numpy as np
 
 from co_rewarding.algo.answers import TextAnswer
 from co_rewarding.algo.equivalence.reader import read
@@ -41,10 +42,9 @@ from co_rewarding.algo.rollouts import VIEWS, Rollout, Same, Scores, View
 from co_rewarding.algo.voting import Vote, majority_vote
 
 NGRAM = 4
-MAX_UNITS = 1024
-"""Units of a response, from its end, that are looked at for repetition."""
+MAX_TOKENS = 1024
+"""Of a response, from its end, that are looked at for repetition: NGRAM places below it fit into 63 bits."""
 
-_UNIT = re.compile(r"[A-Za-z]{1,32}|\S")
 Group = tuple[Hashable, View]
 
 
@@ -78,8 +78,7 @@ class LabelHistory:
 def collapse_metrics(
     rollouts: Sequence[Rollout],
     scores: Scores,
-    texts: Sequence[str],
-    lengths: Sequence[int],
+    tokens: Sequence[np.ndarray],
     max_length: int,
     same: Same,
     history: LabelHistory,
@@ -89,24 +88,20 @@ def collapse_metrics(
     Args:
         rollouts: N rows, the teacher's among them or not.
         scores: of these rows.
-        texts: N responses.
-        lengths: N, tokens of each response.
+        tokens: N responses, of T tokens each, by their numbers in the vocabulary.
         max_length: tokens at which a response is cut off.
         same: the equivalence of answers inside a group.
         history: records this step's labels.
     """
-    student = [
-        (row, text, length)
-        for row, text, length in zip(rollouts, texts, lengths, strict=True)
-        if row.voter == "student"
-    ]
-    votes = student_votes([row for row, _, _ in student], scores, same)
+    student = [(row, tokens_T) for row, tokens_T in zip(rollouts, tokens, strict=True) if row.voter == "student"]
+    lengths = [len(tokens_T) for _, tokens_T in student]
+    votes = student_votes([row for row, _ in student], scores, same)
     majority = {group: vote.pseudo_label for group, vote in votes.items()}
     metrics = answer_spread(_one_per_question(majority))
     _put_mean(metrics, "collapse/agreement", [vote.agreement for vote in votes.values()])
-    _put_mean(metrics, "collapse/length", [length for _, _, length in student])
-    _put_mean(metrics, "collapse/length_limit", [length >= max_length for _, _, length in student])
-    shares = [repetition(text) for _, text, _ in student]
+    _put_mean(metrics, "collapse/length", lengths)
+    _put_mean(metrics, "collapse/length_limit", [length >= max_length for length in lengths])
+    shares = repetition([tokens_T for _, tokens_T in student])
     _put_mean(metrics, "collapse/repetition", [share for share in shares if share is not None])
     labels = scores.group_labels | (scores.withheld or {})  # that a label is withheld does not make it stable
     changed, comparable = history.flips(labels if scores.voter is not None else majority, same)
@@ -141,12 +136,30 @@ def answer_spread(answers_P: Sequence[str]) -> dict[str, float]:
     }
 
 
-def repetition(text: str) -> float | None:
-    """1 − different n-grams / n-grams at the end of a text: 0 where none comes twice, near 1 in a loop; None: short."""
-    # a unit and the white space before it may be long: look at a bounded piece of the text, then at the last units
-    units = _UNIT.findall(text[-32 * MAX_UNITS :])[-MAX_UNITS:]
-    ngrams = list(zip(*(units[i:] for i in range(NGRAM)), strict=False))
-    return 1 - len(set(ngrams)) / len(ngrams) if ngrams else None
+def repetition(tokens: Sequence[np.ndarray]) -> list[float | None]:
+    """1 − different n-grams / n-grams at the end of each response: 0 where none comes twice, near 1 in a loop; None:
+    short.
+
+    Args:
+        tokens: N responses, of T whole numbers from 0 each.
+    """
+    ends = [tokens_T[-MAX_TOKENS:] for tokens_T in tokens]
+    place_of = np.empty(1 + max((int(end_T.max()) for end_T in ends if len(end_T)), default=0), dtype=np.int64)
+    shares: list[float | None] = []
+    for end_T in ends:
+        num_ngrams = len(end_T) - NGRAM + 1
+        if num_ngrams < 1:
+            shares.append(None)
+            continue
+        place_of[end_T] = np.arange(len(end_T))
+        places_T = place_of[end_T]  # a number below MAX_TOKENS for each token, the same where the token is
+        ngrams = np.zeros(num_ngrams, dtype=np.int64)
+        for i in range(NGRAM):
+            ngrams = ngrams * MAX_TOKENS + places_T[i : i + num_ngrams]
+        ngrams.sort()
+        num_different = 1 + int(np.count_nonzero(ngrams[1:] != ngrams[:-1]))
+        shares.append(1 - num_different / num_ngrams)
+    return shares
 
 
 def _one_per_question(labels: Mapping[Group, str | None]) -> list[str]:

@@ -2,11 +2,13 @@
 """What is added to verl 0.9.1, through its own seams. From a prompt to its reward, file by file:
 
     prompt     dataset.py → trainer.py (question, view; no ground truth) → agent_loop.py → verl and vLLM → trainer.py
-    response   rollout_io.py (its answer: algo/answers.py) → reward_manager.py → reward_manager.py of the tree
+    response   rollout_io.py (its text: decoding.py; its answer: algo/answers.py) → reward_manager.py →
+               reward_manager.py of the tree
     reward     algo/rewards.py → algo/voting.py, algo/payout.py → algo/equivalence/ → label_guard.py, where labels that
                flip are left out → rollout_io.py writes it into `rm_scores`
 
-Then come verl's advantage, KL and update, and run_monitor.py looks for signs of collapse. Beside that path:
+Then come verl's advantage, KL and update. While the workers update, a thread takes the metrics of the vote, which join
+those of the step, in which run_monitor.py then looks for signs of collapse. Beside that path:
 
     start      launch.py; before Ray preflight/ checks all that can be checked: memory (estimate.py has the formulas),
                the prompts, the run's name (run_name.py), and whether it is the run that was begun

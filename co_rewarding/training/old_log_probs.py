@@ -76,6 +76,20 @@ def old_log_probs_of(extra_info: dict[str, Any], source: Source) -> Iterator[Non
         extra_info.pop("disable_auto_offload", None)
 
 
+@contextmanager
+def without_rollout_correction(config: DictConfig) -> Iterator[None]:
+    """For the length of the block, verl does not log the gap to log-probabilities that are not there yet.
+
+    It corrects nothing where `updates_own_suffice`; rollout_io.engine_gap logs the same after the update.
+    """
+    algorithm = config.algorithm
+    correction, algorithm.rollout_correction = algorithm.rollout_correction, None
+    try:
+        yield
+    finally:
+        algorithm.rollout_correction = correction
+
+
 def source_of(batch: TensorDict) -> Source | None:
     return tu.get_non_tensor_data(data=batch, key=SOURCE, default=None)
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import transfer_queue as tq
 from tensordict import NonTensorData, TensorDict
@@ -24,6 +25,7 @@ from co_rewarding.algo.token_statistics import response_means
 from co_rewarding.storage.files import json_line
 from co_rewarding.storage.rows import ground_truth
 from co_rewarding.storage.stated_as import ANSWER_FORMAT, CHOICES, stated_as
+from co_rewarding.training.decoding import TextDecoder
 
 QUESTION = "question"  # str, `extra_info.index` of the row: the same for both views of a pair
 VIEW = "view"  # "original" or "rephrased"
@@ -32,7 +34,7 @@ STOPPED = "stopped"  # bool, of a rollout that only votes: it was ended when the
 STATED_AS = "stated_as"  # {answer_format, choices} of the row, as storage.stated_as reads them
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Response:
     """One response as the reward, the dump and the metrics see it."""
 
@@ -40,10 +42,15 @@ class Response:
     rollout: Rollout
     prompt: str  # the user's message
     text: str
-    length: int  # T, tokens
+    tokens_T: np.ndarray
     ground_truth: str  # "" where there is none
     answer_format: str = ""  # how the answer is to be stated; "": the usual way
     choices: tuple[str, ...] = ()  # texts of its options
+
+    @property
+    def length(self) -> int:
+        """T, tokens."""
+        return len(self.tokens_T)
 
     @property
     def truth(self) -> str | None:
@@ -89,7 +96,7 @@ def read_responses(
     keys: Sequence[str],
     partition_id: str,
     voter: Voter,
-    tokenizer: Any,
+    decoder: TextDecoder,
     usual_format: str = "",
     trained: bool = True,
     may_be_stopped: bool = False,
@@ -106,17 +113,20 @@ def read_responses(
     names = [QUESTION, VIEW, "raw_prompt", GROUND_TRUTH, STATED_AS]
     names += [STOPPED] if may_be_stopped else []
     data = tq.kv_batch_get(keys=keys, partition_id=partition_id, select_fields=["responses", *names])
-    texts_N = tokenizer.batch_decode(data["responses"].unbind(), skip_special_tokens=True)
-    lengths_N = data["responses"].offsets().diff().tolist()
+    tokens, offsets = data["responses"].values().numpy(), data["responses"].offsets().numpy()
     responses = []
-    for key, text, length, question, view, messages, truth, stated, *rest in zip(
-        keys, texts_N, lengths_N, *(column(data, name) for name in names), strict=True
+    for key, text, tokens_T, question, view, messages, truth, stated, *rest in zip(
+        keys,
+        decoder.texts(tokens, offsets),
+        np.split(tokens, offsets[1:-1]),
+        *(column(data, name) for name in names),
+        strict=True,
     ):
         spec, choices = stated_as(stated, usual_format)
         stopped = bool(rest and rest[0])
         answer = None if stopped else answer_format(spec).extract(text, choices)
         rollout = Rollout(question, view, voter, answer, trained, stopped)
-        responses.append(Response(key, rollout, messages[-1]["content"], text, length, truth, spec, choices))
+        responses.append(Response(key, rollout, messages[-1]["content"], text, tokens_T, truth, spec, choices))
     return responses
 
 
@@ -124,14 +134,14 @@ def read_and_clear(
     keys: Sequence[str],
     partition_id: str,
     voter: Voter,
-    tokenizer: Any,
+    decoder: TextDecoder,
     usual_format: str = "",
     may_be_stopped: bool = False,
 ) -> list[Response]:
     """N, responses that only vote; verl's queue forgets them, so that nothing that trains ever sees them."""
     if not keys:
         return []
-    responses = read_responses(keys, partition_id, voter, tokenizer, usual_format, False, may_be_stopped)
+    responses = read_responses(keys, partition_id, voter, decoder, usual_format, False, may_be_stopped)
     tq.kv_clear(keys=list(keys), partition_id=partition_id)
     return responses
 
@@ -184,12 +194,13 @@ def reward_tensor(rewards_N: Sequence[float], lengths_N: Sequence[int]) -> torch
     Returns:
         jagged nested float32 tensor of these lengths.
     """
-    rows = []
-    for reward, length in zip(rewards_N, lengths_N, strict=True):
-        row = torch.zeros(length, dtype=torch.float32)
-        row[length - 1 :] = reward
-        rows.append(row)
-    return torch.nested.as_nested_tensor(rows, layout=torch.jagged)
+    rewards, lengths = torch.tensor(rewards_N, dtype=torch.float32), torch.tensor(lengths_N, dtype=torch.int64)
+    if rewards.shape != lengths.shape:
+        raise ValueError(f"{len(rewards)} rewards for {len(lengths)} responses")
+    scores = torch.zeros(int(lengths.sum()), dtype=torch.float32)
+    scores[lengths.cumsum(0)[lengths > 0] - 1] = rewards[lengths > 0]
+    # not nested_tensor_from_jagged, whose padding is as wide as all rows together unless it is told the longest
+    return torch.nested.as_nested_tensor(list(scores.split(lengths.tolist())), layout=torch.jagged)
 
 
 def dump_rows(step: int, responses: Sequence[Response], scores: Scores) -> list[dict[str, Any]]:

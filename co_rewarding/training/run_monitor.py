@@ -60,8 +60,7 @@ class RunMonitor:
         return metrics | collapse_metrics(
             rollouts_N,
             scores,
-            [response.text for response in responses],
-            [response.length for response in responses],
+            [response.tokens_T for response in responses],
             self.max_response_length,
             same,
             self.label_history,

@@ -6,7 +6,8 @@ One step, as verl runs it, with what is ours marked *:
     dataloader → * tag rows with question and view, hide the ground truth → agent loop + vLLM → responses
     → * put aside those that only vote (co_rewarding.num_votes) → old log-probs * with token statistics, or none where
     the update's own will do (training.old_log_probs), reference log-probs → * answers → vote → label → reward → GRPO
-    advantage inside each (question, view) group → KL, update → * look for signs of collapse (training.run_monitor)
+    advantage inside each (question, view) group → KL, update, * and beside it metrics of the vote → * look for signs of
+    collapse (training.run_monitor)
 
 The vote sits in front of verl's advantage and not in its reward loop, because that one sees a single response at a
 time. More votes than are trained on are TTRL's (arXiv 2504.16084): no log-probability of theirs, no advantage and no
@@ -15,7 +16,8 @@ views, G rollouts of one question in one view, T response tokens.
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -30,16 +32,17 @@ from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 from co_rewarding.algo.answer_format import recorded
 from co_rewarding.algo.methods import method
 from co_rewarding.algo.own_function import OwnFunctionError
-from co_rewarding.algo.rollouts import VIEWS, Voter
+from co_rewarding.algo.rollouts import VIEWS, Scores, Voter
 from co_rewarding.monitoring.held_out import HeldOutResponse
 from co_rewarding.storage.run_dir import RunDir, checkpoint_folder, dump_file, step_of
 from co_rewarding.storage.stated_as import ANSWER_FORMAT
 from co_rewarding.training import rollout_io
 from co_rewarding.training.agent_loop import AGENT_LOOP, NUM_ROLLOUTS
 from co_rewarding.training.checkpoint import is_of_another, resume_dir, saving
+from co_rewarding.training.decoding import TextDecoder
 from co_rewarding.training.engine import requesting_token_statistics
 from co_rewarding.training.label_guard import LabelGuard
-from co_rewarding.training.old_log_probs import old_log_probs_of, updates_own_suffice
+from co_rewarding.training.old_log_probs import old_log_probs_of, updates_own_suffice, without_rollout_correction
 from co_rewarding.training.rollout_io import (
     Response,
     dump_rows,
@@ -60,14 +63,14 @@ class GroupRewardTrainer(PPOTrainerSync):
     |---|---|
     | `__init__` | `ppo_mini_batch_size` counts questions; verl's counts prompts, of which a question may have two |
     | `_build_replay_buffer` | how often it polls is a setting |
-    | `_init_tokenizer` | the reward manager needs the tokenizer and is made right after it |
+    | `_init_tokenizer` | reward manager and decoder need the tokenizer and are made right after it |
     | `_fetch_one_gen_batch` | rows get question, view, rollout loop and votes; the ground truth moves out of reach |
     | `step` | what a step came to is kept until it is saved |
-    | `_step_once` | a batch of questions may be twice as many prompts; collapse alarms are printed |
+    | `_step_once` | a batch of questions may be twice as many prompts; metrics of the vote join, alarms are printed |
     | `_balance_batch` | the first thing after sampling: rollouts that only vote leave the batch |
     | `_compute_old_log_prob` | that pass also says how sure the policy was of each token; or it is left out |
-    | `_compute_advantage` | rewards of whole groups are written before the advantage is computed |
-    | `_update_actor` | where that pass was left out, the update has the numbers |
+    | `_compute_advantage` | rewards of whole groups are written before, and metrics of them are computed after it |
+    | `_update_actor` | where the pass of the old log-probabilities was left out, the update has the numbers |
     | `_log_rollout_data` | the dump says what was rewarded and why |
     | `_validate`, `_compute_metrics` | a readable line of progress a step, beside what the loggers write |
     | `_val_metrics_update` | accuracy is of questions with a ground truth; label-free numbers are of all |
@@ -95,6 +98,8 @@ class GroupRewardTrainer(PPOTrainerSync):
         self.steps_done = 0
         self.stopped_early_after: int | None = None  # steps that were planned, of a run that ended early
         self._dump_rows: list[dict[str, Any]] = []
+        self._beside_the_update = ThreadPoolExecutor(max_workers=1, thread_name_prefix="metrics-of-the-vote")
+        self._vote_metrics: Future[dict[str, float]]
 
     @property
     def prompts_per_question(self) -> int:
@@ -108,6 +113,7 @@ class GroupRewardTrainer(PPOTrainerSync):
 
     def _init_tokenizer(self) -> None:
         super()._init_tokenizer()
+        self.decoder = TextDecoder(self.tokenizer)
         self.reward_manager = resolve_reward_manager_cls(self.config)(self.config, self.tokenizer)
         self.reward_manager.equivalence.start()  # imports for some seconds, while models load
 
@@ -128,6 +134,7 @@ class GroupRewardTrainer(PPOTrainerSync):
 
     def _step_once(self, metrics: dict, timing_raw: dict, sample_batch_size: int) -> KVBatchMeta:
         batch = super()._step_once(metrics, timing_raw, sample_batch_size * self.prompts_per_question)
+        metrics.update(self._vote_metrics.result())  # and what went wrong there is raised
         self.steps_done += 1
         self.monitor.observe(self.global_steps, metrics)
         return batch
@@ -146,16 +153,12 @@ class GroupRewardTrainer(PPOTrainerSync):
             return super()._compute_old_log_prob(batch, metrics)
 
     def _compute_advantage(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
-        metrics.update(self._assign_rewards(batch))
-        if not self.has_own_old_log_probs:
-            return super()._compute_advantage(batch, metrics)
-        # verl's rollout correction corrects nothing then, but would log the gap to what is not there yet (engine_gap)
-        algorithm = self.config.algorithm
-        correction, algorithm.rollout_correction = algorithm.rollout_correction, None
-        try:
-            return super()._compute_advantage(batch, metrics)
-        finally:
-            algorithm.rollout_correction = correction
+        responses, scores = self._assign_rewards(batch)
+        with without_rollout_correction(self.config) if self.has_own_old_log_probs else nullcontext():
+            batch = super()._compute_advantage(batch, metrics)
+        # from here on this process only waits, for the workers that update; no other thread compares answers meanwhile
+        self._vote_metrics = self._beside_the_update.submit(self._metrics_of, responses, scores)
+        return batch
 
     def _update_actor(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
         if not self.has_own_old_log_probs:
@@ -167,8 +170,8 @@ class GroupRewardTrainer(PPOTrainerSync):
         metrics.update(rollout_io.engine_gap(batch))
         return updated
 
-    def _assign_rewards(self, batch: KVBatchMeta) -> dict[str, float]:
-        """Vote, label and reward of every row of the step into `rm_scores`; returns the metrics of the vote."""
+    def _assign_rewards(self, batch: KVBatchMeta) -> tuple[list[Response], Scores]:
+        """Vote, label and reward of every row of the step, the rewards into `rm_scores`; all responses, and scores."""
         # verl may pad the batch with synthetic sequences to split it evenly; they must neither vote nor be counted
         keys = [key for key, tag in zip(batch.keys, batch.tags, strict=True) if not tag.get("is_padding", False)]
         trained = self._read(keys, batch.partition_id, "student")
@@ -179,16 +182,19 @@ class GroupRewardTrainer(PPOTrainerSync):
         }
         responses = trained + voters
         scores = self.reward_manager.score_groups(responses, self.global_steps, statistics)
-        same = self.reward_manager.equivalence.same
         if self.label_guard is not None:
-            scores = self.label_guard.guarded([response.rollout for response in responses], scores, same)
+            rollouts = [response.rollout for response in responses]
+            scores = self.label_guard.guarded(rollouts, scores, self.reward_manager.equivalence.same)
         write_rewards(trained, scores.rewards[: len(trained)], batch.partition_id)
         self._dump_rows = dump_rows(self.global_steps, responses, scores)
-        metrics = self.monitor.step_metrics(responses, scores, same)
+        return responses, scores
+
+    def _metrics_of(self, responses: Sequence[Response], scores: Scores) -> dict[str, float]:
+        metrics = self.monitor.step_metrics(responses, scores, self.reward_manager.equivalence.same)
         return metrics | self.reward_manager.failures()
 
     def _read(self, keys: Sequence[str], partition_id: str, voter: Voter, read: Any = read_responses) -> list[Response]:
-        return read(keys, partition_id, voter, self.tokenizer, self.reward_manager.settings.answer_format)
+        return read(keys, partition_id, voter, self.decoder, self.reward_manager.settings.answer_format)
 
     def _responses_that_only_vote(self) -> list[Response]:
         """Responses that may vote and are never trained on: here the policy's own beyond those that are."""

@@ -14,7 +14,7 @@ from pathlib import Path
 import mpmath
 import pytest
 
-from co_rewarding.algo.equivalence import algebra, expressions
+from co_rewarding.algo.equivalence import algebra, expressions, reader
 from co_rewarding.algo.equivalence.reader import is_computation, read
 from co_rewarding.algo.equivalence.spelling import tokens
 from co_rewarding.algo.equivalence.values import (
@@ -365,3 +365,11 @@ def test_the_page_for_users_says_what_holds():
         for group in groups(others):
             first, other = group if len(group) == 2 else (group[0], groups(one)[0][0])
             assert not same(first, other), rule
+
+
+def test_whole_numbers_are_read_as_the_parser_would() -> None:
+    draw = random.Random(0)
+    numbers = ["0", "-0", "007", "-007", "1" * 512, *(f"{sign}{draw.randrange(10**size)}" for size in (1, 4, 7, 40, 300)
+               for sign in ("", "-") for _ in range(20))]  # fmt: skip
+    for answer in numbers:
+        assert read(answer) == reader._value(tokens(answer))

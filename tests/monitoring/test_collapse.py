@@ -3,18 +3,23 @@
 
 import json
 import math
-import time
 from collections.abc import Sequence
 
+import numpy as np
 import pytest
 
 from co_rewarding.algo.equivalence.relation import Equivalence
 from co_rewarding.algo.methods import METHODS, score_rollouts
 from co_rewarding.algo.rewards import consensus_rewards
 from co_rewarding.algo.rollouts import RewardInputs, Rollout, Scores
-from co_rewarding.monitoring.collapse import MAX_UNITS, LabelHistory, answer_spread, collapse_metrics, repetition
+from co_rewarding.monitoring.collapse import MAX_TOKENS, LabelHistory, answer_spread, collapse_metrics, repetition
 
 SAME = Equivalence().same  # numbers only: no process is started
+
+
+def tokens(text: str) -> np.ndarray:
+    """A response of which each character is a token."""
+    return np.array([ord(character) for character in text], dtype=np.int64)
 
 
 def group(
@@ -29,8 +34,7 @@ def signs(
     return collapse_metrics(
         rollouts,
         scores,
-        columns.get("texts", ["a b"] * len(rollouts)),
-        columns.get("lengths", [2] * len(rollouts)),
+        columns.get("tokens", [tokens("ab")] * len(rollouts)),
         10,
         SAME,
         history or LabelHistory(),
@@ -45,22 +49,20 @@ def test_one_step_by_hand() -> None:
         *group("q3", ["5", None, None, None]),
         *group("q4", [None] * 4),
     ]
-    lengths = (
-        [1, 2, 3, 10] + [10, 10, 4, 4] + [1] * 8
-    )  # 28 + 16 … = 16 + 28 + 8 = 52 tokens, 3 of 16 at the limit of 10
-    texts = ["one two three four"] * 15 + ["x y z w x y z w"]
+    # 4 · 13 + 2 · 10 + 8 = 80 tokens, 2 of 16 at the limit of 10
+    responses = [tokens("abcd")] * 13 + [tokens("abcdefghij")] * 2 + [tokens("xyzwxyzw")]
     for method in ("majority_voting", "format_only"):
         scores = score_rollouts(METHODS[method], RewardInputs(rollouts, SAME))
-        assert signs(rollouts, scores, lengths=lengths, texts=texts) == pytest.approx(
+        assert signs(rollouts, scores, tokens=responses) == pytest.approx(
             {
                 # (3/4 + 2/4 + 1/4 + 0) / 4
                 "collapse/agreement": 1.5 / 4,
                 # two of the three questions with a majority answer
                 "collapse/answer_concentration": 2 / 3,
                 "collapse/answer_entropy": -(2 / 3 * math.log(2 / 3) + 1 / 3 * math.log(1 / 3)),
-                "collapse/length": 52 / 16,
-                "collapse/length_limit": 3 / 16,
-                # the last text has five 4-grams: xyzw yzwx zwxy wxyz xyzw, four of them different; the others have one
+                "collapse/length": 80 / 16,
+                "collapse/length_limit": 2 / 16,
+                # the last has five 4-grams: xyzw yzwx zwxy wxyz xyzw, four of them different; the others repeat none
                 "collapse/repetition": (1 - 4 / 5) / 16,
             }
         )
@@ -69,9 +71,9 @@ def test_one_step_by_hand() -> None:
 def test_no_data_is_no_metric() -> None:
     empty = score_rollouts(METHODS["format_only"], RewardInputs([], SAME))
     assert signs([], empty) == {}
-    # nobody answered, one word each: no majority answer, no 4-gram, no second visit; lengths are there
+    # nobody answered, two tokens each: no majority answer, no 4-gram, no second visit; lengths are there
     rollouts = group("q1", [None, None]) + group("q2", [None, None])
-    found = signs(rollouts, score_rollouts(METHODS["format_only"], RewardInputs(rollouts, SAME)), texts=["a"] * 4)
+    found = signs(rollouts, score_rollouts(METHODS["format_only"], RewardInputs(rollouts, SAME)))
     assert found == {"collapse/agreement": 0.0, "collapse/length": 2.0, "collapse/length_limit": 0.0}
     # a single question always agrees with itself
     assert answer_spread(["7"]) == {}
@@ -104,9 +106,9 @@ def test_the_teacher_is_not_the_policy() -> None:
     student = group("q1", ["1", "1"]) + group("q2", ["2", "2"])
     teacher = group("q1", ["9", "9"], voter="teacher") + group("q2", ["9", "9"], voter="teacher")
     scores = consensus_rewards(student + teacher, "teacher", "same", SAME)
-    found = signs(student + teacher, scores, lengths=[2] * 4 + [10] * 4, texts=["a b c d"] * 4 + ["a " * 9] * 4)
+    found = signs(student + teacher, scores, tokens=[tokens("abcd")] * 4 + [tokens("a" * 10)] * 4)
     assert found["collapse/answer_concentration"] == 1 / 2
-    assert (found["collapse/length"], found["collapse/length_limit"], found["collapse/repetition"]) == (2, 0, 0)
+    assert (found["collapse/length"], found["collapse/length_limit"], found["collapse/repetition"]) == (4, 0, 0)
 
 
 def test_label_flips_between_visits() -> None:
@@ -143,31 +145,26 @@ def test_history_survives_a_checkpoint() -> None:
     assert resumed.flips({("q1", "original"): "1", ("q1", "rephrased"): "3"}, SAME) == (1, 2)
 
 
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("", None),
-        ("so it is", None),  # three units
-        ("so it is 4", 0.0),
-        ("so it is 4 4 4 4 4", 1 - 4 / 5),  # so it is 4, it is 4 4, is 4 4 4, 4 4 4 4, 4 4 4 4
-        ("ha " * 8, 1 - 1 / 5),  # five 4-grams, all the same
-        ("1111", 0.0),
-        ("11111111", 1 - 1 / 5),  # every digit is a unit
-        ("再来再来再来再来", 1 - 2 / 5),  # so is every character of a script without spaces: 再来再来 and 来再来再
-        ("z" * 32 * 8, 1 - 1 / 5),  # and every 32 letters of an endless word
-    ],
-)
-def test_repetition(text: str, expected: float | None) -> None:
-    assert repetition(text) == (None if expected is None else pytest.approx(expected))
+def test_repetition() -> None:
+    responses = ["", "abc", "abcd", "abc44444", "aaaaaaaa", "abababab"]
+    # none and none; one; abc4 bc44 c444 4444 4444; five times aaaa; abab and baba in turn, five
+    expected = [None, None, 0.0, 1 - 4 / 5, 1 - 1 / 5, 1 - 2 / 5]
+    assert repetition(list(map(tokens, responses))) == pytest.approx(expected)
+    assert repetition([]) == []
 
 
-def test_repetition_looks_at_the_end_and_is_bounded() -> None:
-    # a loop of four units behind a long text that does not repeat itself: only the loop is seen
-    start = " ".join(f"({chr(97 + i % 26)}{chr(97 + i // 26 % 26)}{chr(97 + i // 676)})" for i in range(9000))
-    assert repetition(start) < 0.01
-    loop = "a b c d " * (MAX_UNITS // 4)
-    assert repetition(start + loop) == pytest.approx(1 - 4 / (MAX_UNITS - 3))
-    began = time.perf_counter()
-    for hostile in (" " * 10**6, "\\boxed{" * 10**5, "a" * 10**6, "\ud800" * 10**5):
-        repetition(hostile)
-    assert time.perf_counter() - began < 1.0
+def test_repetition_is_that_of_the_set_of_ngrams() -> None:
+    rng = np.random.default_rng(0)
+    responses = [
+        rng.integers(0, vocabulary, size=size) for vocabulary in (2, 7, 151_936) for size in range(0, 2000, 61)
+    ]
+    for tokens_T, share in zip(responses, repetition(responses), strict=True):
+        end = tokens_T[-MAX_TOKENS:].tolist()
+        ngrams = list(zip(end, end[1:], end[2:], end[3:], strict=False))
+        assert share == (1 - len(set(ngrams)) / len(ngrams) if ngrams else None)
+
+
+def test_repetition_looks_at_the_end() -> None:
+    # a loop of four tokens behind a long response that does not repeat itself: only the loop is seen
+    start, loop = np.arange(5000), np.tile(np.arange(4), MAX_TOKENS // 4)
+    assert repetition([start, np.concatenate([start, loop])]) == pytest.approx([0.0, 1 - 4 / (MAX_TOKENS - 3)])

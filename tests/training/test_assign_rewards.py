@@ -4,9 +4,12 @@
 Two questions, two wordings, three rollouts, written out by hand. Answers as the toy tokenizer's text.
 """
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from dictionary_queue import DictionaryQueue
@@ -18,6 +21,7 @@ from co_rewarding.algo.methods import method as method_of
 from co_rewarding.algo.rollouts import Rollout
 from co_rewarding.tools.quickstart.tiny_model import build_tokenizer
 from co_rewarding.training import rollout_io
+from co_rewarding.training.decoding import TextDecoder
 from co_rewarding.training.reward_manager import GroupRewardManager
 from co_rewarding.training.rollout_io import Response
 from co_rewarding.training.run_monitor import RunMonitor
@@ -92,12 +96,12 @@ def step(monkeypatch: pytest.MonkeyPatch, tokenizer):
             keys.append(key)
             tags.append({"is_padding": True})
         trainer = object.__new__(GroupRewardTrainer)  # nothing of verl is started
-        trainer.tokenizer, trainer.global_steps, trainer.config = tokenizer, 3, config
+        trainer.decoder, trainer.global_steps, trainer.config = TextDecoder(tokenizer), 3, config
         trainer.method, trainer.monitor = method_of(method), RunMonitor(Settings("co_rewarding_I"), 16, Path())
         trainer.reward_manager = MANAGERS.get(method.split("+")[0], GroupRewardManager)(config, tokenizer)
         if trainer.method.needs_teacher:  # it answers each wording once, and 7
             trainer._responses_that_only_vote = lambda: [
-                Response("", Rollout(question, view, "teacher", "7"), "", "", 4, truths.get(question, ""))
+                Response("", Rollout(question, view, "teacher", "7"), "", "", np.arange(4), truths.get(question, ""))
                 for question, view in ANSWERS
             ]
         if trainer.method.needs_logits:
@@ -105,7 +109,8 @@ def step(monkeypatch: pytest.MonkeyPatch, tokenizer):
             monkeypatch.setattr(co_rewarding.training.trainer, "read_statistics", lengths)
         # verl's load balancing shuffles the rows: give them in reverse
         batch = SimpleNamespace(keys=keys[::-1], tags=tags[::-1], partition_id="train")
-        return queue, trainer._assign_rewards(batch), trainer
+        trainer.batch = batch
+        return queue, trainer._metrics_of(*trainer._assign_rewards(batch)), trainer
 
     return run
 
@@ -211,3 +216,50 @@ def test_the_dump_says_what_was_rewarded(step) -> None:
         "response": r"\boxed{8}", "answer": "8", "label": "8", "reward": 1.0, "ground_truth": "7",
         "tokens": 3,
     }  # fmt: skip
+
+
+def test_metrics_of_the_vote_are_taken_beside_the_update_and_join_the_step(step, monkeypatch) -> None:
+    queue, expected, trainer = step()
+    trainer.two_views, trainer.steps_done = True, 0
+    trainer._beside_the_update = ThreadPoolExecutor(max_workers=1)
+    at_once = GroupRewardTrainer._metrics_of
+    updating, has_begun = threading.Event(), threading.Event()
+    order: list[str] = []
+
+    def advantage(self, batch, metrics):
+        assert rewards_of(queue) == EXPECTED  # written before
+        order.append("advantage")
+        return batch
+
+    def one_step(self, metrics: dict, timing_raw: dict, sample_batch_size: int):
+        batch = self._compute_advantage(trainer.batch, metrics)
+        assert has_begun.wait(60)  # beside what follows, which it does not hold up
+        assert "label/accuracy" not in metrics
+        order.append("update")
+        updating.set()
+        return batch
+
+    def metrics_of(self, responses, scores):
+        has_begun.set()
+        assert updating.wait(60)
+        order.append("metrics")
+        return at_once(self, responses, scores)
+
+    base = GroupRewardTrainer.__mro__[1]
+    monkeypatch.setattr(base, "_compute_advantage", advantage)
+    monkeypatch.setattr(base, "_step_once", one_step)
+    monkeypatch.setattr(GroupRewardTrainer, "_metrics_of", metrics_of)
+    metrics: dict[str, float] = {}
+    trainer._step_once(metrics, {}, 2)
+    assert order == ["advantage", "update", "metrics"]
+    # as at once, but for labels that the first call has seen as well
+    assert metrics == {**expected, "collapse/label_flips": 0.0}
+
+    def broken(self, responses, scores):
+        has_begun.set()
+        raise ZeroDivisionError("in a metric")
+
+    monkeypatch.setattr(GroupRewardTrainer, "_metrics_of", broken)
+    with pytest.raises(ZeroDivisionError, match="in a metric"):  # at this very step
+        trainer._step_once({}, {}, 2)
+    assert trainer.steps_done == 1

@@ -4,6 +4,7 @@
 from operator import eq
 from pathlib import Path
 
+import numpy as np
 import pytest
 from omegaconf import DictConfig, OmegaConf
 from verl.trainer.ppo.checkpoint_callback import CheckpointCallback
@@ -57,7 +58,7 @@ def test_metrics_of_withheld_labels() -> None:
     def metrics(answers: dict[str, str]) -> dict[str, float]:
         rollouts, scores = visit(guard, answers)
         found = group_metrics(rollouts, scores, ["1"] * len(rollouts), eq)
-        return found | collapse_metrics(rollouts, scores, ["x"] * len(rollouts), [1] * len(rollouts), 9, eq, history)
+        return found | collapse_metrics(rollouts, scores, [np.arange(1)] * len(rollouts), 9, eq, history)
 
     first = metrics({"a": "11", "b": "33", "c": "5-"})
     assert (first["label/withheld"], first["label/share"]) == (0, 1)

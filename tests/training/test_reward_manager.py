@@ -4,6 +4,7 @@
 from pathlib import Path
 from random import Random
 
+import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
@@ -21,7 +22,8 @@ from co_rewarding_ii.trainer import drawn_view
 # one question, four rollouts; the truth is 7
 ROLLOUTS = [Rollout("q", "original", "student", answer) for answer in ("8", "7", "8", None)]
 RESPONSES = [
-    Response(f"q_{i}_0", row, "", text, i + 1, "7") for i, (row, text) in enumerate(zip(ROLLOUTS, "abcd", strict=True))
+    Response(f"q_{i}_0", row, "", text, np.arange(i + 1), "7")
+    for i, (row, text) in enumerate(zip(ROLLOUTS, "abcd", strict=True))
 ]
 STATISTICS = [1.5, 0.25, None, 3.0]  # the third response is empty
 
@@ -74,7 +76,7 @@ def test_a_new_reward_is_a_function_and_a_line(monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setitem(METHODS, "short", Method("short", short_is_good))
     rows = [
-        Response(f"{i}", Rollout("q", view, voter, None), "", "", length, "")
+        Response(f"{i}", Rollout("q", view, voter, None), "", "", np.arange(length), "")
         for i, (view, voter, length) in enumerate(
             [("original", "student", 2), ("rephrased", "student", 4), ("original", "teacher", 8)]
         )
@@ -97,7 +99,7 @@ def test_a_sum_with_the_vote_that_a_tree_is_for(tmp_path: Path) -> None:
         ("rephrased", "teacher"): ["2"],
     }
     rows = [
-        Response("", Rollout("q", view, voter, answer), "", "", 1 + place, "")
+        Response("", Rollout("q", view, voter, answer), "", "", np.arange(1 + place), "")
         for (view, voter), given in answers.items()
         for place, answer in enumerate(given)
     ]

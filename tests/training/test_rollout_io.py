@@ -106,3 +106,4 @@ def test_rewards_survive_verls_padding_and_summing() -> None:
     # verl pads to the longest response and sums over tokens to get one score a response
     padded = rollout_io.reward_tensor([1.0, 1.0, 0.25], [4, 0, 2]).to_padded_tensor(0.0)
     assert padded.sum(-1).tolist() == [1.0, 0.0, 0.25]
+    assert padded.shape == (3, 4)

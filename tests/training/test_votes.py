@@ -22,6 +22,7 @@ from co_rewarding.tools.quickstart.tiny_model import build_tokenizer
 from co_rewarding.training import rollout_io
 from co_rewarding.training.agent_loop import NUM_ROLLOUTS
 from co_rewarding.training.dataset import REPHRASED_PROMPT
+from co_rewarding.training.decoding import TextDecoder
 from co_rewarding.training.reward_manager import GroupRewardManager
 from co_rewarding.training.rollout_io import first_rollouts
 from co_rewarding.training.run_monitor import RunMonitor
@@ -84,7 +85,7 @@ def test_a_step_trains_on_the_first_and_lets_all_vote(monkeypatch: pytest.Monkey
     tokenizer, queue = build_tokenizer(), DictionaryQueue()
     monkeypatch.setattr(rollout_io, "tq", queue)
     trainer = made(GroupRewardTrainer, num_votes=5)
-    trainer.tokenizer, trainer.monitor = tokenizer, RunMonitor(trainer.settings, 16, Path())
+    trainer.decoder, trainer.monitor = TextDecoder(tokenizer), RunMonitor(trainer.settings, 16, Path())
     trainer.reward_manager = GroupRewardManager(trainer.config, tokenizer)
     for place, answer in enumerate(ANSWERS):
         queue.rows[f"uid_{place}_0"] = {
@@ -100,7 +101,8 @@ def test_a_step_trains_on_the_first_and_lets_all_vote(monkeypatch: pytest.Monkey
     batch = trainer._balance_batch(batch_of([f"uid_{place}_0" for place in (3, 1, 4, 0, 2)]), metrics={})
     assert balanced[0].keys == batch.keys == ["uid_1_0", "uid_0_0"]  # what is padded, passed and updated
     assert list(queue.rows) == ["uid_0_0", "uid_1_0"]  # the others are gone from verl's queue
-    metrics = trainer._assign_rewards(SimpleNamespace(keys=batch.keys, tags=batch.tags, partition_id="train"))
+    scored = trainer._assign_rewards(SimpleNamespace(keys=batch.keys, tags=batch.tags, partition_id="train"))
+    metrics = trainer._metrics_of(*scored)
     assert {key: float(row["rm_scores"].sum()) for key, row in queue.rows.items()} == {"uid_0_0": 0.0, "uid_1_0": 0.0}
     assert [(row["answer"], row["label"], row["reward"], row["trained"]) for row in trainer._dump_rows] == [
         ("7", "8", 0.0, True), ("7", "8", 0.0, True), ("8", "8", None, False), ("8", "8", None, False),

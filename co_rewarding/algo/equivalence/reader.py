@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from contextlib import suppress
+from fractions import Fraction
 from functools import lru_cache
 
 from co_rewarding.algo.answers import MAX_ANSWER_CHARS, TextAnswer
@@ -64,6 +65,7 @@ _CHOICE = re.compile(
     re.IGNORECASE,
 )
 _ROMAN = re.compile(r"(?=[IVX]{2})X{0,3}(?:IX|IV|V?I{0,3})|(?=[iv]{2})(?:iv|v?i{0,3})")
+_WHOLE_NUMBER = re.compile("-?[0-9]+")
 _LETTERS = re.compile(r"[A-Za-z]+")
 _NO_EXPRESSION = frozenset((*"'?=:;.\"#@", DOTS, r"\infty", r"\partial", r"\mathbb"))
 _DERIVATIVE = re.compile(r"\\frac \{d[^{}]*\}\{d[A-Za-z][^{}]*\}")
@@ -73,6 +75,8 @@ _DERIVATIVE = re.compile(r"\\frac \{d[^{}]*\}\{d[A-Za-z][^{}]*\}")
 def read(answer: str) -> Value:
     """The value of an answer; never raises."""
     if len(answer) <= MAX_ANSWER_CHARS:
+        if _WHOLE_NUMBER.fullmatch(answer):  # what most answers are needs no parser
+            return Expression(answer, (Fraction(answer),) * algebra.POINTS)
         with suppress(RecursionError):  # what is nested without brackets, as |||||x and \sin\sin\sin x
             found = tokens(answer)
             return _value(found) if nesting(found) <= MAX_NESTING else Words(" ".join(found))
