@@ -79,6 +79,7 @@ class GroupRewardTrainer(PPOTrainerSync):
     | `on_step_end` | a run may end early |
     """
 
+    has_own_old_log_probs: bool = False  # whether those of a step's only update are taken (training.old_log_probs)
     label_guard: LabelGuard | None = None  # of co_rewarding.max_label_flips
     _trained: tuple[KVBatchMeta, dict[str, Any], float] | None = None  # batch, metrics and seconds of the last step
     _votes_only: Sequence[Response] = ()  # of this step, between sampling and the vote
