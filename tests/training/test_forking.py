@@ -2,7 +2,6 @@
 """A real server and real clients, with a small module (`wave`) in the place of verl and vLLM."""
 
 import os
-import shlex
 import signal
 import subprocess
 import sys
@@ -17,7 +16,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from co_rewarding.training.forking import client
-from co_rewarding.training.forking.start import FOR_THE_SERVER, MODULES, ForkServer, fork_server
+from co_rewarding.training.forking.start import FOR_THE_SERVER, MODULES, SERVER, ForkServer, fork_server
 
 REPO = Path(__file__).resolve().parents[2]
 IS_FORK = "import sys; print('wave' in sys.modules)"
@@ -27,7 +26,7 @@ IS_FORK = "import sys; print('wave' in sys.modules)"
 def server() -> Iterator[ForkServer]:
     address = f"test-{uuid4().hex}"
     process = subprocess.Popen(
-        [sys.executable, "-m", "co_rewarding.training.forking.server", address, "wave"],
+        [sys.executable, "-m", SERVER, str(os.getpid()), address, "wave"],
         env=os.environ | {"PYTHONPATH": str(REPO)},
     )
     one = ForkServer(address, process)
@@ -152,6 +151,15 @@ def test_pythons_flags_are_the_servers(server: ForkServer) -> None:
     assert run.stdout == "True\n"
 
 
+def test_it_is_as_nice_and_as_likely_to_be_killed_as_the_client(server: ForkServer) -> None:
+    def worse() -> None:
+        os.nice(7)
+        Path("/proc/self/oom_score_adj").write_text("900")
+
+    code = "import os; print(os.nice(0), open('/proc/self/oom_score_adj').read())"
+    assert output(server, code, preexec_fn=worse) == "7 900\n\n"
+
+
 def test_forks_draw_different_numbers(server: ForkServer) -> None:
     code = "import random; print(random.random())"
     assert output(server, code) != output(server, code)
@@ -176,8 +184,12 @@ def test_multiprocessing_forks_from_the_server_too(server: ForkServer, tmp_path:
 
 def test_the_server_ends_with_the_process_that_started_it() -> None:
     address = f"test-{uuid4().hex}"
-    line = shlex.join([sys.executable, "-m", "co_rewarding.training.forking.server", address, "wave"])
-    starts = f"import subprocess, time; print(subprocess.Popen({line!r}.split()).pid, flush=True); time.sleep(60)"
+    starts = f"""
+import os, subprocess, sys, time
+server = subprocess.Popen([sys.executable, "-m", {SERVER!r}, str(os.getpid()), {address!r}, "wave"])
+print(server.pid, flush=True)
+time.sleep(60)
+"""
     environment = os.environ | {"PYTHONPATH": str(REPO)}
     with subprocess.Popen([sys.executable, "-c", starts], stdout=subprocess.PIPE, env=environment) as parent:
         number = int(parent.stdout.readline())

@@ -14,8 +14,10 @@ import signal
 import socket
 import sys
 from itertools import takewhile
+from pathlib import Path
 from types import FrameType
 
+OOM_SCORE = Path("/proc/self/oom_score_adj")
 FIRST_JOB = "01000000"  # of every Ray, in its variable RAY_JOB_ID
 
 
@@ -34,6 +36,8 @@ def main(address: str, executable: str, arguments: list[str]) -> None:
                 "folder": os.getcwd(),
                 "files": files,
                 "executable": executable,
+                "niceness": os.getpriority(os.PRIO_PROCESS, 0),
+                "oom_score_adj": OOM_SCORE.read_text(),  # Ray's workers are to be killed first
             }
             message = json.dumps(request).encode()
             rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", files))]

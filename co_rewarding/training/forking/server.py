@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`python -m co_rewarding.training.forking.server SOCKET MODULE…`: imports the modules, then forks for clients.
+"""`python -m co_rewarding.training.forking.server PARENT SOCKET MODULE…`: imports the modules, then forks for clients.
 
 It ends with the process that started it, at once (PR_SET_PDEATHSIG). A fork ends with its client. Only this user's
 processes are served.
@@ -29,12 +29,16 @@ from contextlib import suppress
 from types import ModuleType
 from typing import Any
 
+from co_rewarding.training.forking.client import OOM_SCORE
+
 PR_SET_PDEATHSIG = 1
 MOST_FILES = 253  # that Linux passes at once
 
 
-def main(address: str, modules: Sequence[str]) -> None:
+def main(parent: int, address: str, modules: Sequence[str]) -> None:
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it has ended already
+        return
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind("\0" + address)  # clients that come while the imports last wait
         listener.listen(128)
@@ -42,6 +46,8 @@ def main(address: str, modules: Sequence[str]) -> None:
             warnings.simplefilter("ignore")  # of engines that are not installed; a cold process says it as well
             for name in modules:
                 importlib.import_module(name)
+        sys.stdout.flush()  # what is in the buffers would be written by every fork
+        sys.stderr.flush()
         gc.collect()
         gc.freeze()  # what is never looked at is never copied
         request = serve(listener)
@@ -130,6 +136,8 @@ def place(files: Sequence[int], numbers: Sequence[int]) -> None:
 def become(request: dict[str, Any]) -> int:
     """Do what Python does with the client's arguments, in this fork; the exit code."""
     os.setsid()  # whoever ends a group of processes means this one and its children
+    os.setpriority(os.PRIO_PROCESS, 0, request["niceness"])
+    OOM_SCORE.write_text(request["oom_score_adj"])
     os.environ.clear()
     os.environ.update(request["environment"])
     os.chdir(request["folder"])
@@ -163,4 +171,4 @@ def become(request: dict[str, Any]) -> int:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2:])
+    main(int(sys.argv[1]), sys.argv[2], sys.argv[3:])

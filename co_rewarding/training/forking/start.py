@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from co_rewarding.training.forking import client
 from co_rewarding.training.preflight.machine import starts_own_ray
 
+SERVER = "co_rewarding.training.forking.server"
 MODULES = (  # of verl's and vLLM's processes
     "co_rewarding.training.forking.environment",  # before vLLM, which reads its level of logging on import
     "verl.trainer.main_ppo",
@@ -66,7 +67,7 @@ def fork_server(config: DictConfig, *modules: str) -> Iterator[ForkServer | None
     variables = OmegaConf.to_container(config.ray_kwargs.ray_init.runtime_env.env_vars, resolve=True)
     address = f"co-rewarding-{uuid4().hex}"
     process = subprocess.Popen(
-        [sys.executable, "-m", "co_rewarding.training.forking.server", address, *MODULES, *modules],
+        [sys.executable, "-m", SERVER, str(os.getpid()), address, *MODULES, *modules],
         env=os.environ | {name: str(value) for name, value in variables.items()} | FOR_THE_SERVER | rays(),
         stdin=subprocess.DEVNULL,
         start_new_session=True,  # Ctrl-C is for this process, which ends the others
