@@ -252,7 +252,8 @@ def test_forks_of_the_server_go_and_so_does_the_server(
         while str(fork) not in json.loads(run.leftovers.read_text())["processes"]:  # what the next start would read
             assert time.monotonic() < deadline
             time.sleep(0.05)
-    assert not any(psutil.pid_exists(number) for number in (fork, client.pid, server.pid))
+    client.wait(5)
+    assert not psutil.pid_exists(fork) and not psutil.pid_exists(server.pid)
     client.stdout.close()
 
 
