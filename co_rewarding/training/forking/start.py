@@ -64,7 +64,7 @@ def fork_server(config: DictConfig, *modules: str) -> Iterator[ForkServer | None
     if not _is_wanted(config):
         yield None
         return
-    variables = OmegaConf.to_container(config.ray_kwargs.ray_init.runtime_env.env_vars, resolve=True)
+    variables = OmegaConf.select(config, "ray_kwargs.ray_init.runtime_env.env_vars") or {}
     address = f"co-rewarding-{uuid4().hex}"
     process = subprocess.Popen(
         [sys.executable, "-m", SERVER, str(os.getpid()), address, *MODULES, *modules],
