@@ -48,8 +48,8 @@ SETTINGS = {
 
 @dataclass(frozen=True)
 class Start:
-    """Seconds from launch to the first line of metrics, CPU seconds of all its processes until then, seconds of the step
-    in that line, and what the run itself says of them."""
+    """Seconds from launch to the first line of metrics, CPU seconds of all its processes until then, seconds of the
+    step in that line, and what the run itself says of them."""
 
     seconds: float
     cpu: float
