@@ -12,7 +12,9 @@ those of the step, in which run_monitor.py then looks for signs of collapse. Bes
 
     start      launch.py; before Ray preflight/ checks all that can be checked: memory (estimate.py has the formulas),
                the prompts, the run's name (run_name.py), and whether it is the run that was begun
-               (started_as.py); run_script.py knows the run script's variables, wandb_run.py the run's id at wandb
+               (started_as.py); run_script.py knows the run script's variables, wandb_run.py the run's id at wandb;
+               forking/ has the imports of all processes on CPU done once, router.py spares one of them any, and
+               start_times.py says where the time went
     in a run   settings.py holds our blocks of the configuration, config/ what differs from verl's; engine.py makes
                log-probabilities and token statistics in chunks, and micro-batches; checkpoint.py saves a run's state so
                that no kill loses it (checkpoint_files.py: whether all of it is there); weight_sync*.py gives a run

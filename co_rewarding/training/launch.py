@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO, Any, NoReturn
 from uuid import uuid4
 
+import psutil
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
@@ -27,13 +28,15 @@ from co_rewarding.algo.method_names import absolute_name
 from co_rewarding.algo.own_function import OwnFunctionError
 from co_rewarding.storage import provenance
 from co_rewarding.storage.run_dir import RunDir
-from co_rewarding.training import asking, leftovers, on_end, run_script, started_as, stopping, wandb_run
+from co_rewarding.training import asking, leftovers, on_end, router, run_script, started_as, stopping, wandb_run
 from co_rewarding.training.console import PROGRESS, say
+from co_rewarding.training.forking.start import ForkServer, fork_server
 from co_rewarding.training.loopback import stay_on_this_machine
 from co_rewarding.training.preflight.check import check_config
 from co_rewarding.training.preflight.machine import UnfitCluster, check_cluster, cores, reserved_cpus, starts_own_ray
 from co_rewarding.training.preflight.overrides import explained
 from co_rewarding.training.settings import ConfigBlock
+from co_rewarding.training.start_times import StartTimes
 
 UNREADABLE = "is no value as it stands; what has more in it than letters, digits and ._/- is written {0}=\"'…'\""
 
@@ -61,9 +64,17 @@ def launch(config: DictConfig, trainer: str, checks: Sequence[Callable[[DictConf
         trainer: "module.class" of the trainer; imported only in the process that trains.
         checks: what the tree checks beside `check_config`; each raises ValueError with one line.
     """
+    on_end.about_to_run(config)
+    stay_on_this_machine(config)
+    with fork_server(config, trainer.rpartition(".")[0]) as server:
+        _launch(config, trainer, checks, server)
+
+
+def _launch(
+    config: DictConfig, trainer: str, checks: Sequence[Callable[[DictConfig], None]], server: ForkServer | None
+) -> None:
+    times = StartTimes(psutil.Process().create_time())
     try:
-        on_end.about_to_run(config)
-        stay_on_this_machine(config)
         started_as.resume_from_own(config)
         asking.settle(config)
         # before the rows of a file that is no parquet are made, which name it
@@ -79,6 +90,7 @@ def launch(config: DictConfig, trainer: str, checks: Sequence[Callable[[DictConf
         as_composed = config.copy()
         _prepare_loggers(config, start)
         _size_engine(config)
+        _prepare_router(config)
         _prepare_ray(config)
         # imported after our own checks: it takes seconds, and a typing error should be reported at once
         from verl.trainer.main_ppo import run_ppo
@@ -107,8 +119,9 @@ def launch(config: DictConfig, trainer: str, checks: Sequence[Callable[[DictConf
         except OSError as error:
             _refuse(_of_file(error))
         try:
-            with stopping.told_in_one_line(), leftovers.removed_at_the_end(run, config):
-                run_ppo(config, task_runner_class=stopping.TakingSigterm(_task_runner(trainer, loggers)))
+            times.done("configuration")
+            with stopping.told_in_one_line(), leftovers.removed_at_the_end(run, config, server):
+                run_ppo(config, task_runner_class=stopping.TakingSigterm(_task_runner(trainer, loggers, times)))
         except ConnectionError as error:
             if type(error) is not ConnectionError:  # of a process of the run, with its traceback
                 raise
@@ -120,11 +133,12 @@ def launch(config: DictConfig, trainer: str, checks: Sequence[Callable[[DictConf
             sys.exit(1)
 
 
-def _task_runner(trainer: str, environment: Mapping[str, str]) -> Any:
+def _task_runner(trainer: str, environment: Mapping[str, str], times: StartTimes) -> Any:
     """A Ray actor class like verl's TaskRunnerV1 that builds our trainer and counts its steps.
 
     Args:
         environment: variables of its process beside those that all of a run's processes have.
+        times: of what was done in this process.
     """
     import ray
     from verl.trainer.main_ppo import TaskRunnerV1
@@ -135,11 +149,13 @@ def _task_runner(trainer: str, environment: Mapping[str, str]) -> Any:
             from verl.trainer.ppo.v1.trainer_base import TRAINER_REGISTRY
             from verl.utils.import_utils import load_class_from_fqn
 
+            times.done("Ray")
             os.environ.update(environment)
             if not starts_own_ray(config):
                 check_cluster(config, [node["Resources"] for node in ray.nodes() if node["Alive"]])
             # verl compares the mode with the string "sync" in several places, so our class takes over that name
-            TRAINER_REGISTRY["sync"] = load_class_from_fqn(trainer, "trainer")
+            TRAINER_REGISTRY["sync"] = trainer_class = load_class_from_fqn(trainer, "trainer")
+            trainer_class.start_times = times
             super().run(config)
             report_questions(self.trainer)
             report_steps(self.trainer)
@@ -292,6 +308,13 @@ def _size_engine(config: DictConfig) -> None:
             config.actor_rollout_ref.rollout.max_model_len = (
                 config.data.max_prompt_length + config.data.max_response_length
             )
+
+
+def _prepare_router(config: DictConfig) -> None:
+    """Ours, unless the configuration names another or asks for verl's, which alone routes by a hash."""
+    rollout = config.actor_rollout_ref.rollout
+    if rollout.router_config_path is None and not rollout.full_determinism:
+        rollout.router_config_path = str(router.CONFIGURATION)
 
 
 def _explained(error: Exception) -> str:

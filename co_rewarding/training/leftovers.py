@@ -38,6 +38,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from co_rewarding.storage.files import atomic_write_text
 from co_rewarding.storage.run_dir import RunDir
+from co_rewarding.training.forking.start import ForkServer
 from co_rewarding.training.preflight.machine import starts_own_ray
 
 SHARED_MEMORY = Path("/dev/shm")
@@ -137,7 +138,7 @@ def remove_what_a_killed_start_left(run: RunDir) -> None:
 
 
 @contextmanager
-def removed_at_the_end(run: RunDir, config: DictConfig) -> Iterator[None]:
+def removed_at_the_end(run: RunDir, config: DictConfig, server: ForkServer | None = None) -> Iterator[None]:
     """Around the block that starts Ray and trains: after it nothing of it is left, whether it returned or raised.
 
     SIGTERM and SIGINT are ignored while that is being done, for about 10 s at most.
@@ -151,10 +152,14 @@ def removed_at_the_end(run: RunDir, config: DictConfig) -> Iterator[None]:
     left = Leftovers(
         folder=_new_folder(),
         weight_sockets=f"{PREFIX.removeprefix('ipc://')}{tag}-*",
-        others=[child.pid for child in psutil.Process().children()],
+        others=[
+            child.pid for child in psutil.Process().children() if server is None or child.pid != server.process.pid
+        ],
         before=_segments(),
     )
     OmegaConf.update(config, "ray_kwargs.ray_init._temp_dir", left.folder, force_add=True)
+    if server is not None:
+        server.serve_ray(config, Path(left.folder))
     left.write(run.leftovers)
     before = os.environ.copy()
     # what is compiled is for other starts, too
@@ -178,6 +183,8 @@ def removed_at_the_end(run: RunDir, config: DictConfig) -> Iterator[None]:
             if "ray" in sys.modules:
                 sys.modules["ray"].shutdown()
         finally:
+            if server is not None:
+                server.end()
             left.remove(keep_logs=failed, grace_s=GRACE_S)
         if failed:
             print(f"Ray's logs: {left.folder}/session_latest/logs (until the next start of this run)", flush=True)

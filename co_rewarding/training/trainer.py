@@ -39,6 +39,7 @@ from co_rewarding.storage.stated_as import ANSWER_FORMAT
 from co_rewarding.training import rollout_io
 from co_rewarding.training.agent_loop import AGENT_LOOP, NUM_ROLLOUTS
 from co_rewarding.training.checkpoint import is_of_another, resume_dir, saving
+from co_rewarding.training.console import say
 from co_rewarding.training.decoding import TextDecoder
 from co_rewarding.training.engine import requesting_token_statistics
 from co_rewarding.training.label_guard import LabelGuard
@@ -54,6 +55,7 @@ from co_rewarding.training.rollout_io import (
 )
 from co_rewarding.training.run_monitor import RunMonitor, is_logged
 from co_rewarding.training.settings import Settings
+from co_rewarding.training.start_times import StartTimes
 
 
 class GroupRewardTrainer(PPOTrainerSync):
@@ -76,10 +78,11 @@ class GroupRewardTrainer(PPOTrainerSync):
     | `_val_metrics_update` | accuracy is of questions with a ground truth; label-free numbers are of all |
     | `_save_checkpoint`, `_load_checkpoint` | what monitor and guard saw belongs to it; no kill loses the one before |
     | `on_train_begin` | verl logs a step after it is saved: what a kill in between left out is logged |
-    | `on_step_end` | a run may end early |
+    | `on_step_end` | a run may end early; after the first step of a start, where its time went |
     """
 
     has_own_old_log_probs: bool = False  # whether those of a step's only update are taken (training.old_log_probs)
+    start_times: StartTimes | None = None  # until the first step of a start is done; set by launch.py
     label_guard: LabelGuard | None = None  # of co_rewarding.max_label_flips
     _trained: tuple[KVBatchMeta, dict[str, Any], float] | None = None  # batch, metrics and seconds of the last step
     _votes_only: Sequence[Response] = ()  # of this step, between sampling and the vote
@@ -113,6 +116,7 @@ class GroupRewardTrainer(PPOTrainerSync):
         return buffer
 
     def _init_tokenizer(self) -> None:
+        self._started("queue")
         super()._init_tokenizer()
         self.decoder = TextDecoder(self.tokenizer)
         self.reward_manager = resolve_reward_manager_cls(self.config)(self.config, self.tokenizer)
@@ -204,9 +208,17 @@ class GroupRewardTrainer(PPOTrainerSync):
 
     def on_step_end(self) -> None:
         super().on_step_end()
+        if self.start_times is not None:
+            self._started("first step")
+            say(str(self.start_times))
+            self.start_times = None
         if self.monitor.stop_if_collapsed(self.global_steps):
             self.stopped_early_after = self.total_training_steps
             self.total_training_steps = self.global_steps  # verl's loop ends with this step
+
+    def _started(self, part: str) -> None:
+        if self.start_times is not None:
+            self.start_times.done(part)
 
     def _save_checkpoint(self) -> None:
         if not self.monitor.may_save(self.global_steps):
@@ -257,6 +269,7 @@ class GroupRewardTrainer(PPOTrainerSync):
             self.checkpoint_callback = callback
 
     def _load_checkpoint(self) -> None:
+        self._started("data, models and vLLM")
         super()._load_checkpoint()
         folder = resume_dir(self.config)
         if self.global_steps > 0 and folder is not None:
@@ -265,6 +278,9 @@ class GroupRewardTrainer(PPOTrainerSync):
                 self.label_guard.load(folder)
 
     def on_train_begin(self) -> None:
+        self._started(
+            "checkpoint, rollout workers" + (", validation" if self.config.trainer.get("val_before_train") else "")
+        )
         super().on_train_begin()
         folder = resume_dir(self.config)
         if folder is not None and not is_of_another(self.config, folder):

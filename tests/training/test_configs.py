@@ -19,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from co_rewarding.algo.methods import METHODS, Method, consensus_of
 from co_rewarding.storage.run_dir import RunDir
+from co_rewarding.training import router
 from co_rewarding.training.settings import Settings
 from co_rewarding_ii.settings import TeacherSettings
 
@@ -146,7 +147,7 @@ def test_nothing_is_left_out() -> None:
         for folder in (REPO / "co_rewarding", *REPO.glob("Co-rewarding-*"), REPO / "scripts")
         for path in folder.rglob("*.yaml")
     ]
-    assert sorted(ours) == sorted([*TREE_YAMLS, SHARED_YAML, *PLATFORM_YAMLS])
+    assert sorted(ours) == sorted([*TREE_YAMLS, SHARED_YAML, *PLATFORM_YAMLS, router.CONFIGURATION])
     assert {script.name for script in SCRIPTS} <= TABLE_5_OF.keys(), "add the script's values of Table 5 above"
 
 

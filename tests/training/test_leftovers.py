@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from uuid import uuid4
 
 import psutil
 import pytest
@@ -19,6 +20,7 @@ from omegaconf import DictConfig
 
 from co_rewarding.storage.run_dir import RunDir
 from co_rewarding.training import leftovers
+from co_rewarding.training.forking.start import SERVER, ForkServer
 from co_rewarding.training.launch import _prepare_weight_sync
 from co_rewarding.training.leftovers import Leftovers, remove_what_a_killed_start_left, removed_at_the_end
 from co_rewarding.training.weight_sync import TAG
@@ -227,6 +229,32 @@ def test_after_the_end_nothing_is_left_but_the_logs_of_a_failure(
     assert not (folder / "queue").exists()
     remove_what_a_killed_start_left(run)
     assert not folder.exists() and not run.leftovers.exists()
+
+
+def test_forks_of_the_server_go_and_so_does_the_server(
+    run: RunDir, config: DictConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leftovers, "INTERVAL_S", 0.05)
+    monkeypatch.setattr(leftovers, "GRACE_S", 0.2)
+    _prepare_weight_sync(config)
+    address = f"test-{uuid4().hex}"
+    server = ForkServer(address, subprocess.Popen([sys.executable, "-m", SERVER, str(os.getpid()), address, "wave"]))
+    deadline = time.monotonic() + 30
+    while f"@{address}" not in Path("/proc/net/unix").read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    with removed_at_the_end(run, config, server):
+        executable = config.ray_kwargs.ray_init.runtime_env.py_executable
+        assert Path(executable).parent == Path(config.ray_kwargs.ray_init._temp_dir)
+        code = "import os, time; print(os.getpid(), flush=True); time.sleep(600)"
+        client = subprocess.Popen([executable, "-c", code], stdout=subprocess.PIPE)
+        fork = int(client.stdout.readline())
+        while str(fork) not in json.loads(run.leftovers.read_text())["processes"]:  # what the next start would read
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+    client.wait(5)
+    assert not psutil.pid_exists(fork) and not psutil.pid_exists(server.pid)
+    client.stdout.close()
 
 
 def test_a_joined_cluster_is_left_as_it_is(run: RunDir, config: DictConfig) -> None:
