@@ -27,7 +27,7 @@ from co_rewarding.algo.method_names import absolute_name
 from co_rewarding.algo.own_function import OwnFunctionError
 from co_rewarding.storage import provenance
 from co_rewarding.storage.run_dir import RunDir
-from co_rewarding.training import asking, leftovers, on_end, run_script, started_as, stopping, wandb_run
+from co_rewarding.training import asking, leftovers, on_end, router, run_script, started_as, stopping, wandb_run
 from co_rewarding.training.console import PROGRESS, say
 from co_rewarding.training.loopback import stay_on_this_machine
 from co_rewarding.training.preflight.check import check_config
@@ -79,6 +79,7 @@ def launch(config: DictConfig, trainer: str, checks: Sequence[Callable[[DictConf
         as_composed = config.copy()
         _prepare_loggers(config, start)
         _size_engine(config)
+        _prepare_router(config)
         _prepare_ray(config)
         # imported after our own checks: it takes seconds, and a typing error should be reported at once
         from verl.trainer.main_ppo import run_ppo
@@ -292,6 +293,13 @@ def _size_engine(config: DictConfig) -> None:
             config.actor_rollout_ref.rollout.max_model_len = (
                 config.data.max_prompt_length + config.data.max_response_length
             )
+
+
+def _prepare_router(config: DictConfig) -> None:
+    """Ours, unless the configuration names another or asks for verl's, which alone routes by a hash."""
+    rollout = config.actor_rollout_ref.rollout
+    if rollout.router_config_path is None and not rollout.full_determinism:
+        rollout.router_config_path = str(router.CONFIGURATION)
 
 
 def _explained(error: Exception) -> str:
