@@ -172,8 +172,12 @@ class GroupRewardTrainer(PPOTrainerSync):
         votes, self._votes_only = self._votes_only, ()
         return list(votes)
 
-    def on_step_end(self) -> None:
+    def _send_weights(self) -> None:
+        """The policy's weights into vLLM, which is awake afterwards."""
         super().on_step_end()
+
+    def on_step_end(self) -> None:
+        self._send_weights()
         if self.monitor.stop_if_collapsed(self.global_steps):
             self.stopped_early_after = self.total_training_steps
             self.total_training_steps = self.global_steps  # verl's loop ends with this step
