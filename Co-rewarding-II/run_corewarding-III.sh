@@ -53,6 +53,7 @@ NUM_NODES=${NUM_NODES:-1}
 GPUS_PER_NODE=${GPUS_PER_NODE:-4}
 ROLLOUT_MEMORY_UTILIZATION=${ROLLOUT_MEMORY_UTILIZATION:-0.6}              # vLLM's share of a GPU's memory (paper: 0.8 in I, 0.6 in II)
 ROLLOUT_TENSOR_PARALLEL=${ROLLOUT_TENSOR_PARALLEL:-1}                      # GPUs that share one vLLM engine
+TEACHER=${TEACHER:-auto}                                                   # rolls out beside the student or after it; auto: beside from two engines on
 MAX_TOKENS_PER_GPU=${MAX_TOKENS_PER_GPU:-8192}                             # in one pass; at least prompt + response
 ATTENTION=${ATTENTION:-sdpa}                                               # or flash_attention_2, flex_attention (GPU)
 LOGGER=${LOGGER:-"[console,file,tensorboard,wandb]"}                       # wandb stays offline until `wandb login`
@@ -105,6 +106,7 @@ exec python -m co_rewarding_ii.main \
   trainer.n_gpus_per_node="$GPUS_PER_NODE" \
   actor_rollout_ref.rollout.gpu_memory_utilization="$ROLLOUT_MEMORY_UTILIZATION" \
   actor_rollout_ref.rollout.tensor_model_parallel_size="$ROLLOUT_TENSOR_PARALLEL" \
+  actor_rollout_ref.teacher.rollout="$TEACHER" \
   actor_rollout_ref.actor.ppo_max_token_len_per_gpu="$MAX_TOKENS_PER_GPU" \
   actor_rollout_ref.model.override_config.attn_implementation="$ATTENTION" \
   trainer.logger="$LOGGER" \

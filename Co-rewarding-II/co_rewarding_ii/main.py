@@ -10,7 +10,7 @@ from co_rewarding_ii.preflight import check_teacher
 
 @hydra.main(config_path="pkg://co_rewarding_ii.config", config_name="co_rewarding_ii", version_base=None)
 def main(config: DictConfig) -> None:
-    launch(config, trainer="co_rewarding_ii.trainer.CoRewardingIITrainer", checks=[check_teacher])
+    launch(config, trainer="co_rewarding_ii.orders.make_trainer", checks=[check_teacher])
 
 
 if __name__ == "__main__":

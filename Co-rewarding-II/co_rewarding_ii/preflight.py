@@ -6,6 +6,7 @@ from omegaconf import DictConfig
 from co_rewarding.algo.methods import METHODS, method
 from co_rewarding.training.preflight.machine import world_size
 from co_rewarding_ii.checkpoint import check_resumable
+from co_rewarding_ii.replicas import replicas_of
 from co_rewarding_ii.settings import TeacherSettings
 
 MANAGER = "co_rewarding.training.agent_loop_worker.GroupRewardAgentLoopManager"
@@ -37,12 +38,18 @@ def check_teacher(config: DictConfig) -> None:
             f"actor_rollout_ref.ref.fsdp_config.fsdp_size={ref.fsdp_config.fsdp_size}: must be the actor's "
             f"({actor.fsdp_config.fsdp_size}), so that teacher and student are sharded alike"
         )
+    if (steps := config.trainer.v1.sync.get("parameter_sync_step", 1)) != 1:
+        raise ValueError(
+            f"trainer.v1.sync.parameter_sync_step={steps}: must be 1, because the teacher answers all "
+            "questions of a step at once"
+        )
     sampler = config.trainer.v1.sampler
     if sampler.get("sync_refill_failed_groups", False):
         raise ValueError(
             "trainer.v1.sampler.sync_refill_failed_groups=True: the teacher answers the questions of the step as they "
             "were drawn; set it to False"
         )
+    replicas_of(config)
     if settings.check_log_probs and not actor.use_dynamic_bsz:
         devices = world_size(config)
         sequences, micro = config.data.train_batch_size * settings.n, ref.log_prob_micro_batch_size_per_gpu

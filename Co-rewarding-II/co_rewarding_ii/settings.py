@@ -11,6 +11,7 @@ from co_rewarding.algo.ema_schedule import DecaySchedule
 from co_rewarding.training.settings import MAX_TEMPERATURE, ConfigBlock
 
 ANCHORS = ("teacher", "start")
+AUTO, BESIDE, AFTER = ORDERS = ("auto", "beside", "after")
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class TeacherSettings(ConfigBlock):
     start_share: float | None = None  # 0–1: choose α so that this share of the starting model is left at the end
     one_direction: bool = False  # co_rewarding_III: student on one view, drawn by chance, teacher on the other
     kl_anchor: str = "teacher"  # what the KL term keeps the student near: the teacher, or the frozen model of the start
+    rollout: str = AUTO  # beside the student, on vLLM replicas of its own, or after it; auto: beside from 2 replicas on
     stop_decided: bool = False  # end a question's rollouts once one answer has more than half of all n votes
     check_log_probs: bool = False  # log how well vLLM and the reference engine agree on the teacher; a forward pass
 
@@ -36,6 +38,7 @@ class TeacherSettings(ConfigBlock):
         is_allowed = self.temperature is None or 0 <= self.temperature <= MAX_TEMPERATURE
         self.require("temperature", is_allowed, f"a number from 0 to {MAX_TEMPERATURE:g}, or null for the student's")
         self.require("kl_anchor", self.kl_anchor in ANCHORS, " or ".join(ANCHORS))
+        self.require("rollout", self.rollout in ORDERS, "one of " + ", ".join(ORDERS))
         self.schedule(total_steps=max(1, self.update_interval))
 
     @classmethod

@@ -1,15 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Co-rewarding-II adds one thing to a training step: a slow teacher, which answers the questions too and labels them.
 
-Order of operations in step k (arXiv 2508.00410, Algorithm 2), with what is added marked *:
+What happens in step k (arXiv 2508.00410, Algorithm 2), with what is added marked *:
 
-    student's rollouts with θ_old → * teacher ← α_k · teacher + (1 − α_k) · θ_old → * teacher's weights into vLLM
-    → * teacher's rollouts of the same questions → old log-probs, log-probs of the KL term's reference: the teacher
-    or, * in its place for this pass, the starting model (actor_rollout_ref.teacher.kl_anchor)
-    → * vote of the teacher's answers → reward, advantage → update to θ → student's weights into vLLM
+    student's rollouts with θ_old; * teacher ← α_k · teacher + (1 − α_k) · θ_old, * its rollouts of the same questions
+    → old log-probs, log-probs of the KL term's reference: the teacher or, * in its place for this pass, the starting
+    model (actor_rollout_ref.teacher.kl_anchor) → * vote of the teacher's answers → reward, advantage → update to θ
 
-The last is verl's own, at the end of every step, so the student is back before the next rollouts and before validation.
-The teacher's responses are cleared after the vote: nothing that trains ever sees them.
+The teacher rolls out after the student or beside it: co_rewarding_ii/orders.py has both, which build on this.
+Its responses are cleared after the vote: nothing that trains ever sees them.
 
 Co-rewarding-III is the same on questions in two views (data.train_aug_files): student and teacher answer both, and
 the teacher's vote on one view labels the student's answers to the other. In its cheaper one-direction form a chance
@@ -21,7 +20,7 @@ import uuid
 from collections import Counter
 from functools import partial
 from statistics import fmean
-from typing import ClassVar
+from typing import Any
 
 import ray
 import transfer_queue as tq
@@ -57,12 +56,9 @@ class CoRewardingIITrainer(GroupRewardTrainer):
     | `_init_dataloader` | the schedule needs the run's number of steps |
     | `_init_resource_pool_mgr` | workers with a teacher in the reference slot |
     | `_submit_batch_to_rollout` | keeps the questions for the teacher |
-    | `on_sample_end` | the student's rollouts are there and the policy has not moved yet: the teacher's turn |
     | `_compute_ref_log_prob` | the KL term's reference may be the starting model |
-    | `_step_once` | what the teacher did joins the metrics, and its time leaves verl's "gen" |
+    | `_step_once` | what the teacher did joins the metrics |
     """
-
-    timed: ClassVar[tuple[str, ...]] = ("teacher_update", "teacher_sync", "teacher_gen")
 
     def __init__(self, config: DictConfig):
         self.teacher = TeacherSettings.read(config)
@@ -70,6 +66,7 @@ class CoRewardingIITrainer(GroupRewardTrainer):
         if self.teacher.stop_decided:
             serve_stoppable()
         self._teachers_questions: TensorDict | None = None
+        self._teachers_uids: list[str] = []
         self._teacher_batch: KVBatchMeta | None = None
         self._teacher_metrics: dict[str, float] = {}
 
@@ -110,20 +107,6 @@ class CoRewardingIITrainer(GroupRewardTrainer):
             batch = batch[[i for i, mine in enumerate(students) if mine]]
         return super()._submit_batch_to_rollout(batch)
 
-    def on_sample_end(self) -> None:
-        super().on_sample_end()  # the replicas sleep, as they must before weights are exchanged
-        self._teacher_metrics = {}
-        with marked_timer("teacher_update", self.timing_raw):
-            if self.teacher.update:
-                self._teacher_metrics = self._update_teacher()
-        with marked_timer("teacher_sync", self.timing_raw):
-            ray.get(self.actor_rollout_wg.send_teacher_weights(global_steps=self.global_steps))
-        with marked_timer("teacher_gen", self.timing_raw):
-            self._teacher_batch = self._roll_out_teacher()
-        self.checkpoint_manager.sleep_replicas()
-        if self.teacher.check_log_probs:
-            self._teacher_metrics |= self._gap_of_teacher()
-
     def _compute_ref_log_prob(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
         if not self.teacher.keeps_start:
             return super()._compute_ref_log_prob(batch, metrics)
@@ -135,21 +118,23 @@ class CoRewardingIITrainer(GroupRewardTrainer):
     def _step_once(self, metrics: dict, timing_raw: dict, sample_batch_size: int) -> KVBatchMeta:
         batch = super()._step_once(metrics, timing_raw, sample_batch_size)
         metrics.update(self._teacher_metrics)
-        timing_raw["gen"] -= sum(timing_raw[name] for name in self.timed)
         return batch
 
-    def _update_teacher(self) -> dict[str, float]:
-        decay = self.schedule.decay(self.global_steps)
-        distance = Distance.relative(self.actor_rollout_wg.update_teacher(decay))
-        return {"teacher/decay": decay, "teacher/distance": distance}
+    def _move_teacher(self) -> None:
+        """teacher ← α · teacher + (1 − α) · θ_old, unless it never moves."""
+        self._teacher_metrics = {}
+        with marked_timer("teacher_update", self.timing_raw):
+            if self.teacher.update:
+                decay = self.schedule.decay(self.global_steps)
+                distance = Distance.relative(self.actor_rollout_wg.update_teacher(decay))
+                self._teacher_metrics = {"teacher/decay": decay, "teacher/distance": distance}
 
-    def _roll_out_teacher(self) -> KVBatchMeta:
-        """The teacher's responses to the step's questions: rows of the same queue, under uids of their own."""
-        questions = rollout_io.with_column(self._teachers_questions, "uid", lambda _: str(uuid.uuid4()))
+    def _submit_to_teacher(self) -> int:
+        """Ask the teacher the step's questions: rows of the same queue under uids of their own; how many prompts."""
+        self._teachers_uids = [str(uuid.uuid4()) for _ in range(len(self._teachers_questions))]
+        questions = rollout_io.with_column(self._teachers_questions, "uid", self._teachers_uids.__getitem__)
         questions = rollout_io.with_column(questions, NUM_ROLLOUTS, lambda _: self.teacher.n)
-        # vLLM has no log-probabilities of an answer that is stopped before its first token, and nobody needs them
-        sampling = {"temperature": self.teacher.temperature, "logprobs": self.teacher.check_log_probs}
-        questions = rollout_io.with_column(questions, SAMPLING, lambda _: sampling)
+        questions = rollout_io.with_column(questions, SAMPLING, lambda _: self.teachers_sampling)
         if self.teacher.stop_decided:
             group = (rollout_io.QUESTION, rollout_io.VIEW)
             asked = list(zip(*(rollout_io.column(questions, name) for name in group), strict=True))
@@ -157,11 +142,17 @@ class CoRewardingIITrainer(GroupRewardTrainer):
             alone = [times == 1 for times in map(Counter(asked).__getitem__, asked)]
             questions = rollout_io.with_column(questions, STOP_DECIDED, alone.__getitem__)
         tu.assign_non_tensor_data(questions, "global_steps", self.global_steps)
-        super()._submit_batch_to_rollout(questions)
-        batch, _ = self.replay_buffer.sample(
-            global_steps=self.global_steps, partition_id="train", batch_size=len(questions)
-        )
-        return batch
+        return super()._submit_batch_to_rollout(questions)
+
+    @property
+    def teachers_sampling(self) -> dict[str, Any]:
+        """Sampling parameters of the teacher where they are not the student's."""
+        # vLLM has no log-probabilities of an answer that is stopped before its first token, and nobody needs them
+        return {"temperature": self.teacher.temperature, "logprobs": self.teacher.check_log_probs}
+
+    def _check_teacher(self) -> None:
+        if self.teacher.check_log_probs:
+            self._teacher_metrics |= self._gap_of_teacher()
 
     def _responses_that_only_vote(self) -> list[Response]:
         batch, self._teacher_batch = self._teacher_batch, None

@@ -6,7 +6,10 @@ KL term of the loss is against the moving teacher, as in the paper's code; with 
 the teacher's place for the pass that this term needs (co_rewarding.algo.anchor).
 """
 
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import torch
 import torch.distributed.tensor  # with it, a DTensor counts as a tensor for torch.load(weights_only=True)
@@ -24,7 +27,7 @@ from co_rewarding_ii.checkpoint import average_file, teacher_dir
 class TeacherWorker(ActorRolloutRefWorker):
     """What it overrides of verl 0.9.1: `init_model` (starts the teacher's moving average, keeps the starting model),
     `save_checkpoint` and `load_checkpoint` (the teacher beside the actor). What it adds: `update_teacher`,
-    `send_teacher_weights` and `exchange_teacher_and_start`.
+    `send_weights` and `exchange_teacher_and_start`.
     """
 
     @register(dispatch_mode=Dispatch.ONE_TO_ALL)
@@ -51,13 +54,18 @@ class TeacherWorker(ActorRolloutRefWorker):
         self._forget_gathered_weights()
 
     @register(dispatch_mode=Dispatch.ONE_TO_ALL, blocking=False)
-    async def send_teacher_weights(self, global_steps: int) -> None:
-        """verl's `update_weights` for the teacher. Like there, the rollout must sleep before, and is awake after.
+    async def send_weights(self, global_steps: int, students: int = 0) -> None:
+        """verl's `update_weights`, with the student for the first `students` replicas and the teacher for the others.
 
-        `update_weights` sends the weights of `self.actor`, whatever that is; for the length of the call it is the
-        teacher. To go when verl lets the caller name the engine.
+        Like there, the rollout must sleep before, and is awake after. `update_weights` sends the weights of
+        `self.actor`, whatever that is, for the length of the call. To go when verl lets the caller name the engine.
         """
-        actor, self.actor = self.actor, self.ref
+        actor = self.actor
+        if students == 0:
+            self.actor = self.ref
+        else:
+            is_teachers = self.rollout.replica_rank >= students
+            self.actor = SimpleNamespace(engine=OneOfTwo(self.actor.engine, self.ref.engine, is_teachers))
         try:
             await super().update_weights(global_steps=global_steps, mode="naive")
         finally:
@@ -98,6 +106,35 @@ class TeacherWorker(ActorRolloutRefWorker):
         for module in self.ref.engine.module.modules():
             if isinstance(module, FSDPModule):
                 module.reshard()
+
+
+class OneOfTwo:
+    """Two engines of which one sends its weights, while both gather theirs.
+
+    A weight is gathered from the shards of all ranks, so all must do it, in one order, whichever they send.
+    """
+
+    def __init__(self, student: Any, teacher: Any, is_teachers: bool):
+        self.student, self.teacher, self.is_teachers = student, teacher, is_teachers
+
+    def get_per_tensor_param(self, **options: Any) -> tuple[Iterator[tuple[str, torch.Tensor]], Any]:
+        """As verl's engine: names with whole tensors, of which no more than two are there at a time."""
+        student, options_of_lora = self.student.get_per_tensor_param(**options)
+        teacher, _ = self.teacher.get_per_tensor_param(**options)
+        return self._sent(iter(student), iter(teacher)), options_of_lora
+
+    def _sent(self, student: Iterator, teacher: Iterator) -> Iterator[tuple[str, torch.Tensor]]:
+        for sent in student:
+            other = next(teacher)
+            if sent[0] != other[0]:
+                raise RuntimeError(f"the student's weight {sent[0]} and the teacher's {other[0]} are gathered at once")
+            if self.is_teachers:
+                sent = other
+            del other
+            yield sent
+
+    def __getattr__(self, name: str) -> Any:  # what else verl asks, and does to the engine that is trained
+        return getattr(self.student, name)
 
 
 def _parameters(worker) -> dict[str, torch.Tensor]:

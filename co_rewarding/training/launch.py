@@ -149,13 +149,15 @@ def _task_runner(trainer: str, environment: Mapping[str, str], times: StartTimes
             from verl.trainer.ppo.v1.trainer_base import TRAINER_REGISTRY
             from verl.utils.import_utils import load_class_from_fqn
 
+            from co_rewarding.training.trainer import GroupRewardTrainer
+
             times.done("Ray")
             os.environ.update(environment)
             if not starts_own_ray(config):
                 check_cluster(config, [node["Resources"] for node in ray.nodes() if node["Alive"]])
             # verl compares the mode with the string "sync" in several places, so our class takes over that name
-            TRAINER_REGISTRY["sync"] = trainer_class = load_class_from_fqn(trainer, "trainer")
-            trainer_class.start_times = times
+            TRAINER_REGISTRY["sync"] = load_class_from_fqn(trainer, "trainer")
+            GroupRewardTrainer.start_times = times
             super().run(config)
             report_questions(self.trainer)
             report_steps(self.trainer)

@@ -5,7 +5,7 @@ into it, and the dump in which a person can read what was rewarded.
 Legend: N rows of a batch in any order (P questions × V views × G rollouts, less what failed), T response tokens.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -90,6 +90,17 @@ def first_rollouts(batch: KVBatchMeta, n: int) -> tuple[KVBatchMeta, list[str]]:
     first = {key for keys in of_prompt.values() for key in keys[:n]}
     others = [key for keys in of_prompt.values() for key in keys[n:]]
     return batch.select_keys([key for key in batch.keys if key in first]), others
+
+
+def split_by_prompt(batch: KVBatchMeta, uids: Collection[str]) -> tuple[KVBatchMeta, KVBatchMeta]:
+    """The rows of these prompts, and the others."""
+    uids = set(uids)
+    is_theirs = [_order_of_request(key)[0] in uids for key in batch.keys]
+    theirs, others = (
+        batch.select_keys([key for key, theirs in zip(batch.keys, is_theirs, strict=True) if theirs is wanted])
+        for wanted in (True, False)
+    )
+    return theirs, others
 
 
 def read_responses(

@@ -102,7 +102,8 @@ MAY_CHANGE = (  # of those blocks
     "actor_rollout_ref.actor.optim.lr",
     "actor_rollout_ref.actor.optim.total_training_steps",  # verl's own note of what the trainer has
     "actor_rollout_ref.teacher.check_log_probs",
-    "actor_rollout_ref.teacher.stop_decided",  # the labels are the same
+    "actor_rollout_ref.teacher.rollout",  # teacher, student and questions are the same in both orders
+    "actor_rollout_ref.teacher.stop_decided",  # and so are the labels
 )
 USUAL = {  # what a run did before there was such a key
     **{f"{Settings.NAME}.{field.name}": field.default for field in fields(Settings) if field.default is not MISSING},

@@ -206,8 +206,12 @@ class GroupRewardTrainer(PPOTrainerSync):
         votes, self._votes_only = self._votes_only, ()
         return list(votes)
 
-    def on_step_end(self) -> None:
+    def _send_weights(self) -> None:
+        """The policy's weights into vLLM, which is awake afterwards."""
         super().on_step_end()
+
+    def on_step_end(self) -> None:
+        self._send_weights()
         if self.start_times is not None:
             self._started("first step")
             say(str(self.start_times))

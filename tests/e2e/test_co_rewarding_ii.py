@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Co-rewarding-II for real: Ray, FSDP2 and vLLM on the CPU, a tiny model, a few steps.
 
-A run that is killed with SIGKILL, the same command again, which resumes from the checkpoint, and a run with two FSDP2
-ranks. Every checkpoint is kept, so that the teacher can be worked out again from the students it followed.
+A run that is killed with SIGKILL, the same command again, which resumes from the checkpoint, and runs with two FSDP2
+ranks, in both orders of the teacher's rollouts. Every checkpoint is kept, so that the teacher can be worked out again
+from the students it followed.
 """
 
 import re
@@ -38,6 +39,13 @@ SETTINGS = (
     "actor_rollout_ref.teacher.check_log_probs=True",
     "trainer.val_before_train=False",
     "trainer.max_actor_ckpt_to_keep=null",
+)
+
+GREEDY = (
+    "actor_rollout_ref.rollout.top_k=1",
+    "actor_rollout_ref.rollout.logprobs_mode=raw_logprobs",  # before top_k, which leaves one token with probability 1
+    "actor_rollout_ref.actor.entropy_coeff=0.1",  # moves the student: rewards of a group are alike, and teach nothing
+    "trainer.test_freq=-1",
 )
 
 
@@ -189,16 +197,52 @@ def refused(toy: Path, name: str, **environment: str) -> str:
     return (toy / f"{name}.log").read_text(errors="replace").strip().splitlines()[-1]
 
 
+@pytest.fixture(scope="module")
+def orders(toy: Path) -> dict[str, Path]:
+    """Greedy runs of two ranks, each with a vLLM replica: the teacher after the student, and beside it. The second run
+    is killed after step 2 and resumed."""
+    run_dirs = {}
+    for order in ("after", "beside"):
+        run_dirs[order], log = toy / "runs/co-rewarding" / order, toy / f"{order}.log"
+        if order == "beside":
+            killed_after_step(2, begin(toy, order, *GREEDY, GPUS_PER_NODE="2", TEACHER=order), run_dirs[order], log)
+        finish(begin(toy, order, *GREEDY, GPUS_PER_NODE="2", TEACHER=order), log)
+    assert "teacher: rolls out beside the student, on 1 of 2 vLLM replicas" in log.read_text(errors="replace")
+    return run_dirs
+
+
 @pytest.mark.long
-def test_two_ranks_keep_the_same_teacher(toy: Path) -> None:
-    run_dir = toy / "runs/co-rewarding/ranks"
-    environment = {"GPUS_PER_NODE": "2"}
-    finish(begin(toy, "ranks", "trainer.test_freq=-1", **environment), toy / "ranks.log")
-    errors = relative_errors(toy, run_dir, ranks=2)
+@pytest.mark.parametrize("order", ["after", "beside"])
+def test_two_ranks_keep_the_same_teacher(toy: Path, orders: dict[str, Path], order: str) -> None:
+    # of the run that was resumed, too: no checkpoint holds a teacher that has moved for the step after it
+    errors = relative_errors(toy, orders[order], ranks=2)
     print("relative error of the teacher of two ranks after each step:", [f"{error:.1e}" for error in errors])
     assert max(errors) < 1e-6
-    for step, metrics in metrics_of(run_dir).items():
+    for step, metrics in metrics_of(orders[order]).items():
+        assert metrics["training/rollout_probs_diff_max"] < 1e-4, step
         assert metrics["teacher/rollout_probs_diff_max"] < 1e-4, step
+        phases = ("teacher_sync", "teacher_gen")
+        assert [f"timing_s/{phase}" in metrics for phase in phases] == [order == "after"] * 2
+
+
+@pytest.mark.long
+def test_both_orders_roll_out_the_same(orders: dict[str, Path]) -> None:
+    apart = 0
+    for step in range(1, STEPS + 1):
+        texts = {
+            order: Counter(
+                (row["question"], row["voter"], row["response"]) for row in rows_of(run_dir / f"rollouts/{step}.jsonl")
+            )
+            for order, run_dir in orders.items()
+        }
+        assert texts["after"] == texts["beside"], step
+        groups = Counter(texts["after"].values())
+        assert groups == {ROLLOUTS: QUESTIONS, TEACHER_ROLLOUTS: QUESTIONS}  # all greedy responses of a voter are alike
+        answered = defaultdict(set)
+        for question, _, response in texts["after"]:
+            answered[question].add(response)
+        apart += sum(len(responses) == 2 for responses in answered.values())
+    assert apart > 0  # teacher and student are not one model: a request at the wrong replica would show
 
 
 @pytest.mark.long

@@ -19,7 +19,6 @@ from omegaconf import DictConfig, OmegaConf
 
 from co_rewarding.algo.methods import METHODS, Method, consensus_of
 from co_rewarding.storage.run_dir import RunDir
-from co_rewarding.training import router
 from co_rewarding.training.settings import Settings
 from co_rewarding_ii.settings import TeacherSettings
 
@@ -29,6 +28,7 @@ BASELINE_YAML = REPO / "co_rewarding/training/config/baseline.yaml"
 TREE_YAMLS = [*sorted(REPO.glob("Co-rewarding-*/*/config/*.yaml")), BASELINE_YAML]
 SHARED_YAML = REPO / "co_rewarding/training/config/group_reward.yaml"
 PLATFORM_YAMLS = sorted(REPO.glob("co_rewarding/training/config/platform/*.yaml"))
+ROUTER_YAMLS = [REPO / "co_rewarding/training/config/router.yaml", REPO / "Co-rewarding-II/co_rewarding_ii/router.yaml"]
 PLATFORMS = [path.stem for path in PLATFORM_YAMLS]
 
 # Paper (arXiv 2508.00410), Table 5, by the name that verl 0.9.1 gives each setting
@@ -147,7 +147,7 @@ def test_nothing_is_left_out() -> None:
         for folder in (REPO / "co_rewarding", *REPO.glob("Co-rewarding-*"), REPO / "scripts")
         for path in folder.rglob("*.yaml")
     ]
-    assert sorted(ours) == sorted([*TREE_YAMLS, SHARED_YAML, *PLATFORM_YAMLS, router.CONFIGURATION])
+    assert sorted(ours) == sorted([*TREE_YAMLS, SHARED_YAML, *PLATFORM_YAMLS, *ROUTER_YAMLS])
     assert {script.name for script in SCRIPTS} <= TABLE_5_OF.keys(), "add the script's values of Table 5 above"
 
 
@@ -306,7 +306,7 @@ def test_the_scripts_differ_by_their_method_only(python_that_tells: Path) -> Non
     first = keys["run_corewarding-I.sh"]
     teacher = {
         f"actor_rollout_ref.teacher.{name}"
-        for name in ("n", "stop_decided", "decay_start", "decay_end", "kl_anchor", "temperature")
+        for name in ("n", "stop_decided", "decay_start", "decay_end", "kl_anchor", "temperature", "rollout")
     }
     for name, more, less in (
         ("run_corewarding-II.sh", teacher, {"data.train_aug_files", "co_rewarding.num_votes"}),

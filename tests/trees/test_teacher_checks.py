@@ -43,6 +43,7 @@ def config(composed: DictConfig, tmp_path: Path) -> DictConfig:
         ("start_share", 0.0),
         ("start_share", 1.0),
         ("kl_anchor", "base"),
+        ("rollout", "before"),
     ],
 )
 def test_a_value_out_of_range_is_named_before_ray_starts(config: DictConfig, key: str, value: object) -> None:
@@ -80,6 +81,7 @@ def test_the_papers_settings_pass(config: DictConfig) -> None:
         ("actor_rollout_ref.model.lora_rank", 8, "lora_rank=0"),
         ("actor_rollout_ref.ref.fsdp_config.fsdp_size", 2, "must be the actor's"),
         ("trainer.v1.sampler.sync_refill_failed_groups", True, "set it to False"),
+        ("trainer.v1.sync.parameter_sync_step", 2, "must be 1"),
         ("actor_rollout_ref.teacher.one_direction", True, "co_rewarding.method=co_rewarding_III"),
     ],
 )

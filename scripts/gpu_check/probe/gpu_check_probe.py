@@ -23,7 +23,7 @@ from co_rewarding.algo import methods
 from co_rewarding.training.rollout_io import Response
 from co_rewarding.training.trainer import GroupRewardTrainer
 from co_rewarding_i.trainer import CoRewardingITrainer
-from co_rewarding_ii.trainer import CoRewardingIITrainer
+from co_rewarding_ii.orders import TeacherAfterStudent
 
 
 class Watched(GroupRewardTrainer):
@@ -68,7 +68,7 @@ class WatchedI(Watched, CoRewardingITrainer):
     """Co-rewarding-I, and what is rewarded otherwise on the same two views."""
 
 
-class WatchedII(Watched, CoRewardingIITrainer):
+class WatchedII(Watched, TeacherAfterStudent):
     """Co-rewarding-II, and methods that take turns with it: for those the teacher stays as it is and is not asked."""
 
     def take_turn(self, method: str) -> None:
@@ -90,7 +90,7 @@ class WatchedII(Watched, CoRewardingIITrainer):
         if self.global_steps == self.total_training_steps and os.environ.get("GPU_CHECK_RESTORED") == "1":
             self._validate_as("student")
             self.checkpoint_manager.sleep_replicas()
-            ray.get(self.actor_rollout_wg.send_teacher_weights(global_steps=self.global_steps))
+            ray.get(self.actor_rollout_wg.send_weights(global_steps=self.global_steps))
             self._validate_as("teacher")
             self.checkpoint_manager.sleep_replicas()
             self.checkpoint_manager.update_weights(self.global_steps)

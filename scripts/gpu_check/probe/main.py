@@ -16,7 +16,7 @@ from co_rewarding.training import launch as shipped
 
 WATCHED = {
     "co_rewarding_i.trainer.CoRewardingITrainer": "gpu_check_probe.WatchedI",
-    "co_rewarding_ii.trainer.CoRewardingIITrainer": "gpu_check_probe.WatchedII",
+    "co_rewarding_ii.orders.make_trainer": "gpu_check_probe.WatchedII",
 }
 launch = shipped.launch
 

@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+"""When the teacher of Co-rewarding-II and III rolls out: after the student, or beside it.
+
+Algorithm 2 needs θ_old for the teacher of step k, and that is there before anyone rolls out: both orders have the same
+teacher, student and questions in every step, and differ in what is drawn at random alone.
+
+After, on any number of vLLM replicas:
+
+    student's rollouts → teacher ← α_k · teacher + (1 − α_k) · θ_old → teacher's weights into vLLM → teacher's rollouts
+    → log-probs, vote, update as in co_rewarding_ii.trainer → checkpoint → student's weights into vLLM
+
+Beside, on two replicas or more:
+
+    teacher ← α_k · teacher + (1 − α_k) · θ_old → the student's weights into the first replicas, the teacher's into the
+    others → both are asked at once, and the step waits for the slower → log-probs, vote, update → checkpoint
+
+There vLLM sleeps from the end of a step's rollouts until it is asked again, and is given weights then: both models' at
+the beginning of a step, the student's on all replicas for a validation. So a step without one exchanges weights once.
+In both orders the teacher moves within its step, after the checkpoint of the step before and before its own: that has
+the student and the teacher of its own step.
+"""
+
+from typing import Any
+
+import ray
+from omegaconf import DictConfig, open_dict
+from tensordict import TensorDict
+from transfer_queue import KVBatchMeta
+from verl.utils.debug import marked_timer
+
+from co_rewarding.training import rollout_io
+from co_rewarding.training.agent_loop import SAMPLING
+from co_rewarding.training.console import say
+from co_rewarding_ii.replicas import replicas_of
+from co_rewarding_ii.router import CONFIGURATION
+from co_rewarding_ii.trainer import CoRewardingIITrainer
+
+
+class TeacherAfterStudent(CoRewardingIITrainer):
+    """What it overrides of verl 0.9.1, beside what `CoRewardingIITrainer` does:
+
+    | method | why |
+    |---|---|
+    | `on_sample_end` | the student's rollouts are there and the policy has not moved yet: the teacher's turn |
+    | `_step_once` | the teacher's time leaves verl's "gen" |
+    """
+
+    timed: tuple[str, ...] = ("teacher_update", "teacher_sync", "teacher_gen")
+
+    def on_sample_end(self) -> None:
+        super().on_sample_end()  # the replicas sleep, as they must before weights are exchanged
+        self._move_teacher()
+        with marked_timer("teacher_sync", self.timing_raw):
+            ray.get(self.actor_rollout_wg.send_weights(global_steps=self.global_steps))
+        with marked_timer("teacher_gen", self.timing_raw):
+            prompts = self._submit_to_teacher()
+            self._teacher_batch, _ = self.replay_buffer.sample(
+                global_steps=self.global_steps, partition_id="train", batch_size=prompts
+            )
+        self.checkpoint_manager.sleep_replicas()
+        self._check_teacher()
+
+    def _step_once(self, metrics: dict, timing_raw: dict, sample_batch_size: int) -> KVBatchMeta:
+        batch = super()._step_once(metrics, timing_raw, sample_batch_size)
+        timing_raw["gen"] -= sum(timing_raw[name] for name in self.timed)
+        return batch
+
+
+class TeacherBesideStudent(CoRewardingIITrainer):
+    """What it overrides of verl 0.9.1, beside what `CoRewardingIITrainer` does:
+
+    | method | why |
+    |---|---|
+    | `__init__` | shares the replicas |
+    | `on_init_end` | vLLM sleeps until it is asked |
+    | `prepare_step` | the teacher moves, and weights are exchanged, before anyone is asked |
+    | `_submit_batch_to_rollout` | both are asked |
+    | `_step_once` | a sample holds the prompts of both |
+    | `_balance_batch` | the first thing after sampling: the teacher's rows leave the batch |
+    | `on_validate_begin`, `on_validate_end` | the student on all replicas, for that time |
+    """
+
+    def __init__(self, config: DictConfig):
+        with open_dict(config):
+            config.actor_rollout_ref.rollout.router_config_path = str(CONFIGURATION)
+        super().__init__(config)
+        self.replicas = replicas_of(config)
+        count = self.replicas.students + self.replicas.teachers
+        say(f"teacher: rolls out beside the student, on {self.replicas.teachers} of {count} vLLM replicas")
+
+    def on_init_end(self) -> None:
+        pass
+
+    def prepare_step(self) -> dict:
+        self._move_teacher()
+        with marked_timer("update_weights", self.timing_raw):
+            # the student is that of the step before, as verl's own exchange at the end of that would say
+            step, students = self.global_steps - 1, self.replicas.students
+            ray.get(self.actor_rollout_wg.send_weights(global_steps=step, students=students))
+        return super().prepare_step()
+
+    def _submit_batch_to_rollout(self, batch: TensorDict) -> int:
+        submitted = super()._submit_batch_to_rollout(
+            rollout_io.with_column(batch, SAMPLING, lambda _: self.replicas.of_student)
+        )
+        return submitted + self._submit_to_teacher()
+
+    @property
+    def teachers_sampling(self) -> dict[str, Any]:
+        return super().teachers_sampling | self.replicas.of_teacher
+
+    def _step_once(self, metrics: dict, timing_raw: dict, sample_batch_size: int) -> KVBatchMeta:
+        return super()._step_once(metrics, timing_raw, 2 * sample_batch_size)  # the teacher has as many prompts
+
+    def _balance_batch(self, batch: KVBatchMeta, metrics: dict, **options: Any) -> KVBatchMeta:
+        self._teacher_batch, students = rollout_io.split_by_prompt(batch, self._teachers_uids)
+        self._check_teacher()
+        return super()._balance_batch(students, metrics, **options)
+
+    def _send_weights(self) -> None:
+        pass  # the next step or validation does
+
+    def on_validate_begin(self) -> None:
+        super().on_validate_begin()
+        self.checkpoint_manager.update_weights(self.global_steps)
+
+    def on_validate_end(self) -> None:
+        super().on_validate_end()
+        self.checkpoint_manager.sleep_replicas()
+
+
+def make_trainer(config: DictConfig) -> CoRewardingIITrainer:
+    """The trainer of Co-rewarding-II and III, with the teacher's rollouts where the configuration lets them be."""
+    order = TeacherAfterStudent if replicas_of(config) is None else TeacherBesideStudent
+    return order(config)
