@@ -135,7 +135,8 @@ def test_a_teacher_is_never_trained_on():
 
 
 def test_a_consensus_method_has_no_way_to_a_ground_truth():
-    assert [f.name for f in dataclasses.fields(Rollout)] == ["question", "view", "voter", "answer", "trained"]
+    known = ["question", "view", "voter", "answer", "trained", "stopped"]
+    assert [f.name for f in dataclasses.fields(Rollout)] == known
     parameters = list(inspect.signature(consensus_rewards).parameters)
     assert parameters == ["rollouts", "voter", "label_view", "same", "min_agreement", "payout"]
     for name in (m.name for m in METHODS.values() if m.is_consensus):

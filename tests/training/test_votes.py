@@ -135,7 +135,8 @@ def test_a_stopped_rollout_is_read_and_dumped_as_such(monkeypatch: pytest.Monkey
             rollout_io.STATED_AS: {"answer_format": "", "choices": []},
             rollout_io.STOPPED: stopped,
         }
-    responses = rollout_io.read_and_clear(list(queue.rows), "train", "teacher", tokenizer, may_be_stopped=True)
+    decoder = TextDecoder(tokenizer)
+    responses = rollout_io.read_and_clear(list(queue.rows), "train", "teacher", decoder, may_be_stopped=True)
     assert [(r.rollout.answer, r.rollout.stopped) for r in responses] == [("7", False), (None, True)]
     assert not any(response.rollout.trained for response in responses) and queue.rows == {}
     rows = rollout_io.dump_rows(3, responses, Scores(row_labels=("7", "7"), rewards=(None, None)))

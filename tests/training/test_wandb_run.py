@@ -108,7 +108,7 @@ def handed(config: DictConfig, run: RunDir, monkeypatch: pytest.MonkeyPatch) -> 
 
     seen: list[dict[str, str]] = []
     monkeypatch.setattr(main_ppo, "run_ppo", lambda *_, **__: None)
-    monkeypatch.setattr(launch_module, "_task_runner", lambda _, variables: seen.append(dict(variables)))
+    monkeypatch.setattr(launch_module, "_task_runner", lambda _, variables, __: seen.append(dict(variables)))
 
     def started(**values: Any) -> dict[str, str]:
         for key, value in values.items():

@@ -5,6 +5,7 @@ the teacher's rows. Nothing of verl is started; its steps are watched.
 
 import itertools
 from collections import Counter
+from concurrent.futures import Future
 from types import SimpleNamespace
 
 import numpy as np
@@ -212,7 +213,7 @@ def test_the_teacher_moves_and_weights_are_exchanged_before_anyone_is_asked(monk
     students, teachers = watched.submitted
     assert rollout_io.column(students, SAMPLING) == [among(0, 2)] * 4
     assert NUM_ROLLOUTS not in students.keys()  # noqa: SIM118 - a TensorDict iterates over rows
-    assert rollout_io.column(teachers, SAMPLING) == [{"temperature": 0.5, **among(2, 3)}] * 4
+    assert rollout_io.column(teachers, SAMPLING) == [{"temperature": 0.5, "logprobs": False, **among(2, 3)}] * 4
     assert rollout_io.column(teachers, NUM_ROLLOUTS) == [6] * 4
     assert rollout_io.column(students, "uid") == [f"uid{i}" for i in range(4)]
     assert not {*rollout_io.column(teachers, "uid")} & {*rollout_io.column(students, "uid")}
@@ -253,6 +254,8 @@ def test_a_sample_waits_for_the_prompts_of_both(monkeypatch: pytest.MonkeyPatch)
         trainer = Watched(monkeypatch, TeacherBesideStudent, one_direction=one_direction).trainer
         trainer.two_views, trainer.steps_done = two_views, 0
         trainer.monitor.observe = lambda step, metrics: None
+        trainer._vote_metrics = Future()
+        trainer._vote_metrics.set_result({})
         trainer._step_once({}, {}, 16)  # questions
         assert sampled.pop() == prompts
 
