@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """A real server and real clients, with a small module (`wave`) in the place of verl and vLLM."""
 
+import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -129,6 +131,20 @@ def test_a_fork_ends_with_its_client_and_with_nothing_of_the_servers(server: For
         run.kill()
         wait_until(lambda: not psutil.pid_exists(fork))
     assert output(server, IS_FORK) == "True\n"
+
+
+def test_a_client_that_ended_unanswered_ends_no_other(server: ForkServer) -> None:
+    request = {"arguments": ["-c", "import time; time.sleep(60)"], "environment": dict(os.environ), "folder": "/"}
+    request |= {"files": [2], "executable": "", "niceness": 0, "oom_score_adj": client.OOM_SCORE.read_text()}
+    message = json.dumps(request).encode()
+    os.kill(server.pid, signal.SIGSTOP)  # as while its imports last
+    with socket.socket(socket.AF_UNIX) as one:
+        one.connect("\0" + server.address)
+        socket.send_fds(one, [len(message).to_bytes(8, "big")], [2])
+        one.sendall(message)
+    os.kill(server.pid, signal.SIGCONT)
+    assert output(server, IS_FORK) == "True\n"
+    wait_until(lambda: not psutil.Process(server.pid).children())
 
 
 def test_without_a_server_python_itself_starts(server: ForkServer) -> None:

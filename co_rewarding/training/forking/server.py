@@ -76,7 +76,8 @@ def serve(listener: socket.socket) -> dict[str, Any]:
                     return request
                 for number in files:
                     os.close(number)
-                connection.sendall(f"{pid}\n".encode())
+                with suppress(OSError):  # it has ended, which is read below
+                    connection.sendall(f"{pid}\n".encode())
                 clients[connection.fileno()] = pid, connection
                 waiting.register(connection, selectors.EVENT_READ, connection)
                 ended = os.pidfd_open(pid)
