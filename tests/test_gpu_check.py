@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import psutil
 import pytest
@@ -153,6 +153,18 @@ def test_what_a_user_has_exported_for_other_runs_stays_out(platform: str, path_w
     seen = set((tmp_path / "seen").read_text().split())
     assert "TOY_DATA" in seen
     assert seen & known == ({"OMP_NUM_THREADS"} if platform == "cpu" else set())
+
+
+def test_a_method_that_takes_its_turn_has_the_statistics_that_it_rewards(module) -> None:
+    """Where the update's own old log-probabilities would do for the method of the configuration."""
+    watched = module("gpu_check_probe").WatchedI
+    one = object.__new__(watched)
+    one.update_has_them, one.reward_manager = True, SimpleNamespace()
+    found = {}
+    for method in ("co_rewarding_I", "self_certainty", "co_rewarding_I"):
+        one.take_turn(method)
+        found[method] = one.has_own_old_log_probs
+    assert found == {"co_rewarding_I": True, "self_certainty": False}
 
 
 def test_the_exit_code_says_whether_a_stage_failed_or_was_not_reached(module, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ Environment:
                         a start takes minutes and a step seconds
     GPU_CHECK_RESTORED  "1": after the last step, validate with the student, the teacher and the student again
 
-A method is set in the two places that look at the configured one; without a teacher, the teacher's turn is left out.
+A method is set in the places that look at the configured one; without a teacher, the teacher's turn is left out.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ class Watched(GroupRewardTrainer):
         note("trainer's process is up")
         self.plan = methods_of_plan(os.environ["GPU_CHECK_PLAN"])
         super().__init__(config)
+        self.update_has_them = self.has_own_old_log_probs  # for a method that rewards none of their pass's statistics
         self.answered: list[str] = []  # the responses of the last validation, in the order of the questions' texts
 
     def on_init_end(self) -> None:
@@ -46,6 +47,7 @@ class Watched(GroupRewardTrainer):
 
     def take_turn(self, method: str) -> None:
         self.method = self.reward_manager.method = methods.method(method)
+        self.has_own_old_log_probs = self.update_has_them and not self.method.statistics
 
     def on_sample_end(self) -> None:
         awake = card_mib()
