@@ -13,6 +13,7 @@ and how often the trainer looks whether all responses are there (verl's 2 s are 
 from __future__ import annotations
 
 import argparse
+import os
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,9 @@ def main() -> None:
     assert isinstance(config, DictConfig)
     config.trainer.rollout_data_dir = None  # verl's dump has neither view nor label
     config.trainer.experiment_name = "plain_verl"
+    # the run's processes import the trainer, too
+    here = str(Path(__file__).resolve().parent)
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [here, os.environ.get("PYTHONPATH")]))
     run_main(lambda: launch(config, trainer=f"{Path(__file__).stem}.PlainTrainer"))
 
 
