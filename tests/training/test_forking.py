@@ -183,7 +183,9 @@ def test_forks_draw_different_numbers(server: ForkServer) -> None:
 
 def test_multiprocessing_forks_from_the_server_too(server: ForkServer, tmp_path: Path) -> None:
     config = OmegaConf.create({"ray_kwargs": {"ray_init": {"runtime_env": {"env_vars": {}}}}})
-    server.serve_ray(config, tmp_path)
+    folder = tmp_path / "with a space"
+    folder.mkdir()
+    server.serve_ray(config, folder)
     executable = config.ray_kwargs.ray_init.runtime_env.py_executable
     script = tmp_path / "script.py"
     script.write_text(
@@ -194,8 +196,20 @@ def test_multiprocessing_forks_from_the_server_too(server: ForkServer, tmp_path:
         "    one = multiprocessing.get_context('spawn').Process(target=tell, args=(there,))\n"
         "    one.start(); print(here.recv()); one.join(); print(one.exitcode)\n"
     )
-    run = subprocess.run([executable, str(script)], capture_output=True, text=True)
+    run = subprocess.run(["bash", "-c", f"exec {executable} {script}"], capture_output=True, text=True)  # as Ray does
     assert run.stdout == f"({server.pid}, True)\n0\n", run.stderr
+
+
+def test_a_folder_in_which_nothing_can_be_run(server: ForkServer, tmp_path: Path) -> None:
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "noexec", "tmpfs", tmp_path], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("this user may not mount")
+    try:
+        config = OmegaConf.create({"ray_kwargs": {"ray_init": {"runtime_env": {"env_vars": {}}}}})
+        server.serve_ray(config, tmp_path)
+    finally:
+        subprocess.run(["umount", tmp_path], check=True)
+    assert "py_executable" not in config.ray_kwargs.ray_init.runtime_env
 
 
 def test_the_server_ends_with_the_process_that_started_it() -> None:

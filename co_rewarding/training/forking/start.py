@@ -43,12 +43,15 @@ class ForkServer:
         return self.process.pid
 
     def serve_ray(self, config: DictConfig, folder: Path) -> None:
-        """Let the Ray that will start with `config` start its workers by the server; a script is made in `folder`."""
+        """Let the Ray that will start with `config` start its workers by the server; a script is made in `folder`. If
+        that is mounted so that nothing in it can be run, Ray's workers are started by Python."""
         executable = folder / "python"
         command = shlex.join([sys.executable, "-I", "-S", client.__file__, self.address])
         executable.write_text(f'#!/bin/sh\nexec {command} "$0" "$@"\n')
         executable.chmod(0o700)
-        OmegaConf.update(config, "ray_kwargs.ray_init.runtime_env.py_executable", str(executable), force_add=True)
+        if os.access(executable, os.X_OK):
+            quoted = shlex.quote(str(executable))  # Ray puts it into a line for a shell
+            OmegaConf.update(config, "ray_kwargs.ray_init.runtime_env.py_executable", quoted, force_add=True)
 
     def end(self) -> None:
         self.process.kill()
