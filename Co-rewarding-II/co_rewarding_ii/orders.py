@@ -114,6 +114,9 @@ class TeacherBesideStudent(CoRewardingIITrainer):
 
     def _balance_batch(self, batch: KVBatchMeta, metrics: dict, **options: Any) -> KVBatchMeta:
         self._teacher_batch, students = rollout_io.split_by_prompt(batch, self._teachers_uids)
+        for who, rows in (("student", students), ("teacher", self._teacher_batch)):
+            if not rows.keys:  # as after the student, where verl ends the run: its replicas are gone, say
+                raise RuntimeError(f"step {self.global_steps}: all rollouts of the {who} failed; look for their errors")
         self._check_teacher()
         return super()._balance_batch(students, metrics, **options)
 

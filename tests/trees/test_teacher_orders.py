@@ -247,6 +247,16 @@ def test_what_trains_never_sees_the_teachers_rows(monkeypatch: pytest.MonkeyPatc
     assert sorted(trainer._teacher_batch.keys) == sorted(teachers)
 
 
+@pytest.mark.parametrize("who", ["student", "teacher"])
+def test_a_run_whose_replicas_of_one_model_are_gone_ends(monkeypatch: pytest.MonkeyPatch, who: str) -> None:
+    trainer = Watched(monkeypatch, TeacherBesideStudent).trainer
+    trainer.prepare_step()
+    keys = [f"{trainer._teachers_uids[0]}_0_0" if who == "student" else "uid0_0_0"]  # the other's
+    batch = KVBatchMeta(keys=keys, tags=[{}], partition_id="train")
+    with pytest.raises(RuntimeError, match=f"step 3: all rollouts of the {who} failed"):
+        trainer._balance_batch(batch, metrics={})
+
+
 def test_a_sample_waits_for_the_prompts_of_both(monkeypatch: pytest.MonkeyPatch) -> None:
     sampled: list[int] = []
     monkeypatch.setattr(VERLS, "_step_once", lambda self, metrics, timing_raw, size: sampled.append(size))
