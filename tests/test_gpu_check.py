@@ -159,7 +159,7 @@ def test_a_method_that_takes_its_turn_has_the_statistics_that_it_rewards(module)
     """Where the update's own old log-probabilities would do for the method of the configuration."""
     watched = module("gpu_check_probe").WatchedI
     one = object.__new__(watched)
-    one.update_has_them, one.reward_manager = True, SimpleNamespace()
+    one.updates_own_suffice, one.reward_manager = True, SimpleNamespace()
     found = {}
     for method in ("co_rewarding_I", "self_certainty", "co_rewarding_I"):
         one.take_turn(method)

@@ -33,7 +33,7 @@ class Watched(GroupRewardTrainer):
         note("trainer's process is up")
         self.plan = methods_of_plan(os.environ["GPU_CHECK_PLAN"])
         super().__init__(config)
-        self.update_has_them = self.has_own_old_log_probs  # for a method that rewards none of their pass's statistics
+        self.updates_own_suffice = self.has_own_old_log_probs  # while a method rewards no statistic
         self.answered: list[str] = []  # the responses of the last validation, in the order of the questions' texts
 
     def on_init_end(self) -> None:
@@ -47,7 +47,7 @@ class Watched(GroupRewardTrainer):
 
     def take_turn(self, method: str) -> None:
         self.method = self.reward_manager.method = methods.method(method)
-        self.has_own_old_log_probs = self.update_has_them and not self.method.statistics
+        self.has_own_old_log_probs = self.updates_own_suffice and not self.method.statistics
 
     def on_sample_end(self) -> None:
         awake = card_mib()
