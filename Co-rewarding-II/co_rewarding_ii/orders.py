@@ -45,7 +45,7 @@ class TeacherAfterStudent(CoRewardingIITrainer):
     | `_step_once` | the teacher's time leaves verl's "gen" |
     """
 
-    timed: tuple[str, ...] = ("teacher_update", "teacher_sync", "teacher_gen")
+    timed: tuple[str, ...] = ("teacher_update", "teacher_sync", "teacher_gen")  # all inside verl's "gen"
 
     def on_sample_end(self) -> None:
         super().on_sample_end()  # the replicas sleep, as they must before weights are exchanged

@@ -73,6 +73,8 @@ def _obstacle(config: DictConfig, count: int) -> str | None:
             f"{config.trainer.n_gpus_per_node}, {ROLLOUT}.tensor_model_parallel_size="
             f"{rollout.tensor_model_parallel_size})"
         )
+    if rollout.disaggregation.enabled:
+        return f"{ROLLOUT}.disaggregation.enabled=True makes a replica of several engines"
     if rollout.full_determinism:
         return f"{ROLLOUT}.full_determinism=True lets verl's own router choose the replicas"
     if rollout.router_config_path not in (None, str(PLAIN), str(CONFIGURATION)):

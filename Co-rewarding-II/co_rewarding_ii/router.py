@@ -2,8 +2,8 @@
 """A router of requests that lets a request say which replicas may answer it.
 
 While some replicas hold the teacher's weights and the others the student's, each row of the step names those that may
-answer it (`among`). A request that names none, as validation's, goes to any: the router does not know of phases, so
-that it cannot be in a wrong one.
+answer it (`among`). A request that names none, as validation's, goes to any: so the router need not be told
+whether a step or a validation is on.
 
 The names travel in `extra_args`, a field of vLLM's sampling parameters for what plugins want to be told: a row, verl's
 loop and verl's client hand it on unchanged to the router, and vLLM itself does not look into it.

@@ -48,6 +48,7 @@ def updates_own_suffice(config: DictConfig) -> bool:
     corrected = correction.get("bypass_mode") or correction.get("rollout_is") or correction.get("rollout_rs")
     return (
         settings.old_log_probs == "auto"
+        and config.trainer.device in ("cpu", "cuda")  # whose engine is ours
         and one_update
         and not method(settings.method).statistics
         and not config.algorithm.use_kl_in_reward
@@ -98,7 +99,8 @@ def with_own(loss: Loss, with_entropy: bool) -> Loss:
     """The loss with the micro-batch's own log-probabilities as the old ones.
 
     Args:
-        with_entropy: whether the loss has asked for the entropy; what is computed to be logged alone is none of its.
+        with_entropy: whether the loss itself asked for the entropy (`entropy_coeff`); the loss does not see one that is
+            computed for the log alone.
     """
 
     def own(model_output: dict[str, torch.Tensor], data: TensorDict, **options: Any) -> Any:

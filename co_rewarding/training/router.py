@@ -2,7 +2,7 @@
 """Which of vLLM's servers answers a request: the one with the fewest requests in flight.
 
 verl's own router does the same (verl.workers.rollout.router) in a module that imports all of verl and vLLM: 10 s of the
-start of a process that only counts. This one imports neither. verl finds it through router.yaml
+start of a process that counts requests. This one imports neither. verl finds it through router.yaml
 (`actor_rollout_ref.rollout.router_config_path`), makes one Ray actor of it, and calls its public methods by name.
 """
 

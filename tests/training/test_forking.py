@@ -18,6 +18,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from co_rewarding.training.forking import client
+from co_rewarding.training.forking import server as server_module
 from co_rewarding.training.forking.start import FOR_THE_SERVER, MODULES, SERVER, ForkServer, fork_server
 
 REPO = Path(__file__).resolve().parents[2]
@@ -147,6 +148,35 @@ def test_a_client_that_ended_unanswered_ends_no_other(server: ForkServer) -> Non
     wait_until(lambda: not psutil.Process(server.pid).children())
 
 
+def test_where_no_more_processes_are_to_be_had_the_client_tries_by_itself() -> None:
+    address = f"test-{uuid4().hex}"
+    code = f"""
+import os, sys
+from co_rewarding.training.forking import server
+def fork():
+    raise BlockingIOError("no more processes")
+os.fork = fork
+server.main({os.getpid()}, {address!r}, ["wave"])
+"""
+    process = subprocess.Popen([sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": str(REPO)})
+    one = ForkServer(address, process)
+    try:
+        wait_until(lambda: f"@{address}" in Path("/proc/net/unix").read_text(), 20)
+        assert output(one, IS_FORK) == output(one, IS_FORK) == "False\n"  # and the server goes on
+        assert process.poll() is None
+    finally:
+        one.end()
+
+
+def test_a_client_that_says_nothing_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server_module, "PATIENCE_S", 0.05)
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        assert server_module.receive(ours) == (None, [])
+        theirs.sendall((10).to_bytes(8, "big") + b"{")  # of ten bytes
+        assert server_module.receive(ours) == (None, [])
+
+
 def test_without_a_server_python_itself_starts(server: ForkServer) -> None:
     server.end()
     assert output(server, IS_FORK) == "False\n"
@@ -247,6 +277,7 @@ def test_another_users_process_is_not_served(server: ForkServer) -> None:
         ("ray_kwargs.ray_init.address", "10.0.0.1:6379"),
         ("actor_rollout_ref.rollout.full_determinism", True),
         ("ray_kwargs.ray_init.runtime_env.py_executable", "/usr/bin/python3"),
+        ("ray_kwargs.ray_init.runtime_env.pip", ["one-package"]),
     ],
 )
 def test_where_there_is_none(key: str, value: Any) -> None:

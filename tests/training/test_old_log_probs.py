@@ -23,6 +23,7 @@ from co_rewarding.training.old_log_probs import SOURCE, old_log_probs_of, update
         ("algorithm.rollout_correction.rollout_rs", "seq_mean_k3"),
         ("algorithm.rollout_correction.bypass_mode", True),
         ("trainer.critic_warmup", 1),
+        ("trainer.device", "npu"),  # has verl's engine
     ],
 )
 def test_what_needs_a_pass(config: DictConfig, key: str, value: Any) -> None:

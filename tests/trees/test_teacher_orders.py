@@ -89,11 +89,12 @@ def test_one_replica_is_not_shared(config: DictConfig) -> None:
             "needs two vLLM replicas or more, and there is one",
         ),
         ("full_determinism", True, "lets verl's own router choose"),
+        ("disaggregation.enabled", True, "makes a replica of several engines"),
         ("router_config_path", "my_router.yaml", "does not know which replicas are whose"),
     ],
 )
 def test_beside_is_refused_where_it_cannot_be(config: DictConfig, key: str, value: object, why: str) -> None:
-    config.actor_rollout_ref.rollout[key] = value
+    OmegaConf.update(config, f"actor_rollout_ref.rollout.{key}", value)
     assert replicas_of(config) is None  # auto
     check_teacher(config)
     config.actor_rollout_ref.teacher.rollout = "beside"

@@ -72,6 +72,10 @@ class Group:
         return sum(rollout.only_votes for rollout in self.rollouts)
 
     @property
+    def num_stopped(self) -> int:
+        return sum(rollout.stopped for rollout in self.rollouts)
+
+    @property
     def label(self) -> str | None:
         return self.rollouts[0].label
 

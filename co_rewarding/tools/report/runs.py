@@ -129,6 +129,7 @@ class Rollout:
     reward: float | None  # None: only votes
     ground_truth: str | None
     only_votes: bool = False  # one of the student's that is not trained on
+    stopped: bool = False  # before its end, when the vote was decided
 
     @classmethod
     def of(cls, row: Mapping[str, Any]) -> Rollout:
@@ -141,7 +142,8 @@ class Rollout:
         truth = None if row.get("ground_truth") in (None, "") else truth_of(str(row["ground_truth"]), spec, choices)
         reward = float(row["reward"]) if is_number(row.get("reward")) else None
         only_votes = row.get("trained") is False and texts["voter"] == "student"
-        return cls(**texts, **known, reward=reward, ground_truth=truth, only_votes=only_votes)
+        stopped = row.get("stopped") is True
+        return cls(**texts, **known, reward=reward, ground_truth=truth, only_votes=only_votes, stopped=stopped)
 
 
 def standard_error(p: float, n: int) -> float:

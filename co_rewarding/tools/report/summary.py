@@ -208,6 +208,8 @@ def _tally(voter: str, group: Sequence[Rollout], num_answers: int, no_label: str
     heading = f"  {len(group)} rollouts of the {voter}"
     if only_vote := sum(rollout.only_votes for rollout in group):
         heading += f", of which {only_vote} only vote"
+    if stopped := sum(rollout.stopped for rollout in group):
+        heading += f", of which {stopped} were stopped when the vote was decided"
     if all(rollout.reward is None for rollout in group):
         heading += ", which only vote"
     else:

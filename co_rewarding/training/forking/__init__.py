@@ -13,5 +13,5 @@ others is a fork of it that lives after some milliseconds and shares its memory.
     server.py    imports, then forks a process for each client, which does what Python would have done
 
 A process that could not be the same is started by Python itself, as without a server (client.py says when). On GPUs
-there is none: a fork cannot use CUDA if its parent has, and finding out about GPUs is using it.
+there is none: a fork cannot use CUDA if its parent has, and these imports already ask CUDA about the GPUs.
 """

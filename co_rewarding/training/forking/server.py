@@ -33,6 +33,7 @@ from co_rewarding.training.forking.client import OOM_SCORE
 
 PR_SET_PDEATHSIG = 1
 MOST_FILES = 253  # that Linux passes at once
+PATIENCE_S = 10.0  # with a client that has not asked yet: the others wait meanwhile
 
 
 def main(parent: int, address: str, modules: Sequence[str]) -> None:
@@ -67,7 +68,13 @@ def serve(listener: socket.socket) -> dict[str, Any]:
                 if request is None:
                     connection.close()
                     continue
-                pid = os.fork()
+                try:
+                    pid = os.fork()
+                except OSError:  # no process or memory is to be had; the client tries by itself
+                    connection.close()
+                    for number in files:
+                        os.close(number)
+                    continue
                 if pid == 0:
                     waiting.close()
                     for open_one in (listener, connection, *(other for _, other in clients.values())):
@@ -100,24 +107,26 @@ def serve(listener: socket.socket) -> dict[str, Any]:
 
 
 def receive(connection: socket.socket) -> tuple[dict[str, Any] | None, list[int]]:
-    """What a client asks for, and its files; None from another user's process or from one that has ended."""
+    """What a client asks for, and its files; None from another user's process, or one that ended or says nothing."""
     size = struct.calcsize("3i")
     _, user, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))
     if user != os.getuid():
         return None, []
     files = array.array("i")
-    head, rights, _, _ = connection.recvmsg(8, socket.CMSG_SPACE(MOST_FILES * files.itemsize))
-    for _, _, data in rights:
-        files.frombytes(data[: len(data) - len(data) % files.itemsize])
     message = bytearray()
-    while len(head) == 8 and len(message) < int.from_bytes(head, "big"):
-        part = connection.recv(1 << 20)
-        if not part:
-            break
-        message += part
+    connection.settimeout(PATIENCE_S)
     try:
+        head, rights, _, _ = connection.recvmsg(8, socket.CMSG_SPACE(MOST_FILES * files.itemsize))
+        for _, _, data in rights:
+            files.frombytes(data[: len(data) - len(data) % files.itemsize])
+        while len(head) == 8 and len(message) < int.from_bytes(head, "big"):
+            part = connection.recv(1 << 20)
+            if not part:
+                break
+            message += part
+        connection.settimeout(None)
         return json.loads(message), list(files)
-    except ValueError:
+    except (OSError, ValueError):
         for number in files:
             os.close(number)
         return None, []

@@ -27,6 +27,7 @@ MODULES = (  # of verl's and vLLM's processes
     "vllm.v1.worker.cpu_worker",
     "co_rewarding.training.weight_sync_vllm",
 )
+OTHER_PYTHONS = ("py_executable", "pip", "uv", "conda", "image_uri")  # of Ray's runtime_env
 # numpy and OpenCV start threads on import, which a fork would lack
 FOR_THE_SERVER = {"OPENBLAS_NUM_THREADS": "1"}
 
@@ -85,11 +86,10 @@ def fork_server(config: DictConfig, *modules: str) -> Iterator[ForkServer | None
 def _is_wanted(config: DictConfig) -> bool:
     if config.trainer.device != "cpu" or not starts_own_ray(config):
         return False
-    if (
-        config.actor_rollout_ref.rollout.full_determinism
-    ):  # chooses the hashes of a process, and a fork has its parent's
+    if config.actor_rollout_ref.rollout.full_determinism:  # a process has hashes of its own, a fork its parent's
         return False
-    return OmegaConf.select(config, "ray_kwargs.ray_init.runtime_env.py_executable") is None
+    of_users = OmegaConf.select(config, "ray_kwargs.ray_init.runtime_env") or {}
+    return not any(of_users.get(name) for name in OTHER_PYTHONS)
 
 
 def rays() -> dict[str, str]:

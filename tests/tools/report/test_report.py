@@ -335,6 +335,8 @@ def test_rollouts_that_only_vote_are_told(run_dir: Path) -> None:
     rows = [rollout("1", "original", "5", 1.0, trained=True)] * 2
     rows += [rollout("1", "original", answer, None, trained=False) for answer in ("6", "5", "5")]
     assert "  5 rollouts of the student, of which 3 only vote, rewarded by the label 5" in example(rows)
+    stopped = [rollout("1", "original", None, None, voter="teacher", stopped=True)]
+    assert "1 rollouts of the teacher, of which 1 were stopped when the vote was decided" in example(rows + stopped)
     # 1 and None are no two rewards: 2 has them in its group, and is the example
     rows += [rollout("2", "original", answer, reward, trained=True) for answer, reward in (("5", 1.0), ("6", 0.0))]
     assert "question 2" in example(rows)
