@@ -296,3 +296,21 @@ def test_memory_that_is_not_given_back_fails(
     monkeypatch.setattr(memory, "card_mib", lambda what="used": {"used": left, "total": 80_000}[what])
     notes = [{"awake_mib": 26_000, "asleep_mib": mib} for mib in asleep]
     assert list(rows(memory.check_memory, notes, 500, 0.3).values()) == results
+
+
+@pytest.mark.parametrize(
+    ("script", "main"),
+    [
+        ("Co-rewarding-I/run_corewarding-I.sh", "co_rewarding_i.main"),
+        ("Co-rewarding-II/run_corewarding-II.sh", "co_rewarding_ii.main"),
+    ],
+)
+def test_a_run_script_is_watched(script: str, main: str, tmp_path: Path) -> None:
+    python = tmp_path / "python"
+    python.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    python.chmod(0o755)
+    command = ["bash", REPO / "scripts/gpu_check/probe/watched.sh", REPO / script, "trainer.total_epochs=1"]
+    environment = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}", "VIRTUAL_ENV": "active"}
+    started = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert started[:2] == [str(REPO / "scripts/gpu_check/probe/main.py"), main]
+    assert started[-1] == "trainer.total_epochs=1"

@@ -4,8 +4,10 @@
 set -euo pipefail
 PROBE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
-python() {
-  if [[ $1 == -m ]]; then command python "$PROBE/main.py" "${@:2}"; else command python "$@"; fi
+# the last command of a run script is `exec python -m MODULE …`
+exec() {
+  if [[ "$1 $2" == "python -m" ]]; then builtin exec python "$PROBE/main.py" "${@:3}"; fi
+  builtin exec "$@"
 }
 
 # shellcheck source=/dev/null
