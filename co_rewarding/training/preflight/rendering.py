@@ -142,8 +142,11 @@ def _processes(prompts: int, tokenizer: Any, template_kwargs: Mapping[str, Any])
             pool = multiprocessing.get_context("fork").Pool(number, _begin, (tokenizer, dict(template_kwargs)))
         try:
             yield pool
-        finally:
+            pool.close()  # all is done; a SIGTERM now could reach a process that has only just begun, and be lost
+        except BaseException:
             pool.terminate()
+            raise
+        finally:
             pool.join()
     finally:
         if before is None:
