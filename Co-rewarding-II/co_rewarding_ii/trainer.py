@@ -18,7 +18,6 @@ draw for each question and step says which view the student answers; the teacher
 import hashlib
 import uuid
 from collections import Counter
-from functools import partial
 from statistics import fmean
 from typing import Any
 
@@ -156,11 +155,10 @@ class CoRewardingIITrainer(GroupRewardTrainer):
 
     def _responses_that_only_vote(self) -> list[Response]:
         batch, self._teacher_batch = self._teacher_batch, None
-        if not self.teacher.stop_decided:
-            return self._read(batch.keys, batch.partition_id, "teacher", read_and_clear)
-        read = partial(read_and_clear, may_be_stopped=True)
-        responses = self._read(batch.keys, batch.partition_id, "teacher", read)
-        self._teacher_metrics["teacher/stopped"] = fmean(response.rollout.stopped for response in responses)
+        stops = self.teacher.stop_decided
+        responses = self._read(batch.keys, batch.partition_id, "teacher", read_and_clear, may_be_stopped=stops)
+        if stops:
+            self._teacher_metrics["teacher/stopped"] = fmean(response.rollout.stopped for response in responses)
         return responses
 
     def _gap_of_teacher(self) -> dict[str, float]:

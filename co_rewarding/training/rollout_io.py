@@ -109,6 +109,7 @@ def read_responses(
     voter: Voter,
     decoder: TextDecoder,
     usual_format: str = "",
+    *,
     trained: bool = True,
     may_be_stopped: bool = False,
 ) -> list[Response]:
@@ -141,18 +142,11 @@ def read_responses(
     return responses
 
 
-def read_and_clear(
-    keys: Sequence[str],
-    partition_id: str,
-    voter: Voter,
-    decoder: TextDecoder,
-    usual_format: str = "",
-    may_be_stopped: bool = False,
-) -> list[Response]:
-    """N, responses that only vote; verl's queue forgets them, so that nothing that trains ever sees them."""
+def read_and_clear(keys: Sequence[str], partition_id: str, *how: Any, **options: Any) -> list[Response]:
+    """`read_responses` of N that only vote; verl's queue forgets them, so that nothing that trains ever sees them."""
     if not keys:
         return []
-    responses = read_responses(keys, partition_id, voter, decoder, usual_format, False, may_be_stopped)
+    responses = read_responses(keys, partition_id, *how, trained=False, **options)
     tq.kv_clear(keys=list(keys), partition_id=partition_id)
     return responses
 
@@ -184,7 +178,8 @@ def engine_gap(batch: KVBatchMeta) -> dict[str, float]:
     data = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=names)
     if "rollout_log_probs" not in data.keys():  # noqa: SIM118 - a TensorDict iterates over rows
         return {}
-    return compute_rollout_corr_metrics_from_logprobs(*(data.to_padded_tensor()[name] for name in names))
+    padded = data.to_padded_tensor()
+    return compute_rollout_corr_metrics_from_logprobs(*(padded[name] for name in names))
 
 
 def write_rewards(responses: Sequence[Response], rewards_N: Sequence[float | None], partition_id: str) -> None:

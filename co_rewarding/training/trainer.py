@@ -198,8 +198,10 @@ class GroupRewardTrainer(PPOTrainerSync):
         metrics = self.monitor.step_metrics(responses, scores, self.reward_manager.equivalence.same)
         return metrics | self.reward_manager.failures()
 
-    def _read(self, keys: Sequence[str], partition_id: str, voter: Voter, read: Any = read_responses) -> list[Response]:
-        return read(keys, partition_id, voter, self.decoder, self.reward_manager.settings.answer_format)
+    def _read(
+        self, keys: Sequence[str], partition_id: str, voter: Voter, read: Any = read_responses, **options: Any
+    ) -> list[Response]:
+        return read(keys, partition_id, voter, self.decoder, self.reward_manager.settings.answer_format, **options)
 
     def _responses_that_only_vote(self) -> list[Response]:
         """Responses that may vote and are never trained on: here the policy's own beyond those that are."""

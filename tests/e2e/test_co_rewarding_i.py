@@ -6,7 +6,6 @@ again, which resumes from the one before, and a control with learning rate 0.
 """
 
 import json
-import re
 from collections import Counter, defaultdict
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from e2e_runs import (
     QUESTIONS,
     ROLLOUTS,
     STEPS,
+    box,
     check_checkpoint_size,
     finish,
     killed_after_step,
@@ -93,8 +93,7 @@ def test_rewards_are_what_the_dumped_answers_imply(resumed: dict) -> None:
         # on purpose none of the package: where all answers are plain integers, two are the same if the numbers are
         answers = defaultdict(list)
         for row in rows:
-            boxes = re.findall(r"\\boxed\{\s*([^{}]*[^\s{}])\s*\}", row["response"])  # an empty one takes nothing back
-            answer = boxes[-1] if boxes else None
+            answer = box(row)
             assert row["answer"] == answer
             answers[row["question"], row["view"]].append(answer)
         odd = {

@@ -18,6 +18,7 @@ from e2e_runs import (
     QUESTIONS,
     ROLLOUTS,
     STEPS,
+    box,
     check_checkpoint_size,
     finish,
     killed_after_step,
@@ -142,8 +143,7 @@ def test_the_teacher_votes_and_the_student_is_rewarded(resumed: dict) -> None:
         assert all((row["reward"] is None) == (row["voter"] == "teacher") for row in rows)
         answers = defaultdict(list)
         for row in rows:
-            boxes = re.findall(r"\\boxed\{\s*([^{}]*[^\s{}])\s*\}", row["response"])  # an empty one takes nothing back
-            assert row["answer"] == (boxes[-1] if boxes else None)
+            assert row["answer"] == box(row)
             answers[row["question"], row["voter"]].append(row["answer"])
         odd = {q for (q, _), group in answers.items() if not all(a is None or a.isdigit() for a in group)}
         for row in rows:

@@ -72,8 +72,7 @@ def serve(listener: socket.socket) -> dict[str, Any]:
                     pid = os.fork()
                 except OSError:  # no process or memory is to be had; the client tries by itself
                     connection.close()
-                    for number in files:
-                        os.close(number)
+                    close(files)
                     continue
                 if pid == 0:
                     waiting.close()
@@ -81,8 +80,7 @@ def serve(listener: socket.socket) -> dict[str, Any]:
                         open_one.close()
                     place(files, request["files"])
                     return request
-                for number in files:
-                    os.close(number)
+                close(files)
                 with suppress(OSError):  # it has ended, which is read below
                     connection.sendall(f"{pid}\n".encode())
                 clients[connection.fileno()] = pid, connection
@@ -127,17 +125,20 @@ def receive(connection: socket.socket) -> tuple[dict[str, Any] | None, list[int]
         connection.settimeout(None)
         return json.loads(message), list(files)
     except (OSError, ValueError):
-        for number in files:
-            os.close(number)
+        close(files)
         return None, []
+
+
+def close(files: Sequence[int]) -> None:
+    for number in files:
+        os.close(number)
 
 
 def place(files: Sequence[int], numbers: Sequence[int]) -> None:
     """Give open files the numbers that they have in the client."""
     first = max([*files, *numbers]) + 1
     aside = [fcntl.fcntl(number, fcntl.F_DUPFD, first) for number in files]
-    for number in files:
-        os.close(number)
+    close(files)
     for number, target in zip(aside, numbers, strict=True):
         os.dup2(number, target, inheritable=True)
         os.close(number)
