@@ -92,13 +92,15 @@ UPDATES_TO_PEAK = 30
 NUM_CHECKED = 400  # facts in each accuracy check: standard error 0.025 at 0.5
 
 
-def vocabulary() -> list[tuple[str, float]]:
+TEMPLATES = tuple(text for families in WORDINGS.values() for family in families.values() for text in family)
+
+
+def vocabulary(templates: Sequence[str] = TEMPLATES) -> list[tuple[str, float]]:
     """Pieces with their scores (log-probabilities up to a constant); ids are positions, special tokens come first.
 
     A tokenization maximises the sum of scores, so one whole word (-1) wins over its characters (-10 each), and bytes
     are left for characters outside printable ASCII.
     """
-    templates = [text for families in WORDINGS.values() for family in families.values() for text in family]
     phrases = {phrase for template in templates for phrase in re.split(r" ?\{\w+\}", template)}
     phrases |= {f" {thing}" for thing in THINGS}
     operands = [f" {number}" for number in range(SMALLEST_OPERAND, LARGEST_OPERAND + 1)]
@@ -111,10 +113,10 @@ def vocabulary() -> list[tuple[str, float]]:
     return pieces + [(f"<0x{byte:02X}>", -1000.0) for byte in range(256)]
 
 
-def build_tokenizer() -> PreTrainedTokenizerFast:
+def build_tokenizer(templates: Sequence[str] = TEMPLATES) -> PreTrainedTokenizerFast:
     """Whole words of the questions, else characters, else bytes: decoding inverts encoding."""
     # With a token for every byte nothing is ever unknown, but the class wants a token for it.
-    tokenizer = Tokenizer(models.Unigram(vocabulary(), unk_id=0, byte_fallback=True))
+    tokenizer = Tokenizer(models.Unigram(vocabulary(templates), unk_id=0, byte_fallback=True))
     tokenizer.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Fuse()])
     fast = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
@@ -129,16 +131,16 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     return fast
 
 
-def build_model(tokenizer: PreTrainedTokenizerFast, seed: int) -> LlamaForCausalLM:
+def build_model(tokenizer: PreTrainedTokenizerFast, seed: int, hidden_size: int = 128) -> LlamaForCausalLM:
     """An untrained float32 model. The head size is 32, since vLLM's attention on CPU needs a multiple of 32."""
     torch.manual_seed(seed)
     config = LlamaConfig(
         vocab_size=len(tokenizer),
-        hidden_size=128,
-        intermediate_size=256,
+        hidden_size=hidden_size,
+        intermediate_size=2 * hidden_size,
         num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=4,
+        num_attention_heads=hidden_size // 32,
+        num_key_value_heads=hidden_size // 32,
         head_dim=32,
         max_position_embeddings=MAX_POSITIONS,
         tie_word_embeddings=False,

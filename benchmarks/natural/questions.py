@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: Apache-2.0
+r"""Arithmetic questions of five families, each in four wordings, with a worked solution and none that is wrong.
+
+A question is a family and its operands, whatever the wording: that is what is held out. Its original and its rephrased
+wording are two different ones of the four, drawn for each question, so that neither view is the easier one by
+construction. Nothing here makes a mistake: all wrong answers are the model's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import product
+from random import Random
+
+
+@dataclass(frozen=True)
+class Family:
+    """One kind of question. Operands are named by the letters of its templates."""
+
+    templates: tuple[str, ...]
+    operands: tuple[tuple[int, ...], ...]  # all that there are
+    answer: Callable[..., int]
+    steps: Callable[..., str]  # how it is worked out, without the box
+
+
+def _sum_steps(a: int, b: int) -> str:
+    units = a % 10 + b % 10
+    carry = units // 10
+    tens = a // 10 + b // 10 + carry
+    return f"{a % 10}+{b % 10}={units}; {a // 10}+{b // 10}{'+1' * carry}={tens}"
+
+
+def _difference_steps(a: int, b: int) -> str:
+    borrow = int(a % 10 < b % 10)
+    units, tens = a % 10 + 10 * borrow, a // 10 - borrow
+    return f"{units}-{b % 10}={units - b % 10}; {tens}-{b // 10}={tens - b // 10}"
+
+
+def _product_steps(a: int, b: int) -> str:
+    units = a % 10 * b
+    tens = a // 10 * b
+    return f"{a % 10}*{b}={units}; {a // 10}*{b}={tens}; {tens}+{units // 10}={tens + units // 10}"
+
+
+def _remainder_steps(a: int, b: int) -> str:
+    return f"{a // b}*{b}={a // b * b}; {a}-{a // b * b}={a % b}"
+
+
+def _two_step_steps(a: int, b: int, c: int) -> str:
+    return f"{a}+{b}={a + b}; {a + b}-{c}={a + b - c}"
+
+
+TWO_DIGITS, ONE_DIGIT = range(10, 100), range(2, 10)
+PAIRS = tuple((a, b) for a in TWO_DIGITS for b in TWO_DIGITS if b <= a)
+FAMILIES: dict[str, Family] = {
+    "sum": Family(
+        (
+            "What is {a} + {b}?",
+            "Add {b} to {a}.",
+            "Tom has {a} coins and gets {b} more. How many now?",
+            "Find the number that is {b} more than {a}.",
+        ),
+        PAIRS,
+        lambda a, b: a + b,
+        _sum_steps,
+    ),
+    "difference": Family(
+        (
+            "What is {a} - {b}?",
+            "Take {b} from {a}.",
+            "Tom has {a} coins and loses {b}. How many now?",
+            "How much is missing from {b} to {a}?",
+        ),
+        PAIRS,
+        lambda a, b: a - b,
+        _difference_steps,
+    ),
+    "product": Family(
+        (
+            "What is {a} * {b}?",
+            "Multiply {b} by {a}.",
+            "Tom has {b} bags of {a} coins. How many coins?",
+            "Find {b} times {a}.",
+        ),
+        tuple(product(TWO_DIGITS, ONE_DIGIT)),
+        lambda a, b: a * b,
+        _product_steps,
+    ),
+    "remainder": Family(
+        (
+            "What is {a} mod {b}?",
+            "Divide {a} by {b}. What is left?",
+            "Tom puts {a} coins into bags of {b}. How many are left?",
+            "Find what {b} leaves of {a}.",
+        ),
+        tuple(product(TWO_DIGITS, range(3, 10))),
+        lambda a, b: a % b,
+        _remainder_steps,
+    ),
+    "two steps": Family(
+        (
+            "What is {a} + {b} - {c}?",
+            "Add {b} to {a}, then take {c}.",
+            "Tom has {a} coins, gets {b} and loses {c}. How many now?",
+            "Take {c} from the sum of {a} and {b}.",
+        ),
+        tuple(product(TWO_DIGITS, ONE_DIGIT, ONE_DIGIT)),
+        lambda a, b, c: a + b - c,
+        _two_step_steps,
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Question:
+    """One thing to work out, and the two of its family's wordings in which it is asked: original, rephrased."""
+
+    family: str
+    operands: tuple[int, ...]
+    wordings: tuple[int, int]
+
+    @property
+    def key(self) -> str:
+        return f"{self.family} {' '.join(map(str, self.operands))}"
+
+    @property
+    def answer(self) -> int:
+        return FAMILIES[self.family].answer(*self.operands)
+
+    @property
+    def worked(self) -> str:
+        return f"{FAMILIES[self.family].steps(*self.operands)}; {self.direct}"
+
+    @property
+    def direct(self) -> str:
+        return rf"\boxed{{{self.answer}}}"
+
+    def text(self, view: int) -> str:
+        """The question in its original wording (0) or rephrased (1)."""
+        template = FAMILIES[self.family].templates[self.wordings[view]]
+        return template.format(**dict(zip("abc", self.operands, strict=False)))
+
+
+@dataclass(frozen=True)
+class Split:
+    """Questions of which no two are the same, each family with an equal part of the first two."""
+
+    held_out: list[Question]
+    trained: list[Question]  # by RL
+    taught: dict[str, list[Question]]  # family → to the start, and what is left to measure it
+
+
+def split(num_held_out: int, num_trained: int, seed: int) -> Split:
+    """
+    Raises:
+        ValueError: more questions than the smallest family has.
+    """
+    rng = Random(f"questions:{seed}")
+    held_out, trained, taught = [], [], {}
+    held_out_each, trained_each = num_held_out // len(FAMILIES), num_trained // len(FAMILIES)
+    for name, family in FAMILIES.items():
+        if held_out_each + trained_each > len(family.operands) // 2:
+            raise ValueError(f"family {name} has {len(family.operands)} questions: ask for fewer")
+        questions = [
+            Question(name, operands, tuple(rng.sample(range(len(family.templates)), 2)))
+            for operands in rng.sample(family.operands, len(family.operands))
+        ]
+        held_out += questions[:held_out_each]
+        trained += questions[held_out_each : held_out_each + trained_each]
+        taught[name] = questions[held_out_each + trained_each :]
+    rng.shuffle(trained)
+    return Split(held_out, trained, taught)
+
+
+def templates() -> Sequence[str]:
+    return [template for family in FAMILIES.values() for template in family.templates]

@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tables and figures of the finished runs: benchmarks/natural/summary.py says what the numbers are."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+import pandas as pd
+from co_rewarding.tools.bootstrap import Interval, interval
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+
+from co_rewarding.tools.report.figures import COLOURS, SETTINGS
+from co_rewarding.tools.tables import ABSENT, to_markdown
+
+from .arms import ARMS, EARLY
+from .summary import Runs, Shares, judged, on_common_starts, verdict
+
+REFERENCE = "majority voting"
+DRAWN = ("ground truth", "majority voting", "majority voting, both wordings", "I", "I, same wording twice", "II", "III")
+COLOUR_OF = dict(zip(ARMS, COLOURS * 2, strict=False)) | {
+    "I": COLOURS[0], "II": COLOURS[1], "III": COLOURS[2], "ground truth": COLOURS[3], "majority voting": COLOURS[4],
+    "majority voting, both wordings": COLOURS[5], "I, same wording twice": COLOURS[6],
+}  # fmt: skip
+
+
+def starts_table(folder: Path) -> str:
+    """The agreement matrices of a regime's starts, in percent of the held-out questions."""
+    rows = []
+    for path in sorted(folder.glob("start*/matrix.json")):
+        matrix = json.loads(path.read_text())
+        rows.append(
+            {"start": path.parent.name.removeprefix("start")}
+            | {
+                "sampled right": f"{100 * matrix['sampled']:.0f} / {100 * matrix['sampled_rephrased']:.0f}",
+                "majority right": f"{100 * matrix['majority_right']:.0f} / "
+                f"{100 * matrix['majority_right_rephrased']:.0f}",
+            }
+            | {name: f"{100 * matrix[name]:.0f}" for name in ("RR", "RW", "WR", "WW same", "WW different")}
+            | {
+                "both wrong / if independent": f"{100 * matrix['both_wrong']:.0f} / "
+                f"{100 * matrix['both_wrong_if_independent']:.0f}"
+            }
+        )
+    return to_markdown(pd.DataFrame(rows))
+
+
+def arms_table(arms: Mapping[str, Runs]) -> str:
+    rows = []
+    for name, runs in arms.items():
+        at = {step: interval(runs.accuracy(step)) for step in (0, EARLY, runs.last) if step in runs.validated}
+        row = {"arm": name, "rollouts": f"{ARMS[name].rollouts} G", "starts": str(len(runs.verdicts))}
+        row |= {f"accuracy at {step}": percent(found) for step, found in at.items()}
+        if REFERENCE in arms and name != REFERENCE:
+            difference = interval(*on_common_starts(runs.accuracy(runs.last), arms[REFERENCE].accuracy(runs.last)))
+            row[f"− {REFERENCE}"] = bold(difference)
+        row["learned"], row["corrupted"] = (
+            f"{100 * interval(runs.changed(before, not before)).value:.1f}" for before in (False, True)
+        )
+        labels = [share for share in runs.label_accuracy().values() if not math.isnan(share)]
+        row["label accuracy"] = f"{100 * fmean(labels):.0f}" if labels else ABSENT
+        row["agreement"] = f"{100 * mean_of(runs.mean('collapse/agreement', runs.last)):.0f}"
+        row["collapse at step"] = ", ".join(ABSENT if step is None else str(step) for step in runs.collapse_steps())
+        rows.append(row)
+    return to_markdown(pd.DataFrame(rows).fillna(ABSENT))
+
+
+def claims_table(arms: Mapping[str, Runs]) -> str:
+    rows = []
+    for claim, found in judged(arms):
+        rows.append(
+            {
+                "claim": claim.says,
+                "difference": f"{claim.better} − {claim.worse}" + ("" if claim.of == "accuracy" else f" ({claim.of})"),
+                "in points": ABSENT if found is None else percent(found, signed=True),
+                "": verdict(found),
+            }
+        )
+    return to_markdown(pd.DataFrame(rows))
+
+
+def conclusions(arms: Mapping[str, Runs]) -> list[dict[str, Any]]:
+    """The claims as data, to be compared with another machine's."""
+    return [
+        {"claim": claim.says, "better": claim.better, "worse": claim.worse, "of": claim.of, "verdict": verdict(found)}
+        | ({} if found is None else {"value": found.value, "low": found.low, "high": found.high,
+                                     "starts": found.num_starts, "questions": found.num_questions})
+        for claim, found in judged(arms)
+    ]  # fmt: skip
+
+
+def percent(found: Interval, signed: bool = False) -> str:
+    sign = "+" if signed else ""
+    return f"{100 * found.value:{sign}.1f} [{100 * found.low:{sign}.1f}, {100 * found.high:{sign}.1f}]".replace(
+        "-", "−"
+    )
+
+
+def bold(found: Interval) -> str:
+    return f"**{percent(found, signed=True)}**" if found.excludes_zero else percent(found, signed=True)
+
+
+def mean_of(shares: Shares) -> float:
+    return fmean(share for of_start in shares.values() for share in of_start.values())
+
+
+def draw(arms: Mapping[str, Runs], path: Path, title: str, names: Sequence[str] = DRAWN) -> None:
+    """Accuracy with its interval, and the signs that need no label, each the mean over starts."""
+    shown = {name: arms[name] for name in names if name in arms}
+    panels = (
+        ("Held-out accuracy, greedy, both wordings", None),
+        ("Reward", "reward/mean"),
+        ("Label accuracy, original wording (needs labels)", "label"),
+        ("Agreement of the student's rollouts", "collapse/agreement"),
+        ("Response length (tokens)", "collapse/length"),
+        ("Policy entropy (nats a token)", "actor/entropy"),
+    )
+    with plt.rc_context(SETTINGS):
+        figure, axes = plt.subplots(2, 3, figsize=(10.5, 5.6), layout="constrained")
+        for axis, (heading, metric) in zip(axes.flat, panels, strict=True):
+            axis.set_title(heading, loc="left", fontweight="bold")
+            for name, runs in shown.items():
+                if metric is None:
+                    draw_accuracy(axis, runs, COLOUR_OF[name], name)
+                else:
+                    draw_metric(axis, runs, metric, COLOUR_OF[name])
+        for axis in axes[1]:
+            axis.set_xlabel("training step")
+        figure.legend(loc="outside upper left", ncols=4, frameon=False, title=title, alignment="left",
+                      title_fontproperties={"size": 12, "weight": "bold"})  # fmt: skip
+        figure.savefig(path, dpi=150, metadata={"Software": None})
+        plt.close(figure)
+
+
+def draw_accuracy(axis: Axes, runs: Runs, colour: str, name: str) -> None:
+    steps = runs.validated
+    found = [interval(runs.accuracy(step)) for step in steps]
+    axis.plot(steps, [f.value for f in found], color=colour, label=name, lw=2)
+    axis.fill_between(steps, [f.low for f in found], [f.high for f in found], color=colour, alpha=0.12, lw=0)
+
+
+def draw_metric(axis: Axes, runs: Runs, metric: str, colour: str, window: int = 10) -> None:
+    """The mean over starts, of `window` steps at a time."""
+    if metric == "label":
+        tables = [table[table.view == "original"] for table in runs.groups.values()]
+        curves = [table.groupby("step").label_right.apply(lambda right: right.astype(float).mean()) for table in tables]
+    else:
+        curves = [table.set_index("step")[metric] for table in runs.metrics.values() if metric in table]
+    if curves:
+        curve = pd.concat(curves, axis=1).mean(axis=1).rolling(window, min_periods=1).mean()
+        axis.plot(curve.index, curve, color=colour, lw=1.6)
+
+
+def signs_table(arms: Mapping[str, Runs]) -> str:
+    return ""

@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the finished runs say: numbers with 95 % intervals over (start, question), and what becomes of the claims.
+
+    accuracy    greedy, held-out questions, both wordings
+    learned     held-out questions that are wrong before and right at the last step, in the original wording, greedy
+    corrupted   right before, wrong at the last step
+    collapse    the first validation from which on accuracy is two standard errors (paired, over questions) under its
+                highest before; of one start
+
+The accuracy of a step is one number of one start and question: the mean over its two wordings.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+from co_rewarding.tools.bootstrap import Interval, interval
+
+from .arms import ARMS, CLAIMS, Claim
+
+LAST = 25  # steps at the end, over which noisy metrics are averaged
+
+Shares = dict[int, dict[str, float]]
+"""Start → question → a share."""
+
+
+@dataclass(frozen=True)
+class Runs:
+    """Of one regime and arm: tables by start."""
+
+    metrics: Mapping[int, pd.DataFrame]
+    groups: Mapping[int, pd.DataFrame]
+    verdicts: Mapping[int, pd.DataFrame]
+
+    @property
+    def last(self) -> int:
+        return int(next(iter(self.verdicts.values()))["step"].max())
+
+    @property
+    def validated(self) -> list[int]:
+        return sorted(next(iter(self.verdicts.values()))["step"].unique())
+
+    def accuracy(self, step: int, how: str = "greedy") -> Shares:
+        return {
+            start: table[(table.step == step) & (table.how == how)].groupby("question").right.mean().to_dict()
+            for start, table in self.verdicts.items()
+        }
+
+    def changed(self, before: bool, after: bool) -> Shares:
+        """Questions that were right (before) or not, and are right in the end (after) or not: 1, the others 0."""
+        found = {}
+        for start, table in self.verdicts.items():
+            table = table[(table.how == "greedy") & (table.view == "original")]
+            first, last = (table[table.step == step].set_index("question").right for step in (0, self.last))
+            found[start] = ((first == before) & (last == after)).astype(float).to_dict()
+        return found
+
+    def mean(self, metric: str, step: int) -> Shares:
+        """A metric's mean over LAST steps that end with `step`, as a share of each start."""
+        return {
+            start: {metric: float(table[(table.step > step - LAST) & (table.step <= step)][metric].mean())}
+            for start, table in self.metrics.items()
+        }
+
+    def label_accuracy(self) -> dict[int, float]:
+        """Of the last steps, of the original wordings alone; NaN for an arm without labels."""
+        return {
+            start: table[(table.step > self.last - LAST) & (table.view == "original")].label_right.astype(float).mean()
+            for start, table in self.groups.items()
+        }
+
+    def collapse_steps(self) -> list[int | None]:
+        """Of each start; None: it stays up."""
+        return [_collapse_step(table) for table in self.verdicts.values()]
+
+
+def load(folder: Path) -> dict[str, Runs]:
+    """The finished arms of a regime, in their order, with the starts in which they are finished."""
+    arms = {}
+    for name in ARMS:
+        found = {int(path.parent.name.removeprefix("start")): path for path in sorted(folder.glob(f"start*/{name}"))}
+        if found:
+            arms[name] = Runs(
+                *(
+                    {start: pd.read_parquet(path / f"{table}.parquet") for start, path in found.items()}
+                    for table in ("metrics", "groups", "verdicts")
+                )
+            )
+    return arms
+
+
+def _collapse_step(table: pd.DataFrame) -> int | None:
+    greedy = table[table.how == "greedy"]
+    by_step = greedy.pivot_table(index="question", columns="step", values="right", aggfunc="mean").astype(float)
+    steps, fallen = list(by_step.columns), None
+    for place, step in enumerate(steps):
+        peak = max(steps[: place + 1], key=lambda s: by_step[s].mean())
+        lost = by_step[peak] - by_step[step]
+        is_low = lost.mean() > 2 * lost.std() / math.sqrt(len(lost))
+        fallen = (fallen or step) if is_low else None
+    return fallen
+
+
+def on_common_starts(a: Shares, b: Shares) -> tuple[Shares, Shares]:
+    both = a.keys() & b.keys()
+    return {s: a[s] for s in sorted(both)}, {s: b[s] for s in sorted(both)}
+
+
+def judge(claim: Claim, arms: Mapping[str, Runs]) -> Interval | None:
+    """`better` − `worse`; None: one of them has not been run."""
+
+    def shares(what: str) -> Shares | None:
+        name, _, step = what.partition("@")
+        if name not in arms:
+            return None
+        runs, at = arms[name], int(step) if step else arms[name].last
+        of: dict[str, Callable[[], Shares]] = {
+            "accuracy": lambda: runs.accuracy(at),
+            "reward": lambda: runs.mean("reward/mean", at),
+            "corrupted": lambda: runs.changed(before=True, after=False),
+        }
+        return of[claim.of]()
+
+    better, worse = shares(claim.better), shares(claim.worse)
+    if better is None or worse is None:
+        return None
+    return interval(*on_common_starts(better, worse))
+
+
+def verdict(found: Interval | None) -> str:
+    if found is None:
+        return "not run"
+    return "holds" if found.low > 0 else "refuted" if found.high < 0 else "not told"
+
+
+def judged(arms: Mapping[str, Runs]) -> list[tuple[Claim, Interval | None]]:
+    return [(claim, judge(claim, arms)) for claim in CLAIMS]

@@ -1,0 +1,266 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One arm from one start: GRPO in plain torch around the project's own votes, rewards, schedule, average and metrics.
+
+    rollouts → (teacher ← α teacher + (1 − α) student → its rollouts) → vote → rewards
+    A = (reward − mean of the group) / (its standard deviation + 1e-6)           arXiv 2508.00410, Eq. 3-5
+    loss = mean over responses of the mean over tokens of  −A π_θ / π_old + coefficient · k3
+    k3 = r − log r − 1,  r = π_reference / π_θ
+
+One update a step, so π_old is π_θ. The reference is the start, or the teacher where there is one. A group is a question
+in one view; "rephrased" is the second view whatever its wording is.
+
+Legend: B rollouts, T tokens, N rows.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from random import Random
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+
+from co_rewarding.algo.answers import extract_answer
+from co_rewarding.algo.ema import TeacherAverage
+from co_rewarding.algo.ema_schedule import DecaySchedule
+from co_rewarding.algo.equivalence.relation import Equivalence
+from co_rewarding.algo.methods import score_rollouts
+from co_rewarding.algo.rewards import is_match
+from co_rewarding.algo.rollouts import VIEWS, RewardInputs, Rollout, Same, Scores, Voter
+from co_rewarding.monitoring.collapse import LabelHistory, collapse_metrics, student_votes
+from co_rewarding.monitoring.metrics import group_metrics
+
+from .arms import LEARNING_RATE, NUM_QUESTIONS, NUM_ROLLOUTS, START_SHARE, STEPS, Arm
+from .policy import MAX_TOKENS, Responses, respond, statistics
+from .questions import Question, Split
+
+VALIDATE_EVERY = 25
+
+
+@dataclass(frozen=True)
+class Curves:
+    """What is left of a run: metrics a step, groups a step, and verdicts on held-out questions a validation."""
+
+    metrics: pd.DataFrame
+    groups: pd.DataFrame
+    verdicts: pd.DataFrame
+
+
+def train(
+    arm: Arm,
+    start: LlamaForCausalLM,
+    tokenizer: PreTrainedTokenizerFast,
+    parts: Split,
+    seed: int,
+    steps: int = STEPS,
+    report: Callable[[int], None] = lambda step: None,
+) -> Curves:
+    """Trains a copy of `start`; `report` hears of every step."""
+    student, reference = copy.deepcopy(start), copy.deepcopy(start).requires_grad_(False)
+    average = TeacherAverage(dict(reference.named_parameters())) if arm.method.needs_teacher else None
+    schedule = DecaySchedule(steps, start_share=START_SHARE)
+    optimizer = torch.optim.AdamW(student.parameters(), lr=LEARNING_RATE, weight_decay=0.01)
+    generator, order = torch.Generator().manual_seed(seed), Random(f"order:{seed}")
+    history = LabelHistory()
+    metrics, groups, waiting = [], [], []
+    verdicts = _validate(student, tokenizer, parts.held_out, 0, generator)
+    with Equivalence() as equivalence:
+        same = equivalence.same
+        for step in range(1, steps + 1):
+            if len(waiting) < NUM_QUESTIONS:  # an epoch ends with whole batches, in a new order the next time
+                waiting = order.sample(parts.trained, len(parts.trained))
+            asked, waiting = waiting[:NUM_QUESTIONS], waiting[NUM_QUESTIONS:]
+            responses = _answers(arm, student, tokenizer, asked, arm.num_votes, generator)
+            rows = _rows(arm, asked, responses.texts, arm.num_votes, "student")
+            if average is not None:
+                if arm.teacher_moves:
+                    average.update(dict(student.named_parameters()), schedule.decay(step))
+                texts = _answers(arm, reference, tokenizer, asked, NUM_ROLLOUTS, generator).texts
+                rows += _rows(arm, asked, texts, NUM_ROLLOUTS, "teacher")
+            truth_of = {question.key: str(question.answer) for question in asked}
+            truths = [truth_of[row.question] for row in rows]
+
+            trained = [place for place, row in enumerate(rows) if row.trained]
+            names = tuple(dict.fromkeys(("log_probs", "entropy", *arm.method.statistics)))
+            found_B_T, mask_B_T = statistics(student, _taken(responses, trained), names)
+            means_B = {
+                name: (column.detach().double().sum(-1) / mask_B_T.sum(-1)).tolist()
+                for name, column in found_B_T.items()
+            }
+            scores = score(arm, rows, truths, _on_rows(means_B, trained, len(rows)), step, same)
+            advantages_B = group_advantages([rows[i] for i in trained], [scores.rewards[i] for i in trained])
+            with torch.no_grad():
+                reference_B_T = statistics(reference, _taken(responses, trained))[0]["log_probs"]
+            kl = _update(student, optimizer, found_B_T["log_probs"], reference_B_T, mask_B_T, advantages_B, arm.kl_coef)
+
+            tokens = [np.array(tokens_T) for tokens_T in responses.tokens]
+            students, lengths = rows[: len(tokens)], list(map(len, tokens))
+            metrics.append(
+                {"step": step, "actor/kl_loss": kl, "actor/entropy": fmean(means_B["entropy"])}
+                | group_metrics(rows, scores, truths, same)
+                | collapse_metrics(students, scores, tokens, MAX_TOKENS, same, history)
+            )
+            groups += _groups(step, students, lengths, scores, truth_of, same)
+            if step % VALIDATE_EVERY == 0 or step == steps:
+                verdicts += _validate(student, tokenizer, parts.held_out, step, generator)
+            report(step)
+    return Curves(pd.DataFrame(metrics), pd.DataFrame(groups), pd.DataFrame(verdicts))
+
+
+def score(
+    arm: Arm,
+    rows: Sequence[Rollout],
+    truths: Sequence[str],
+    statistics_of: Mapping[str, Sequence[float | None]],
+    seed: int,
+    same: Same,
+) -> Scores:
+    """Labels and rewards of N rows: the project's own (co_rewarding.algo.methods)."""
+    inputs = RewardInputs(
+        rows, same, arm.min_agreement, arm.payout,
+        ground_truths=truths if arm.method.needs_labels else None, statistics=statistics_of, seed=seed,
+    )  # fmt: skip
+    return score_rollouts(arm.method, inputs)
+
+
+def group_advantages(rows: Sequence[Rollout], rewards: Sequence[float]) -> torch.Tensor:
+    """B: (reward − mean) / (standard deviation + 1e-6) inside each (question, view)."""
+    places: dict[tuple, list[int]] = defaultdict(list)
+    for place, row in enumerate(rows):
+        places[row.question, row.view].append(place)
+    rewards_B = torch.tensor(rewards, dtype=torch.float32)
+    advantages_B = torch.zeros_like(rewards_B)
+    for group in places.values():
+        rewards_G = rewards_B[group]
+        advantages_B[group] = (rewards_G - rewards_G.mean()) / (rewards_G.std() + 1e-6)
+    return advantages_B
+
+
+def _update(
+    student: LlamaForCausalLM,
+    optimizer: torch.optim.Optimizer,
+    log_probs_B_T: torch.Tensor,
+    reference_B_T: torch.Tensor,
+    mask_B_T: torch.Tensor,
+    advantages_B: torch.Tensor,
+    kl_coef: float,
+) -> float:
+    """One step of the optimizer; returns the mean k3 of before, in nats a token."""
+    log_ratio_B_T = reference_B_T - log_probs_B_T
+    k3_B_T = log_ratio_B_T.exp() - log_ratio_B_T - 1
+    gain_B_T = (log_probs_B_T - log_probs_B_T.detach()).exp() * advantages_B[:, None]
+    tokens_B = mask_B_T.sum(-1)
+    kl = ((k3_B_T * mask_B_T).sum(-1) / tokens_B).mean()
+    loss = -((gain_B_T * mask_B_T).sum(-1) / tokens_B).mean() + kl_coef * kl
+    optimizer.zero_grad()
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(student.parameters(), 1.0)
+    optimizer.step()
+    return kl.item()
+
+
+def _answers(
+    arm: Arm,
+    model: LlamaForCausalLM,
+    tokenizer: PreTrainedTokenizerFast,
+    asked: Sequence[Question],
+    num_rollouts: int,
+    generator: torch.Generator,
+) -> Responses:
+    texts = [question.text(wording) for wording in arm.wordings for question in asked]
+    return respond(model, tokenizer, texts, num_rollouts, generator)
+
+
+def _rows(arm: Arm, asked: Sequence[Question], texts: Sequence[str], num_rollouts: int, voter: Voter) -> list[Rollout]:
+    """In the order of _answers. Of a group the first NUM_ROLLOUTS are trained on."""
+    groups = [(question, view) for view in VIEWS[: len(arm.wordings)] for question in asked]
+    return [
+        Rollout(question.key, view, voter, extract_answer(texts[place * num_rollouts + i]), trained=i < NUM_ROLLOUTS)
+        for place, (question, view) in enumerate(groups)
+        for i in range(num_rollouts)
+    ]
+
+
+def _taken(responses: Responses, places: Sequence[int]) -> Responses:
+    return Responses(
+        *([column[i] for i in places] for column in (responses.prompts, responses.tokens, responses.texts))
+    )
+
+
+def _on_rows(means_B: Mapping[str, Sequence[float]], trained: Sequence[int], num_rows: int) -> dict[str, list]:
+    """Of the rows that are trained on, spread over all; None elsewhere."""
+    columns = {}
+    for name, means in means_B.items():
+        column = columns[name] = [None] * num_rows
+        for place, mean in zip(trained, means, strict=True):
+            column[place] = mean
+    return columns
+
+
+def _groups(
+    step: int,
+    students: Sequence[Rollout],
+    lengths: Sequence[int],
+    scores: Scores,
+    truth_of: Mapping[str, str],
+    same: Same,
+) -> list[dict[str, Any]]:
+    """A line for each group: its label, the agreement behind it, and the student's own majority, right or wrong."""
+    answers: dict[tuple, list[str | None]] = defaultdict(list)
+    lengths_of: dict[tuple, list[int]] = defaultdict(list)
+    for row, length in zip(students, lengths, strict=True):
+        answers[row.question, row.view].append(row.answer)
+        lengths_of[row.question, row.view].append(length)
+    lines = []
+    for (question, view), vote in student_votes(students, scores, same).items():
+        truth, label = truth_of[question], scores.group_labels.get((question, view))
+        lines.append(
+            {
+                "step": step,
+                "question": question,
+                "view": view,
+                "majority": vote.pseudo_label,
+                "agreement": vote.agreement,
+                "majority_right": is_match(vote.pseudo_label, truth, same),
+                "right": fmean(is_match(answer, truth, same) for answer in answers[question, view]),
+                "label": label,
+                "label_right": None if label is None else is_match(label, truth, same),
+                "length": fmean(lengths_of[question, view]),
+            }
+        )
+    return lines
+
+
+def _validate(
+    student: LlamaForCausalLM,
+    tokenizer: PreTrainedTokenizerFast,
+    held_out: Sequence[Question],
+    step: int,
+    generator: torch.Generator,
+) -> list[dict[str, Any]]:
+    """Greedy in both wordings, sampled once in the original. Right is the answer's own spelling and no other."""
+    lines = []
+    for how, wording in (("greedy", 0), ("greedy", 1), ("sampled", 0)):
+        texts = [question.text(wording) for question in held_out]
+        responses = respond(student, tokenizer, texts, 1, generator if how == "sampled" else None)
+        for question, text, tokens in zip(held_out, responses.texts, responses.tokens, strict=True):
+            answer = extract_answer(text)
+            lines.append(
+                {
+                    "step": step,
+                    "question": question.key,
+                    "view": VIEWS[wording],
+                    "how": how,
+                    "answer": answer,
+                    "right": answer == str(question.answer),
+                    "length": len(tokens),
+                }
+            )
+    return lines

@@ -1,0 +1,167 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""What the methods do to errors that nobody taught: every arm from the same starts, in two regimes, on CPU.
+
+Small models learn right solutions of five families of arithmetic questions in four wordings each, and are stopped where
+their majority answer is as good as a regime wants it: easy (right on at least 75 %) or hard (on at most 45 %). From
+each start every arm (benchmarks/natural/arms.py) is trained by GRPO in plain torch, which is fifty times faster than
+through Ray and vLLM; votes, rewards, the teacher's schedule and average, and the metrics are the project's own. `check`
+holds a real run's dumps against them.
+
+    python benchmarks/natural_errors.py run                      everything; started again, it goes on
+    python benchmarks/natural_errors.py run --regimes hard --starts 1 --arms "majority voting" II
+    python benchmarks/natural_errors.py report                   tables and figures of what is there
+    python benchmarks/natural_errors.py compare A.json B.json    which conclusions stayed
+    python benchmarks/natural_errors.py export hard 1 DIR        a start and its questions, for the run scripts
+    python benchmarks/natural_errors.py check RUN_DIR --arm II   labels and rewards of a real run against this file's
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+import zlib
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
+from pathlib import Path
+
+import torch
+from natural.arms import ARMS, STEPS
+from natural.matrix import agreement_matrix
+from natural.questions import Split, split
+from natural.report import REFERENCE, arms_table, claims_table, conclusions, draw, signs_table, starts_table
+from natural.start import REGIMES, Regime, make_start, tokenizer_of_all
+from natural.summary import load
+from natural.training import train
+from transformers import LlamaForCausalLM
+
+OUTPUT = Path("runs/natural_errors")
+NUM_HELD_OUT, NUM_TRAINED = 300, 800
+
+
+def seed_of(regime: str, start: int) -> int:
+    return zlib.crc32(f"{regime} {start}".encode())
+
+
+def questions_of(regime: str, start: int) -> Split:
+    return split(NUM_HELD_OUT, NUM_TRAINED, seed_of(regime, start))
+
+
+def folder_of(output: Path, regime: str, start: int) -> Path:
+    return output / regime / f"start{start}"
+
+
+def make(output: Path, regime: Regime, start: int) -> str:
+    """A start and its agreement matrix, unless they are there."""
+    folder = folder_of(output, regime.name, start)
+    if not (folder / "matrix.json").is_file():
+        torch.set_num_threads(1)
+        began, seed = time.monotonic(), seed_of(regime.name, start)
+        parts = questions_of(regime.name, start)
+        model, tokenizer, updates = make_start(regime, parts, seed)
+        model.save_pretrained(folder / "model")
+        tokenizer.save_pretrained(folder / "model")
+        matrix = agreement_matrix(model, tokenizer, parts.held_out, torch.Generator().manual_seed(seed))
+        matrix |= {"updates": updates, "seconds": round(time.monotonic() - began)}
+        write(folder / "matrix.json", json.dumps(matrix, indent=1))
+    return (folder / "matrix.json").read_text()
+
+
+def run_arm(output: Path, regime: str, start: int, arm: str, steps: int) -> float:
+    """Trains one arm, unless it is there; its seconds."""
+    folder = folder_of(output, regime, start)
+    torch.set_num_threads(1)
+    began, tokenizer = time.monotonic(), tokenizer_of_all()
+    model = LlamaForCausalLM.from_pretrained(folder / "model")
+    curves = train(ARMS[arm], model, tokenizer, questions_of(regime, start), seed_of(regime, start), steps)
+    beside = folder / f".{arm}.{os.getpid()}"
+    beside.mkdir(exist_ok=True)
+    for name in ("metrics", "groups", "verdicts"):
+        getattr(curves, name).to_parquet(beside / f"{name}.parquet", index=False)
+    beside.rename(folder / arm)
+    return time.monotonic() - began
+
+
+def write(path: Path, text: str) -> None:
+    beside = path.with_suffix(".tmp")
+    beside.write_text(text)
+    beside.replace(path)
+
+
+def run(args: argparse.Namespace) -> None:
+    settings, path = {"steps": args.steps}, args.output / "settings.json"
+    if path.is_file() and json.loads(path.read_text()) != settings:
+        sys.exit(f"error: {path} has {path.read_text()}, now it is {json.dumps(settings)}: use another --output")
+    args.output.mkdir(parents=True, exist_ok=True)
+    write(path, json.dumps(settings))
+    starts = [(regime, start) for start in args.starts for regime in args.regimes]
+    began = time.monotonic()
+    with ProcessPoolExecutor(args.workers, mp_context=get_context("spawn")) as pool:
+        making = {pool.submit(make, args.output, REGIMES[regime], start): (regime, start) for regime, start in starts}
+        for future in as_completed(making):
+            matrix = json.loads(future.result())
+            print(f"{' '.join(map(str, making[future]))}: majority right on {matrix['majority_right']:.2f}", flush=True)
+        left = [
+            (r, s, arm) for r, s in starts for arm in args.arms if not (folder_of(args.output, r, s) / arm).is_dir()
+        ]
+        training = {pool.submit(run_arm, args.output, *task, args.steps): task for task in left}
+        began_training = time.monotonic()
+        for done, future in enumerate(as_completed(training), start=1):
+            passed = time.monotonic() - began_training
+            print(
+                f"{done} of {len(left)}: {' '.join(map(str, training[future]))}, {future.result():.0f} s; "
+                f"about {passed / done * (len(left) - done) / 60:.0f} min left",
+                flush=True,
+            )
+    print(f"{(time.monotonic() - began) / 60:.1f} min")
+
+
+def report(args: argparse.Namespace) -> None:
+    judged = {}
+    for regime in REGIMES:
+        arms = load(args.output / regime)
+        if not arms:
+            continue
+        steps = next(iter(arms.values())).last
+        parts = (
+            f"## {regime}",
+            "### The starts, before any RL\n\nPercent of held-out questions, original / rephrased wording.",
+            starts_table(args.output / regime),
+            f"### The arms, {steps} steps\n\nPercent of held-out questions, greedy, both wordings, and 95 % intervals.",
+            arms_table(arms),
+            "### The claims",
+            claims_table(arms),
+            "### Signs without labels",
+            signs_table(arms),
+        )
+        text = "\n\n".join(parts) + "\n"
+        write(args.output / f"{regime}.md", text)
+        print(text)
+        draw(arms, args.output / f"{regime}.png", f"{regime} start, mean of {len(arms[REFERENCE].verdicts)} starts")
+        judged[regime] = conclusions(arms)
+    write(args.output / "conclusions.json", json.dumps(judged, indent=1))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(required=True)
+    command = commands.add_parser("run", help="train what is not there yet")
+    command.add_argument("--regimes", nargs="+", choices=REGIMES, default=list(REGIMES))
+    command.add_argument("--starts", nargs="+", type=int, default=[1, 2, 3, 4, 5])
+    command.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS), metavar="ARM")
+    command.add_argument("--steps", type=int, default=STEPS)
+    command.add_argument("--workers", type=int, default=os.cpu_count())
+    command.set_defaults(function=run)
+    command = commands.add_parser("report", help="tables and figures")
+    command.set_defaults(function=report)
+    for command in commands.choices.values():
+        command.add_argument("--output", type=Path, default=OUTPUT, help="default: %(default)s")
+    args = parser.parse_args()
+    args.function(args)
+
+
+if __name__ == "__main__":
+    main()
