@@ -23,11 +23,11 @@ Fisher's. Measured: a plain percentile bootstrap of 5 starts covers 79 to 90 % w
 (benchmarks/interval_coverage.py).
 
 shrink: the spread of m_S holds all that differs between starts, the noise of their own questions included; to draw the
-questions beside them counts that again (Owen, "The pigeonhole bootstrap", arXiv 0712.1111). What is left for the
-questions is what starts have in common: the mean covariance of two starts' means, from the questions of both (the
-two-way clustered variance of Cameron, Gelbach and Miller, 2011). So questions that several starts were asked (one key)
-are crossed with the starts, questions with keys of their own are nested in them and add nothing, and mixtures are
-between.
+questions beside them counts that again (Owen, "The pigeonhole bootstrap", Annals of Applied Statistics, 2007). What is
+left for the questions is what starts have in common: the mean covariance of two starts' means, from the questions of
+both (the two-way clustered variance of Cameron, Gelbach and Miller, 2011). So questions that several starts were asked
+(one key) are crossed with the starts, questions with keys of their own are nested in them and add nothing, and mixtures
+are between.
 
 Degenerate cases: one start: only questions are drawn, and the interval says nothing of other starts; one start and one
 question: the whole range. Where no two questions differ (all right) the width is 0, which is no certainty.
