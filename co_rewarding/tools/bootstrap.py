@@ -13,7 +13,7 @@ bootstrap is
     c_K        = Σ_S c_S_K, c_S_K = (d_S_K − m_S) / (S · questions of start S): what a question adds to the value
     stretch(n) = sqrt(n / χ²_{n−1}), drawn anew each time
     shrink²    = S/(S − 1) · (Σ_K c_K² − Σ_S_K c_S_K²) / Σ_K c_K², at least 0; with one start 1
-    interval   = the percentiles of the draws
+    interval   = the percentiles of the draws, and of those of the questions alone where these are further out
 
 Legend: S start, K key of a question, over all starts.
 
@@ -28,6 +28,9 @@ left for the questions is what starts have in common: the mean covariance of two
 both (the two-way clustered variance of Cameron, Gelbach and Miller, 2011). So questions that several starts were asked
 (one key) are crossed with the starts, questions with keys of their own are nested in them and add nothing, and mixtures
 are between.
+
+Never narrower than over questions with these starts for given: the means of two or three starts may be alike by chance,
+which would say that nothing is left to it.
 
 Degenerate cases: one start: only questions are drawn, and the interval says nothing of other starts; one start and one
 question: the whole range. Where no two questions differ (all right) the width is 0, which is no certainty.
@@ -83,9 +86,9 @@ def interval(
     value = float(m_S.mean())
     if c_S_K.size == 1:
         return Interval(value, lowest, 1.0, *c_S_K.shape)
-    draws = value + _draws(m_S, c_S_K, num_resamples, np.random.default_rng(seed))
-    low, high = np.clip(np.quantile(draws, [(1 - level) / 2, (1 + level) / 2]), lowest, 1.0)
-    return Interval(value, float(low), float(high), *c_S_K.shape)
+    draws = _draws(m_S, c_S_K, num_resamples, np.random.default_rng(seed))
+    low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2], axis=1)  # of each kind of draw
+    return Interval(value, max(lowest, value + float(low.min())), min(1.0, value + float(high.max())), *c_S_K.shape)
 
 
 def _paired(a: Verdicts, b: Verdicts | None) -> list[dict[Hashable, float]]:
@@ -106,18 +109,17 @@ def _paired(a: Verdicts, b: Verdicts | None) -> list[dict[Hashable, float]]:
     return [{k: share - b[start][k] for k, share in shares_K.items()} for start, shares_K in a.items()]
 
 
-def _draws(m_S: np.ndarray, c_S_K: np.ndarray, num: int, rng: np.random.Generator) -> np.ndarray:
-    """Differences from the value, (num,)."""
-    num_starts = len(m_S)
-    c_K = c_S_K.sum(axis=0)
-    if num_starts == 1:
-        return _resampled(c_K, num, rng)
-    of_starts = _resampled((m_S - m_S.mean()) / num_starts, num, rng)
+def _draws(m_S: np.ndarray, c_S_K: np.ndarray, num: int, rng: np.random.Generator) -> list[np.ndarray]:
+    """Differences from the value, (num,): of questions, and with several starts also of both."""
+    num_starts, c_K = len(m_S), c_S_K.sum(axis=0)
     all_questions = (c_K**2).sum()
+    of_questions = _resampled(c_K, num, rng) if c_K.size > 1 else np.zeros(num)
+    if num_starts == 1:
+        return [of_questions]
     in_common = num_starts / (num_starts - 1) * (all_questions - (c_S_K**2).sum())
-    if in_common <= 1e-12 * all_questions:  # rounding, where no two starts share a question
-        return of_starts
-    return of_starts + math.sqrt(in_common / all_questions) * _resampled(c_K, num, rng)
+    shrink = math.sqrt(max(in_common, 0.0) / all_questions) if all_questions else 0.0
+    of_starts = _resampled((m_S - m_S.mean()) / num_starts, num, rng)
+    return [of_questions, of_starts + shrink * of_questions]
 
 
 def _resampled(parts: np.ndarray, num: int, rng: np.random.Generator) -> np.ndarray:

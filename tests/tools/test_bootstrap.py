@@ -17,7 +17,7 @@ A = {"s1": {"q1": 1.0, "q2": 0.0, "q3": 1.0}, "s2": {"q1": 0.5, "q2": 0.0, "q4":
 
 
 def reference(verdicts, num, seed):
-    """The draws of `interval` by loops, over pairs of starts instead of squares of sums."""
+    """The draws of `interval` by loops, over pairs of starts instead of squares of sums: of questions, of both."""
     starts = list(verdicts)
     keys = list(dict.fromkeys(k for s in starts for k in verdicts[s]))
     m = {s: fmean(verdicts[s].values()) for s in starts}
@@ -33,21 +33,27 @@ def reference(verdicts, num, seed):
     )
     shrink = math.sqrt(max(covariance, 0) / sum(c**2 for c in total.values()))
     rng = np.random.default_rng(seed)
-    drawn_S, chi_S = rng.integers(len(starts), size=(num, len(starts)), dtype=np.uint32), rng.chisquare(1, num)
     drawn_K, chi_K = rng.integers(len(keys), size=(num, len(keys)), dtype=np.uint32), rng.chisquare(len(keys) - 1, num)
-    return [
-        value
-        + sum((m[starts[i]] - value) / len(starts) for i in drawn_S[r]) * math.sqrt(len(starts) / chi_S[r])
-        + shrink * sum(total[keys[i]] for i in drawn_K[r]) * math.sqrt(len(keys) / chi_K[r])
-        for r in range(num)
-    ]
+    drawn_S, chi_S = rng.integers(len(starts), size=(num, len(starts)), dtype=np.uint32), rng.chisquare(1, num)
+    of_K = [sum(total[keys[i]] for i in drawn_K[r]) * math.sqrt(len(keys) / chi_K[r]) for r in range(num)]
+    of_S = [sum((m[starts[i]] - value) / len(starts) for i in drawn_S[r]) for r in range(num)]
+    both = [of_S[r] * math.sqrt(len(starts) / chi_S[r]) + shrink * of_K[r] for r in range(num)]
+    return [value + x for x in of_K], [value + x for x in both]
 
 
 def test_the_formula_by_loops():
     found = interval(A, num_resamples=999, seed=3, level=0.5)
-    low, _, high = quantiles(reference(A, 999, 3), n=4, method="inclusive")
+    quarters = [quantiles(draws, n=4, method="inclusive") for draws in reference(A, 999, 3)]
     assert (found.value, found.num_starts, found.num_questions) == (pytest.approx((2 / 3 + 1 / 4) / 2), 2, 5)
-    assert (found.low, found.high) == (pytest.approx(low, abs=1e-12), pytest.approx(high, abs=1e-12))
+    assert found.low == pytest.approx(min(low for low, _, _ in quarters), abs=1e-12)
+    assert found.high == pytest.approx(max(high for _, _, high in quarters), abs=1e-12)
+
+
+def test_starts_that_are_alike_by_chance_leave_the_interval_of_their_questions():
+    # 1/2 both: nothing between them, but 4 of 8 are right: as of one start with these questions
+    alike = {"s1": {i: float(i < 2) for i in range(4)}, "s2": {i: float(i < 6) for i in range(4, 8)}}
+    found, alone = interval(alike), interval({"s": {i: float(i % 2) for i in range(8)}})
+    assert (found.low, found.high) == (pytest.approx(alone.low, abs=0.02), pytest.approx(alone.high, abs=0.02))
 
 
 def test_a_difference_is_paired():
@@ -109,7 +115,7 @@ def test_five_starts_are_covered(keys):
         verdicts = keys(crossed(rng, 5, 30, of_start=0.3, of_question=0.5, noise=1.0))
         found = interval(in_range(verdicts), num_resamples=1000)
         hits += found.low <= 0.5 <= found.high
-    assert 0.914 <= hits / 600 <= 0.986
+    assert 0.914 <= hits / 600 <= 0.99
 
 
 def test_nothing_is_known_of_one_question():
