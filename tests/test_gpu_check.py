@@ -230,13 +230,13 @@ def test_a_reward_that_its_dump_does_not_imply_fails(module, rows, tmp_path: Pat
     run_dir.rollouts.mkdir()
     run_dir.rollouts_file(1).write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in dumped))
     mean = sum(row["reward"] for row in dumped) / 3
-    run = Run("run", {1: {"critic/score/mean": mean}}, 1, None)
+    run = Run("run", {1: {"critic/score/mean": mean}}, 1)
     found = rows(module("rewards").check, run, run_dir, "majority_voting", [1], tmp_path, "cpu")
     assert found == {
         "majority_voting: rewards computed again by co_rewarding.score": result,
         "majority_voting: verl trains on these rewards": "ok",
     }
-    wrong = Run("run", {1: {"critic/score/mean": mean + 0.1}}, 1, None)
+    wrong = Run("run", {1: {"critic/score/mean": mean + 0.1}}, 1)
     found = rows(module("rewards").check, wrong, run_dir, "majority_voting", [1], tmp_path, "cpu")
     assert found["majority_voting: verl trains on these rewards"] == "FAILED"
 
@@ -273,7 +273,7 @@ def test_a_teacher_that_is_not_the_average_fails(module, rows, tmp_path: Path) -
 
     for step, value in students.items():
         save(step, "actor", value)
-    run = Run("run", {step: {"timing_s/step": 1.0, "teacher/decay": 0.5} for step in (1, 2)}, 1, None)
+    run = Run("run", {step: {"timing_s/step": 1.0, "teacher/decay": 0.5} for step in (1, 2)}, 1)
     # step 1 averages the start with itself, step 2 with the student that step 1 left: (1 + 3) / 2
     for value, result in (([2.0, 2.0], "ok"), ([1.0, 2.0], "FAILED"), ([3.0, 2.0], "FAILED")):
         save(2, "teacher", torch.tensor(value))

@@ -11,9 +11,9 @@ project's choice, not the paper's, and an alarm is a hint to look, not a verdict
 policy learned looks the same from here as one that rises because it collapsed.
 
 Stopping early is optional and never looks at a ground truth: signals that need one warn, but do not stop
-(`Signal.stops`), or a run would be selected by the labels that it is said not to have. Neither does the entropy stop a
-run: to lower it is what one of the methods is for. While a signal that can stop is there, no checkpoint is to be saved
-(`may_save`), so that the last good one is not rotated away.
+(`Signal.stops`), or a run would be selected by the labels that it is said not to have; where they are shown they say so
+(`Signal.needs_labels`). Neither does the entropy stop a run: to lower it is what one of the methods is for. While a
+signal that can stop is there, no checkpoint is to be saved (`may_save`), so that the last good one is not rotated away.
 
 Deliberately absent: how the numbers come about (monitoring.metrics, monitoring.collapse, verl), printing, files.
 """
@@ -45,6 +45,11 @@ class Condition:
     def compares_with_start(self) -> bool:
         return not (self.rise is self.fall is self.times_start is self.share_of_start is None)
 
+    @property
+    def needs_labels(self) -> bool:
+        """Whether the metric compares with ground truths, as every `accuracy` does (monitoring.metrics)."""
+        return "accuracy" in self.metric.split("/")
+
 
 @dataclass(frozen=True)
 class Signal:
@@ -54,7 +59,16 @@ class Signal:
     seen: str  # what the numbers say, in words
     advice: str
     conditions: tuple[Condition, ...]
-    stops: bool = False  # may end a run; only for signals without ground truth
+    stops: bool = False  # may end a run; only for signals that need no labels
+
+    def __post_init__(self) -> None:
+        if self.stops and self.needs_labels:
+            raise ValueError(f"{self.name} needs labels: it may warn, but not stop a run")
+
+    @property
+    def needs_labels(self) -> bool:
+        """Whether no label-free method could see it."""
+        return any(condition.needs_labels for condition in self.conditions)
 
 
 LOWER_THE_STEP = (
@@ -191,7 +205,8 @@ class Alarm:
     new: bool  # appeared at this step
 
     def __str__(self) -> str:
-        return f"{self.signal.seen} ({self.numbers}). Try: {self.signal.advice}"
+        source = "needs labels: " if self.signal.needs_labels else ""
+        return f"{source}{self.signal.seen} ({self.numbers}). Try: {self.signal.advice}"
 
 
 class CollapseMonitor:

@@ -160,14 +160,21 @@ def test_without_early_stop_everything_is_saved() -> None:
 
 
 def test_ground_truth_stops_no_run() -> None:
-    needing_labels = {"label/accuracy", "answer/accuracy", "reward/accuracy"}
-    for signal in SIGNALS:
-        if needing_labels & {condition.metric for condition in signal.conditions}:
-            assert not signal.stops, signal.name
+    assert {signal.name for signal in SIGNALS if signal.needs_labels} == {"illusion", "reward_without_accuracy"}
+    for metric in ("label/accuracy", "answer/accuracy/teacher", "vote/accuracy/student"):
+        with pytest.raises(ValueError, match="own needs labels: it may warn, but not stop"):
+            Signal("own", "", "", (Condition("reward/mean", rise=0.0), Condition(metric, fall=0.1)), stops=True)
     monitor = CollapseMonitor(stop_after=1)
     alarms = run(monitor, {"reward/mean": line(0.2, 0.9), "label/accuracy": line(0.9, 0.1)})
     assert names(alarms[-1]) == {"illusion"}
     assert (monitor.should_stop, monitor.may_save) == (False, True)
+
+
+def test_an_alarm_says_that_it_needs_labels() -> None:
+    (illusion,) = run(CollapseMonitor(), {"reward/mean": line(0.2, 0.9), "label/accuracy": line(0.9, 0.1)})[-1]
+    assert str(illusion).startswith("needs labels: the reward rises while the labels become wrong (")
+    (flips,) = run(CollapseMonitor(), {"collapse/label_flips": line(0.9, 0.9)})[-1]
+    assert str(flips).startswith("most questions change their label")
 
 
 def test_a_resumed_run_goes_on_as_if_it_had_not_stopped() -> None:
@@ -224,4 +231,5 @@ def test_the_glossary_knows_every_sign_and_its_metrics(repo: Path) -> None:
         metrics = {condition.metric for condition in signal.conditions}
         assert set(re.findall(r"`([^`]+)`", row[1])) == metrics
         assert row[2].strip() == ("yes" if signal.stops else "no")
+        assert ("**[D]**" in row[0]) == signal.needs_labels
         assert metrics <= named

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The difference of two scores on the same questions, and how far off it may be by chance.
+"""The difference of two scores on the same questions, and its 95 % interval.
 
-    d_p = share of right responses of a to question p − share of b's
-    difference = mean of d_p,  standard error = s / √P, s the standard deviation (P − 1) of the P differences
+    d_P = share of right responses of a to a question − share of b's
+    difference = mean of d_P, interval = the bootstrap's over the P questions (co_rewarding/tools/bootstrap.py)
 
-Two models find the same questions hard, so this error is smaller than that of unpaired scores, which stands in where
-the responses are gone or the questions are not the same: sqrt(error_a² + error_b²).
+Two models find the same questions hard, so this interval is smaller than that of unpaired scores, which stands in where
+the responses are gone or the questions are not the same: ± 1.96 sqrt(error_a² + error_b²). Another training run of the
+same method is in neither.
 
 The responses are those of graded/TASK.jsonl beside results.json, as many as that says.
 """
@@ -16,12 +17,14 @@ import math
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from statistics import fmean
+from statistics import NormalDist, fmean
 from typing import Any
 
 from co_rewarding.storage.files import parse_jsonl
+from co_rewarding.tools.bootstrap import interval
 from co_rewarding.tools.cli import UserError
-from co_rewarding.tools.evaluation.estimates import mean_of_questions
+
+_ERRORS_OF_95_PERCENT = NormalDist().inv_cdf(0.975)  # 1.96
 
 
 @dataclass(frozen=True)
@@ -29,26 +32,37 @@ class Difference:
     """a − b, shares from −1 to 1."""
 
     value: float
-    standard_error: float | None
+    bounds: tuple[float, float] | None  # of the 95 % interval; None: unknown
     questions: int | None  # that both answered; None: not paired
 
     @property
     def is_clear(self) -> bool:
-        """Further from 0 than two standard errors."""
-        return self.standard_error is not None and abs(self.value) > 2 * self.standard_error
+        """Whether the interval excludes 0."""
+        return self.bounds is not None and not self.bounds[0] <= 0 <= self.bounds[1]
 
 
 def difference(a: tuple[Path, dict[str, Any]], b: tuple[Path, dict[str, Any]], task: str) -> Difference:
     """Of the primary numbers of one task of two results (results.json, its content)."""
-    shares_a, shares_b = right_shares(a[0].parent, task), right_shares(b[0].parent, task)
-    if shares_a and shares_a.keys() == shares_b.keys():
-        found = mean_of_questions([shares_a[question] - shares_b[question] for question in shares_a])
-        return Difference(found.value, found.standard_error, len(shares_a))
+    if (found := _paired(a[0].parent, b[0].parent, task)) is not None:
+        return found
     score_a, score_b = (
         entry["accuracy"][entry["primary"]] for entry in (result["tasks"][task] for _, result in (a, b))
     )
-    errors = score_a["standard_error"], score_b["standard_error"]
-    return Difference(score_a["value"] - score_b["value"], None if None in errors else math.hypot(*errors), None)
+    value, errors = score_a["value"] - score_b["value"], (score_a["standard_error"], score_b["standard_error"])
+    if None in errors:
+        return Difference(value, None, None)
+    half = _ERRORS_OF_95_PERCENT * math.hypot(*errors)
+    return Difference(value, (value - half, value + half), None)
+
+
+@cache  # each is asked for by several tables
+def _paired(a: Path, b: Path, task: str) -> Difference | None:
+    """None where they did not answer the same questions."""
+    shares_a, shares_b = right_shares(a, task), right_shares(b, task)
+    if not shares_a or shares_a.keys() != shares_b.keys():
+        return None
+    found = interval({task: shares_a}, {task: shares_b})
+    return Difference(found.value, (found.low, found.high), found.num_questions)
 
 
 @cache

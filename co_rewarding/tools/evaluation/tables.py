@@ -5,8 +5,8 @@ A row is a model, a column a task: percent ± standard error. Below, or in detai
 of the same base model ("before RL" where there is one) on the same questions, the other accuracies, share of answers,
 response length. What makes two numbers of one column unlike
 (other questions, another temperature ...) is told in a note; a part of a set is marked with a dagger. The best number
-of a column is bold where it is better than each of the others by more than two standard errors of the difference
-(paired.py); beside whole sets a part does not count.
+of a column is bold where the 95 % interval of its difference to each of the others excludes 0 (paired.py); beside whole
+sets a part does not count.
 
 Degenerate cases: a task that a model was not asked is "–"; two results of one name get their folders' names.
 """
@@ -31,7 +31,7 @@ from co_rewarding.tools.tables import cell, to_latex, to_markdown
 
 PARTIAL = "†"
 LEGEND = "Percent ± standard error over questions."
-BOLD = " Bold: better than every other by more than two standard errors of the difference."
+BOLD = " Bold: better than every other; the 95 % interval of each difference excludes 0."
 NAMES = ("table.md", "table.csv", "table.tex", "details.csv")
 
 
@@ -59,9 +59,11 @@ class Table:
         rivals = whole or set(entries)
         if row not in rivals or len(rivals) < 2:
             return False
-        task = self.columns[column][0]
-        differences = [difference(self.named[row], self.named[i], task) for i in rivals - {row}]
-        return all(found.value > 0 and found.is_clear for found in differences)
+        task, metric = self.columns[column]
+        value = {i: entries[i]["accuracy"][metric]["value"] for i in rivals}
+        return all(
+            value[row] > value[i] and difference(self.named[row], self.named[i], task).is_clear for i in rivals - {row}
+        )
 
 
 def make_table(named: Sequence[tuple[Path, Result]]) -> Table:
@@ -85,7 +87,7 @@ def markdown(table: Table) -> str:
     ]
     parts += [f"- {cell(note)}" for note in _notes(table)]
     for heading, frame in (
-        ("Differences on the same questions:", _differences(table)),
+        ("Differences, on the same questions unless a row says otherwise:", _differences(table)),
         ("All accuracies:", _rounded(_details(table))),
         ("Responses:", _lengths(table)),
     ):
@@ -158,11 +160,12 @@ def _differences(table: Table) -> pd.DataFrame:
         for j, (task, metric) in enumerate(table.columns):
             if i != other and table.entry(other, j) and table.entry(i, j):
                 found = difference(table.named[i], table.named[other], task)
-                error = None if found.standard_error is None else f"{100 * found.standard_error:.2f}"
+                value, bounds = f"{100 * found.value:+.2f}", None
+                if found.bounds is not None:
+                    bounds = "{:+.2f} to {:+.2f}".format(*(100 * bound for bound in found.bounds))
                 paired = found.questions or "unpaired: not the same questions, or no graded responses"
-                value = f"{100 * found.value:+.2f}"
-                rows.append([name, table.rows[other], f"{title(task)} {metric}", value, error, paired])
-    heads = ["model", "minus", "task", "percent", "standard error", "questions of both"]
+                rows.append([name, table.rows[other], f"{title(task)} {metric}", value, bounds, paired])
+    heads = ["model", "minus", "task", "percent", "95 % interval", "questions of both"]
     return pd.DataFrame(rows, columns=heads)
 
 

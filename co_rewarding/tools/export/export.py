@@ -77,7 +77,7 @@ def _read(layout: RunDir, checkpoint: Checkpoint, dtype: str | None) -> tuple[Ex
     if any(layout.metrics_file(start).stat().st_size for start in layout.starts()):
         run = read_run(layout.path)
     else:
-        run = Run(layout.path.resolve().name, {}, starts=0, num_validation=None)
+        run = Run(layout.path.resolve().name, {}, starts=0)
         notes.append(f"{layout.metrics}: no metrics (trainer.logger without file?); the card has no curves")
     run = run.until(checkpoint.step)
     made = [layout.made_with_file(start) for start in starts_of(layout.path, checkpoint.step)]

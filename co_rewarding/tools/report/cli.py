@@ -37,6 +37,9 @@ class Runs(Options):
 
     run_dirs: list[Path] = option(REQUIRED, "e.g. runs/co-rewarding/my_run", metavar="RUN_DIR", positional=True)
     by_method: bool = option(False, "gather runs called METHOD_seedN: a row and a curve is the mean over the seeds")
+    reference: str = option(
+        "", f"with --by_method: what to compare with (default: {comparison.REFERENCE} if it is there)", metavar="METHOD"
+    )
     questions: bool = option(False, "make RUN_DIR/questions.csv out of the dumps: what was learned and corrupted")
     subset: list[str] = option([], "accuracy on the questions whose text is in a file, too", metavar="NAME=FILE")
 
@@ -72,6 +75,8 @@ def main(arguments: Sequence[str]) -> None:
     chosen, curves, output, paged = parse("report.py", DESCRIPTION, [Runs, Curves, Table, Page], arguments)
     if len(chosen.run_dirs) > 1 and curves.figure is None:
         raise UserError("several run directories: say where the figure goes, e.g. --figure compare.png")
+    if chosen.reference and not chosen.by_method:
+        raise UserError(f"--reference {chosen.reference}: give --by_method, too")
     if output.table and output.table.suffix not in TABLES:
         raise UserError(f"--table {output.table}: the name must end in {', '.join(TABLES)}")
     figure = curves.figure or chosen.run_dirs[0] / "curves.png"
@@ -80,7 +85,8 @@ def main(arguments: Sequence[str]) -> None:
     figures = {figure: runs}
     if chosen.by_method:
         methods = comparison.by_method(chosen.run_dirs, runs)
-        table, legend = comparison.table(methods), comparison.methods_legend(methods)
+        reference = comparison.reference_of(methods, chosen.reference)
+        table, legend = comparison.table(methods, reference), comparison.methods_legend(methods)
         figures = _figures_of_methods(methods, figure)
     else:
         table, legend = summary.table(runs), summary.legend(runs)

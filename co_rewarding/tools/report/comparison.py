@@ -1,26 +1,31 @@
 # SPDX-License-Identifier: Apache-2.0
 """Methods side by side: what the runs of each came to, over its seeds.
 
-A quantity is the mean over a method's runs, one a seed, with the sample standard deviation over them; with one seed,
-an accuracy has the standard error of its questions instead, and everything else nothing. Warnings are found by watching
-the logged metrics again, with the default window (monitoring.alarms). What no run of a method logged is "–"; runs of
-different lengths are compared at their last step.
+A quantity is the mean over a method's runs, one a seed. An accuracy has its 95 % interval over (seed, question), the
+bootstrap's (co_rewarding/tools/bootstrap.py), and so has its difference to a reference method, on the seeds and
+questions of both; with one seed the interval is over questions alone, and says nothing of another start. Accuracies are
+those of the first validation and of the last: a best one would be picked by the labels.
+
+Warnings are found by watching the logged metrics again, with the default window (monitoring.alarms); those that need
+labels stand apart. What no run of a method logged is "–"; runs of different lengths are compared at their last step.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from statistics import fmean, stdev
+from statistics import fmean
 
 import pandas as pd
 
 from co_rewarding.algo.methods import METHODS
-from co_rewarding.monitoring.alarms import CollapseMonitor
+from co_rewarding.monitoring.alarms import CollapseMonitor, Signal
+from co_rewarding.tools.bootstrap import Verdicts, interval
 from co_rewarding.tools.report.runs import Run
-from co_rewarding.tools.report.summary import HELD_OUT, ends, legend, right_labels, with_error
+from co_rewarding.tools.report.summary import HELD_OUT, ends, legend, right_labels, with_interval
+from co_rewarding.tools.report.verdicts import SEED, merged, paired_interval
 from co_rewarding.tools.tables import ABSENT
 
 Methods = dict[str, list[Run]]
@@ -29,19 +34,36 @@ Methods = dict[str, list[Run]]
 ENDS = {"label accuracy": "label/accuracy", "reward": "reward/mean", "response tokens": "response_length/mean"}
 
 
+REFERENCE = "majority_voting"
+"""What a label-free method is to be better than."""
+
+
 def by_method(run_dirs: Sequence[Path], runs: Sequence[Run]) -> Methods:
     """Runs in folders called METHOD_seedN, gathered by method, in the order given.
 
     Raises:
-        ValueError: a folder with another name.
+        ValueError: a folder with another name, or a seed of a method twice.
     """
     methods: Methods = {}
     for run_dir, run in zip(run_dirs, runs, strict=True):
-        name = re.fullmatch(r"(.+)_seed\d+", run_dir.resolve().name)
-        if name is None:
+        named = SEED.fullmatch(run.name)
+        if named is None:
             raise ValueError(f"{run_dir}: with --by_method the name of a run must end in _seed and a number")
-        methods.setdefault(name[1], []).append(run)
+        methods.setdefault(named["method"], []).append(run)
+    if twice := [name for name, count in Counter(run.name for run in runs).items() if count > 1]:
+        raise ValueError(f"{twice[0]} is given twice: with --by_method a method has one run a seed")
     return methods
+
+
+def reference_of(methods: Methods, chosen: str) -> str | None:
+    """The method that the others are compared with; None: none.
+
+    Raises:
+        ValueError: there is no run of the chosen one.
+    """
+    if chosen and chosen not in methods:
+        raise ValueError(f"--reference {chosen}: no run of it is given, only of {', '.join(methods)}")
+    return chosen or (REFERENCE if REFERENCE in methods else None)
 
 
 def mean_run(method: str, runs: Sequence[Run]) -> Run:
@@ -50,7 +72,12 @@ def mean_run(method: str, runs: Sequence[Run]) -> Run:
         return replace(runs[0], name=method)
     at_step = pd.concat([run.metrics for run in runs]).groupby(level=0)
     steps = {step: row.dropna().to_dict() for step, row in at_step.mean().iterrows()}
-    return replace(runs[0], name=f"{method} ({len(runs)} seeds)", steps=steps, deviations=at_step.std())
+    validated = {metric: {step for run in runs for step in run.verdicts.get(metric, ())} for metric in runs[0].verdicts}
+    verdicts = {
+        metric: {step: merged(run.verdicts_at(metric, step) for run in runs) for step in of_metric}
+        for metric, of_metric in validated.items()
+    }
+    return replace(runs[0], name=f"{method} ({len(runs)} seeds)", steps=steps, verdicts=verdicts)
 
 
 def is_control(method: str) -> bool:
@@ -58,66 +85,92 @@ def is_control(method: str) -> bool:
     return method in METHODS and METHODS[method].is_control
 
 
-def table(methods: Methods) -> pd.DataFrame:
+def table(methods: Methods, reference: str | None = None) -> pd.DataFrame:
     """One row a method; texts."""
-    return pd.DataFrame([_row(method, runs) for method, runs in methods.items()]).fillna(ABSENT)
+    compared = methods[reference] if reference else None
+    rows = [_row(method, runs, compared, reference) for method, runs in methods.items()]
+    return pd.DataFrame(rows).fillna(ABSENT)
 
 
 def methods_legend(methods: Methods) -> str:
     """What the signs in `table` mean."""
-    seeds = [len(runs) for runs in methods.values()]
-    words = ["standard error with one seed"] * (1 in seeds) + ["standard deviation over seeds"] * (max(seeds) > 1)
-    return legend([run for runs in methods.values() for run in runs], ENDS.values(), " or ".join(words))
+    starts = {mean_run(method, runs).num_starts for method, runs in methods.items()}
+    return legend([run for runs in methods.values() for run in runs], ENDS.values(), starts)
 
 
-def warnings(run: Run) -> dict[str, int]:
+def warnings(run: Run) -> dict[Signal, int]:
     """Sign → the first step at which it was there."""
     monitor, first = CollapseMonitor(), {}
     for step in run.trained_steps:
         for alarm in monitor.observe(step, run.steps[step]):
-            first.setdefault(alarm.signal.name, step)
+            first.setdefault(alarm.signal, step)
     return first
 
 
-def _row(method: str, runs: Sequence[Run]) -> dict[str, str]:
-    validated = [(run, metric) for run in runs for metric in list(run.accuracy_metrics.values())[:1]]
-    first, last, best = [], [], []  # of each run: which step, and its accuracy
-    for run, metric in validated:
-        steps, values = run.series(metric)
-        first.append((run, metric, steps[0]))
-        last.append((run, metric, steps[-1]))
-        best.append((run, metric, steps[values.index(max(values))]))
+def _row(method: str, runs: Sequence[Run], compared: Sequence[Run] | None, reference: str | None) -> dict[str, str]:
     row = {"method": method, "seeds": str(len(runs))}
-    if validated or not any(run.held_out("answer_share") for run in runs):  # else no answer is known to be right
-        row |= {"accuracy before": _over_seeds(first), "accuracy after": _over_seeds(last)}
-        row["best accuracy"] = _over_seeds(best)
+    accuracies = [list(run.accuracy_metrics.values())[:1] for run in runs]
+    if any(accuracies) or not any(run.held_out("answer_share") for run in runs):  # else no answer is known to be right
+        row |= _accuracies("accuracy ", None, runs, compared, reference)
     for name, words in HELD_OUT.items():
         metrics = {source: metric for run in runs for source, metric in run.held_out(name).items()}
         for source, metric in metrics.items():
             row[f"held-out {words}" + (f", {source}" if len(metrics) > 1 else "")] = _first_to_last(runs, metric)
     for name in dict.fromkeys(name for run in runs for name in run.subsets or {}):
         subsets = [run.subsets[name] for run in runs if run.subsets]
-        heading = f"{name} ({max(subset.num_questions for subset in subsets)})"
-        for when, points in (("before", first), ("after", last)):
-            row[f"{heading} {when}"] = _over_seeds((run, subsets[0].metric, step) for run, _, step in points)
+        heading = f"{name} ({max(subset.num_questions for subset in subsets)}) "
+        row |= _accuracies(heading, subsets[0].metric, runs, compared, reference)
         counts = [(subset.right_labels, subset.num_labels) for subset in subsets]
         row[f"{name}: right labels"] = right_labels(*map(sum, zip(*counts, strict=True)))
     for name, metric in ENDS.items():
         row[f"{name} *"] = _ends(runs, metric, digits=1 if metric == "response_length/mean" else 2)
-    return {**row, "warnings (first step)": _warnings(runs)}
+    seen = [warnings(run) for run in runs]
+    row["warnings (first step)"] = _warnings(seen, needs_labels=False)
+    row["warnings that need labels"] = _warnings(seen, needs_labels=True)
+    return row
 
 
-def _over_seeds(points: Iterable[tuple[Run, str, int]]) -> str:
-    """Mean of an accuracy at one step of each run, ± its standard deviation, or one seed's standard error."""
-    values, errors = [], []
-    for run, metric, step in points:
-        steps, accuracies = run.series(metric)
-        if step in steps:
-            values.append(accuracies[steps.index(step)])
-            errors.append((run.errors(metric) or [None] * len(steps))[steps.index(step)])
-    if not values:
+End = tuple[list[float], Verdicts | None]
+"""Accuracies of runs at one end, and their verdicts; None where one of them has none."""
+
+
+def _accuracies(
+    heading: str, metric: str | None, runs: Sequence[Run], compared: Sequence[Run] | None, reference: str | None
+) -> dict[str, str]:
+    """Of one metric (None: of each run the accuracy that it validates), first and last, and against the reference."""
+    (before, after), others = (_end(runs, metric, i) for i in (0, -1)), compared and _end(compared, metric, -1)
+    row = {f"{heading}before": _mean(before), f"{heading}after": _mean(after)}
+    if compared is not None:
+        row[f"{heading}after − {reference}"] = "reference" if compared is runs else _difference(after, others)
+    return row
+
+
+def _end(runs: Sequence[Run], metric: str | None, which: int) -> End:
+    """At the first (0) or the last (-1) validation of each run."""
+    values, verdicts = [], []
+    for run in runs:
+        for accuracy in list(run.accuracy_metrics.values())[:1]:
+            step = run.series(accuracy)[0][which]
+            value = run.steps[step].get(metric or accuracy)
+            if value is not None:
+                values.append(value)
+                verdicts.append(run.verdicts_at(metric or accuracy, step))
+    return values, merged(verdicts) if all(verdicts) and verdicts else None
+
+
+def _mean(end: End) -> str:
+    values, verdicts = end
+    return with_interval(fmean(values), interval(verdicts) if verdicts else None) if values else ABSENT
+
+
+def _difference(a: End, b: End) -> str:
+    """On the seeds and questions of both; says in how many seeds that is where not in all of both."""
+    if a[1] is None or b[1] is None or (found := paired_interval(a[1], b[1])) is None:
         return ABSENT
-    return with_error(fmean(values), stdev(values) if len(values) > 1 else errors[0])
+    text = with_interval(found.value, found, "+")
+    if found.num_starts == len(a[1]) == len(b[1]):
+        return text
+    return f"{text} ({found.num_starts} seed{'s' * (found.num_starts > 1)} of both)"
 
 
 def _first_to_last(runs: Sequence[Run], metric: str) -> str:
@@ -135,14 +188,15 @@ def _ends(runs: Sequence[Run], metric: str, digits: int) -> str:
     return " → ".join(f"{fmean(column):.{digits}f}" for column in columns).replace("-", "−")
 
 
-def _warnings(runs: Sequence[Run]) -> str:
+def _warnings(of_runs: Sequence[dict[Signal, int]], *, needs_labels: bool) -> str:
     """Each sign with the earliest step of any seed, and in how many seeds it was there if not in all."""
     seen: dict[str, list[int]] = {}
-    for found in map(warnings, runs):
-        for name, step in found.items():
-            seen.setdefault(name, []).append(step)
+    for found in of_runs:
+        for signal, step in found.items():
+            if signal.needs_labels == needs_labels:
+                seen.setdefault(signal.name, []).append(step)
     texts = [
-        f"{name} ({min(steps)})" + (f" in {len(steps)} of {len(runs)}" if len(steps) < len(runs) else "")
+        f"{name} ({min(steps)})" + (f" in {len(steps)} of {len(of_runs)}" if len(steps) < len(of_runs) else "")
         for name, steps in sorted(seen.items())
     ]
     return ", ".join(texts) or "none"

@@ -3,8 +3,8 @@
 
 What tells runs apart is colour and marker, a method's the same in all figures; what tells two metrics of a panel apart
 is line style; so a figure can also be read in grey print. Long curves are drawn twice: thin as logged, thick as the
-mean of each value and those before it. Accuracies have their errors: a band around a line, bars at one or two points,
-which no line connects.
+mean of each value and those before it. Accuracies have their 95 % intervals: a band around a line, bars at one or two
+points, which no line connects.
 
 A metric that a run did not log has no line; a panel without any line is left out. A curve of one point is a marker.
 """
@@ -13,12 +13,14 @@ from __future__ import annotations
 
 import io
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, NamedTuple
 
 import matplotlib
+import numpy as np
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
@@ -29,7 +31,7 @@ from matplotlib.ticker import MaxNLocator
 
 from co_rewarding.storage.files import atomic_write
 from co_rewarding.tools.report.runs import Run
-from co_rewarding.tools.report.summary import distinct_names
+from co_rewarding.tools.report.summary import distinct_names, over
 
 METHODS_IN_ORDER = (
     "co_rewarding_I", "co_rewarding_II", "co_rewarding_III", "ground_truth", "majority_voting", "self_certainty",
@@ -180,10 +182,9 @@ def notes(runs: Sequence[Run], panels: Sequence[Panel], window: int = WINDOW) ->
     """What a reader of these panels must know."""
     found = []
     metrics = [(run, metric) for run in runs for panel in panels for metric, _ in panel.metrics_of(run)]
-    kinds = {run.deviations is None for run, metric in metrics if _is_accuracy(run, metric) and run.errors(metric)}
-    words = {True: "standard error", False: "standard deviation over seeds"}
-    if kinds:
-        found.append(f"accuracies ± {' or '.join(words[kind] for kind in sorted(kinds, reverse=True))}")
+    starts = {run.num_starts for run, metric in metrics if run.verdicts.get(metric)}
+    if starts:
+        found.append(f"accuracies: 95 % interval over {over(starts)}")
     if any(_is_smoothed(run, metric, window) for run, metric in metrics):
         found.append(f"thin: each step, thick: mean of {window}")
     if any(NEEDS_LABELS in panel.title for panel in panels):
@@ -274,16 +275,17 @@ Place = tuple[int, int]  # number of the run, number of runs: equal curves do no
 
 def _draw_accuracy(axis: Axes, run: Run, metric: str, look: Look, style: Style, apart: float, place: Place) -> None:
     steps, values = run.series(metric)
-    errors = run.errors(metric)
+    intervals = [run.interval(metric, step) for step in steps]
+    low, high = ([math.nan if of is None else getattr(of, bound) for of in intervals] for bound in ("low", "high"))
     if len(steps) > 2:
         axis.plot(steps, values, color=look.colour, ls=style, lw=1.8, marker=look.marker, ms=3.5)
-        if errors:
-            low, high = ([v + sign * e for v, e in zip(values, errors, strict=True)] for sign in (-1, 1))
+        if any(intervals):
             axis.fill_between(steps, low, high, color=look.colour, alpha=0.18, lw=0)
         return
     i, num_runs = place  # runs stand beside each other, inwards from the ends of the axis
     middle = sum(axis.get_xlim()) / 2
     beside = [step + apart * (i if step < middle else i - num_runs + 1) for step in steps]
+    errors = np.abs(np.array([low, high]) - values)  # of a step without an interval NaN: a point alone
     axis.errorbar(beside, values, errors, color=look.colour, fmt=look.marker, ms=4.5, capsize=2.5, lw=1.2)
 
 

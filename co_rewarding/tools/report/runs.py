@@ -14,9 +14,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,8 @@ from co_rewarding.monitoring.held_out import PREFIX as HELD_OUT
 from co_rewarding.storage.files import parse_jsonl
 from co_rewarding.storage.run_dir import RunDir
 from co_rewarding.storage.stated_as import ANSWER_FORMAT, CHOICES
+from co_rewarding.tools.bootstrap import Interval, Verdicts, interval
+from co_rewarding.tools.report.verdicts import right_shares, start_of
 
 STEP_TIME = "timing_s/step"
 """Seconds of a training step (rollout, reward, update, checkpoint) without validation; only trained steps log it."""
@@ -55,16 +57,14 @@ class Run:
     steps: Mapping[int, Mapping[str, float]]
     """step → metric → value; step 0 is the validation before training."""
     starts: int
-    num_validation: int | None
-    """Validation responses that were graded, None if that is unknown."""
+    verdicts: Mapping[str, Mapping[int, Verdicts]] = field(default_factory=dict)
+    """Accuracy metric → step → start → question → share of right responses; of the steps whose dump is there."""
     notes: tuple[str, ...] = ()
     method: str | None = None
     """As its configuration writes it (co_rewarding.algo.method_names); None if that is unknown."""
     subsets: Mapping[str, Subset] | None = None
     questions: Mapping[str, Mapping[str, int]] | None = None
     """Set of questions → outcome (co_rewarding.monitoring.questions) → how many; None without a table."""
-    deviations: pd.DataFrame | None = None
-    """Of a mean over seeds: the standard deviations of `metrics` over them."""
 
     @cached_property
     def metrics(self) -> pd.DataFrame:
@@ -96,23 +96,24 @@ class Run:
         found = (re.fullmatch(f"{HELD_OUT}/(?P<source>.+)/{name}", metric) for metric in sorted(self.metrics))
         return {match["source"]: match[0] for match in found if match}
 
-    def num_questions(self, accuracy_metric: str) -> int | None:
-        """n of the standard error; None without a validation dump, or with several sources, which it does not tell."""
-        for subset in (self.subsets or {}).values():
-            if subset.metric == accuracy_metric:
-                return subset.num_questions
-        match = _ACCURACY.fullmatch(accuracy_metric)
-        if match is None or self.num_validation is None or len(self.accuracy_metrics) > 1:
-            return None
-        return self.num_validation // int(match["responses"]) or None
+    def verdicts_at(self, accuracy_metric: str, step: int) -> Verdicts:
+        """{} where that is unknown."""
+        return self.verdicts.get(accuracy_metric, {}).get(step, {})
 
-    def errors(self, accuracy_metric: str) -> list[float] | None:
-        """± of each value of an accuracy: over the seeds that it is the mean of, else its standard error, if known."""
-        steps, values = self.series(accuracy_metric)
-        if self.deviations is not None:
-            return self.deviations[accuracy_metric].reindex(steps).tolist() if steps else []
-        n = self.num_questions(accuracy_metric)
-        return [standard_error(value, n) for value in values] if n else None
+    def interval(self, accuracy_metric: str, step: int) -> Interval | None:
+        """The 95 % interval of an accuracy over questions, and over starts where it is a mean over several."""
+        verdicts = self.verdicts_at(accuracy_metric, step)
+        return interval(verdicts) if verdicts else None
+
+    @property
+    def num_starts(self) -> int:
+        """That its intervals are over; 0: it has none."""
+        return max((len(verdicts) for steps in self.verdicts.values() for verdicts in steps.values()), default=0)
+
+    def num_questions(self, accuracy_metric: str) -> int | None:
+        """Of its last validation; None if that is unknown."""
+        steps = self.verdicts.get(accuracy_metric, {})
+        return len({q for of_start in steps[max(steps)].values() for q in of_start}) if steps else None
 
 
 @dataclass(frozen=True)
@@ -144,11 +145,6 @@ class Rollout:
         only_votes = row.get("trained") is False and texts["voter"] == "student"
         stopped = row.get("stopped") is True
         return cls(**texts, **known, reward=reward, ground_truth=truth, only_votes=only_votes, stopped=stopped)
-
-
-def standard_error(p: float, n: int) -> float:
-    """Standard error of the share `p` (0–1) seen in `n` independent trials."""
-    return math.sqrt(max(p * (1 - p), 0.0) / n)
 
 
 def merge_starts(starts: Iterable[pd.DataFrame]) -> pd.DataFrame:
@@ -185,13 +181,17 @@ def read_run(run_dir: Path) -> Run:
     if not any(steps.values()):
         where = "holds none" if paths else "has no *.jsonl"
         raise ValueError(f"no metrics found: {layout.metrics} {where}; did the run log to trainer.logger=[file]?")
-    run = Run(name, steps, len(starts), None, method=_method(layout, name))
-    if validated := [step for step, data in steps.items() if any(map(_ACCURACY.fullmatch, data))]:
-        run = replace(run, num_validation=_count_validation(layout, validated))
-        if run.num_validation is None:
-            notes.append(f"no standard errors: {layout.validation} has no dump of a validated step")
-    if (sources := len(run.accuracy_metrics)) > 1:
-        notes.append(f"no standard errors: {sources} data sets, whose sizes validation/ does not tell apart")
+    run = Run(name, steps, len(starts), method=_method(layout, name))
+    match list(run.accuracy_metrics.values()):
+        case [metric]:
+            of_step = right_shares(layout, run.series(metric)[0])
+            run = replace(
+                run, verdicts={metric: {step: {start_of(name): of_step[step]} for step in of_step if of_step[step]}}
+            )
+            if not run.verdicts[metric]:
+                notes.append(f"no intervals: {layout.validation} has no dump of a validated step")
+        case [_, *_] as several:
+            notes.append(f"no intervals: {len(several)} data sets, which validation/ does not tell apart")
     return replace(run, notes=tuple(notes))
 
 
@@ -225,16 +225,6 @@ def _read_start(path: Path) -> tuple[pd.DataFrame, bool]:
     data = [{name: value for name, value in row["data"].items() if is_number(value)} for row in rows]
     frame = pd.DataFrame(data, index=[row["step"] for row in rows], dtype=float)
     return frame.groupby(level=0).last(), is_cut_off  # of a metric that a step logged twice, the last value
-
-
-def _count_validation(layout: RunDir, steps: Sequence[int]) -> int | None:
-    # every validation of a run asks the same questions, so one dump is enough (they can be large)
-    dumped = [step for step in layout.validated_steps() if step in steps]
-    if not dumped:
-        return None
-    path = layout.validation_file(dumped[-1])
-    rows, _ = parse_jsonl(path.read_bytes(), str(path))
-    return sum(row.get("gts") not in (None, "") for row in rows) or None
 
 
 def setting(layout: RunDir, name: str, otherwise: Any) -> Any:

@@ -15,11 +15,11 @@ from pathlib import Path
 from statistics import fmean
 
 from co_rewarding.algo.equivalence.relation import Equivalence
-from co_rewarding.storage.files import parse_jsonl
 from co_rewarding.storage.rows import question_text
 from co_rewarding.storage.run_dir import RunDir
 from co_rewarding.tools.data.questions import read_rows
-from co_rewarding.tools.report.runs import Run, Subset, dumped_steps, is_number, read_rollouts
+from co_rewarding.tools.report.runs import Run, Subset, dumped_steps, read_rollouts
+from co_rewarding.tools.report.verdicts import right_shares, start_of
 
 TEMPLATE_CHARS = 40
 """How much may stand behind a question: "<|im_end|>\\n<|im_start|>assistant\\n" has 32 characters."""
@@ -46,16 +46,14 @@ def asks_one_of(file: Path) -> Callable[[str], bool]:
 
 def with_subset(run: Run, run_dir: Path, name: str, asks: Callable[[str], bool]) -> Run:
     """`run` with the accuracy on the questions that `asks` is true of as one more metric, and its Subset."""
-    layout, metric, num_questions = RunDir(run_dir), f"subset/{name}/accuracy", 0
+    layout, metric = RunDir(run_dir), f"subset/{name}/accuracy"
     steps = {step: dict(data) for step, data in run.steps.items()}
+    verdicts: dict[int, dict[str, dict[str, float]]] = {}
     for accuracy in list(run.accuracy_metrics.values())[:1]:
-        for step in {*run.series(accuracy)[0]} & {*layout.validated_steps()}:
-            path = layout.validation_file(step)
-            rows, _ = parse_jsonl(path.read_bytes(), str(path))
-            graded = [row for row in rows if is_number(row.get("acc")) and asks(str(row.get("input")))]
-            if graded:
-                steps[step][metric] = fmean(row["acc"] for row in graded)
-                num_questions = len({row["input"] for row in graded})
+        for step, shares in right_shares(layout, run.series(accuracy)[0]).items():
+            if apart := {question: share for question, share in shares.items() if asks(question)}:
+                steps[step][metric] = fmean(apart.values())
+                verdicts[step] = {start_of(run.name): apart}
     same, right, total = Equivalence().same, 0, 0
     for step in dumped_steps(run_dir, run):
         labels = {
@@ -65,5 +63,6 @@ def with_subset(run: Run, run_dir: Path, name: str, asks: Callable[[str], bool])
         }
         right += sum(same(one.label, one.ground_truth) for one in labels.values() if one.ground_truth is not None)
         total += sum(one.ground_truth is not None for one in labels.values())
-    subset = Subset(metric, num_questions, right, total)
-    return replace(run, steps=steps, subsets={**(run.subsets or {}), name: subset})
+    run = replace(run, steps=steps, verdicts={**run.verdicts, metric: verdicts})
+    subset = Subset(metric, run.num_questions(metric) or 0, right, total)
+    return replace(run, subsets={**(run.subsets or {}), name: subset})

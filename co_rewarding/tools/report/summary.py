@@ -1,28 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A run in a table and in one example: accuracies with their standard errors, and who was rewarded for what.
+"""A run in a table and in one example: accuracies with their 95 % intervals, and who was rewarded for what.
 
-    accuracy p of n held-out questions: standard error = sqrt(p (1 − p) / n)
-    difference of two accuracies:       standard error = sqrt(se_before² + se_after²)
-
-The second takes the two validations as independent. They ask the same questions, which makes the true error of the
-difference smaller, so the number printed is on the safe side. With k responses a question (mean@k) n still counts
-questions, because responses to one question are not independent; that too is on the safe side.
+The intervals are the bootstrap's over the held-out questions (co_rewarding/tools/bootstrap.py), that of the difference
+between two validations over the same questions; what another run of the same method would have given is not in them.
 
 What a run did not log is "–", never 0. Answers are not judged here: the dump already holds the verdicts.
 """
 
 from __future__ import annotations
 
-import math
 import textwrap
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import pandas as pd
 
 from co_rewarding.monitoring.duration import duration
+from co_rewarding.tools.bootstrap import Interval
 from co_rewarding.tools.cli import printable
 from co_rewarding.tools.report.runs import STEP_TIME, Rollout, Run
+from co_rewarding.tools.report.verdicts import paired_interval
 from co_rewarding.tools.tables import ABSENT
 
 ENDS = {"label accuracy": "label/accuracy", "groups with a label": "label/share", "reward mean": "reward/mean"}
@@ -89,12 +86,29 @@ def as_text(table: pd.DataFrame) -> str:
     return clean.to_markdown(index=False, tablefmt="simple", disable_numparse=True)
 
 
-def legend(runs: Sequence[Run], metrics: Iterable[str] = ENDS.values(), error: str = "standard error") -> str:
-    """What the signs in `table` mean; how many steps a mean is of depends on how many there are."""
+def legend(
+    runs: Sequence[Run], metrics: Iterable[str] = ENDS.values(), nums_starts: Collection[int] | None = None
+) -> str:
+    """What the signs in `table` mean; how many steps a mean is of depends on how many there are.
+
+    Args:
+        nums_starts: of how many starts each interval is, if not of one run.
+    """
     curves = [run.series(metric)[1] for metric in metrics for run in runs]
     windows = sorted({window_of(values) for values in curves if values})
     means = "* mean of the first {0} → of the last {0} steps, " if windows[-1:] != [1] else "* first step → last step, "
-    return (means.format(" or ".join(map(str, windows))) if windows else "") + f"± {error}, – not logged"
+    starts = set(nums_starts if nums_starts is not None else (run.num_starts for run in runs)) - {0}
+    intervals = f"[] 95 % interval over {over(starts)}, " if starts else ""
+    return (means.format(" or ".join(map(str, windows))) if windows else "") + f"{intervals}– not logged"
+
+
+def over(nums_starts: Collection[int]) -> str:
+    """What the intervals of runs are over."""
+    several = sorted(set(nums_starts) - {1})
+    parts = ["questions"] * (1 in nums_starts) + [f"{' or '.join(map(str, several))} seeds and their questions"] * bool(
+        several
+    )
+    return " or ".join(parts)
 
 
 def distinct_names(runs: Sequence[Run]) -> list[str]:
@@ -126,20 +140,21 @@ def right_labels(right: int, total: int) -> str:
     return f"{right} of {total}" if total else ABSENT
 
 
-def with_error(value: float, error: float | None) -> str:
-    return f"{value:.3f}" + ("" if error is None or error != error else f" ± {error:.3f}")
+def with_interval(value: float, of: Interval | None, sign: str = "") -> str:
+    """ "0.616 [0.555, 0.676]"; of a difference, sign "+": "+0.050 [−0.010, +0.110]" """
+    bounds = "" if of is None else f" [{of.low:{sign}.3f}, {of.high:{sign}.3f}]"
+    return f"{value:{sign}.3f}{bounds}".replace("-", "−")
 
 
 def _accuracies(run: Run, metric: str, suffix: str) -> dict[str, str]:
-    steps, values = run.series(metric)
-    errors = run.errors(metric) or [None] * len(values)
-    texts = [
-        f"{with_error(value, error)} (step {step})" for step, value, error in zip(steps, values, errors, strict=True)
-    ]
+    points = list(zip(*run.series(metric), strict=True))
+    ends = dict.fromkeys((points[0], points[-1])) if points else ()
+    texts = [f"{with_interval(value, run.interval(metric, step))} (step {step})" for step, value in ends]
     difference = ABSENT
-    if len(steps) > 1:
-        error = None if errors[0] is None or errors[-1] is None else math.hypot(errors[0], errors[-1])
-        difference = f"{'+' if values[-1] >= values[0] else ''}{with_error(values[-1] - values[0], error)}"
+    if len(points) > 1:
+        (before, first), (after, last) = points[0], points[-1]
+        of_both = paired_interval(run.verdicts_at(metric, after), run.verdicts_at(metric, before))
+        difference = with_interval(last - first, of_both, "+")
     return {
         f"accuracy before{suffix}": texts[0] if texts else ABSENT,
         f"accuracy after{suffix}": texts[-1] if len(texts) > 1 else ABSENT,

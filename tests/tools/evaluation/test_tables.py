@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from co_rewarding.tools.bootstrap import interval
 from co_rewarding.tools.evaluation.paired import difference
 from co_rewarding.tools.evaluation.results import FORMAT, find_results, in_paper_order, read_result, write_result
 from co_rewarding.tools.evaluation.tables import csv_table, make_table, markdown, write_tables
@@ -166,19 +167,21 @@ def test_a_difference_is_of_the_same_questions(tmp_path: Path) -> None:
     a = answered(tmp_path, "a", [[1, 0], [1, 1], [0, 0], [1, 1]])
     b = answered(tmp_path, "b", [[0, 1], [1, 0], [0, 0], [0, 0]])
     found = difference(a, b, "toy")
-    # differences 0, 1/2, 0, 1: mean 3/8; squares of what is off it: 9/64, 1/64, 9/64, 25/64, sum 44/64;
-    # s² = 44/64 / 3 = 11/48, s / √4 = √(11/48) / 2
+    # differences 0, 1/2, 0, 1: mean 3/8; what an interval is, tests/tools/test_bootstrap.py says
+    low_and_high = interval({"": dict(enumerate((0.0, 0.5, 0.0, 1.0)))})
     assert (found.value, found.questions) == (3 / 8, 4)
-    assert found.standard_error == pytest.approx((11 / 48) ** 0.5 / 2)  # 0.239
-    assert not found.is_clear  # 0.375 is less than 2 · 0.239
-    # other questions: the errors of both add up, 0.5 · 0.625 and 0.5 · 0.25, whose hypotenuse is 0.3366
+    assert found.bounds[1] == low_and_high.high and found.bounds[0] < 0 and not found.is_clear
+    # other questions: the errors of both add up, 0.5 · 0.625 and 0.5 · 0.2, whose hypotenuse is 0.3281
     other = answered(tmp_path, "other", [[1], [0], [0], [0], [0]])
     found = difference(a, other, "toy")
     assert (found.value, found.questions) == (pytest.approx(0.625 - 0.2), None)
-    assert found.standard_error == pytest.approx(((0.5 * 0.625) ** 2 + (0.5 * 0.2) ** 2) ** 0.5)
+    assert found.bounds == (
+        pytest.approx(0.425 - 1.96 * 0.3281, abs=1e-4),
+        pytest.approx(0.425 + 1.96 * 0.3281, abs=1e-4),
+    )
 
 
-def test_the_best_is_marked_only_beyond_two_errors(tmp_path: Path) -> None:
+def test_the_best_is_marked_only_where_the_interval_excludes_0(tmp_path: Path) -> None:
     # 30 questions; a is right on 20 of them, b on 10 of these, c on 19 of these
     a = answered(tmp_path, "a", [[1]] * 20 + [[0]] * 10)
     b = answered(tmp_path, "b", [[1]] * 10 + [[0]] * 20)
@@ -189,7 +192,12 @@ def test_the_best_is_marked_only_beyond_two_errors(tmp_path: Path) -> None:
     assert not make_table([b, a, c]).is_best(1, 0)
     text = markdown(make_table([b, a, c]))
     assert "**" not in text
-    assert "| a | b | toy pass@1 | +33.33 | 8.75 | 30 |" in " ".join(text.split())
+    row = re.search(r"\| a \| b \| toy pass@1 \| \+33\.33 \| \+([\d.]+) to \+([\d.]+) \| 30 \|", " ".join(text.split()))
+    # Student's t(29) = 2.045 of these errors, 17.9, on each side; the bootstrap is a little askew
+    assert [float(bound) for bound in row.groups()] == [
+        pytest.approx(33.33 - 17.9, abs=2),
+        pytest.approx(33.33 + 17.9, abs=2),
+    ]
 
 
 def test_a_difference_is_to_the_model_before_rl_of_the_same_base(tmp_path: Path) -> None:
@@ -202,9 +210,9 @@ def test_a_difference_is_to_the_model_before_rl_of_the_same_base(tmp_path: Path)
     for (_, model), base in zip(found, ("B", "B", "C", "C"), strict=True):
         model["base_model"] = base
     text = " ".join(markdown(make_table(in_paper_order(found))).split())
-    # differences 0, 1: mean 1/2, s² = (1/4 + 1/4) / 1 = 1/2, s / √2 = 1/2; and 0, 1 once more
-    assert "| B: Co-rewarding-I | B: Before RL | toy pass@1 | +50.00 | 50.00 | 2 |" in text
-    assert "| C: other | C: Majority-Voting | toy pass@1 | +50.00 | 50.00 | 2 |" in text
+    # differences 0, 1, of which nothing follows; and 0, 1 once more
+    assert "| B: Co-rewarding-I | B: Before RL | toy pass@1 | +50.00 | -100.00 to +100.00 | 2 |" in text
+    assert "| C: other | C: Majority-Voting | toy pass@1 | +50.00 | -100.00 to +100.00 | 2 |" in text
     assert "| C: other | B: Before RL |" not in text and "| B: Before RL | B: Before RL |" not in text
 
 

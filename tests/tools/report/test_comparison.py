@@ -9,7 +9,10 @@ from typing import Any
 import pytest
 
 from co_rewarding.storage.rows import make_row, write_rows
-from co_rewarding.tools.report.comparison import by_method, mean_run, methods_legend, table, warnings
+from co_rewarding.tools.bootstrap import Interval, interval
+from co_rewarding.tools.report.comparison import by_method, mean_run, methods_legend, reference_of, table, warnings
+from co_rewarding.tools.report.figures import ACCURACY as PANEL
+from co_rewarding.tools.report.figures import notes
 from co_rewarding.tools.report.runs import Run, read_run
 from co_rewarding.tools.report.subsets import asks_one_of, with_subset
 from co_rewarding.tools.report.summary import summary
@@ -43,22 +46,30 @@ def odd(folder: Path, *questions: str) -> Path:
     return folder / "odd.parquet"
 
 
-def test_one_seed_has_the_standard_error_of_its_questions(tmp_path: Path) -> None:
+def shown(right: dict[str, list[bool]], minus: dict[str, list[bool]] | None = None) -> str:
+    """An interval as the table has it: seed → verdicts of questions."""
+    of = [{seed: dict(enumerate(map(float, row))) for seed, row in rows.items()} for rows in (right, minus) if rows]
+    found, sign = interval(*of), "+" if minus else ""
+    assert isinstance(found, Interval) and found.low < found.high
+    return f"{found.value:{sign}.3f} [{found.low:{sign}.3f}, {found.high:{sign}.3f}]".replace("-", "−")
+
+
+def test_one_seed_has_the_interval_of_its_questions(tmp_path: Path) -> None:
     steps = [{"label/accuracy": value} for value in (0.1, 0.2, 0.3, 0.7, 0.8, 0.9)]
     dumps = {0: [True, False, False, False], 6: [True, True, True, False]}
     run = write_run(tmp_path / "entropy_seed1", {0: 0.25, 3: 0.875, 6: 0.75}, steps, dumps)
     asks = asks_one_of(odd(tmp_path, "question 1", "question 3"))
     methods = {"entropy": [with_subset(read_run(run), run, "odd", asks)]}
     row = table(methods).loc[0]
-    # four questions: sqrt(.25 * .75 / 4) = .2165 before and after, sqrt(.875 * .125 / 4) = .1654 at the best
-    assert row[:5].tolist() == ["entropy", "1", "0.250 ± 0.217", "0.750 ± 0.217", "0.875 ± 0.165"]
-    # questions 1 and 3: none right, then one of two: sqrt(.5 * .5 / 2) = .3536
-    assert row[["odd (2) before", "odd (2) after"]].tolist() == ["0.000 ± 0.000", "0.500 ± 0.354"]
+    # not the 0.875 of step 3, which only the labels would pick
+    assert row[:4].tolist() == ["entropy", "1", shown({"1": dumps[0]}), shown({"1": dumps[6]})]
+    # questions 1 and 3: none right, which no resampling changes, then one of two, of which nothing follows
+    assert row[["odd (2) before", "odd (2) after"]].tolist() == ["0.000 [0.000, 0.000]", "0.500 [0.000, 1.000]"]
     assert row["odd: right labels"] == "–"  # no rollouts were dumped
     assert row["label accuracy *"] == "0.20 → 0.80"  # means of .1 .2 .3 and of .7 .8 .9
-    assert row[-3:].tolist() == ["–", "–", "none"]  # not logged
-    assert "mean of the first 3 → of the last 3 steps, ± standard error with one seed," in methods_legend(methods)
-    assert summary(methods["entropy"][0])["accuracy after, odd (2)"] == "0.500 ± 0.354 (step 6)"
+    assert row[-4:].tolist() == ["–", "–", "none", "none"]  # not logged
+    assert "first 3 → of the last 3 steps, [] 95 % interval over questions, – not logged" in methods_legend(methods)
+    assert summary(methods["entropy"][0])["accuracy after, odd (2)"] == "0.500 [0.000, 1.000] (step 6)"
 
 
 def test_methods_without_ground_truths_have_held_out_numbers(tmp_path: Path) -> None:
@@ -102,29 +113,82 @@ def test_a_prompt_asks_the_question_at_its_end(tmp_path: Path) -> None:
         asks_one_of(odd(tmp_path, ""))
 
 
-def test_several_seeds_have_their_standard_deviation(tmp_path: Path) -> None:
-    runs = [
-        write_run(tmp_path / f"random_seed{seed}", {0: 0.5, 1: after}, [{"reward/mean": after}], {1: [True] * 4})
-        for seed, after in ((1, 0.4), (2, 0.8))
+AFTER = {
+    "random": {"1": [True, False, False, False], "2": [True, True, True, False]},
+    "majority_voting": {"1": [True, True, False, False], "2": [True, True, True, True]},
+}
+
+
+def after_of(folder: Path, method: str, seeds: dict[str, list[bool]]) -> list[Path]:
+    """Runs that validate after their one step."""
+    return [
+        write_run(
+            folder / f"{method}_seed{seed}",
+            {0: 0.5, 1: sum(right) / 4},
+            [{"reward/mean": sum(right) / 4}],
+            {0: [True, False, True, False], 1: right},
+        )
+        for seed, right in seeds.items()
     ]
-    methods = methods_of(*runs)
-    row = table(methods).loc[0]
-    # (.4 + .8) / 2 = .6; the sample deviation of two numbers is their distance over the root of 2: .4 / 1.4142 = .2828
-    assert row[1:4].tolist() == ["2", "0.500 ± 0.000", "0.600 ± 0.283"]
-    assert row["reward *"] == "0.60"  # one step
-    assert methods_legend(methods) == "* first step → last step, ± standard deviation over seeds, – not logged"
+
+
+def test_several_seeds_have_intervals_over_seeds_and_questions(tmp_path: Path) -> None:
+    methods = methods_of(*(run for method, seeds in AFTER.items() for run in after_of(tmp_path, method, seeds)))
+    reference = reference_of(methods, "")
+    row, other = table(methods, reference).to_dict("records")
+    assert (row["seeds"], row["accuracy before"]) == ("2", shown({s: [True, False, True, False] for s in "12"}))
+    assert row["accuracy after"] == shown(AFTER["random"])
+    # −1/4 in both seeds: 0 −1 0 0 and 0 0 0 −1
+    assert row["accuracy after − majority_voting"] == shown(AFTER["random"], AFTER["majority_voting"])
+    assert row["accuracy after − majority_voting"].startswith("−0.250 [−")
+    assert other["accuracy after − majority_voting"] == "reference"
+    assert row["reward *"] == "0.50"  # one step
+    words = "over 2 seeds and their questions"
+    assert methods_legend(methods) == f"* first step → last step, [] 95 % interval {words}, – not logged"
     mean = mean_run("random", methods["random"])
-    assert mean.name == "random (2 seeds)" and mean.series(ACCURACY) == ([0, 1], [0.5, pytest.approx(0.6)])
-    assert mean.errors(ACCURACY) == [0.0, pytest.approx(0.2828, abs=1e-4)]
+    assert mean.name == "random (2 seeds)" and mean.series(ACCURACY) == ([0, 1], [0.5, 0.5])
+    assert mean.interval(ACCURACY, 1) == interval(
+        {seed: {f"q{i}": float(good) for i, good in enumerate(right)} for seed, right in AFTER["random"].items()}
+    )
+    assert notes([mean], [PANEL]) == [f"accuracies: 95 % interval {words}"]
+
+
+def test_a_difference_is_of_the_seeds_and_questions_of_both(tmp_path: Path) -> None:
+    one = after_of(tmp_path, "random", {"2": AFTER["random"]["2"]})
+    runs = one + after_of(tmp_path, "majority_voting", AFTER["majority_voting"])
+    column = "accuracy after − majority_voting"
+    texts = table(methods_of(*runs), "majority_voting")[column]
+    assert texts[0] == shown({"2": AFTER["random"]["2"]}, {"2": AFTER["majority_voting"]["2"]}) + " (1 seed of both)"
+    (runs[0] / "validation/1.jsonl").write_text('{"input": "another", "gts": "1", "acc": 1.0}\n')
+    assert table(methods_of(*runs), "majority_voting")[column][0] == "–"
+    (runs[0] / "validation/1.jsonl").unlink()
+    row = table(methods_of(*runs), "majority_voting").loc[0]
+    assert (row["accuracy after"], row[column]) == ("0.750", "–")  # a number without an interval
+
+
+def test_the_reference_is_majority_voting_or_the_chosen_method(tmp_path: Path) -> None:
+    methods = methods_of(*(run for method in AFTER for run in after_of(tmp_path, method, AFTER[method])))
+    assert reference_of(methods, "random") == "random"
+    assert reference_of({"random": methods["random"]}, "") is None
+    assert not [column for column in table({"random": methods["random"]}) if "−" in column]
+    with pytest.raises(ValueError, match="--reference entropy: no run of it is given, only of random, majority_voting"):
+        reference_of(methods, "entropy")
+    with pytest.raises(ValueError, match="random_seed1 is given twice"):
+        methods_of(tmp_path / "random_seed1", tmp_path / "random_seed1")
 
 
 def test_warnings_are_those_of_the_watch_with_their_first_step(tmp_path: Path) -> None:
-    # every label changed since the last visit, from the first step on; judged when a window of five steps is seen
-    steps = [{"collapse/label_flips": 1.0}] * 7
+    # every label changed since the last visit, from the first step on; judged when a window of five steps is seen.
+    # The reward rises and the labels become wrong, in the second half: the last five steps are all of it in step 10.
+    steps = [{"collapse/label_flips": 1.0, "reward/mean": 0.1, "label/accuracy": 0.9}] * 5
+    steps += [{"collapse/label_flips": 1.0, "reward/mean": 0.9, "label/accuracy": 0.1}] * 5
     run = write_run(tmp_path / "majority_voting_seed3", {0: 0.5}, steps, {0: [True]})
     methods = methods_of(run)
-    assert warnings(methods["majority_voting"][0]) == {"labels_flip": 5}
-    assert table(methods)["warnings (first step)"][0] == "labels_flip (5)"
+    found = {signal.name: step for signal, step in warnings(methods["majority_voting"][0]).items()}
+    assert found == {"labels_flip": 5, "illusion": 10}
+    row = table(methods).loc[0]
+    assert row["warnings (first step)"] == "labels_flip (5)"
+    assert row["warnings that need labels"] == "illusion (10)"
 
 
 def test_the_command_draws_the_controls_apart_and_writes_the_table(
@@ -137,7 +201,17 @@ def test_the_command_draws_the_controls_apart_and_writes_the_table(
     (runs[0] / "made_with").mkdir()
     (runs[0] / "made_with/start.json").write_text('{"versions": {}, "commit": "abc"}')
     figure, markdown, file = tmp_path / "f.svg", tmp_path / "f.md", odd(tmp_path, "question 0")
-    options = ["--by_method", "--panels", "methods", "--subset", f"q 0={file}", "--made-by", "bash x.sh"]
+    options = [
+        "--by_method",
+        "--reference",
+        "ground_truth",
+        "--panels",
+        "methods",
+        "--subset",
+        f"q 0={file}",
+        "--made-by",
+        "bash x.sh",
+    ]
     code, out, err = run_script("report.py", *runs, *options, "--figure", figure, "--table", markdown)
     assert (code, err) == (0, "") and f"Curves: {figure}\nCurves: {tmp_path}/f_controls.svg\nTable: " in out
     names = {path.name: path.read_text() for path in tmp_path.glob("f*.svg")}
@@ -145,7 +219,9 @@ def test_the_command_draws_the_controls_apart_and_writes_the_table(
     assert "<!-- Of it: q 0 -->" in names["f.svg"]
     assert all(f"<!-- {name} -->" in names["f_controls.svg"] for name in ("ground_truth", "random"))
     text = markdown.read_text()
-    assert "| entropy" in text and "1.000 ± 0.000" in text and "0.000 ± 0.000" in text
+    assert "| entropy" in text and "accuracy after − ground_truth" in text and "reference" in text
     assert text.endswith("\n\nMade by `bash x.sh` at commit `abc`, 1 steps a run.\n")
     code, _, err = run_script("report.py", runs[1], "--subset", f"q 7={odd(tmp_path, 'question 7')}")
     assert code == 2 and "no validation dump of these runs asks a question of that file" in err
+    code, _, err = run_script("report.py", runs[1], "--reference", "entropy")
+    assert code == 2 and "--reference entropy: give --by_method, too" in err

@@ -39,7 +39,8 @@ ACC = "val-core/toy/acc/mean@1"
 
 def run(name: str, steps: int = 3, method: str | None = None, **metrics: float) -> Run:
     data = {step: {"timing_s/step": 1.0, "reward/mean": step / steps, **metrics} for step in range(1, steps + 1)}
-    return Run(name, data, starts=1, num_validation=100, method=method)
+    verdicts = {name: {step: {"": {"q": 1.0, "r": 0.0}} for step in data} for name in metrics if name == ACC}
+    return Run(name, data, starts=1, verdicts=verdicts, method=method)
 
 
 def question(rows: list[dict[str, Any]], method: str | None = None) -> Question:
@@ -108,7 +109,7 @@ class TestFigures:
 
     def test_notes_say_what_is_drawn(self, tmp_path: Path) -> None:
         assert "† needs ground truth" in self.titles(tmp_path, run("a", **{"label/accuracy": 0.5}))
-        smoothed, error = "thin: each step, thick: mean of 5", "accuracies ± standard error"
+        smoothed, error = "thin: each step, thick: mean of 5", "accuracies: 95 % interval over questions"
         assert notes([run("a", steps=20)], [REWARD]) == [smoothed]
         assert notes([run("a", steps=10)], [REWARD]) == []
         assert notes([run("a", steps=20, **{ACC: 0.5})], [ACCURACY]) == [error]  # validations are not smoothed
@@ -129,19 +130,20 @@ class TestFigures:
     def test_the_gap_between_the_engines_is_seen_from_zero(self) -> None:
         gap = "training/rollout_probs_diff_mean"
         steps = {1: {gap: 3.4e-7}, 2: {gap: 3.7e-7}}
-        low, high = self.axis(GAP, Run("a", steps, starts=1, num_validation=None)).get_ylim()
+        low, high = self.axis(GAP, Run("a", steps, starts=1)).get_ylim()
         assert low == 0 and 3.7e-7 < high < 4.2e-7
 
     def test_an_accuracy_of_two_points_is_two_points(self) -> None:
         steps = {step: {ACC: 0.5} for step in (0, 2, 4)}
+        of_step = {step: {"": {str(i): float(i % 2) for i in range(100)}} for step in steps}
         two, three = (
-            Run("a", dict(list(steps.items())[:n]), starts=1, num_validation=100, method="co_rewarding_I")
+            Run("a", dict(list(steps.items())[:n]), starts=1, verdicts={ACC: of_step}, method="co_rewarding_I")
             for n in (2, 3)
         )
         axis = self.axis(ACCURACY, two, two)
         assert len(axis.containers) == 2 and all(line.get_linestyle() == "None" for line in axis.lines)
-        (bars,) = axis.containers[0][2]  # sqrt(0.5 * 0.5 / 100) = 0.05
-        assert bars.get_segments()[0][:, 1] == pytest.approx([0.45, 0.55])
+        (bars,) = axis.containers[0][2]  # t(99) sqrt(0.5 · 0.5 / 99) = 0.0997
+        assert bars.get_segments()[0][:, 1] == pytest.approx([0.4003, 0.5997], abs=0.01)
         assert axis.lines[0].get_xdata()[0] != axis.containers[1].lines[0].get_xdata()[0]  # beside each other
         axis = self.axis(ACCURACY, three)
         assert not axis.containers and axis.lines[0].get_linestyle() == "-" and len(axis.collections) == 1

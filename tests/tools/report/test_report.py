@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The report of a run: merged starts, absent metrics, standard errors, and what reaches a terminal or a file."""
+"""The report of a run: merged starts, absent metrics, intervals, and what reaches a terminal or a file."""
 
 import errno
 import json
+import math
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,8 +16,9 @@ from typing import Any
 import matplotlib
 import pytest
 
+from co_rewarding.tools.bootstrap import interval
 from co_rewarding.tools.report.figures import PANELS, shown_panels
-from co_rewarding.tools.report.runs import Rollout, Run, dumped_steps, read_rollouts, read_run, standard_error
+from co_rewarding.tools.report.runs import Rollout, Run, dumped_steps, read_rollouts, read_run
 from co_rewarding.tools.report.summary import as_text, duration, ends, legend, summary, table
 from co_rewarding.tools.report.summary import example as example_of
 
@@ -30,6 +33,12 @@ def trained(step: int, **data: float) -> dict:
 def rollout(question: str, view: str, answer: str | None, reward: float | None, **more: object) -> dict:
     row = {"step": 7, "question": question, "view": view, "voter": "student", "prompt": f"{view} {question}?"}
     return row | {"response": "", "answer": answer, "label": "5", "reward": reward, "ground_truth": "5"} | more
+
+
+def validation(verdicts: list[float], responses: int = 1) -> list[dict]:
+    """Rows of a dump, so many responses in a row to one question, and a question without a ground truth."""
+    rows = [{"input": f"{i // responses}?", "gts": "1", "acc": right} for i, right in enumerate(verdicts)]
+    return [*rows, {"input": "open?", "gts": None, "acc": None}]
 
 
 def example(rows: list[dict]) -> str:
@@ -57,18 +66,13 @@ def run_dir(tmp_path: Path) -> Path:
     second = [trained(3, **{"label/accuracy": 0.6}), trained(4, **{"label/accuracy": 0.8, ACC: 0.8})]
     write_jsonl(folder / "metrics" / "2026-01-01_10-00-00.jsonl", first, tail='{"step": 4, "da')
     write_jsonl(folder / "metrics" / "2026-01-01_11-00-00.jsonl", second)
-    write_jsonl(folder / "validation" / "4.jsonl", [{"gts": "1"}] * 100 + [{"gts": None}])
+    for step, right in ((0, 50), (4, 80)):
+        write_jsonl(folder / f"validation/{step}.jsonl", validation([1.0] * right + [0.0] * (100 - right)))
     write_jsonl(
         folder / "rollouts" / "4.jsonl", [rollout("1", "original", "5", 1.0), rollout("1", "original", "6", 0.0)]
     )
     write_jsonl(folder / "rollouts" / "10.jsonl", [rollout("9", "original", "5", 1.0)])
     return folder
-
-
-def test_standard_error() -> None:
-    assert standard_error(0.5, 100) == pytest.approx(0.05)  # sqrt(0.25 / 100)
-    assert standard_error(0.8, 100) == pytest.approx(0.04)  # sqrt(0.16 / 100)
-    assert standard_error(1.0, 10) == 0.0
 
 
 def test_duration() -> None:
@@ -122,17 +126,30 @@ def test_the_method_is_that_of_the_configuration_or_the_name(tmp_path: Path) -> 
 def test_read_run(run_dir: Path) -> None:
     run = read_run(run_dir)
     assert run.name == "my_run" and run.starts == 2
-    assert run.num_validation == 100  # the row without ground truth was not graded
+    assert run.num_questions(ACC) == 100  # the row without ground truth was not graded
+    assert run.verdicts_at(ACC, 4) == {"my_run": {f"{i}?": float(i < 80) for i in range(100)}}
+    assert run.verdicts_at(ACC, 2) == {} and run.interval(ACC, 2) is None
     assert run.series("label/accuracy") == ([1, 2, 3, 4], [pytest.approx(v) for v in (0.1, 0.2, 0.6, 0.8)])
     assert len(run.notes) == 1 and "10-00-00.jsonl: the last line is cut off" in run.notes[0]
     assert run.until(2).trained_steps == [1, 2] and run.metrics.loc[4, ACC] == 0.8
 
 
+def bounds(text: str) -> list[float]:
+    return [float(number) for number in re.findall(r"[+−]?[\d.]+", text.replace("−", "-"))]
+
+
 def test_summary(run_dir: Path) -> None:
     rows = summary(read_run(run_dir))
-    assert rows["accuracy before"] == "0.500 ± 0.050 (step 0)"
-    assert rows["accuracy after"] == "0.800 ± 0.040 (step 4)"
-    assert rows["difference"] == "+0.300 ± 0.064"  # sqrt(0.05² + 0.04²) = 0.0640
+    # t(99) = 1.984 standard errors: 1.984 sqrt(.5 · .5 / 99) = .0997, 1.984 sqrt(.8 · .2 / 99) = .0798
+    assert bounds(rows["accuracy before"]) == [0.5, pytest.approx(0.4003, abs=0.01), pytest.approx(0.5997, abs=0.01), 0]
+    assert bounds(rows["accuracy after"]) == [0.8, pytest.approx(0.7202, abs=0.01), pytest.approx(0.8798, abs=0.01), 4]
+    # of the same questions: 30 of 100 differ, 1.984 sqrt(.3 · .7 / 99) = .0914
+    assert rows["difference"].startswith("+0.300 [+0.") and bounds(rows["difference"]) == [
+        0.3,
+        pytest.approx(0.2086, abs=0.01),
+        pytest.approx(0.3914, abs=0.01),
+    ]
+    assert legend([read_run(run_dir)]).endswith(", [] 95 % interval over questions, – not logged")
     assert rows["held-out questions"] == "100 (toy)"
     assert rows["label accuracy *"] == "0.150 → 0.700"  # (0.1 + 0.2) / 2, (0.6 + 0.8) / 2
     assert rows["groups with a label *"] == "–"
@@ -150,7 +167,7 @@ def test_held_out_questions_without_answers_have_rows_of_their_own() -> None:
         4: held_out(agreement=0.5, answer_share=0.75, stability=0.9),
         8: held_out(agreement=0.75, answer_share=1.0, stability=0.95),
     }
-    unlabelled = Run("open", steps, 1, None)
+    unlabelled = Run("open", steps, 1)
     rows = summary(unlabelled)
     assert rows["held-out agreement"] == "0.250 (step 0) → 0.750 (step 8)"
     assert rows["held-out answers as last time"] == "0.900 (step 4) → 0.950 (step 8)"
@@ -158,30 +175,47 @@ def test_held_out_questions_without_answers_have_rows_of_their_own() -> None:
     assert not [name for name in rows if "accuracy before" in name or name == "held-out questions"]
     titles = [panel.title for panel in shown_panels([unlabelled], PANELS)]
     assert titles == ["Held-out agreement", "Held-out answers as last time"]
-    labelled = Run("known", {**steps, 8: steps[8] | {ACC: 0.5}}, 1, None)
+    labelled = Run("known", {**steps, 8: steps[8] | {ACC: 0.5}}, 1)
     assert summary(labelled)["accuracy before"] == "0.500 (step 8)"
     assert summary(labelled)["held-out agreement"] == rows["held-out agreement"]
-    old = Run("old", {0: {ACC: 0.5}}, 1, None)  # of a run before there were such numbers
+    old = Run("old", {0: {ACC: 0.5}}, 1)  # of a run before there were such numbers
     assert not [name for name in summary(old) if name.startswith("held-out ") and name != "held-out questions"]
-    two = Run("two", {0: steps[0] | {"val-label-free/lib/b/agreement": 1.0}}, 1, None)
+    two = Run("two", {0: steps[0] | {"val-label-free/lib/b/agreement": 1.0}}, 1)
     assert summary(two)["held-out agreement, lib/b"] == "1.000 (step 0)"
 
 
 def test_a_run_that_only_validated_has_no_difference_and_no_steps() -> None:
-    rows = summary(Run("r", {0: {ACC: 0.5}}, starts=1, num_validation=None))
+    rows = summary(Run("r", {0: {ACC: 0.5}}, starts=1))
     assert rows["accuracy before"] == "0.500 (step 0)"  # size unknown: no error is better than a wrong one
     assert rows["accuracy after"] == rows["difference"] == rows["time per step"] == rows["training time"] == "–"
     assert rows["steps done"] == "0"
 
 
-def test_several_responses_a_question_do_not_shrink_the_error() -> None:
+def test_several_responses_to_a_question_are_one_share(tmp_path: Path) -> None:
     name = "val-core/toy/acc/mean@4"
-    assert Run("r", {0: {name: 0.5}}, starts=1, num_validation=400).num_questions(name) == 100
+    write_jsonl(tmp_path / "metrics/a.jsonl", [{"step": 0, "data": {name: 0.5}}])
+    write_jsonl(tmp_path / "validation/0.jsonl", validation([1, 1, 0, 0, 1, 0, 1, 0, 1, 1, 1, 1], responses=4))
+    run = read_run(tmp_path)
+    assert run.num_questions(name) == 3
+    assert run.interval(name, 0) == interval({"": {"a": 0.5, "b": 0.5, "c": 1.0}})
+
+
+def test_what_has_no_interval_stands_without_one(tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "metrics/a.jsonl", [{"step": 0, "data": {ACC: 0.5}}, {"step": 1, "data": {ACC: 0.6}}])
+    run = read_run(tmp_path)
+    assert run.notes == (f"no intervals: {tmp_path}/validation has no dump of a validated step",)
+    assert summary(run)["difference"] == "+0.100" and run.num_questions(ACC) is None
+    # other questions before than after: an interval of each, none of the difference; a broken verdict is none
+    write_jsonl(tmp_path / "validation/0.jsonl", validation([1.0, 0.0, math.nan, 7.0]))
+    write_jsonl(tmp_path / "validation/1.jsonl", validation([1.0, 0.0, 1.0]))
+    rows = summary(read_run(tmp_path))
+    assert rows["accuracy before"].startswith("0.500 [") and rows["difference"] == "+0.100"
+    assert rows["held-out questions"] == "3 (toy)"
 
 
 def test_several_data_sets_have_a_row_each_and_no_error() -> None:
     steps = {0: {"val-core/a/acc/mean@1": 0.5, "val-core/lib/b/acc/mean@1": 0.25}}
-    rows = summary(Run("r", steps, starts=1, num_validation=10))
+    rows = summary(Run("r", steps, starts=1))
     assert rows["accuracy before, a"] == "0.500 (step 0)"
     assert rows["accuracy before, lib/b"] == "0.250 (step 0)"
 
@@ -189,9 +223,7 @@ def test_several_data_sets_have_a_row_each_and_no_error() -> None:
 def test_the_first_and_the_last_steps_do_not_overlap() -> None:
     assert [ends(list(range(1, n + 1))) for n in (2, 3, 4, 6, 7)] == [(1, 2), (1, 3), (1.5, 3.5), (2, 5), (2, 6)]
     assert ends([0.5]) == (0.5,) and ends([]) == ()
-    short, long = (
-        Run("r", {i: {"reward/mean": float(i)} for i in range(1, n + 1)}, starts=1, num_validation=None) for n in (1, 4)
-    )
+    short, long = (Run("r", {i: {"reward/mean": float(i)} for i in range(1, n + 1)}, starts=1) for n in (1, 4))
     assert summary(short)["reward mean *"] == "1.000" and summary(long)["reward mean *"] == "1.500 → 3.500"
     assert legend([long]).startswith("* mean of the first 2 → of the last 2 steps,")
     assert legend([short]).startswith("* first step → last step,")
@@ -200,7 +232,7 @@ def test_the_first_and_the_last_steps_do_not_overlap() -> None:
 
 def test_table_is_aligned(run_dir: Path) -> None:
     run = read_run(run_dir)
-    other = Run("other\x1b[2J", {1: {"reward/mean": 1.0}}, starts=1, num_validation=None)
+    other = Run("other\x1b[2J", {1: {"reward/mean": 1.0}}, starts=1)
     lines = as_text(table([run, other])).split("\n")
     column = lines[0].index("other [2J")
     assert all(line[column - 1] == " " and line[column] != " " for line in lines)
@@ -225,7 +257,7 @@ def test_dumps_belong_to_the_run(run_dir: Path) -> None:
     assert dumped_steps(run_dir, run) == [4]
     assert {rollout.question for rollout in read_rollouts(run_dir, 4)} == {"1"}
     # in the order of the steps, not of the names: "10" sorts before "4"
-    assert dumped_steps(run_dir, Run("r", {12: {}}, starts=1, num_validation=None)) == [4, 10]
+    assert dumped_steps(run_dir, Run("r", {12: {}}, starts=1)) == [4, 10]
 
 
 def test_an_odd_dump_has_the_types_of_a_rollout() -> None:
@@ -290,9 +322,9 @@ def test_the_command_prints_a_table_and_draws_curves_of_one_and_of_two_runs(
 ) -> None:
     code, out, _ = run_script("report.py", run_dir, "--table", tmp_path / "t.csv")
     assert code == 0
-    assert "+0.300 ± 0.064" in out and "note: " in out and "Example: question 1" in out
+    assert "+0.300 [+0.2" in out and "note: " in out and "Example: question 1" in out
     assert (run_dir / "curves.png").read_bytes().startswith(b"\x89PNG")
-    assert "\naccuracy after,0.800 ± 0.040 (step 4)\n" in (tmp_path / "t.csv").read_text()
+    assert '\naccuracy after,"0.800 [0.7' in (tmp_path / "t.csv").read_text()
     figure, markdown = tmp_path / "both.svg", tmp_path / "new/both.md"
     assert (
         run_script("report.py", run_dir, run_dir, "--figure", figure, "--panels", "main", "--table", markdown)[0] == 0
