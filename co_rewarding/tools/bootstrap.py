@@ -124,7 +124,7 @@ def _draws(m_S: np.ndarray, c_S_K: np.ndarray, num: int, rng: np.random.Generato
 
 def _resampled(parts: np.ndarray, num: int, rng: np.random.Generator) -> np.ndarray:
     """Sums of n of the n parts (whose sum is 0), drawn with replacement and stretched, (num,)."""
-    n = len(parts)
+    parts, n = np.sort(parts), len(parts)  # whatever their order, the same draws
     at_once = max(1, _DRAWS_AT_ONCE // n)
     sums = [
         parts[rng.integers(n, size=(min(at_once, num - done), n), dtype=np.uint32)].sum(axis=1)
