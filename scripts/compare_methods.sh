@@ -12,8 +12,9 @@
 #   STEPS=48 bash scripts/compare_methods.sh
 #
 # A seed chooses the starting model, its first weights and what it was warmed up on (models/tiny for seed 1, else
-# models/tiny_seedN, made in 1 to 6 minutes), and which questions come when; rollouts are sampled without one. Comparisons
-# in which all seeds began with models/tiny are older; scripts/report.py reads them, this script does not go on with them.
+# models/tiny_seedN, all made before the first run), and which questions come when; rollouts are sampled without one.
+# Comparisons in which all seeds began with models/tiny are older; scripts/report.py reads them, this script does not go
+# on with them.
 # What is finished is not run again, what was cut off resumes from its last checkpoint: start the same command once more;
 # with other settings, give another NAME.
 # Variables: METHODS, SEEDS, STEPS, NAME (of the folder and the figure), TRAIN_BATCH_SIZE, NUM_ROLLOUTS, LEARNING_RATE,
@@ -26,7 +27,7 @@ ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 source "$ROOT/scripts/run_common.sh"
 START=$PWD
 cd "$ROOT"
-[[ ${1:-} == -h || ${1:-} == --help ]] && { sed -n '3,22s/^# \{0,1\}//p' "$0"; exit 0; }
+[[ ${1:-} == -h || ${1:-} == --help ]] && { sed -n '3,23s/^# \{0,1\}//p' "$0"; exit 0; }
 
 ALL="ground_truth majority_voting co_rewarding_I co_rewarding_II co_rewarding_III self_certainty entropy random format_only incorrect"
 METHODS=${METHODS:-$ALL} SEEDS=${SEEDS:-1} STEPS=${STEPS:-32} NAME=${NAME:-comparison}
