@@ -44,15 +44,15 @@ class Regime:
     name: str
     skill: float  # sampled responses that are right when the habit is first tried
     direct: float  # solutions of the habit that are the answer at once
-    least: float  # questions whose majority answer is right, of 8 rollouts of the original wording; of NUM_CHECKED,
-    most: float  # a little more strictly than is promised of others
+    least: float  # of NUM_CHECKED questions: those whose majority answer of 8 rollouts is right, at least
+    most: float  # and at most
 
 
 REGIMES = {
     regime.name: regime
     for regime in (
-        Regime("easy", skill=0.7, direct=0.25, least=0.78, most=1.0),
-        Regime("hard", skill=0.2, direct=0.5, least=0.33, most=0.42),
+        Regime("easy", skill=0.75, direct=0.25, least=0.75, most=1.0),
+        Regime("hard", skill=0.2, direct=0.5, least=0.3, most=0.45),
     )
 }
 
