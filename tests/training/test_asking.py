@@ -104,7 +104,9 @@ def test_a_method_that_asks_the_original_twice_needs_no_other_file(capsys: pytes
 
 @pytest.mark.parametrize("method", ["co_rewarding_I", "majority_voting_both_views"])
 def test_no_other_method_changes_the_files(method: str) -> None:
-    config = OmegaConf.create({"co_rewarding": {"method": method}, "data": {"train_files": "a", "train_aug_files": "b"}})
+    config = OmegaConf.create(
+        {"co_rewarding": {"method": method}, "data": {"train_files": "a", "train_aug_files": "b"}}
+    )
     settle(config)
     assert config.data == {"train_files": "a", "train_aug_files": "b"}
 

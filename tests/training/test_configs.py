@@ -384,7 +384,9 @@ def test_a_control_is_one_word_in_the_script_of_co_rewarding_i(python_that_tells
     usual = arguments(script, python_that_tells)
     for name, given in METHODS.items():
         if given.consensus and not given.needs_teacher and given.needs_both_views:
-            changed = [argument for argument in arguments(script, python_that_tells, METHOD=name) if argument not in usual]
+            changed = [
+                argument for argument in arguments(script, python_that_tells, METHOD=name) if argument not in usual
+            ]
             assert changed == ([] if name == "co_rewarding_I" else [f"co_rewarding.method='{name}'"])
             CrossViewRewardManager.check(name)
 
