@@ -8,7 +8,8 @@
 #   LORA_RANK=32 bash recipes/train.sh I qwen2.5-7b 1x40gb      # LoRA: Co-rewarding-I only
 #
 # First the method (I, II, III), then a name from recipes/models/ and a machine: 1 to 8 GPUs of 24, 40, 48, 80 or 141 GB.
-# Variables of the run scripts, and OFFLOAD (none, step, all), win over what is proposed; further arguments are overrides.
+# Variables of the run scripts (METHOD of I's for its controls), and OFFLOAD (none, step, all), win over what is proposed;
+# further arguments are overrides.
 # NUM_NODES of such machines make a cluster.
 set -euo pipefail
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
