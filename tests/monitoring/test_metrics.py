@@ -187,7 +187,5 @@ def test_labels_of_co_rewarding_i_and_of_a_vote_on_both_views_are_as_often_right
     for name in ("label/accuracy", "label/share"):
         assert cross[f"{name}/original"] == pytest.approx(own[f"{name}/rephrased"])
         assert cross[f"{name}/rephrased"] == pytest.approx(own[f"{name}/original"])
-    assert cross["label/accuracy/original"] != pytest.approx(
-        cross["label/accuracy/rephrased"]
-    )  # else that says nothing
+    assert cross["label/accuracy/original"] != pytest.approx(cross["label/accuracy/rephrased"])  # else it says nothing
     assert cross["reward/mean"] < own["reward/mean"]  # answers are independent: one agrees more with a vote of its own
