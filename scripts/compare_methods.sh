@@ -30,6 +30,7 @@ cd "$ROOT"
 [[ ${1:-} == -h || ${1:-} == --help ]] && { sed -n '3,23s/^# \{0,1\}//p' "$0"; exit 0; }
 
 ALL="ground_truth majority_voting co_rewarding_I co_rewarding_II co_rewarding_III self_certainty entropy random format_only incorrect"
+ALL+=" majority_voting_both_views co_rewarding_I_same_wording"
 METHODS=${METHODS:-$ALL} SEEDS=${SEEDS:-1} STEPS=${STEPS:-32} NAME=${NAME:-comparison}
 for method in $METHODS; do
   [[ " $ALL " == *" $method "* || $method == *[:+*]* ]] ||
@@ -108,7 +109,7 @@ for seed in $SEEDS; do
     settings "$@" >"$run_dir/settings"
     overrides=("trainer.total_training_steps=$STEPS" trainer.total_epochs=100 "data.seed=$seed" "co_rewarding.seed=$seed")
     case $(vote_of "$method") in
-      co_rewarding_I) script=Co-rewarding-I/run_corewarding-I.sh ;;
+      co_rewarding_I | co_rewarding_I_same_wording | majority_voting_both_views) script=Co-rewarding-I/run_corewarding-I.sh ;;
       co_rewarding_II) script=Co-rewarding-II/run_corewarding-II.sh overrides+=(actor_rollout_ref.teacher.start_share=0.1) ;;
       co_rewarding_III) script=Co-rewarding-II/run_corewarding-III.sh overrides+=(actor_rollout_ref.teacher.start_share=0.1) ;;
       *) script=scripts/run_baseline.sh ;;
