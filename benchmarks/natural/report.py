@@ -140,10 +140,10 @@ def draw(arms: Mapping[str, Runs], path: Path, title: str, names: Sequence[str] 
         plt.close(figure)
 
 
-def draw_accuracy(axis: Axes, runs: Runs, colour: str, name: str) -> None:
+def draw_accuracy(axis: Axes, runs: Runs, colour: str, name: str, marker: str = "") -> None:
     steps = runs.validated
     found = [interval(runs.accuracy(step)) for step in steps]
-    axis.plot(steps, [f.value for f in found], color=colour, label=name, lw=2)
+    axis.plot(steps, [f.value for f in found], color=colour, label=name, lw=2, marker=marker, ms=4.5)
     axis.fill_between(steps, [f.low for f in found], [f.high for f in found], color=colour, alpha=0.12, lw=0)
 
 
