@@ -296,9 +296,7 @@ def test_illusion_trains_its_arms_in_the_projects_environment_and_draws_them(clo
     ("variable", "value"),
     [("STEPS", "0"), ("START", "x"), ("WORKERS", "-1"), ("REGIME", "soft"), ("FIGURE", "a.gif")],
 )
-def test_illusion_refuses_what_it_cannot_do_first_of_all(
-    clone: Path, variable: str, value: str
-) -> None:
+def test_illusion_refuses_what_it_cannot_do_first_of_all(clone: Path, variable: str, value: str) -> None:
     result = run_script(clone, "illusion.sh", **{variable: value})
     assert (result.returncode, result.stdout) == (2, "")
     assert result.stderr.startswith(f"error: {variable}={value}: must ") and result.stderr.count("\n") == 1
