@@ -29,10 +29,10 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import torch
-from natural.arms import ARMS, STEPS
+from natural.arms import ARMS, LEARNING_RATE, NUM_QUESTIONS, STEPS
 from natural.matrix import agreement_matrix
 from natural.questions import Split, split
-from natural.report import REFERENCE, arms_table, claims_table, conclusions, draw, signs_table, starts_table
+from natural.report import REFERENCE, arms_table, claims_table, compared, conclusions, draw, signs_table, starts_table
 from natural.start import REGIMES, Regime, make_start, tokenizer_of_all
 from natural.summary import load
 from natural.training import Curves, train
@@ -107,7 +107,8 @@ def write(path: Path, text: str) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    settings, path = {"steps": args.steps}, args.output / "settings.json"
+    settings = {"steps": args.steps, "questions": NUM_QUESTIONS, "learning_rate": LEARNING_RATE}
+    path = args.output / "settings.json"
     if path.is_file() and json.loads(path.read_text()) != settings:
         sys.exit(f"error: {path} has {path.read_text()}, now it is {json.dumps(settings)}: use another --output")
     args.output.mkdir(parents=True, exist_ok=True)
@@ -119,9 +120,8 @@ def run(args: argparse.Namespace) -> None:
         for future in as_completed(making):
             matrix = json.loads(future.result())
             print(f"{' '.join(map(str, making[future]))}: majority right on {matrix['majority_right']:.2f}", flush=True)
-        left = [
-            (r, s, arm) for r, s in starts for arm in args.arms if not (folder_of(args.output, r, s) / arm).is_dir()
-        ]
+        tasks = [(*start, arm) for arm in args.arms for start in starts]  # first all starts of the first arm
+        left = [task for task in tasks if not (folder_of(args.output, *task[:2]) / task[2]).is_dir()]
         training = {pool.submit(run_arm, args.output, *task, args.steps, args.tell): task for task in left}
         began_training = time.monotonic()
         for done, future in enumerate(as_completed(training), start=1):
@@ -160,6 +160,10 @@ def report(args: argparse.Namespace) -> None:
     write(args.output / "conclusions.json", json.dumps(judged, indent=1))
 
 
+def compare(args: argparse.Namespace) -> None:
+    print(compared(*(json.loads(path.read_text()) for path in args.results)))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True)
@@ -175,6 +179,9 @@ def main() -> None:
     command.set_defaults(function=report)
     for command in commands.choices.values():
         command.add_argument("--output", type=Path, default=OUTPUT, help="default: %(default)s")
+    command = commands.add_parser("compare", help="the claims of two reports")
+    command.add_argument("results", nargs=2, type=Path, help="conclusions.json of each")
+    command.set_defaults(function=compare)
     args = parser.parse_args()
     args.function(args)
 
