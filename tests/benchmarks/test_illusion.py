@@ -51,14 +51,14 @@ def test_the_lines_say_what_is_in_the_tables(tmp_path, monkeypatch, capsys) -> N
     folder, figure = write(tmp_path / "hard", COURSES), tmp_path / "new/illusion.png"
     call(monkeypatch, folder, "--figure", figure)
     voting, teacher, truth, caveat, last = capsys.readouterr().out.splitlines()
-    # right: 4, 14 and 8 of 20; 8 fewer are right, 2 more are wrong: 8/20 − 14/20
+    # right: 4, 14 and 8 of 20; 8/20 − 14/20; rewards: means of steps 26 to 50 and 176 to 200
     assert re.fullmatch(
         r"Majority voting: accuracy 20 → 70 → 40 % \(steps 0, 50, 200\)\. After step 50 it fell "
         r"\(−30\.0 \[−[\d.]+, −[\d.]+\] points\); its reward went from 50 to 90 %\.",
         voting,
     )
-    # 10/20 to 12/20: 2 questions of 20 are not told from none, which a draw of 20 misses with (18/20)^20 = 0.12.
-    # 8 are right in both, q0, q1, q10, q11 in one alone: 4/20 more; q0 and q1 were right at first, so 2/20 corrupted
+    # 10/20 to 12/20: two questions, which (18/20)^20 = 12 % of the draws of 20 miss, so 0 is in the interval. In the end
+    # 8 are right in both arms, and q0, q1, q10, q11 in this one alone; q0 and q1 were right at first: 2/20 corrupted
     assert re.fullmatch(
         r"Co-rewarding-II: accuracy 20 → 50 → 60 % .*it neither rose nor fell for certain \(\+10\.0 \[.*\] points\); "
         r"in the end \+20\.0 \[.*\] points against majority voting\. 0\.0 % of the questions went from right to wrong, "
