@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # What this project is about, in one picture, on a laptop without a GPU. A small model that makes mistakes of its own is
-# trained three ways from one start: rewarded for agreeing with the majority of its own answers, whose reward rises to the
-# end while its accuracy rises and falls again (the illusion); by Co-rewarding-II, whose slow teacher votes; by the true
-# answers. Held-out accuracy and reward are drawn beside each other, and three lines say what this run showed.
+# trained three ways from one start: rewarded for agreeing with the majority of its own answers, by which its reward rises
+# to the end while its accuracy rises and falls again (the illusion); by Co-rewarding-II, where a slow teacher votes; by
+# the true answers. Held-out accuracy and reward are drawn beside each other, and three lines say what this run showed.
 #
 #   bash scripts/illusion.sh                            from nothing to the picture
 #   START=2 bash scripts/illusion.sh                    another start: other weights, questions and order

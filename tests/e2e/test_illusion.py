@@ -39,7 +39,7 @@ def run(clone: Path, **variables: str) -> str:
     environment = {name: value for name, value in os.environ.items() if name not in dropped} | variables
     done = subprocess.run(
         ["bash", str(clone / "scripts/illusion.sh")],
-        env=environment, capture_output=True, text=True, timeout=600, check=False,
+        env=environment, capture_output=True, text=True, timeout=900, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
