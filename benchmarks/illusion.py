@@ -25,7 +25,7 @@ matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 from natural.arms import ARMS
 from natural.report import draw_accuracy, draw_metric, mean_of, percent
-from natural.summary import Runs, load
+from natural.summary import LAST, Runs, load
 
 from co_rewarding.storage.files import atomic_write
 from co_rewarding.tools.bootstrap import Interval, interval
@@ -81,7 +81,10 @@ def lines(arms: Mapping[str, Runs]) -> list[str]:
 def caveat(arms: Mapping[str, Runs]) -> str:
     found = interval(arms[VOTING].accuracy(0))
     of_starts = f"{found.num_starts} starts" if found.num_starts > 1 else "one start, and of no other"
-    return f"95 % intervals: {found.num_questions} held-out questions of {of_starts}. Other starts and machines differ."
+    return (
+        f"Accuracy: 95 % intervals over {found.num_questions} questions of {of_starts}. Reward: mean of {LAST} steps. "
+        "Other starts and machines differ."
+    )
 
 
 def draw(arms: Mapping[str, Runs], path: Path) -> None:
@@ -93,7 +96,7 @@ def draw(arms: Mapping[str, Runs], path: Path) -> None:
         for name, title in TITLE_OF.items():
             look = LOOKS[METHODS_IN_ORDER.index(ARMS[name].method.name)]
             draw_accuracy(accuracy, arms[name], look.colour, title, look.marker)
-            draw_metric(reward, arms[name], "reward/mean", look.colour)
+            draw_metric(reward, arms[name], "reward/mean", look.colour, LAST, look.marker)
         for axis in (accuracy, reward):
             axis.set_xlabel("training step", color=GREY)
             axis.set_xlim(0, 1.02 * arms[VOTING].last)
