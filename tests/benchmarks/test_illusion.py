@@ -57,8 +57,8 @@ def test_the_lines_say_what_is_in_the_tables(tmp_path, monkeypatch, capsys) -> N
         r"\(−30\.0 \[−[\d.]+, −[\d.]+\] points\); its reward went from 50 to 90 %\.",
         voting,
     )
-    # 10/20 to 12/20: two questions, which (18/20)^20 = 12 % of the draws of 20 miss, so 0 is in the interval. At the end
-    # 8 are right in both arms, q0, q1, q10, q11 in this one alone; q0 and q1 were right at first: 2/20 corrupted
+    # 10/20 to 12/20: two questions, which (18/20)^20 = 12 % of the draws of 20 miss, so 0 is in the interval; at the
+    # end 8 are right in both arms, q0, q1, q10, q11 in this one alone; q0 and q1 were right at first: 2/20 corrupted
     assert re.fullmatch(
         r"Co-rewarding-II: accuracy 20 → 50 → 60 % .*it neither rose nor fell for certain \(\+10\.0 \[.*\] points\); "
         r"in the end \+20\.0 \[.*\] points against majority voting\. 0\.0 % of the questions went from right to wrong, "
