@@ -35,7 +35,7 @@ from natural.questions import Split, split
 from natural.report import REFERENCE, arms_table, claims_table, compared, conclusions, draw, signs_table, starts_table
 from natural.start import REGIMES, Regime, make_start, tokenizer_of_all
 from natural.summary import load
-from natural.training import train
+from natural.training import Curves, train
 from transformers import LlamaForCausalLM
 
 OUTPUT = Path("runs/natural_errors")
@@ -70,19 +70,34 @@ def make(output: Path, regime: Regime, start: int) -> str:
     return (folder / "matrix.json").read_text()
 
 
-def run_arm(output: Path, regime: str, start: int, arm: str, steps: int) -> float:
-    """Trains one arm, unless it is there; its seconds."""
+def run_arm(output: Path, regime: str, start: int, arm: str, steps: int, tells: bool = False) -> float:
+    """Trains one arm, and with `tells` says at every validation how far it is; its seconds."""
     folder = folder_of(output, regime, start)
     torch.set_num_threads(1)
     began, tokenizer = time.monotonic(), tokenizer_of_all()
     model = LlamaForCausalLM.from_pretrained(folder / "model")
-    curves = train(ARMS[arm], model, tokenizer, questions_of(regime, start), seed_of(regime, start), steps)
+
+    def tell(so_far: Curves) -> None:
+        if tells:
+            seconds = time.monotonic() - began
+            print(f"{seconds:4.0f} s, {arm}: {progress(so_far)} of {steps}", flush=True)
+
+    curves = train(ARMS[arm], model, tokenizer, questions_of(regime, start), seed_of(regime, start), steps, tell)
     beside = folder / f".{arm}.{os.getpid()}"
     beside.mkdir(exist_ok=True)
     for name in ("metrics", "groups", "verdicts"):
         getattr(curves, name).to_parquet(beside / f"{name}.parquet", index=False)
     beside.rename(folder / arm)
     return time.monotonic() - began
+
+
+def progress(so_far: Curves) -> str:
+    """The last validation's greedy accuracy, and the mean reward since the one before."""
+    *_, before, step = sorted(so_far.verdicts.step.unique())
+    verdicts, metrics = so_far.verdicts, so_far.metrics
+    right = verdicts[(verdicts.step == step) & (verdicts.how == "greedy")].right.mean()
+    reward = metrics[metrics.step > before]["reward/mean"].mean()
+    return f"accuracy {right:.2f}, reward {reward:.2f} at step {step}"
 
 
 def write(path: Path, text: str) -> None:
@@ -107,7 +122,7 @@ def run(args: argparse.Namespace) -> None:
             print(f"{' '.join(map(str, making[future]))}: majority right on {matrix['majority_right']:.2f}", flush=True)
         tasks = [(*start, arm) for arm in args.arms for start in starts]  # first all starts of the first arm
         left = [task for task in tasks if not (folder_of(args.output, *task[:2]) / task[2]).is_dir()]
-        training = {pool.submit(run_arm, args.output, *task, args.steps): task for task in left}
+        training = {pool.submit(run_arm, args.output, *task, args.steps, args.tell): task for task in left}
         began_training = time.monotonic()
         for done, future in enumerate(as_completed(training), start=1):
             passed = time.monotonic() - began_training
@@ -158,6 +173,7 @@ def main() -> None:
     command.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS), metavar="ARM")
     command.add_argument("--steps", type=int, default=STEPS)
     command.add_argument("--workers", type=int, default=os.cpu_count())
+    command.add_argument("--tell", action="store_true", help="a line for each arm's every validation")
     command.set_defaults(function=run)
     command = commands.add_parser("report", help="tables and figures")
     command.set_defaults(function=report)

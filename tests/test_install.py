@@ -235,7 +235,7 @@ def test_the_device_is_decided_in_one_place(
 def test_a_platform_that_contradicts_the_environment_is_refused(clone: Path) -> None:
     (clone / ".venv").mkdir()
     (clone / ".venv/.co-rewarding-installed").write_text("gpu\n")
-    for script in ("install_env.sh", "quickstart.sh", "compare_methods.sh", "test.sh"):
+    for script in ("install_env.sh", "quickstart.sh", "compare_methods.sh", "illusion.sh", "test.sh"):
         result = run_script(clone, script, PLATFORM="cpu")
         assert f"{clone}/.venv was made with --gpu, not --cpu" in refusal(result), script
         assert "use it as it is (PLATFORM=gpu)" in result.stderr
@@ -277,6 +277,29 @@ def test_the_readmes_two_commands_train_on_one_device(clone: Path, device: str, 
         assert line.startswith("RUNS_DIR=runs ")
         assert f" platform={device} " in line and " trainer.n_gpus_per_node=1 " in line
         assert (" actor_rollout_ref.rollout.gpu_memory_utilization=0.3 " in line) == (device == "gpu")
+
+
+def test_illusion_trains_its_arms_in_the_projects_environment_and_draws_them(clone: Path) -> None:
+    calls = installed(clone, "cpu")
+    result = run_script(clone, "illusion.sh", STEPS="50", START="3", REGIME="easy", WORKERS="2", RUNS_DIR="my runs")
+    assert (result.returncode, result.stderr) == (0, "")
+    *_, training, drawing = calls.read_text().splitlines()
+    assert training.endswith(
+        "benchmarks/natural_errors.py run --output my runs/illusion/50_steps --regimes easy --starts 3 --steps 50 "
+        "--arms II majority voting ground truth --workers 2 --tell"
+    )
+    figure = "my runs/illusion/illusion.png"
+    assert drawing.endswith(f"benchmarks/illusion.py my runs/illusion/50_steps/easy --starts 3 --figure {figure}")
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [("STEPS", "0"), ("START", "x"), ("WORKERS", "-1"), ("REGIME", "soft"), ("FIGURE", "a.gif")],
+)
+def test_illusion_refuses_what_it_cannot_do_first_of_all(clone: Path, variable: str, value: str) -> None:
+    result = run_script(clone, "illusion.sh", **{variable: value})
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr.startswith(f"error: {variable}={value}: must ") and result.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize("name", ["2024_11_26", "José's (1)=[ü]"])

@@ -161,15 +161,15 @@ def draw(arms: Mapping[str, Runs], path: Path, title: str, names: Sequence[str] 
         plt.close(figure)
 
 
-def draw_accuracy(axis: Axes, runs: Runs, colour: str, name: str) -> None:
+def draw_accuracy(axis: Axes, runs: Runs, colour: str, name: str, marker: str = "") -> None:
     steps = runs.validated
     found = [interval(runs.accuracy(step)) for step in steps]
-    axis.plot(steps, [f.value for f in found], color=colour, label=name, lw=2)
+    axis.plot(steps, [f.value for f in found], color=colour, label=name, lw=2, marker=marker, ms=4.5)
     axis.fill_between(steps, [f.low for f in found], [f.high for f in found], color=colour, alpha=0.12, lw=0)
 
 
-def draw_metric(axis: Axes, runs: Runs, metric: str, colour: str, window: int = 10) -> None:
-    """The mean over starts, of `window` steps at a time."""
+def draw_metric(axis: Axes, runs: Runs, metric: str, colour: str, window: int = 10, marker: str = "") -> None:
+    """The mean over starts, of `window` steps at a time, with a marker at every window's end."""
     if metric == "label":
         tables = [table[table.view == "original"] for table in runs.groups.values()]
         curves = [table.groupby("step").label_right.apply(lambda right: right.astype(float).mean()) for table in tables]
@@ -177,7 +177,7 @@ def draw_metric(axis: Axes, runs: Runs, metric: str, colour: str, window: int = 
         curves = [table.set_index("step")[metric] for table in runs.metrics.values() if metric in table]
     if curves:
         curve = pd.concat(curves, axis=1).mean(axis=1).rolling(window, min_periods=1).mean()
-        axis.plot(curve.index, curve, color=colour, lw=1.6)
+        axis.plot(curve.index, curve, color=colour, lw=1.6, marker=marker, ms=4.5, markevery=(window - 1, window))
 
 
 def signs_table(arms: Mapping[str, Runs]) -> str:

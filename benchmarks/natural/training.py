@@ -60,9 +60,9 @@ def train(
     parts: Split,
     seed: int,
     steps: int = STEPS,
-    report: Callable[[int], None] = lambda step: None,
+    report: Callable[[Curves], None] = lambda so_far: None,
 ) -> Curves:
-    """Trains a copy of `start`; `report` hears of every step."""
+    """Trains a copy of `start`; `report` hears of every validation after the first, with what there is so far."""
     student, reference = copy.deepcopy(start), copy.deepcopy(start).requires_grad_(False)
     average = TeacherAverage(dict(reference.named_parameters())) if arm.method.needs_teacher else None
     schedule = DecaySchedule(steps, start_share=START_SHARE)
@@ -71,6 +71,10 @@ def train(
     history = LabelHistory()
     metrics, groups, waiting = [], [], []
     verdicts = _validate(student, tokenizer, parts.held_out, 0, generator, sampled=True)
+
+    def so_far() -> Curves:
+        return Curves(pd.DataFrame(metrics), pd.DataFrame(groups), pd.DataFrame(verdicts))
+
     with Equivalence() as equivalence:
         same = equivalence.same
         for step in range(1, steps + 1):
@@ -110,8 +114,8 @@ def train(
             groups += _groups(step, students, lengths, scores, truth_of, same)
             if step % VALIDATE_EVERY == 0 or step == steps:
                 verdicts += _validate(student, tokenizer, parts.held_out, step, generator, sampled=step == steps)
-            report(step)
-    return Curves(pd.DataFrame(metrics), pd.DataFrame(groups), pd.DataFrame(verdicts))
+                report(so_far())
+    return so_far()
 
 
 def score(
