@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# Every method from the same start, one after another, on a machine without a GPU or on one GPU (where no run has been completed yet): a
-# table and curves (accuracy, label accuracy, reward, response length …) in figs/. The start is the quickstart's model,
-# the questions are its differences: of one in five the model's most common answer is wrong, and only the other view,
-# where the question is told as a story, shows it.
+# Every method from the same start through verl, one after another, on a machine without a GPU or on one GPU (where no run has
+# been completed yet): a table and curves in figs/. It tests the mechanism and compares no methods: the start is the quickstart's
+# model, which was taught to be wrong on one plain difference in five, and to be right where it is told as a story.
+# benchmarks/natural_errors.py compares methods, on errors that nobody taught.
 #
 #   bash scripts/compare_methods.sh                                    all methods, one seed
 #   SEEDS="1 2 3 4 5" bash scripts/compare_methods.sh                  intervals over starts, too
