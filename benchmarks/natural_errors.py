@@ -32,6 +32,7 @@ import torch
 from natural.arms import ARMS, STEPS
 from natural.matrix import agreement_matrix
 from natural.questions import Split, split
+from natural.real_run import check, export
 from natural.report import REFERENCE, arms_table, claims_table, conclusions, draw, signs_table, starts_table
 from natural.start import REGIMES, Regime, make_start, tokenizer_of_all
 from natural.summary import load
@@ -157,6 +158,21 @@ def main() -> None:
     command.set_defaults(function=run)
     command = commands.add_parser("report", help="tables and figures")
     command.set_defaults(function=report)
+    command = commands.add_parser(
+        "export", help="a start and its questions as files, and command lines to train on them"
+    )
+    command.add_argument("regime", choices=REGIMES)
+    command.add_argument("start", type=int)
+    command.add_argument("folder", type=Path, metavar="DIR")
+    command.set_defaults(
+        function=lambda args: export(
+            folder_of(args.output, args.regime, args.start), questions_of(args.regime, args.start), args.folder
+        )
+    )
+    command = commands.add_parser("check", help="a real run against this file's arms")
+    command.add_argument("run_dir", type=Path)
+    command.add_argument("--arm", choices=ARMS, metavar="ARM", help="default: what the run's configuration says")
+    command.set_defaults(function=lambda args: sys.exit(check(args.run_dir, args.arm) > 0))
     for command in commands.choices.values():
         command.add_argument("--output", type=Path, default=OUTPUT, help="default: %(default)s")
     args = parser.parse_args()
