@@ -146,6 +146,13 @@ def report(args: argparse.Namespace) -> None:
     write(args.output / "conclusions.json", json.dumps(judged, indent=1))
 
 
+def check_run(args: argparse.Namespace) -> None:
+    try:
+        sys.exit(check(args.run_dir, args.arm) > 0)
+    except ValueError as error:
+        sys.exit(f"error: {error}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True)
@@ -172,7 +179,7 @@ def main() -> None:
     command = commands.add_parser("check", help="a real run against this file's arms")
     command.add_argument("run_dir", type=Path)
     command.add_argument("--arm", choices=ARMS, metavar="ARM", help="default: what the run's configuration says")
-    command.set_defaults(function=lambda args: sys.exit(check(args.run_dir, args.arm) > 0))
+    command.set_defaults(function=check_run)
     for command in commands.choices.values():
         command.add_argument("--output", type=Path, default=OUTPUT, help="default: %(default)s")
     args = parser.parse_args()

@@ -306,7 +306,7 @@ class Policy:
         prompts = prompt_ids(self._tokenizer, [row["prompt"] for row in rows_B])
         self._responses = Responses(prompts, list(tokens), [row["response"] for row in rows_B])
         names = tuple(dict.fromkeys(("log_probs", "entropy", *self._arm.method.statistics)))
-        self._found_B_T, self._mask_B_T = statistics(self._student, self._responses, names)
+        self._found_B_T, self._mask_B_T = statistics(self._student, self._responses, 1, names)
         self._means_B = {
             name: (column.detach().double().sum(-1) / self._mask_B_T.sum(-1)).tolist()
             for name, column in self._found_B_T.items()
@@ -326,7 +326,7 @@ class Policy:
         if self._average is not None and self._arm.teacher_moves:
             self._average.update(dict(self._student.named_parameters()), self._schedule.decay(step))
         with torch.no_grad():
-            reference_B_T = statistics(self._reference, self._responses)[0]["log_probs"]
+            reference_B_T = statistics(self._reference, self._responses, 1)[0]["log_probs"]
         kl = _update(
             self._student, self._optimizer, self._found_B_T["log_probs"], reference_B_T, self._mask_B_T, advantages_B,
             self._arm.kl_coef,
