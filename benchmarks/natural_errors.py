@@ -29,11 +29,11 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import torch
-from natural.arms import ARMS, STEPS
+from natural.arms import ARMS, LEARNING_RATE, NUM_QUESTIONS, STEPS
 from natural.matrix import agreement_matrix
 from natural.questions import Split, split
 from natural.real_run import check, export
-from natural.report import REFERENCE, arms_table, claims_table, conclusions, draw, signs_table, starts_table
+from natural.report import REFERENCE, arms_table, claims_table, compared, conclusions, draw, signs_table, starts_table
 from natural.start import REGIMES, Regime, make_start, tokenizer_of_all
 from natural.summary import load
 from natural.training import train
@@ -93,7 +93,8 @@ def write(path: Path, text: str) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    settings, path = {"steps": args.steps}, args.output / "settings.json"
+    settings = {"steps": args.steps, "questions": NUM_QUESTIONS, "learning_rate": LEARNING_RATE}
+    path = args.output / "settings.json"
     if path.is_file() and json.loads(path.read_text()) != settings:
         sys.exit(f"error: {path} has {path.read_text()}, now it is {json.dumps(settings)}: use another --output")
     args.output.mkdir(parents=True, exist_ok=True)
@@ -105,9 +106,8 @@ def run(args: argparse.Namespace) -> None:
         for future in as_completed(making):
             matrix = json.loads(future.result())
             print(f"{' '.join(map(str, making[future]))}: majority right on {matrix['majority_right']:.2f}", flush=True)
-        left = [
-            (r, s, arm) for r, s in starts for arm in args.arms if not (folder_of(args.output, r, s) / arm).is_dir()
-        ]
+        tasks = [(*start, arm) for arm in args.arms for start in starts]  # first all starts of the first arm
+        left = [task for task in tasks if not (folder_of(args.output, *task[:2]) / task[2]).is_dir()]
         training = {pool.submit(run_arm, args.output, *task, args.steps): task for task in left}
         began_training = time.monotonic()
         for done, future in enumerate(as_completed(training), start=1):
@@ -146,6 +146,10 @@ def report(args: argparse.Namespace) -> None:
     write(args.output / "conclusions.json", json.dumps(judged, indent=1))
 
 
+def compare(args: argparse.Namespace) -> None:
+    print(compared(*(json.loads(path.read_text()) for path in args.results)))
+
+
 def check_run(args: argparse.Namespace) -> None:
     try:
         sys.exit(check(args.run_dir, args.arm) > 0)
@@ -176,12 +180,15 @@ def main() -> None:
             folder_of(args.output, args.regime, args.start), questions_of(args.regime, args.start), args.folder
         )
     )
+    for command in commands.choices.values():
+        command.add_argument("--output", type=Path, default=OUTPUT, help="default: %(default)s")
+    command = commands.add_parser("compare", help="the claims of two reports")
+    command.add_argument("results", nargs=2, type=Path, help="conclusions.json of each")
+    command.set_defaults(function=compare)
     command = commands.add_parser("check", help="a real run against this file's arms")
     command.add_argument("run_dir", type=Path)
     command.add_argument("--arm", choices=ARMS, metavar="ARM", help="default: what the run's configuration says")
     command.set_defaults(function=check_run)
-    for command in commands.choices.values():
-        command.add_argument("--output", type=Path, default=OUTPUT, help="default: %(default)s")
     args = parser.parse_args()
     args.function(args)
 

@@ -282,12 +282,13 @@ def _compare_step(
 class Policy:
     """The start, trained by training.py on what a run sampled and rewarded."""
 
-    def __init__(self, arm: Arm, model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, total_steps: int) -> None:
+    def __init__(self, arm: Arm, model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, config: Mapping) -> None:
         self._arm, self._tokenizer, self._student = arm, tokenizer, model
         self._reference = copy.deepcopy(model).requires_grad_(False)
         self._average = TeacherAverage(dict(self._reference.named_parameters())) if arm.method.needs_teacher else None
-        self._schedule = DecaySchedule(total_steps, start_share=START_SHARE)
-        self._optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=0.01)
+        self._schedule = DecaySchedule(config["trainer"]["total_training_steps"], start_share=START_SHARE)
+        rate = config["actor_rollout_ref"]["actor"]["optim"]["lr"]
+        self._optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.01)
         self.rows = self.known_rows = 0
         self.curves: dict[str, list[tuple[float, float]]] = {"actor/kl_loss": [], "actor/entropy": []}  # here, there
 
@@ -298,7 +299,7 @@ class Policy:
         if not (path / "config.json").is_file():
             return None
         model, tokenizer = LlamaForCausalLM.from_pretrained(path), AutoTokenizer.from_pretrained(path)
-        return cls(arm, model, tokenizer, config["trainer"]["total_training_steps"])
+        return cls(arm, model, tokenizer, config)
 
     def read(self, rows_B: Sequence[Mapping[str, Any]]) -> tuple[dict[str, list[float]], list[bool]]:
         """Means of the statistics over each response's tokens, and whether those are the ones that were sampled."""

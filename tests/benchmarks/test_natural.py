@@ -7,7 +7,7 @@ import re
 import pandas as pd
 import pytest
 import torch
-from natural.arms import ARMS, CLAIMS, Arm
+from natural.arms import ARMS, CLAIMS, NUM_QUESTIONS, Arm
 from natural.policy import respond, statistics
 from natural.questions import FAMILIES, split, templates
 from natural.summary import Runs, _collapse_step, judge, verdict
@@ -37,14 +37,14 @@ def test_all_that_is_taught_is_true():
 
 
 def test_no_question_is_in_two_parts_and_the_two_wordings_differ():
-    parts = split(300, 800, seed=2)
+    parts = split(300, 600, seed=2)
     keys = [q.key for q in (*parts.held_out, *parts.trained, *(q for taught in parts.taught.values() for q in taught))]
     assert len(keys) == len(set(keys)) == sum(len(family.operands) for family in FAMILIES.values())
     assert all(q.text(0) != q.text(1) for q in parts.trained)
-    # each wording is as often the original as any other: 266 questions of a family, 66.5 ± 3 · sqrt(266 · 1/4 · 3/4)
+    # each wording is as often the original as any other: 200 questions of a family, 50 ± 3 · sqrt(200 · 1/4 · 3/4)
     for family in FAMILIES:
         counts = [sum(q.wordings[0] == i for q in parts.trained if q.family == family) for i in range(4)]
-        assert sum(counts) == 266 and all(abs(count - 66.5) < 22 for count in counts)
+        assert sum(counts) == 200 and all(abs(count - 50) < 19 for count in counts)
 
 
 def test_more_questions_than_a_family_has_are_refused():
@@ -146,14 +146,14 @@ def log_probs_of(model, prompt: list[int], tokens: list[int]) -> torch.Tensor:
 @pytest.mark.parametrize("name", ARMS)
 def test_every_arm_trains(name, model, tokenizer, monkeypatch):
     monkeypatch.setattr("natural.training.VALIDATE_EVERY", 1)
-    parts = split(10, 40, seed=1)
+    parts = split(12, 39, seed=1)
     start = {key: value.clone() for key, value in model.state_dict().items()}
     curves = train(ARMS[name], model, tokenizer, parts, seed=1, steps=2)
     assert all(torch.equal(value, start[key]) for key, value in model.state_dict().items())  # a copy was trained
     assert list(curves.metrics.step) == [1, 2]
-    assert len(curves.groups) == 2 * 12 * len(ARMS[name].wordings)
+    assert len(curves.groups) == 2 * NUM_QUESTIONS * len(ARMS[name].wordings)
     assert curves.verdicts.groupby(["step", "how", "view"]).size().to_dict() == {
-        (step, how, view): 10
+        (step, how, view): 12
         for step in (0, 1, 2)
         for how, view in (("greedy", "original"), ("greedy", "rephrased"), ("sampled", "original"))
         if how == "greedy" or step != 1

@@ -20,7 +20,7 @@ from co_rewarding.tools.quickstart.tiny_model import build_model, build_tokenize
 
 def config_of(**co_rewarding):
     defaults = {"method": "majority_voting", "num_votes": 0, "payout": "hard", "min_agreement": 0.0}
-    actor = {"kl_loss_coef": 0.005}
+    actor = {"kl_loss_coef": 0.005, "optim": {"lr": 1e-4}}
     return {
         "co_rewarding": defaults | co_rewarding,
         "actor_rollout_ref": {"actor": actor, "model": {"path": "nowhere"}},
