@@ -150,6 +150,13 @@ def compare(args: argparse.Namespace) -> None:
     print(compared(*(json.loads(path.read_text()) for path in args.results)))
 
 
+def export_start(args: argparse.Namespace) -> None:
+    folder = folder_of(args.output, args.regime, args.start)
+    if not (folder / "matrix.json").is_file():
+        sys.exit(f"error: {folder}: no start; make it with `run --regimes {args.regime} --starts {args.start}`")
+    export(folder, questions_of(args.regime, args.start), args.folder)
+
+
 def check_run(args: argparse.Namespace) -> None:
     try:
         sys.exit(check(args.run_dir, args.arm) > 0)
@@ -175,11 +182,7 @@ def main() -> None:
     command.add_argument("regime", choices=REGIMES)
     command.add_argument("start", type=int)
     command.add_argument("folder", type=Path, metavar="DIR")
-    command.set_defaults(
-        function=lambda args: export(
-            folder_of(args.output, args.regime, args.start), questions_of(args.regime, args.start), args.folder
-        )
-    )
+    command.set_defaults(function=export_start)
     for command in commands.choices.values():
         command.add_argument("--output", type=Path, default=OUTPUT, help="default: %(default)s")
     command = commands.add_parser("compare", help="the claims of two reports")

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # Ten steps of every arm of benchmarks/natural_errors.py through Ray, FSDP2 and vLLM on CPU, from one of its starts, and
-# their labels, rewards and advantages held against the benchmark's: one line an arm, exit code 1 if anything differs.
-# About two minutes an arm on two free cores; what is there is not run again.
+# their labels, rewards and advantages held against the benchmark's: exit code 1 if anything differs. What is there is not
+# run again. The starts are made by `python benchmarks/natural_errors.py run`.
 #
-#   bash benchmarks/natural_real_runs.sh                         all arms, from the first hard start (made by `run`)
+#   bash benchmarks/natural_real_runs.sh                         all arms, from the first hard start
 #   REGIME=easy START=2 bash benchmarks/natural_real_runs.sh
 #   bash benchmarks/natural_real_runs.sh "majority voting" II    some arms
 set -euo pipefail
@@ -16,17 +16,19 @@ if [[ -z ${VIRTUAL_ENV:-} && -f .venv/bin/activate ]]; then
 fi
 OUTPUT=${OUTPUT:-runs/natural_errors} REGIME=${REGIME:-hard} START=${START:-1}
 folder=$OUTPUT/real_runs/${REGIME}_$START
+wanted=$(printf '|%s|' "$@")
 
 # the variables of the run scripts, and a line an arm that ends in its name
 commands=$(python benchmarks/natural_errors.py export "$REGIME" "$START" "$folder" --output "$OUTPUT")
 eval "$(head -n 1 <<<"$commands")"
-failed=0
+checked=0 failed=0
 while IFS= read -r line; do
   arm=${line##*  # } name=${line#RUN_NAME=}
   name=${name%% *}
-  if (($#)) && ! printf '%s\0' "$@" | grep -qzFx -- "$arm"; then continue; fi
-  run_dir=$RUNS_DIR/co-rewarding/$name log=$folder/$name.log
-  if ! grep -qs "Steps: .* done" "$log"; then
+  (($# == 0)) || [[ $wanted == *"|$arm|"* ]] || continue
+  log=$folder/$name.log
+  checked=$((checked + 1))
+  if ! grep -qs 'Steps: .* done' "$log"; then
     echo "== $arm; log: $log"
     if ! bash -c "$line" >"$log" 2>&1 </dev/null; then
       echo "error: $arm failed; the first error in $log:" >&2
@@ -35,6 +37,10 @@ while IFS= read -r line; do
       continue
     fi
   fi
-  python benchmarks/natural_errors.py check "$run_dir" --arm "$arm" || failed=1
+  python benchmarks/natural_errors.py check "$RUNS_DIR/co-rewarding/$name" --arm "$arm" || failed=1
 done < <(tail -n +2 <<<"$commands")
+if ((checked == 0)); then
+  echo "error: no arm is called ${*@Q}" >&2
+  exit 2
+fi
 exit "$failed"

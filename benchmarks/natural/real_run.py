@@ -65,11 +65,7 @@ IN_PRODUCT = {
 
 
 def export(start: Path, parts: Split, target: Path) -> None:
-    """The model in the folder `start` and its questions as files in `target`; prints a command line for each arm.
-
-    Raises:
-        OSError: there is no such start, or `target` cannot be written.
-    """
+    """The model in the folder `start` and its questions as files in `target`; prints a command line for each arm."""
     shutil.copytree(start / "model", target / "model", dirs_exist_ok=True)
     for name, questions, view in (
         ("train", parts.trained, 0),
