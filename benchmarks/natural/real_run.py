@@ -4,17 +4,17 @@
 Of a dump `check` takes questions, views, voters, ground truths and the texts of the responses. Answers, labels,
 rewards, advantages and metrics come from them by what trains the arms here; then all that the run said is compared:
 
-    exactly             answer, label, reward of every row of the student, and whether it was trained on
-    within TOLERANCE    advantages (largest, smallest, mean over tokens) and the vote's metrics, as verl logged them
-    told, not judged    the policy: the start is trained here once more, on what the run sampled and rewarded, and its
-                        KL and entropy stand beside the run's. Rewards that are read off the policy (self-certainty,
-                        entropy) are held to POLICY_TOLERANCE, of the responses whose tokens are known
+    exactly                    answer, label, reward of every row of the student, and whether it was trained on
+    within TOLERANCE           advantages (largest, smallest, mean over tokens) and the vote's metrics, as logged
+    within POLICY_TOLERANCE    the policy: the start is trained here once more on what the run sampled and rewarded. Its
+                               KL and entropy, and rewards that are read off it (self-certainty, entropy)
 
 Who came first decides ties and coins. A dump has the rows of a group in the order in which they were asked for,
 whatever order they were finished in (training.rollout_io), those that are trained on before those that only vote.
 Coins are the run's own if its co_rewarding.seed is 0: they depend on step, question, view and place in the group.
 
 A dump has texts and no tokens: a text is split anew, which is what was sampled if the number of tokens is the run's.
+From the first response on of which it is not, the policies differ, and KL and entropy are only told.
 
 Legend: B rows that are trained on, N all rows of a step.
 """
@@ -55,7 +55,7 @@ from .training import _on_rows, _update, group_advantages, score
 
 STEPS = 10
 TOLERANCE = 1e-4
-POLICY_TOLERANCE = 1e-3  # nats
+POLICY_TOLERANCE = 1e-3  # nats, between float32 in two orders of the same operations
 MAX_NAMED = 3
 IN_PRODUCT = {
     ("majority_voting", BOTH): "majority_voting_both_views",
@@ -236,7 +236,7 @@ def _compare_step(
         means_B, is_known_B = policy.read([rows[i] for i in trained])
     scores = score(arm, rollouts, truths, _on_rows(means_B, trained, len(rows)), step, equivalence.same)
     # of the run's rewards, which are the ones here or a difference that is told
-    advantages_B = group_advantages([rollouts[i] for i in trained], [rows[i]["reward"] for i in trained])
+    advantages_B = group_advantages([rollouts[i] for i in trained], [rows[i]["reward"] or 0.0 for i in trained])
 
     found.steps += 1
     known = dict(zip(trained, is_known_B, strict=True))
@@ -272,7 +272,10 @@ def _compare_step(
             if not (arm.method.needs_logits and name.startswith("reward/")):  # means of rewards that are not all known
                 found.within(f"step {step}", kind, name, values[name], metrics[name])
     if policy is not None:
-        policy.learn(advantages_B, metrics)
+        is_judged = policy.is_exact
+        for name, value in policy.learn(advantages_B, metrics).items():
+            if is_judged and name in metrics:
+                found.within(f"step {step}", "policy", name, value, metrics[name], POLICY_TOLERANCE)
 
 
 class Policy:
@@ -285,7 +288,7 @@ class Policy:
         self._schedule = DecaySchedule(config["trainer"]["total_training_steps"], start_share=START_SHARE)
         rate = config["actor_rollout_ref"]["actor"]["optim"]["lr"]
         self._optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.01)
-        self.rows = self.known_rows = 0
+        self.is_exact, self.rows, self.known_rows = True, 0, 0
         self.curves: dict[str, list[tuple[float, float]]] = {"actor/kl_loss": [], "actor/entropy": []}  # here, there
 
     @classmethod
@@ -298,7 +301,7 @@ class Policy:
         return cls(arm, model, tokenizer, config)
 
     def read(self, rows_B: Sequence[Mapping[str, Any]]) -> tuple[dict[str, list[float]], list[bool]]:
-        """Means of the statistics over each response's tokens, and whether those are the ones that were sampled."""
+        """Means of the statistics over each response's tokens, and whether they are the run's."""
         tokens, is_known_B = zip(*(self._tokens(row) for row in rows_B), strict=True)
         prompts = prompt_ids(self._tokenizer, [row["prompt"] for row in rows_B])
         self._responses = Responses(prompts, list(tokens), [row["response"] for row in rows_B])
@@ -309,7 +312,8 @@ class Policy:
             for name, column in self._found_B_T.items()
         }
         self.rows, self.known_rows = self.rows + len(rows_B), self.known_rows + sum(is_known_B)
-        return self._means_B, list(is_known_B)
+        was_exact, self.is_exact = self.is_exact, self.is_exact and all(is_known_B)
+        return self._means_B, [was_exact and is_known for is_known in is_known_B]
 
     def _tokens(self, row: Mapping[str, Any]) -> tuple[list[int], bool]:
         ids = self._tokenizer(row["response"], add_special_tokens=False)["input_ids"]
@@ -317,8 +321,8 @@ class Policy:
             return ids, True
         return [*ids, self._tokenizer.eos_token_id][:MAX_TOKENS], len(ids) + 1 == row["tokens"]
 
-    def learn(self, advantages_B: torch.Tensor, metrics: Mapping[str, float]) -> None:
-        """The step's update, on what was read."""
+    def learn(self, advantages_B: torch.Tensor, metrics: Mapping[str, float]) -> dict[str, float]:
+        """The step's update on what was read; its metrics, by the run's names."""
         step = len(self.curves["actor/kl_loss"]) + 1
         if self._average is not None and self._arm.teacher_moves:
             self._average.update(dict(self._student.named_parameters()), self._schedule.decay(step))
@@ -328,8 +332,10 @@ class Policy:
             self._student, self._optimizer, self._found_B_T["log_probs"], reference_B_T, self._mask_B_T, advantages_B,
             self._arm.kl_coef,
         )  # fmt: skip
-        for name, here in (("actor/kl_loss", kl), ("actor/entropy", fmean(self._means_B["entropy"]))):
-            self.curves[name].append((here, metrics.get(name, math.nan)))
+        here = {"actor/kl_loss": kl, "actor/entropy": fmean(self._means_B["entropy"])}
+        for name, curve in self.curves.items():
+            curve.append((here[name], metrics.get(name, math.nan)))
+        return here
 
 
 def _report(arm: Arm, found: Compared, policy: Policy | None) -> str:

@@ -152,7 +152,9 @@ def test_rewards_of_the_policy_are_held_to_a_tolerance(tmp_path, capsys):
     assert "tokens known of 7 rows of 8" in told
     assert "actor/kl_loss here 0.00000" in told
     rows[3]["reward"] += 0.01
-    assert check(write_run(tmp_path / "run", rows, {}, config)) == 1
+    assert check(write_run(tmp_path / "run", rows, {"actor/kl_loss": 0.1}, config)) == 1
+    rows[1]["tokens"] -= 1  # now it is known as well, its reward is wrong, and the policy is the run's
+    assert check(write_run(tmp_path / "run", rows, {"actor/kl_loss": 0.1}, config)) == 3
 
 
 def test_the_run_of_no_arm_is_told(tmp_path):
