@@ -13,8 +13,9 @@ Who came first decides ties and coins. A dump has the rows of a group in the ord
 whatever order they were finished in (training.rollout_io), those that are trained on before those that only vote.
 Coins are the run's own if its co_rewarding.seed is 0: they depend on step, question, view and place in the group.
 
-A dump has texts and no tokens: a text is split anew, which is what was sampled if the number of tokens is the run's.
-From the first response on of which it is not, the policies differ, and KL and entropy are only told.
+A dump has texts and no tokens: a text is split anew. That is taken for what was sampled if the number of tokens is the
+run's and the policy finds each of them possible (every character has a second token, its byte). From the first response
+on of which it is not, the policies differ, and KL and entropy are only told.
 
 Legend: B rows that are trained on, N all rows of a step.
 """
@@ -56,6 +57,7 @@ from .training import _on_rows, _update, group_advantages, score
 STEPS = 10
 TOLERANCE = 1e-4
 POLICY_TOLERANCE = 1e-3  # nats, between float32 in two orders of the same operations
+POSSIBLE = -12.0  # log-probability of a token; one run here has some 10,000 tokens
 MAX_NAMED = 3
 IN_PRODUCT = {
     ("majority_voting", BOTH): "majority_voting_both_views",
@@ -302,7 +304,7 @@ class Policy:
 
     def read(self, rows_B: Sequence[Mapping[str, Any]]) -> tuple[dict[str, list[float]], list[bool]]:
         """Means of the statistics over each response's tokens, and whether they are the run's."""
-        tokens, is_known_B = zip(*(self._tokens(row) for row in rows_B), strict=True)
+        tokens, is_as_long_B = zip(*(self._tokens(row) for row in rows_B), strict=True)
         prompts = prompt_ids(self._tokenizer, [row["prompt"] for row in rows_B])
         self._responses = Responses(prompts, list(tokens), [row["response"] for row in rows_B])
         names = tuple(dict.fromkeys(("log_probs", "entropy", *self._arm.method.statistics)))
@@ -311,6 +313,8 @@ class Policy:
             name: (column.detach().double().sum(-1) / self._mask_B_T.sum(-1)).tolist()
             for name, column in self._found_B_T.items()
         }
+        is_possible_B = (self._found_B_T["log_probs"].detach().amin(-1) > POSSIBLE).tolist()
+        is_known_B = [all(row) for row in zip(is_as_long_B, is_possible_B, strict=True)]
         self.rows, self.known_rows = self.rows + len(rows_B), self.known_rows + sum(is_known_B)
         was_exact, self.is_exact = self.is_exact, self.is_exact and all(is_known_B)
         return self._means_B, [was_exact and is_known for is_known in is_known_B]
