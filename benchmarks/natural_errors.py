@@ -32,6 +32,7 @@ import torch
 from natural.arms import ARMS, LEARNING_RATE, NUM_QUESTIONS, STEPS
 from natural.matrix import agreement_matrix
 from natural.questions import Split, split
+from natural.real_run import check, export
 from natural.report import REFERENCE, arms_table, claims_table, compared, conclusions, draw, signs_table, starts_table
 from natural.start import REGIMES, Regime, make_start, tokenizer_of_all
 from natural.summary import load
@@ -164,6 +165,20 @@ def compare(args: argparse.Namespace) -> None:
     print(compared(*(json.loads(path.read_text()) for path in args.results)))
 
 
+def export_start(args: argparse.Namespace) -> None:
+    folder = folder_of(args.output, args.regime, args.start)
+    if not (folder / "matrix.json").is_file():
+        sys.exit(f"error: {folder}: no start; make it with `run --regimes {args.regime} --starts {args.start}`")
+    export(folder, questions_of(args.regime, args.start), args.folder)
+
+
+def check_run(args: argparse.Namespace) -> None:
+    try:
+        sys.exit(check(args.run_dir, args.arm) > 0)
+    except ValueError as error:
+        sys.exit(f"error: {error}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True)
@@ -177,11 +192,22 @@ def main() -> None:
     command.set_defaults(function=run)
     command = commands.add_parser("report", help="tables and figures")
     command.set_defaults(function=report)
+    command = commands.add_parser(
+        "export", help="a start and its questions as files, and command lines to train on them"
+    )
+    command.add_argument("regime", choices=REGIMES)
+    command.add_argument("start", type=int)
+    command.add_argument("folder", type=Path, metavar="DIR")
+    command.set_defaults(function=export_start)
     for command in commands.choices.values():
         command.add_argument("--output", type=Path, default=OUTPUT, help="default: %(default)s")
     command = commands.add_parser("compare", help="the claims of two reports")
     command.add_argument("results", nargs=2, type=Path, help="conclusions.json of each")
     command.set_defaults(function=compare)
+    command = commands.add_parser("check", help="a real run against this file's arms")
+    command.add_argument("run_dir", type=Path)
+    command.add_argument("--arm", choices=ARMS, metavar="ARM", help="default: what the run's configuration says")
+    command.set_defaults(function=check_run)
     args = parser.parse_args()
     args.function(args)
 

@@ -1,0 +1,359 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The arms through the product: a start and its questions for the run scripts, and dumps held against training.py.
+
+Of a dump `check` takes questions, views, voters, ground truths and the texts of the responses. Answers, labels,
+rewards, advantages and metrics come from them by what trains the arms here; then all that the run said is compared:
+
+    exactly                    answer, label, reward of every row of the student, and whether it was trained on
+    within TOLERANCE           advantages (largest, smallest, mean over tokens) and the vote's metrics, as logged
+    within POLICY_TOLERANCE    the policy: the start is trained here once more on what the run sampled and rewarded. Its
+                               KL and entropy, and rewards that are read off it (self-certainty, entropy)
+
+Who came first decides ties and coins. A dump has the rows of a group in the order in which they were asked for,
+whatever order they were finished in (training.rollout_io), those that are trained on before those that only vote.
+Coins are the run's own if its co_rewarding.seed is 0: they depend on step, question, view and place in the group.
+
+A dump has texts and no tokens: a text is split anew. That is taken for what was sampled if the number of tokens is the
+run's and the policy finds each of them possible (every character has a second token, its byte). From the first response
+on of which it is not, the policies differ, and KL and entropy are only told.
+
+Legend: B rows that are trained on, N all rows of a step.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import re
+import shlex
+import shutil
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import torch
+import yaml
+from transformers import AutoTokenizer, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from co_rewarding.algo.answers import extract_answer
+from co_rewarding.algo.ema import TeacherAverage
+from co_rewarding.algo.ema_schedule import DecaySchedule
+from co_rewarding.algo.equivalence.relation import Equivalence
+from co_rewarding.algo.rollouts import Rollout
+from co_rewarding.monitoring.metrics import group_metrics
+from co_rewarding.storage.dumps import dump_rows
+from co_rewarding.storage.rows import Row, make_row, write_rows
+from co_rewarding.storage.run_dir import RunDir
+
+from .arms import ARMS, BOTH, LEARNING_RATE, NUM_QUESTIONS, NUM_ROLLOUTS, START_SHARE, TWICE, Arm
+from .policy import MAX_TOKENS, Responses, prompt_ids, statistics
+from .questions import Question, Split
+from .training import _on_rows, _update, group_advantages, score
+
+STEPS = 10
+TOLERANCE = 1e-4
+POLICY_TOLERANCE = 1e-3  # nats, between float32 in two orders of the same operations
+POSSIBLE = -12.0  # log-probability of a token; one run here has some 10,000 tokens
+MAX_NAMED = 3
+IN_PRODUCT = {
+    ("majority_voting", BOTH): "majority_voting_both_views",
+    ("co_rewarding_I", TWICE): "co_rewarding_I_same_wording",
+}
+"""What the run scripts call a method on other wordings than its own."""
+
+
+def export(start: Path, parts: Split, target: Path) -> None:
+    """The model in the folder `start` and its questions as files in `target`; prints a command line for each arm."""
+    shutil.copytree(start / "model", target / "model", dirs_exist_ok=True)
+    for name, questions, view in (
+        ("train", parts.trained, 0),
+        ("train_rephrased", parts.trained, 1),
+        ("test", parts.held_out, 0),
+    ):
+        write_rows(_rows(questions, view, name.partition("_")[0]), target / f"{name}.parquet")
+    print(_settings(target.resolve()))
+    for arm in ARMS.values():
+        print(_command(arm))
+
+
+def _rows(questions: Sequence[Question], view: int, split: str) -> list[Row]:
+    return [
+        make_row("natural_errors", question.text(view), str(question.answer), index, split)
+        for index, question in enumerate(questions)
+    ]
+
+
+def _settings(folder: Path) -> str:
+    """What the runs of all arms are given, as variables of the run scripts."""
+    variables = {
+        "MODEL_PATH": folder / "model",
+        "TRAIN_FILE": folder / "train.parquet",
+        "TRAIN_AUG_FILE": folder / "train_rephrased.parquet",
+        "VAL_FILE": "",
+        "RUNS_DIR": folder / "runs",
+        "TRAIN_BATCH_SIZE": NUM_QUESTIONS,
+        "NUM_ROLLOUTS": NUM_ROLLOUTS,
+        "MAX_PROMPT_LENGTH": 64,
+        "MAX_RESPONSE_LENGTH": MAX_TOKENS,
+        "LEARNING_RATE": LEARNING_RATE,
+        "LR_SCHEDULER": "constant",
+        "LR_WARMUP_RATIO": 0,
+        "SAVE_FREQ": 1000,
+        "PLATFORM": "cpu",
+        "GPUS_PER_NODE": 1,
+        "LOGGER": "[file]",
+    }
+    return " ".join(["export", *(f"{name}={shlex.quote(str(value))}" for name, value in variables.items())])
+
+
+def _command(arm: Arm) -> str:
+    """One line with the arm's name as a comment at its end."""
+    if arm.method.needs_teacher:
+        script = f"Co-rewarding-II/run_corewarding-{'III' if arm.wordings == BOTH else 'II'}.sh"
+    else:
+        script = "scripts/run_baseline.sh" if arm.wordings == (0,) else "Co-rewarding-I/run_corewarding-I.sh"
+    name = re.sub(r"\W+", "_", arm.name)
+    overrides = shlex.join(f"{key}={value}" for key, value in _keys(arm).items())
+    return f"RUN_NAME={name} bash {script} trainer.total_training_steps={STEPS} {overrides}  # {arm.name}"
+
+
+def _keys(arm: Arm) -> dict[str, Any]:
+    """The keys of the configuration in which arms differ, with this one's values."""
+    teacher = {"update": arm.teacher_moves, "start_share": START_SHARE} if arm.method.needs_teacher else {}
+    return {
+        "co_rewarding.method": IN_PRODUCT.get((arm.method.name, arm.wordings), arm.method.name),
+        "co_rewarding.num_votes": arm.num_votes if arm.num_votes > NUM_ROLLOUTS else 0,
+        "co_rewarding.payout": arm.payout,
+        "co_rewarding.min_agreement": arm.min_agreement,
+        "actor_rollout_ref.actor.kl_loss_coef": arm.kl_coef,
+        **{f"actor_rollout_ref.teacher.{name}": value for name, value in teacher.items()},
+    }
+
+
+@dataclass
+class Compared:
+    """What `check` looked at, and what it found."""
+
+    steps: int = 0
+    rows: int = 0  # of the student
+    labels: int = 0  # of these, that have one
+    rewards: int = 0  # likewise
+    differences: list[str] = field(default_factory=list)
+    largest: dict[str, float] = field(default_factory=dict)  # difference of numbers, by what they are of
+
+    def exactly(self, where: str, column: str, here: Any, there: Any) -> None:
+        if here != there:
+            self.differences.append(f"{where}: {column} is {here!r} here, {there!r} in the run")
+
+    def within(self, where: str, kind: str, name: str, here: float, there: float, tolerance: float = TOLERANCE) -> None:
+        difference = abs(here - there)
+        self.largest[kind] = max(self.largest.get(kind, 0.0), difference)
+        if not difference <= tolerance:
+            self.differences.append(f"{where}: {name} is {here:.6g} here, {there:.6g} in the run")
+
+
+def check(run_dir: Path, arm_name: str | None = None) -> int:
+    """Prints how a run compares with its arm; the number of differences.
+
+    Raises:
+        ValueError: one line: there is nothing to compare, or no way to tell the arm.
+    """
+    run = RunDir(run_dir)
+    path = run.last_configuration()
+    if path is None or not run.dumped_steps():
+        raise ValueError(f"{run_dir}: has no configuration or no rollouts; name the directory of a run")
+    config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    arm = ARMS[arm_name] if arm_name else arm_of(config, run_dir)
+    metrics_of, found = logged(run), Compared()
+    policy = Policy.starting_as(arm, config)
+    if policy is None and arm.method.needs_logits:
+        raise ValueError(f"{run_dir}: {arm.name} needs the model that the run began with: put it where the run had it")
+    with Equivalence() as equivalence:
+        for step in run.dumped_steps():
+            _compare_step(
+                arm, step, list(dump_rows(run.rollouts_file(step))), metrics_of[step], policy, equivalence, found
+            )
+    print(_report(arm, found, policy))
+    return len(found.differences)
+
+
+def arm_of(config: Mapping[str, Any], run_dir: Path) -> Arm:
+    """The arm whose keys have its values.
+
+    Raises:
+        ValueError: there is none.
+    """
+
+    def value_of(key: str) -> Any:
+        block: Any = config
+        for name in key.split("."):
+            block = block.get(name) if isinstance(block, Mapping) else None
+        return block
+
+    for arm in ARMS.values():
+        if all(value_of(key) == value for key, value in _keys(arm).items()):
+            return arm
+    settings = ", ".join(f"{key}={value_of(key)}" for key in _keys(ARMS["II"]))
+    raise ValueError(f"{run_dir}: is the run of no arm ({settings}): name one with --arm")
+
+
+def logged(run: RunDir) -> dict[int, dict[str, float]]:
+    """The metrics of each step, of a later start before those of an earlier one."""
+    metrics: dict[int, dict[str, float]] = {step: {} for step in run.dumped_steps()}
+    for start in run.starts():
+        for line in run.metrics_file(start).read_text(encoding="utf-8").splitlines():
+            row = json.loads(line)
+            metrics.setdefault(row["step"], {}).update(row["data"])
+    return metrics
+
+
+def rollouts_of(rows: Sequence[Mapping[str, Any]]) -> list[Rollout]:
+    """N. Of a group the first NUM_ROLLOUTS are trained on."""
+    places: Counter[tuple] = Counter()
+    rollouts = []
+    for row in rows:
+        group = row["question"], row["view"], row["voter"]
+        rollouts.append(Rollout(*group, extract_answer(row["response"]), trained=places[group] < NUM_ROLLOUTS))
+        places[group] += 1
+    return rollouts
+
+
+def _compare_step(
+    arm: Arm,
+    step: int,
+    rows: Sequence[Mapping[str, Any]],
+    metrics: Mapping[str, float],
+    policy: Policy | None,
+    equivalence: Equivalence,
+    found: Compared,
+) -> None:
+    rollouts, truths = rollouts_of(rows), [row["ground_truth"] for row in rows]
+    trained = [place for place, rollout in enumerate(rollouts) if rollout.trained]
+    means_B, is_known_B = {}, [True] * len(trained)
+    if policy is not None:
+        means_B, is_known_B = policy.read([rows[i] for i in trained])
+    scores = score(arm, rollouts, truths, _on_rows(means_B, trained, len(rows)), step, equivalence.same)
+    # of the run's rewards, which are the ones here or a difference that is told
+    advantages_B = group_advantages([rollouts[i] for i in trained], [rows[i]["reward"] or 0.0 for i in trained])
+
+    found.steps += 1
+    known = dict(zip(trained, is_known_B, strict=True))
+    for place, (row, rollout, label, reward) in enumerate(
+        zip(rows, rollouts, scores.row_labels, scores.rewards, strict=True)
+    ):
+        if rollout.voter != "student":
+            continue
+        where = f"step {step}, question {row['question']}, {row['view']}, row {place}"
+        found.rows += 1
+        found.labels += label is not None
+        found.exactly(where, "answer", rollout.answer, row["answer"])
+        found.exactly(where, "label", label, row["label"])
+        found.exactly(where, "trained", rollout.trained, row.get("trained", True))
+        if not arm.method.needs_logits:
+            found.rewards += reward is not None
+            found.exactly(where, "reward", reward, row["reward"])
+        elif known[place]:
+            found.rewards += 1
+            found.within(where, "rewards", "reward", reward, row["reward"], POLICY_TOLERANCE)
+
+    tokens_B = torch.tensor([float(rows[i]["tokens"]) for i in trained])
+    here = {
+        "advantages": {
+            "critic/advantages/max": advantages_B.max().item(),
+            "critic/advantages/min": advantages_B.min().item(),
+            "critic/advantages/mean": ((advantages_B * tokens_B).sum() / tokens_B.sum()).item(),
+        },
+        "metrics of the vote": group_metrics(rollouts, scores, truths, equivalence.same),
+    }
+    for kind, values in here.items():
+        for name in sorted(values.keys() & metrics.keys()):
+            if not (arm.method.needs_logits and name.startswith("reward/")):  # means of rewards that are not all known
+                found.within(f"step {step}", kind, name, values[name], metrics[name])
+    if policy is not None:
+        is_judged = policy.is_exact
+        for name, value in policy.learn(advantages_B, metrics).items():
+            if is_judged and name in metrics:
+                found.within(f"step {step}", "policy", name, value, metrics[name], POLICY_TOLERANCE)
+
+
+class Policy:
+    """The start, trained by training.py on what a run sampled and rewarded."""
+
+    def __init__(self, arm: Arm, model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, config: Mapping) -> None:
+        self._arm, self._tokenizer, self._student = arm, tokenizer, model
+        self._reference = copy.deepcopy(model).requires_grad_(False)
+        self._average = TeacherAverage(dict(self._reference.named_parameters())) if arm.method.needs_teacher else None
+        self._schedule = DecaySchedule(config["trainer"]["total_training_steps"], start_share=START_SHARE)
+        rate = config["actor_rollout_ref"]["actor"]["optim"]["lr"]
+        self._optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.01)
+        self.is_exact, self.rows, self.known_rows = True, 0, 0
+        self.curves: dict[str, list[tuple[float, float]]] = {"actor/kl_loss": [], "actor/entropy": []}  # here, there
+
+    @classmethod
+    def starting_as(cls, arm: Arm, config: Mapping[str, Any]) -> Policy | None:
+        """As the run with this configuration began; None where its model is not there (any more)."""
+        path = Path(config["actor_rollout_ref"]["model"]["path"])
+        if not (path / "config.json").is_file():
+            return None
+        model, tokenizer = LlamaForCausalLM.from_pretrained(path), AutoTokenizer.from_pretrained(path)
+        return cls(arm, model, tokenizer, config)
+
+    def read(self, rows_B: Sequence[Mapping[str, Any]]) -> tuple[dict[str, list[float]], list[bool]]:
+        """Means of the statistics over each response's tokens, and whether they are the run's."""
+        tokens, is_as_long_B = zip(*(self._tokens(row) for row in rows_B), strict=True)
+        prompts = prompt_ids(self._tokenizer, [row["prompt"] for row in rows_B])
+        self._responses = Responses(prompts, list(tokens), [row["response"] for row in rows_B])
+        names = tuple(dict.fromkeys(("log_probs", "entropy", *self._arm.method.statistics)))
+        self._found_B_T, self._mask_B_T = statistics(self._student, self._responses, 1, names)
+        self._means_B = {
+            name: (column.detach().double().sum(-1) / self._mask_B_T.sum(-1)).tolist()
+            for name, column in self._found_B_T.items()
+        }
+        is_possible_B = (self._found_B_T["log_probs"].detach().amin(-1) > POSSIBLE).tolist()
+        is_known_B = [all(row) for row in zip(is_as_long_B, is_possible_B, strict=True)]
+        self.rows, self.known_rows = self.rows + len(rows_B), self.known_rows + sum(is_known_B)
+        was_exact, self.is_exact = self.is_exact, self.is_exact and all(is_known_B)
+        return self._means_B, [was_exact and is_known for is_known in is_known_B]
+
+    def _tokens(self, row: Mapping[str, Any]) -> tuple[list[int], bool]:
+        ids = self._tokenizer(row["response"], add_special_tokens=False)["input_ids"]
+        if len(ids) == row["tokens"] == MAX_TOKENS:  # cut off
+            return ids, True
+        return [*ids, self._tokenizer.eos_token_id][:MAX_TOKENS], len(ids) + 1 == row["tokens"]
+
+    def learn(self, advantages_B: torch.Tensor, metrics: Mapping[str, float]) -> dict[str, float]:
+        """The step's update on what was read; its metrics, by the run's names."""
+        step = len(self.curves["actor/kl_loss"]) + 1
+        if self._average is not None and self._arm.teacher_moves:
+            self._average.update(dict(self._student.named_parameters()), self._schedule.decay(step))
+        with torch.no_grad():
+            reference_B_T = statistics(self._reference, self._responses, 1)[0]["log_probs"]
+        kl = _update(
+            self._student, self._optimizer, self._found_B_T["log_probs"], reference_B_T, self._mask_B_T, advantages_B,
+            self._arm.kl_coef,
+        )  # fmt: skip
+        here = {"actor/kl_loss": kl, "actor/entropy": fmean(self._means_B["entropy"])}
+        for name, curve in self.curves.items():
+            curve.append((here[name], metrics.get(name, math.nan)))
+        return here
+
+
+def _report(arm: Arm, found: Compared, policy: Policy | None) -> str:
+    largest = ", ".join(f"{kind} {value:.1e}" for kind, value in found.largest.items())
+    lines = [
+        f"{arm.name}: {found.steps} steps, {found.rows} rows, {found.labels} labels, {found.rewards} rewards, "
+        f"{len(found.differences)} differences; largest of numbers: {largest or 'none were logged'}",
+        *found.differences[:MAX_NAMED],
+    ]
+    if policy is not None:
+        lines.append(
+            f"  tokens known of {policy.known_rows} rows of {policy.rows}; trained on them here, and in the run:"
+        )
+        for name, curve in policy.curves.items():
+            for place, values in zip(("here", "run"), zip(*curve, strict=True), strict=True):
+                lines.append(f"  {name:<13} {place:<4} " + " ".join(f"{value:.5f}" for value in values))
+    return "\n".join(lines)
