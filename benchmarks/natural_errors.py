@@ -32,7 +32,8 @@ import torch
 from natural.arms import ARMS, STEPS
 from natural.matrix import agreement_matrix
 from natural.questions import Split, split
-from natural.report import REFERENCE, arms_table, claims_table, conclusions, draw, signs_table, starts_table
+from natural.report import REFERENCE, arms_table, claims_table, conclusions, draw, starts_table
+from natural.signs import signs_table
 from natural.start import REGIMES, Regime, make_start, tokenizer_of_all
 from natural.summary import load
 from natural.training import train

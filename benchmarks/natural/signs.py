@@ -1,0 +1,287 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a run says of itself without labels, held against when its accuracy fell.
+
+    goes wrong    the run has a collapse (benchmarks/natural/summary.py): accuracy falls two standard errors under its
+                  peak and stays there; the step is known to VALIDATE_EVERY steps
+    in time       the sign's first step is the one of the collapse or before
+    late          it is after it
+    false         a sign in a run that does not go wrong
+    ahead         collapse − first step, in steps, of the signs in time; the median
+    going back    accuracy at the last validation before a sign − accuracy at the end, in points, mean of the runs with
+                  the sign: what it would have gained (+) or lost (−) to go back to there and stop
+
+A sign that told nothing would be in time as often as it is false. The project's own signs are watched by its own
+CollapseMonitor, with their declared bounds. A candidate is a kind of sign with several bounds, of which the one is
+taken that has the largest (share in time − share false) on the starts with an even number, the first of equal ones. All
+signs are judged on the starts with an odd number.
+
+Deliberately absent: a sign fitted together out of several; there are too few runs for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean, median
+
+import numpy as np
+import pandas as pd
+
+from co_rewarding.algo.rollouts import VIEWS
+from co_rewarding.monitoring.alarms import SIGNALS, CollapseMonitor, Condition, Signal
+from co_rewarding.tools.tables import ABSENT, to_markdown
+
+from .summary import LAST, Runs
+
+SURE = 0.75
+"""Share of a group's rollouts from which on its majority answer counts as sure."""
+ERRORS = (1.0, 2.0, 3.0)
+"""Standard errors, paired over questions, by which a share of held-out questions falls under its best."""
+HELD_OUT = (
+    "held-out `views_agree` under its best, standard errors",
+    "held-out `stability` under its best, standard errors",
+    "held-out `views_agree` − `agreement` under its best, standard errors",
+)
+"""The answers to be compared are greedy; agreement is that of one sampled answer with the greedy one."""
+REWARD_UP = ", `reward/mean` up since"
+BINS = {"up to 3 of 8": (0, 0.4), "4 or 5": (0.4, 0.7), "6 or 7": (0.7, 0.9), "all": (0.9, 1.1)}
+"""Of agreement: at least, below."""
+
+SURE_FLIPS, BY_RISE = "bench/sure_flips", (0.0, 0.05, 0.1, 0.2)
+
+
+def _kind(metric: str, kind: str, values: Iterable[float], *also: Condition) -> dict[str, tuple[Condition, ...]]:
+    """The same condition with each of several bounds, beside conditions that are always the same."""
+    return {f"{value:g}": (Condition(metric, **{kind: value}), *also) for value in values}
+
+
+CANDIDATES: dict[str, dict[str, tuple[Condition, ...]]] = {
+    "`collapse/agreement` at least": _kind("collapse/agreement", "at_least", (0.98, 0.95, 0.9, 0.85, 0.8)),
+    "`reward/mean` up by": _kind("reward/mean", "rise", (0.5, 0.4, 0.3, 0.2, 0.1)),
+    "`collapse/length` at most, of its start": _kind(
+        "collapse/length", "share_of_start", (0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
+    ),
+    "`collapse/agreement` up, `collapse/length` at most, of its start": _kind(
+        "collapse/length", "share_of_start", (0.5, 0.6, 0.7, 0.8, 0.9, 0.95), Condition("collapse/agreement", rise=0.0)
+    ),
+    "`collapse/answer_entropy` at most, of its start": _kind(
+        "collapse/answer_entropy", "share_of_start", (0.7, 0.8, 0.9, 0.95)
+    ),
+    "`actor/entropy` at most, of its start": _kind("actor/entropy", "share_of_start", (0.1, 0.2, 0.3, 0.5)),
+    "`actor/kl_loss` at least": _kind("actor/kl_loss", "at_least", (0.4, 0.3, 0.2, 0.15, 0.1, 0.05, 0.02)),
+    "`collapse/label_flips` at least": _kind("collapse/label_flips", "at_least", (0.5, 0.4, 0.3, 0.25, 0.2, 0.15)),
+    "`collapse/label_flips` up by": _kind("collapse/label_flips", "rise", reversed(BY_RISE)),
+    f"sure answers (agreement ≥ {SURE:g}) that changed, at least": _kind(
+        SURE_FLIPS, "at_least", (0.4, 0.3, 0.2, 0.15, 0.1, 0.05)
+    ),
+    f"sure answers (agreement ≥ {SURE:g}) that changed, up by": _kind(SURE_FLIPS, "rise", reversed(BY_RISE)),
+    "`label/views_agree` down by": _kind("label/views_agree", "fall", reversed(BY_RISE)),
+    "`collapse/agreement` up, `label/views_agree` down by": _kind(
+        "label/views_agree", "fall", reversed(BY_RISE), Condition("collapse/agreement", rise=0.0)
+    ),
+    "`label/voters_agree` down by": _kind("label/voters_agree", "fall", reversed(BY_RISE)),
+}
+
+
+KINDS = {kind: list(of_bound) for kind, of_bound in CANDIDATES.items()} | {
+    kind + more: [f"{errors:g}" for errors in reversed(ERRORS)] for kind in HELD_OUT for more in ("", REWARD_UP)
+}
+
+
+@dataclass(frozen=True)
+class Watched:
+    """One run: when it went wrong, and when each sign was first there."""
+
+    arm: str
+    start: int
+    collapse: int | None
+    accuracy: Mapping[int, float]  # by validated step
+    seen: Mapping[str, int]
+
+    def gain(self, sign: str) -> float:
+        """Accuracy at the last validation before the sign − at the end."""
+        before = max(step for step in self.accuracy if step < self.seen[sign])
+        return self.accuracy[before] - self.accuracy[max(self.accuracy)]
+
+
+def watched(arms: Mapping[str, Runs]) -> list[Watched]:
+    signals = [
+        *SIGNALS,
+        *(
+            Signal(f"{kind} {bound}", "", "", conditions)
+            for kind, of_bound in CANDIDATES.items()
+            for bound, conditions in of_bound.items()
+        ),
+    ]
+    found = []
+    for name, runs in arms.items():
+        accuracies = {step: runs.accuracy(step) for step in runs.validated}
+        for start, collapse in zip(runs.verdicts, runs.collapse_steps(), strict=True):
+            rows = runs.metrics[start].merge(sure_flips(runs.groups[start]), on="step", how="left")
+            accuracy = {step: fmean(of_start[start].values()) for step, of_start in accuracies.items()}
+            seen = first_steps(rows, signals) | held_out_steps(runs.verdicts[start], rows)
+            found.append(Watched(name, start, collapse, accuracy, seen))
+    return found
+
+
+def first_steps(rows: pd.DataFrame, signals: Sequence[Signal]) -> dict[str, int]:
+    """Sign → the first step at which it is there."""
+    monitor, first = CollapseMonitor(signals=signals), {}
+    for row in rows.to_dict("records"):
+        for alarm in monitor.observe(row["step"], {name: value for name, value in row.items() if value == value}):
+            first.setdefault(alarm.signal.name, row["step"])
+    return first
+
+
+def sure_flips(groups: pd.DataFrame) -> pd.DataFrame:
+    """By step: of the groups whose majority answer was sure the last time, the share that has another one now. Answers
+    are compared by their spelling."""
+    last: dict[tuple[str, str], str] = {}
+    shares = {}
+    for step, of_step in groups.groupby("step"):
+        flips = []
+        for group in of_step.itertuples():
+            key = group.question, group.view
+            if key in last:
+                flips.append(last.pop(key) != group.majority)
+            if group.majority is not None and group.agreement >= SURE:
+                last[key] = group.majority
+        shares[step] = fmean(flips) if flips else np.nan
+    return pd.DataFrame({"step": list(shares), SURE_FLIPS: list(shares.values())})
+
+
+def held_out_steps(verdicts: pd.DataFrame, rows: pd.DataFrame) -> dict[str, int]:
+    """Sign of the held-out questions' answers → the first validation at which it is there."""
+    answers = {
+        key: table.pivot(index="question", columns="step", values="answer")
+        for key, table in verdicts.groupby(["how", "view"])
+    }
+    original, rephrased = answers["greedy", VIEWS[0]], answers["greedy", VIEWS[1]]
+    views_agree = (original == rephrased).astype(float)
+    agreement = (original == answers["sampled", VIEWS[0]]).astype(float)
+    shares = (views_agree, (original == original.shift(axis=1)).astype(float).iloc[:, 1:], views_agree - agreement)
+    reward = rows.set_index("step")["reward/mean"]
+
+    def reward_at(step: int) -> float:
+        return reward[(reward.index > step - LAST) & (reward.index <= max(step, LAST))].mean()
+
+    found: dict[str, int] = {}
+    for kind, share in zip(HELD_OUT, shares, strict=True):
+        for errors in ERRORS:
+            for best, step in under_best(share, errors):
+                found.setdefault(f"{kind} {errors:g}", step)
+                if reward_at(step) > reward_at(best):
+                    found.setdefault(f"{kind}{REWARD_UP} {errors:g}", step)
+    return found
+
+
+def under_best(shares: pd.DataFrame, errors: float) -> list[tuple[int, int]]:
+    """(step of the best, step) for each step at which the mean is `errors` standard errors under its best before.
+
+    shares: question x step.
+    """
+    found, best = [], shares.columns[0]
+    for step in shares.columns[1:]:
+        lost = shares[best] - shares[step]
+        if lost.mean() > errors * lost.std() / len(lost) ** 0.5:
+            found.append((best, step))
+        elif lost.mean() < 0:
+            best = step
+    return found
+
+
+@dataclass(frozen=True)
+class Counts:
+    """A sign in some runs."""
+
+    ahead: list[int]  # steps, of those in time
+    late: int
+    wrong: int  # runs that go wrong
+    false: int
+    sound: int  # runs that do not
+    gains: tuple[list[float], list[float]]  # of going back, runs that go wrong and that do not
+
+    @property
+    def worth(self) -> float:
+        """Share in time − share false."""
+        return len(self.ahead) / max(self.wrong, 1) - self.false / max(self.sound, 1)
+
+
+def count(runs: Sequence[Watched], sign: str) -> Counts:
+    wrong, sound = [run for run in runs if run.collapse is not None], [run for run in runs if run.collapse is None]
+    ahead = [run.collapse - run.seen[sign] for run in wrong if sign in run.seen]
+    return Counts(
+        [steps for steps in ahead if steps >= 0],
+        sum(steps < 0 for steps in ahead),
+        len(wrong),
+        sum(sign in run.seen for run in sound),
+        len(sound),
+        tuple([run.gain(sign) for run in some if sign in run.seen] for some in (wrong, sound)),
+    )
+
+
+def signs_table(arms: Mapping[str, Runs]) -> str:
+    """The project's signs and the candidates, and what became of questions by the agreement of their first visit."""
+    runs = watched(arms)
+    judged, chosen_on = ([run for run in runs if run.start % 2 == rest] for rest in (1, 0))
+    rows = [_row(f"`{s.name}`" + " (needs labels)" * s.needs_labels, ABSENT, judged, s.name) for s in SIGNALS]
+    for kind, values in KINDS.items():
+        value = max(values, key=lambda value: count(chosen_on, f"{kind} {value}").worth)
+        rows.append(_row(kind, value, judged, f"{kind} {value}"))
+    return "\n\n".join(
+        (
+            f"{_counted(judged)}, judged on. Bounds of candidates were chosen on {_counted(chosen_on)}.",
+            to_markdown(pd.DataFrame(rows)),
+            "Questions of training at their first visit, original wording: of those with this many equal answers, "
+            "percent that are learned / corrupted at their last visit (and how many there are)",
+            first_visits_table(arms),
+        )
+    )
+
+
+def first_visits_table(arms: Mapping[str, Runs]) -> str:
+    """With labels: learned and corrupted questions of training by the agreement of their first visit."""
+    rows = []
+    for name, runs in arms.items():
+        tables = [table[table.view == VIEWS[0]].sort_values("step") for table in runs.groups.values()]
+        ends = pd.concat([_ends(table) for table in tables])
+        row = {"arm": name}
+        for words, (least, below) in BINS.items():
+            some = ends[(ends.agreement >= least) & (ends.agreement < below)]
+            learned = ~some.majority_right.astype(bool) & some.majority_right_last.astype(bool)
+            corrupted = some.majority_right.astype(bool) & ~some.majority_right_last.astype(bool)
+            row[words] = (
+                f"{100 * learned.mean():.0f} / {100 * corrupted.mean():.0f} ({len(some)})" if len(some) else None
+            )
+        rows.append(row)
+    return to_markdown(pd.DataFrame(rows))
+
+
+def _ends(table: pd.DataFrame) -> pd.DataFrame:
+    """A line for each question that was visited twice: its first visit, and its last one's columns as NAME_last."""
+    first, last = (table.drop_duplicates("question", keep=end).set_index("question") for end in ("first", "last"))
+    ends = first.join(last, rsuffix="_last")
+    return ends[ends.step < ends.step_last]
+
+
+def _counted(runs: Sequence[Watched]) -> str:
+    wrong = sum(run.collapse is not None for run in runs)
+    return f"{len(runs)} runs of {len({run.start for run in runs})} starts, of which {wrong} go wrong"
+
+
+def _row(sign: str, bound: str, runs: Sequence[Watched], key: str) -> dict[str, str]:
+    found = count(runs, key)
+    return {
+        "sign": sign,
+        "bound": bound,
+        "in time": f"{len(found.ahead)} of {found.wrong}",
+        "ahead (steps)": f"{median(found.ahead):.0f}" if found.ahead else ABSENT,
+        "late": str(found.late),
+        "false": f"{found.false} of {found.sound}",
+        "going back, where it goes wrong": _points(found.gains[0]),
+        "and elsewhere": _points(found.gains[1]),
+    }
+
+
+def _points(shares: Sequence[float]) -> str:
+    return f"{100 * fmean(shares):+.1f}".replace("-", "−") if shares else ABSENT
