@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-r"""Arithmetic questions of five families, each in four wordings, with a worked solution and none that is wrong.
+r"""Arithmetic questions of three families, each in four wordings, with a worked solution and none that is wrong.
 
 A question is a family and its operands, whatever the wording: that is what is held out. Its original and its rephrased
 wording are two different ones of the four, drawn for each question, so that neither view is the easier one by
@@ -43,14 +43,6 @@ def _product_steps(a: int, b: int) -> str:
     return f"{a % 10}*{b}={units}; {a // 10}*{b}={tens}; {tens}+{units // 10}={tens + units // 10}"
 
 
-def _remainder_steps(a: int, b: int) -> str:
-    return f"{a // b}*{b}={a // b * b}; {a}-{a // b * b}={a % b}"
-
-
-def _two_step_steps(a: int, b: int, c: int) -> str:
-    return f"{a}+{b}={a + b}; {a + b}-{c}={a + b - c}"
-
-
 TWO_DIGITS, ONE_DIGIT = range(10, 100), range(2, 10)
 PAIRS = tuple((a, b) for a in TWO_DIGITS for b in TWO_DIGITS if b <= a)
 FAMILIES: dict[str, Family] = {
@@ -87,28 +79,6 @@ FAMILIES: dict[str, Family] = {
         lambda a, b: a * b,
         _product_steps,
     ),
-    "remainder": Family(
-        (
-            "What is {a} mod {b}?",
-            "Divide {a} by {b}. What is left?",
-            "Tom puts {a} coins into bags of {b}. How many are left?",
-            "Find what {b} leaves of {a}.",
-        ),
-        tuple(product(TWO_DIGITS, range(3, 10))),
-        lambda a, b: a % b,
-        _remainder_steps,
-    ),
-    "two steps": Family(
-        (
-            "What is {a} + {b} - {c}?",
-            "Add {b} to {a}, then take {c}.",
-            "Tom has {a} coins, gets {b} and loses {c}. How many now?",
-            "Take {c} from the sum of {a} and {b}.",
-        ),
-        tuple(product(TWO_DIGITS, ONE_DIGIT, ONE_DIGIT)),
-        lambda a, b, c: a + b - c,
-        _two_step_steps,
-    ),
 }
 
 
@@ -139,7 +109,7 @@ class Question:
     def text(self, view: int) -> str:
         """The question in its original wording (0) or rephrased (1)."""
         template = FAMILIES[self.family].templates[self.wordings[view]]
-        return template.format(**dict(zip("abc", self.operands, strict=False)))
+        return template.format(**dict(zip("ab", self.operands, strict=True)))
 
 
 @dataclass(frozen=True)

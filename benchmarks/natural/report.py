@@ -14,10 +14,10 @@ import matplotlib
 
 matplotlib.use("Agg")
 import pandas as pd
-from co_rewarding.tools.bootstrap import Interval, interval
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
+from co_rewarding.tools.bootstrap import Interval, interval
 from co_rewarding.tools.report.figures import COLOURS, SETTINGS
 from co_rewarding.tools.tables import ABSENT, to_markdown
 
@@ -95,6 +95,27 @@ def conclusions(arms: Mapping[str, Runs]) -> list[dict[str, Any]]:
                                      "starts": found.num_starts, "questions": found.num_questions})
         for claim, found in judged(arms)
     ]  # fmt: skip
+
+
+def compared(one: Mapping[str, list[dict[str, Any]]], other: Mapping[str, list[dict[str, Any]]]) -> str:
+    """The claims of two results (conclusions.json), each with what became of it in both."""
+    rows = []
+    for regime in one:
+        others = {(claim["better"], claim["worse"], claim["of"]): claim for claim in other.get(regime, [])}
+        for claim in one[regime]:
+            again = others.get((claim["better"], claim["worse"], claim["of"]), {"verdict": "not run"})
+            verdicts = claim["verdict"], again["verdict"]
+            rows.append(
+                {"regime": regime, "claim": claim["claim"], "first": in_points(claim), "second": in_points(again)}
+                | {"": verdicts[0] if verdicts[0] == verdicts[1] else " / ".join(verdicts)}
+            )
+    return to_markdown(pd.DataFrame(rows))
+
+
+def in_points(claim: Mapping[str, Any]) -> str | None:
+    if "value" not in claim:
+        return None
+    return percent(Interval(claim["value"], claim["low"], claim["high"], claim["starts"], claim["questions"]), True)
 
 
 def percent(found: Interval, signed: bool = False) -> str:

@@ -27,7 +27,7 @@ from co_rewarding.tools.quickstart.tiny_model import END, build_model, build_tok
 from .policy import respond
 from .questions import FAMILIES, Question, Split, templates
 
-HIDDEN_SIZE = 96
+HIDDEN_SIZE = 64
 BATCH_SIZE = 64
 SKILL_LEARNING_RATE, HABIT_LEARNING_RATE = 4e-3, 2e-4
 HABIT_UPDATES = 60
@@ -42,15 +42,15 @@ class Regime:
     name: str
     skill: float  # sampled responses that are right before the habit
     direct: float  # solutions of the habit that are the answer at once
-    least: float  # questions whose majority answer is right, of 8 rollouts of the original wording
-    most: float
+    least: float  # questions whose majority answer is right, of 8 rollouts of the original wording; of NUM_CHECKED,
+    most: float  # a little more strictly than is promised of others
 
 
 REGIMES = {
     regime.name: regime
     for regime in (
-        Regime("easy", skill=0.75, direct=0.25, least=0.75, most=1.0),
-        Regime("hard", skill=0.4, direct=0.5, least=0.0, most=0.45),
+        Regime("easy", skill=0.75, direct=0.25, least=0.78, most=1.0),
+        Regime("hard", skill=0.4, direct=0.5, least=0.0, most=0.42),
     )
 }
 

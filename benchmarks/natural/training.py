@@ -70,7 +70,7 @@ def train(
     generator, order = torch.Generator().manual_seed(seed), Random(f"order:{seed}")
     history = LabelHistory()
     metrics, groups, waiting = [], [], []
-    verdicts = _validate(student, tokenizer, parts.held_out, 0, generator)
+    verdicts = _validate(student, tokenizer, parts.held_out, 0, generator, sampled=True)
     with Equivalence() as equivalence:
         same = equivalence.same
         for step in range(1, steps + 1):
@@ -89,7 +89,7 @@ def train(
 
             trained = [place for place, row in enumerate(rows) if row.trained]
             names = tuple(dict.fromkeys(("log_probs", "entropy", *arm.method.statistics)))
-            found_B_T, mask_B_T = statistics(student, _taken(responses, trained), names)
+            found_B_T, mask_B_T = statistics(student, _taken(responses, trained), NUM_ROLLOUTS, names)
             means_B = {
                 name: (column.detach().double().sum(-1) / mask_B_T.sum(-1)).tolist()
                 for name, column in found_B_T.items()
@@ -97,7 +97,7 @@ def train(
             scores = score(arm, rows, truths, _on_rows(means_B, trained, len(rows)), step, same)
             advantages_B = group_advantages([rows[i] for i in trained], [scores.rewards[i] for i in trained])
             with torch.no_grad():
-                reference_B_T = statistics(reference, _taken(responses, trained))[0]["log_probs"]
+                reference_B_T = statistics(reference, _taken(responses, trained), NUM_ROLLOUTS)[0]["log_probs"]
             kl = _update(student, optimizer, found_B_T["log_probs"], reference_B_T, mask_B_T, advantages_B, arm.kl_coef)
 
             tokens = [np.array(tokens_T) for tokens_T in responses.tokens]
@@ -109,7 +109,7 @@ def train(
             )
             groups += _groups(step, students, lengths, scores, truth_of, same)
             if step % VALIDATE_EVERY == 0 or step == steps:
-                verdicts += _validate(student, tokenizer, parts.held_out, step, generator)
+                verdicts += _validate(student, tokenizer, parts.held_out, step, generator, sampled=step == steps)
             report(step)
     return Curves(pd.DataFrame(metrics), pd.DataFrame(groups), pd.DataFrame(verdicts))
 
@@ -244,10 +244,11 @@ def _validate(
     held_out: Sequence[Question],
     step: int,
     generator: torch.Generator,
+    sampled: bool,
 ) -> list[dict[str, Any]]:
-    """Greedy in both wordings, sampled once in the original. Right is the answer's own spelling and no other."""
+    """Greedy in both wordings, and sampled once in the original. Right is the answer's own spelling and no other."""
     lines = []
-    for how, wording in (("greedy", 0), ("greedy", 1), ("sampled", 0)):
+    for how, wording in (("greedy", 0), ("greedy", 1), *[("sampled", 0)] * sampled):
         texts = [question.text(wording) for question in held_out]
         responses = respond(student, tokenizer, texts, 1, generator if how == "sampled" else None)
         for question, text, tokens in zip(held_out, responses.texts, responses.tokens, strict=True):
