@@ -38,9 +38,9 @@ SURE = 0.75
 ERRORS = (1.0, 2.0, 3.0)
 """Standard errors, paired over questions, by which a share of held-out questions falls under its best."""
 HELD_OUT = (
-    "held-out `views_agree` under its best, standard errors",
-    "held-out `stability` under its best, standard errors",
-    "held-out `views_agree` − `agreement` under its best, standard errors",
+    "held-out `views_agree` under its best",
+    "held-out `stability` under its best",
+    "held-out `views_agree` − `agreement` under its best",
 )
 """The answers to be compared are greedy; agreement is that of one sampled answer with the greedy one."""
 REWARD_UP = ", `reward/mean` up since"
@@ -84,7 +84,7 @@ CANDIDATES: dict[str, dict[str, tuple[Condition, ...]]] = {
 
 
 KINDS = {kind: list(of_bound) for kind, of_bound in CANDIDATES.items()} | {
-    kind + more: [f"{errors:g}" for errors in reversed(ERRORS)] for kind in HELD_OUT for more in ("", REWARD_UP)
+    kind + more: [f"{errors:g} SE" for errors in reversed(ERRORS)] for kind in HELD_OUT for more in ("", REWARD_UP)
 }
 
 
@@ -169,9 +169,9 @@ def held_out_steps(verdicts: pd.DataFrame, rows: pd.DataFrame) -> dict[str, int]
     for kind, share in zip(HELD_OUT, shares, strict=True):
         for errors in ERRORS:
             for best, step in under_best(share, errors):
-                found.setdefault(f"{kind} {errors:g}", step)
+                found.setdefault(f"{kind} {errors:g} SE", step)
                 if reward_at(step) > reward_at(best):
-                    found.setdefault(f"{kind}{REWARD_UP} {errors:g}", step)
+                    found.setdefault(f"{kind}{REWARD_UP} {errors:g} SE", step)
     return found
 
 
@@ -260,7 +260,7 @@ def first_visits_table(arms: Mapping[str, Runs]) -> str:
 def _ends(table: pd.DataFrame) -> pd.DataFrame:
     """A line for each question that was visited twice: its first visit, and its last one's columns as NAME_last."""
     first, last = (table.drop_duplicates("question", keep=end).set_index("question") for end in ("first", "last"))
-    ends = first.join(last, rsuffix="_last")
+    ends = first.join(last.add_suffix("_last"))
     return ends[ends.step < ends.step_last]
 
 
