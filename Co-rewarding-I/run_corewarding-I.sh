@@ -10,6 +10,8 @@ ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 source "$ROOT/scripts/run_common.sh"
 answer_help "$@"
 
+# co_rewarding_I; its controls majority_voting_both_views co_rewarding_I_same_wording; FILE.py:FUNCTION, or a sum A+0.1*B
+METHOD=${METHOD:-co_rewarding_I}
 # model and data
 MODEL_PATH=${MODEL_PATH:-Qwen/Qwen3-4B-Base}                               # directory or hub name
 CHAT_TEMPLATE=${CHAT_TEMPLATE:-}                                           # Jinja file instead of the model's own template
@@ -53,11 +55,12 @@ ATTENTION=${ATTENTION:-sdpa}                                               # or 
 LOGGER=${LOGGER:-"[console,file,tensorboard,wandb]"}                       # wandb stays offline until `wandb login`
 export ON_END=${ON_END:-}                                                  # a command for the end of the run: $1 is the exit code
 
-quote MODEL_PATH CHAT_TEMPLATE ANSWER_FORMAT
+quote METHOD MODEL_PATH CHAT_TEMPLATE ANSWER_FORMAT
 quote_files TRAIN_FILE TRAIN_AUG_FILE VAL_FILE
 prepare_run
 exec python -m co_rewarding_i.main \
   platform="$PLATFORM" \
+  co_rewarding.method="$METHOD" \
   actor_rollout_ref.model.path="$MODEL_PATH" \
   co_rewarding.chat_template="$CHAT_TEMPLATE" \
   co_rewarding.enable_thinking="$ENABLE_THINKING" \

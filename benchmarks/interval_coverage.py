@@ -61,20 +61,20 @@ DESIGNS = [
 ]
 
 
-def plain_percentiles(d_S_Q: np.ndarray, shared: bool, num: int, rng: np.random.Generator) -> tuple[float, float]:
+def counts(n: int, num: int, rng: np.random.Generator) -> np.ndarray:
+    """How often each of n is drawn in n draws, (num, n)."""
+    drawn = rng.integers(n, size=(num, n)) + n * np.arange(num)[:, None]
+    return np.bincount(drawn.ravel(), minlength=num * n).reshape(num, n)
+
+
+def plain_percentiles(d_S_Q: np.ndarray, shared: bool, num: int, rng: np.random.Generator) -> np.ndarray:
     num_starts, num_questions = d_S_Q.shape
-    of_start = (
-        np.full((num, 1), 1) if num_starts == 1 else rng.multinomial(num_starts, [1 / num_starts] * num_starts, num)
-    )
-    means = [
-        rng.multinomial(num_questions, [1 / num_questions] * num_questions, num) @ d_Q / num_questions
-        for d_Q in ([] if shared else d_S_Q)
-    ]
     if shared:
-        of_question = rng.multinomial(num_questions, [1 / num_questions] * num_questions, num)
-        means = list((of_question @ d_S_Q.T / num_questions).T)
-    low, high = np.quantile((of_start * np.array(means).T).sum(axis=1) / num_starts, [0.025, 0.975])
-    return low, high
+        means = counts(num_questions, num, rng) @ d_S_Q.T
+    else:
+        means = np.stack([counts(num_questions, num, rng) @ d_Q for d_Q in d_S_Q], axis=1)
+    draws = (counts(num_starts, num, rng) * means).sum(axis=1) / (num_starts * num_questions)
+    return np.quantile(draws, [0.025, 0.975])
 
 
 def main() -> None:

@@ -22,14 +22,14 @@ options=("trainer.total_training_steps=$STEPS" trainer.total_epochs=100 "$@")
 
 run_dirs=()
 for method in $METHODS; do
-  export RUN_NAME=$method METHOD=ground_truth
+  export RUN_NAME=$method
   case $method in
     plain)
       RUN_NAME=plain_verl
-      bash "$ROOT/scripts/run_baseline.sh" "${options[@]}" --cfg job >"$RUNS_DIR/plain.yaml" &&
+      METHOD=ground_truth bash "$ROOT/scripts/run_baseline.sh" "${options[@]}" --cfg job >"$RUNS_DIR/plain.yaml" &&
         python "$ROOT/benchmarks/plain_verl.py" "$RUNS_DIR/plain.yaml"
       ;;
-    I) bash "$ROOT/Co-rewarding-I/run_corewarding-I.sh" "${options[@]}" ;;
+    I) METHOD=co_rewarding_I bash "$ROOT/Co-rewarding-I/run_corewarding-I.sh" "${options[@]}" ;;
     II | III) bash "$ROOT/Co-rewarding-II/run_corewarding-$method.sh" "${options[@]}" ;;
     *) METHOD=$method bash "$ROOT/scripts/run_baseline.sh" "${options[@]}" ;;
   esac >"$RUNS_DIR/$method.log" 2>&1 || { tail -20 "$RUNS_DIR/$method.log" >&2; exit 1; }

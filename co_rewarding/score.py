@@ -261,9 +261,7 @@ def _check_needs(method: Method, rollouts: list[Rollout], path: Path) -> None:
     if method.needs_teacher and "teacher" not in voters:
         raise UserError(f"{path} has no teacher row: in method {method.name} the teacher votes")
     if method.needs_both_views and len(views) < len(VIEWS):
-        raise UserError(
-            f"{path} has only the view {views.pop()!r}: method {method.name} labels each view by the other one"
-        )
+        raise UserError(f"{path} has only the view {views.pop()!r}: method {method.name} takes its votes of two views")
 
 
 def _why_no_label(options: Scoring, rollouts: list[Rollout]) -> str:

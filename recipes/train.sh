@@ -8,7 +8,8 @@
 #   LORA_RANK=32 bash recipes/train.sh I qwen2.5-7b 1x40gb      # LoRA: Co-rewarding-I only
 #
 # First the method (I, II, III), then a name from recipes/models/ and a machine: 1 to 8 GPUs of 24, 40, 48, 80 or 141 GB.
-# Variables of the run scripts, and OFFLOAD (none, step, all), win over what is proposed; further arguments are overrides.
+# Variables of the run scripts (METHOD of I's for its controls), and OFFLOAD (none, step, all), win over what is proposed;
+# further arguments are overrides.
 # NUM_NODES of such machines make a cluster.
 set -euo pipefail
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -19,12 +20,12 @@ if [[ ${1:-} == --help || ${1:-} == -h ]]; then
   exit 0
 fi
 [[ $# -ge 3 ]] || refuse "usage: train.sh METHOD MODEL MACHINE [KEY=VALUE …], e.g. train.sh I qwen3-4b-base 4x80gb"
-METHOD=$1 MODEL=$2 MACHINE=$3
+variant=$1 MODEL=$2 MACHINE=$3 # METHOD is a variable of the run script of I
 shift 3
-case $METHOD in
+case $variant in
   I) TREE=Co-rewarding-I ;;
   II | III) TREE=Co-rewarding-II ;;
-  *) refuse "METHOD=$METHOD: must be I, II or III" ;;
+  *) refuse "METHOD=$variant: must be I, II or III" ;;
 esac
 [[ $MACHINE =~ ^([1-8])x(24|40|48|80|141)gb$ ]] || refuse "MACHINE=$MACHINE: must be 1x to 8x of 24gb, 40gb, 48gb, 80gb or 141gb"
 CARD=${BASH_REMATCH[2]}
@@ -44,7 +45,7 @@ for pair in OFFLOAD=offload ROLLOUT_MEMORY_UTILIZATION=memory_utilization MAX_TO
   name=${pair%=*}
   [[ -z ${!name:-} ]] || given+=("--${pair#*=}=${!name}")
 done
-sizes=$(python "$ROOT/scripts/estimate.py" "$MODEL" --method "$METHOD" --gpus "${GPUS_PER_NODE}x$CARD" \
+sizes=$(python "$ROOT/scripts/estimate.py" "$MODEL" --method "$variant" --gpus "${GPUS_PER_NODE}x$CARD" \
   --variables "${given[@]}") || exit 2 # it has said why
 OVERRIDES=()
 while IFS='=' read -r name value; do
@@ -64,4 +65,4 @@ if [[ ${LORA_RANK:-0} != 0 ]]; then
     actor_rollout_ref.rollout.load_format=safetensors # vLLM reads the base model itself and is sent the adapter alone
   )
 fi
-exec bash "$ROOT/$TREE/run_corewarding-$METHOD.sh" "${OVERRIDES[@]}" "$@"
+exec bash "$ROOT/$TREE/run_corewarding-$variant.sh" "${OVERRIDES[@]}" "$@"

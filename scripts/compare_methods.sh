@@ -6,12 +6,17 @@
 # where the question is told as a story, shows it.
 #
 #   bash scripts/compare_methods.sh                                    all methods, one seed
+#   SEEDS="1 2 3 4 5" bash scripts/compare_methods.sh                  intervals over starts, too
 #   METHODS="co_rewarding_I entropy" SEEDS="1 2" bash scripts/compare_methods.sh
 #   METHODS="majority_voting majority_voting+0.1*my.py:short my.py:short" bash scripts/compare_methods.sh
 #   STEPS=48 bash scripts/compare_methods.sh
 #
-# A seed chooses which questions come when; rollouts are sampled without one. What is finished is not run again, what was
-# cut off resumes from its last checkpoint: start the same command once more; with other settings, give another NAME.
+# A seed chooses the starting model, its first weights and what it was warmed up on (models/tiny for seed 1, else
+# models/tiny_seedN, all made before the first run), and which questions come when; rollouts are sampled without one.
+# Comparisons in which all seeds began with models/tiny are older; scripts/report.py reads them, this script does not go
+# on with them.
+# What is finished is not run again, what was cut off resumes from its last checkpoint: start the same command once more;
+# with other settings, give another NAME.
 # Variables: METHODS, SEEDS, STEPS, NAME (of the folder and the figure), TRAIN_BATCH_SIZE, NUM_ROLLOUTS, LEARNING_RATE,
 # LR_SCHEDULER, LR_WARMUP_RATIO, TEST_FREQ, SAVE_FREQ, PLATFORM (cpu or gpu; default: what the environment was made for),
 # RUNS_DIR (default: runs) and what else the run scripts read. Model, data and lengths are fixed. Arguments are appended as
@@ -22,13 +27,17 @@ ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 source "$ROOT/scripts/run_common.sh"
 START=$PWD
 cd "$ROOT"
-[[ ${1:-} == -h || ${1:-} == --help ]] && { sed -n '3,18s/^# \{0,1\}//p' "$0"; exit 0; }
+[[ ${1:-} == -h || ${1:-} == --help ]] && { sed -n '3,23s/^# \{0,1\}//p' "$0"; exit 0; }
 
 ALL="ground_truth majority_voting co_rewarding_I co_rewarding_II co_rewarding_III self_certainty entropy random format_only incorrect"
+ALL+=" majority_voting_both_views co_rewarding_I_same_wording"
 METHODS=${METHODS:-$ALL} SEEDS=${SEEDS:-1} STEPS=${STEPS:-32} NAME=${NAME:-comparison}
 for method in $METHODS; do
   [[ " $ALL " == *" $method "* || $method == *[:+*]* ]] ||
     refuse "METHODS: $method is none of: $ALL, no FILE.py:FUNCTION and no sum A+0.1*B"
+done
+for seed in $SEEDS; do
+  [[ $seed =~ ^(0|[1-9][0-9]*)$ ]] || refuse "SEEDS: $seed is no whole number, e.g. SEEDS=\"1 2 3\""
 done
 export RUNS_DIR=${RUNS_DIR:-runs}
 check_name NAME
@@ -44,12 +53,17 @@ if [[ $PLATFORM == gpu ]]; then
 fi
 
 data=data/toy_differences
-export MODEL_PATH=models/tiny VAL_FILE=$data/test.parquet
+export VAL_FILE=$data/test.parquet
 original=$data/train.parquet rephrased=$data/train_rephrased.parquet
 [[ -f data/toy/test.parquet ]] || python scripts/toy/make_data.py --local_dir data/toy
 borrows=$data/plain_borrows.parquet # newer than the other files: made again, these stay as they are
 [[ -f $VAL_FILE && -f $borrows ]] || python scripts/toy/make_data.py --local_dir "$data" --operation subtract
-[[ -f $MODEL_PATH/config.json ]] || python scripts/toy/make_model.py --data_dir data/toy --output_dir "$MODEL_PATH"
+start_of() { [[ $1 == 1 ]] && echo models/tiny || echo "models/tiny_seed$1"; }
+for seed in $SEEDS; do
+  model=$(start_of "$seed")
+  [[ -f $model/config.json ]] ||
+    python scripts/toy/make_model.py --data_dir data/toy --output_dir "$model" --seed "$seed" --max_minutes 20
+done
 
 export GPUS_PER_NODE=1 LOGGER="[file,tensorboard]" MAX_PROMPT_LENGTH=64 MAX_RESPONSE_LENGTH=32
 export TRAIN_BATCH_SIZE=${TRAIN_BATCH_SIZE:-16} NUM_ROLLOUTS=${NUM_ROLLOUTS:-8}
@@ -59,6 +73,7 @@ export TEST_FREQ=${TEST_FREQ:-8} SAVE_FREQ=${SAVE_FREQ:-$((STEPS / 2))}
 # What one run is made with: a finished run with other settings must not end up in the same table.
 settings() {
   local name
+  [[ $MODEL_PATH == models/tiny ]] || printf 'MODEL_PATH=%s ' "$MODEL_PATH" # no seed had a start of its own in older runs
   [[ $PLATFORM == cpu ]] || printf 'PLATFORM=%s ' "$PLATFORM" # comparisons made on a CPU have always gone without
   for name in STEPS TRAIN_BATCH_SIZE NUM_ROLLOUTS LEARNING_RATE LR_SCHEDULER LR_WARMUP_RATIO \
     KL_LOSS_COEF CLIP_RATIO TRAIN_TEMPERATURE TEACHER_NUM_ROLLOUTS LOSS_AGG_MODE MIN_AGREEMENT \
@@ -72,6 +87,8 @@ TOLD='import sys; from co_rewarding.algo.method_names import absolute_name; from
 print(folder_name(sys.argv[1]), absolute_name(sys.argv[1]))'
 run_dirs=()
 for seed in $SEEDS; do
+  MODEL_PATH=$(start_of "$seed")
+  export MODEL_PATH
   for method in $METHODS; do
     folder=$method
     [[ " $ALL " == *" $method "* ]] || read -r folder method < <(cd "$START" && python -c "$TOLD" "$method")
@@ -92,7 +109,7 @@ for seed in $SEEDS; do
     settings "$@" >"$run_dir/settings"
     overrides=("trainer.total_training_steps=$STEPS" trainer.total_epochs=100 "data.seed=$seed" "co_rewarding.seed=$seed")
     case $(vote_of "$method") in
-      co_rewarding_I) script=Co-rewarding-I/run_corewarding-I.sh ;;
+      co_rewarding_I | co_rewarding_I_same_wording | majority_voting_both_views) script=Co-rewarding-I/run_corewarding-I.sh ;;
       co_rewarding_II) script=Co-rewarding-II/run_corewarding-II.sh overrides+=(actor_rollout_ref.teacher.start_share=0.1) ;;
       co_rewarding_III) script=Co-rewarding-II/run_corewarding-III.sh overrides+=(actor_rollout_ref.teacher.start_share=0.1) ;;
       *) script=scripts/run_baseline.sh ;;

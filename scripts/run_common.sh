@@ -80,7 +80,8 @@ quote_files() {
 
 # vote_of METHOD: the vote among the rewards that METHOD is a sum of, nothing where there is none
 vote_of() {
-  [[ "+${1// /}+" =~ [+*](co_rewarding_I{1,3}|majority_voting)\+ ]] || return 0
+  local votes='co_rewarding_I{1,3}|co_rewarding_I_same_wording|majority_voting|majority_voting_both_views'
+  [[ "+${1// /}+" =~ [+*]($votes)\+ ]] || return 0
   printf %s "${BASH_REMATCH[1]}"
 }
 

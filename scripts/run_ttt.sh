@@ -5,17 +5,18 @@
 #   METHOD=majority_voting bash scripts/run_ttt.sh                       any label-free method
 #   METHOD=majority_voting+0.1*my.py:short bash scripts/run_ttt.sh       a reward of your own, alone or in a sum
 #   METHOD=co_rewarding_I bash scripts/run_ttt.sh                        paired: also FILE=… AUG_FILE=…, row by row
+#   METHOD=majority_voting_both_views bash scripts/run_ttt.sh            its controls: this and co_rewarding_I_same_wording
 #   FILE=data/amc/test.parquet MODEL_PATH=Qwen/Qwen2.5-7B bash scripts/run_ttt.sh trainer.total_epochs=10
 #   METHOD=majority_voting NUM_ROLLOUTS=32 NUM_VOTES=64 bash scripts/run_ttt.sh     TTRL: 64 votes, 32 are trained on
 #   FILE=my_questions.csv bash scripts/run_ttt.sh                        questions whose answers nobody knows
 #
 # AMC (83 questions) by default: `python scripts/data_preprocess/amc.py` makes the file, `rephrased.py amc` beside it the
-# published pairs, on which co_rewarding_I and co_rewarding_III train and are measured. Accuracy is avg@8 at temperature
-# 0.8 (the paper's), in the metrics val-core/…/acc/mean@8, before the first step and every TEST_FREQ steps; without known
-# answers there are agreement and stability of the answers instead (val-label-free/…, docs/METRICS.md). A run of 80
-# steps needs a teacher that moves faster than the paper's: a fifth of the starting model is left in it at the end. All
-# variables of the method's run script but TRAIN_FILE, TRAIN_AUG_FILE and VAL_FILE hold here too; arguments are appended
-# as configuration overrides.
+# published pairs, on which co_rewarding_I, its controls and co_rewarding_III train and are measured. Accuracy is avg@8 at
+# temperature 0.8 (the paper's), in the metrics val-core/…/acc/mean@8, before the first step and every TEST_FREQ steps;
+# without known answers there are agreement and stability of the answers instead (val-label-free/…, docs/METRICS.md). A
+# run of 80 steps needs a teacher that moves faster than the paper's: a fifth of the starting model is left in it at the
+# end. All variables of the method's run script but TRAIN_FILE, TRAIN_AUG_FILE and VAL_FILE hold here too; arguments are
+# appended as configuration overrides.
 set -euo pipefail
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 # shellcheck source=scripts/run_common.sh
@@ -28,11 +29,13 @@ for name in TRAIN_FILE TRAIN_AUG_FILE VAL_FILE; do
   fi
 done
 METHOD=${METHOD:-majority_voting}                  # any that reads no ground truth; FILE.py:FUNCTION, or a sum A+0.1*B
-if [[ $(vote_of "$METHOD") =~ ^co_rewarding_I(II)?$ && -z ${FILE:-}${AUG_FILE:-} ]]; then
+vote=$(vote_of "$METHOD")
+if [[ $vote =~ ^(co_rewarding_I(II)?|co_rewarding_I_same_wording|majority_voting_both_views)$ && -z ${FILE:-}${AUG_FILE:-} ]]; then
   FILE=$ROOT/data/amc/paired_original.parquet AUG_FILE=$ROOT/data/amc/paired_rephrased.parquet
+  [[ $vote != co_rewarding_I_same_wording ]] || AUG_FILE=
 fi
 FILE=${FILE:-$ROOT/data/amc/test.parquet}          # the benchmark
-AUG_FILE=${AUG_FILE:-}                             # its questions rephrased, for co_rewarding_I and co_rewarding_III
+AUG_FILE=${AUG_FILE:-}                             # its questions rephrased, for methods on two wordings
 export ANSWER_FORMAT=${ANSWER_FORMAT:-}            # of rows that name none: boxed, choice, number, tag …
 export TRAIN_FILE=$FILE VAL_FILE=$FILE TRAIN_AUG_FILE=$AUG_FILE
 export VAL_NUM_ROLLOUTS=${VAL_NUM_ROLLOUTS:-8}
@@ -50,8 +53,9 @@ if [[ $METHOD == *:* ]]; then # a function may say that it needs them; whether t
   needs='import sys; from co_rewarding.algo.methods import method; sys.exit(9 * method(sys.argv[1]).needs_labels)'
   python -c "$needs" "$METHOD" >/dev/null 2>&1 || (($? != 9)) || refuse "$reads_answers"
 fi
-case $(vote_of "$METHOD") in
-  co_rewarding_I) script=Co-rewarding-I/run_corewarding-I.sh paired=yes ;;
+case $vote in
+  co_rewarding_I | majority_voting_both_views) script=Co-rewarding-I/run_corewarding-I.sh paired=yes ;;
+  co_rewarding_I_same_wording) script=Co-rewarding-I/run_corewarding-I.sh TRAIN_AUG_FILE=$FILE ;;
   co_rewarding_II) script=Co-rewarding-II/run_corewarding-II.sh overrides+=(actor_rollout_ref.teacher.start_share=0.2) ;;
   co_rewarding_III)
     script=Co-rewarding-II/run_corewarding-III.sh paired=yes overrides+=(actor_rollout_ref.teacher.start_share=0.2)
@@ -62,10 +66,10 @@ if [[ $paired == yes && -z $AUG_FILE ]]; then
   refuse "METHOD=$METHOD asks each question in two wordings: set AUG_FILE to the rephrased questions of FILE (python" \
     "rewrite_questions.py makes them), or leave FILE out for the published pairs of AMC"
 elif [[ $paired == no && -n $AUG_FILE ]]; then
-  refuse "AUG_FILE=$AUG_FILE: METHOD=$METHOD asks each question in one wording; use co_rewarding_I or" \
-    "co_rewarding_III, or leave AUG_FILE out"
+  refuse "AUG_FILE=$AUG_FILE: METHOD=$METHOD asks each question in one wording; use co_rewarding_I," \
+    "co_rewarding_III or majority_voting_both_views, or leave AUG_FILE out"
 fi
-if [[ $script != scripts/* && $METHOD != "$(vote_of "$METHOD")" ]]; then # a sum with the vote of a tree
+if [[ $script == Co-rewarding-II/* && $METHOD != "$vote" ]]; then # a sum; the other scripts read METHOD
   overrides+=("co_rewarding.method=$(quoted "$METHOD")")
 fi
 exec bash "$ROOT/$script" "${overrides[@]}" "$@"

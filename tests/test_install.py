@@ -318,6 +318,30 @@ def test_siblings_of_the_quickstart_train_on_the_same_device(clone: Path, device
     assert (clone / "mine/co-rewarding/comparison/entropy_seed1/train.log").exists()
 
 
+def test_a_seed_of_the_comparison_has_a_start_of_its_own(clone: Path) -> None:
+    calls = installed(clone, "cpu")
+    seeds = {"METHODS": "entropy", "SEEDS": "1 2", "RUNS_DIR": str(clone / "mine")}
+    result = run_script(clone, "compare_methods.sh", **seeds)
+    assert (result.returncode, result.stderr) == (0, "")
+    lines = calls.read_text().splitlines()
+    made = [re.search(r"--output_dir (\S+) --seed (\d+)", line).groups() for line in lines if "make_model.py" in line]
+    assert made == [("models/tiny", "1"), ("models/tiny_seed2", "2")]
+    trained = [
+        re.search(r"actor_rollout_ref.model.path='(\S+)'", line)[1] for line in lines if "-m co_rewarding" in line
+    ]
+    assert trained == ["models/tiny", "models/tiny_seed2"]
+    settings = [(clone / f"mine/co-rewarding/comparison/entropy_seed{seed}/settings").read_text() for seed in (1, 2)]
+    assert settings[1] == f"MODEL_PATH=models/tiny_seed2 {settings[0]}"
+    # as older comparisons have it, whose second seed began with the first one's model
+    (clone / "mine/co-rewarding/comparison/entropy_seed2/settings").write_text(settings[0])
+    message = run_script(clone, "compare_methods.sh", **seeds).stderr
+    assert (
+        "entropy_seed2 was made with STEPS=32" in message and "now it is MODEL_PATH=models/tiny_seed2 STEPS" in message
+    )
+    result = run_script(clone, "compare_methods.sh", **seeds | {"SEEDS": "1 b"})
+    assert (result.returncode, result.stderr) == (2, 'error: SEEDS: b is no whole number, e.g. SEEDS="1 2 3"\n')
+
+
 def test_runs_land_in_one_place_wherever_a_script_is_started(clone: Path) -> None:
     calls = installed(clone, "gpu")
     scripts = [*sorted(clone.glob("Co-rewarding-*/run_*.sh")), clone / "scripts/run_baseline.sh"]

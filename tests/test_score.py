@@ -263,7 +263,7 @@ def test_bad_files_are_named(tmp_path, capsys):
 
 def test_files_that_could_only_earn_nothing_are_refused(tmp_path, capsys):
     assert score(tmp_path, rows()[:4])[0] == 2
-    assert_one_line(capsys, "has only the view 'original': method co_rewarding_I labels each view by the other one")
+    assert_one_line(capsys, "has only the view 'original': method co_rewarding_I takes its votes of two views")
     for given in ([], [{**row, "voter": "teacher"} for row in rows()]):
         assert score(tmp_path, given, method="majority_voting")[0] == 2
         assert_one_line(capsys, "has no student row")

@@ -5,7 +5,8 @@
     pseudo-label(x') = majority answer of the rollouts on x
 
 The reward of a response on either view is 1 if its answer is equivalent to that view's pseudo-label, else 0 (or what
-co_rewarding.payout says instead: co_rewarding/algo/payout.py).
+co_rewarding.payout says instead: co_rewarding/algo/payout.py). Its control majority_voting_both_views differs in one
+word: the vote of a view rewards that view's own rollouts.
 """
 
 from co_rewarding.algo.rewards import consensus_rewards
@@ -14,7 +15,7 @@ from co_rewarding.training.reward_manager import GroupRewardManager
 
 
 class CrossViewRewardManager(GroupRewardManager):
-    """The student votes, and the pseudo-label comes from the other view."""
+    """The student votes, and the pseudo-label comes from the other view (in majority_voting_both_views the same)."""
 
     num_views = (2,)
 
@@ -22,7 +23,7 @@ class CrossViewRewardManager(GroupRewardManager):
         return consensus_rewards(
             inputs.rollouts,
             voter="student",
-            label_view="other",
+            label_view=self.method.consensus.label_view,  # "other" in co_rewarding_I
             same=inputs.same,
             min_agreement=inputs.min_agreement,
             payout=inputs.payout,

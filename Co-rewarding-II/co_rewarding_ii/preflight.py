@@ -7,7 +7,7 @@ from co_rewarding.algo.methods import METHODS, method
 from co_rewarding.training.preflight.machine import world_size
 from co_rewarding_ii.checkpoint import check_resumable
 from co_rewarding_ii.replicas import replicas_of
-from co_rewarding_ii.settings import TeacherSettings
+from co_rewarding_ii.settings import TeacherSettings, unmoved_steps
 
 MANAGER = "co_rewarding.training.agent_loop_worker.GroupRewardAgentLoopManager"
 
@@ -16,8 +16,9 @@ def check_teacher(config: DictConfig) -> None:
     """Raises: ValueError that names the key, the value and the fix."""
     actor, ref, model = config.actor_rollout_ref.actor, config.actor_rollout_ref.ref, config.actor_rollout_ref.model
     settings = TeacherSettings.read(config)
-    if config.trainer.total_training_steps is not None:  # else the trainer, which knows the number of steps
-        settings.schedule(config.trainer.total_training_steps)
+    steps = config.trainer.total_training_steps
+    if steps is not None:  # else the trainer, which knows the number of steps
+        settings.schedule(steps, unmoved_steps(config, steps))
     if settings.one_direction and not method(config.co_rewarding.method).needs_both_views:
         raise ValueError(
             f"{settings.NAME}.one_direction=True: is a form of co_rewarding_III, which asks two wordings; set "

@@ -23,7 +23,7 @@ class TeacherRewardManager(GroupRewardManager):
         return consensus_rewards(
             inputs.rollouts,
             voter="teacher",
-            label_view="other" if self.method.needs_both_views else "same",  # III, II
+            label_view=self.method.consensus.label_view,  # "same" in II, "other" in III
             same=inputs.same,
             min_agreement=inputs.min_agreement,
             payout=inputs.payout,

@@ -39,7 +39,7 @@ class TeacherSettings(ConfigBlock):
         self.require("temperature", is_allowed, f"a number from 0 to {MAX_TEMPERATURE:g}, or null for the student's")
         self.require("kl_anchor", self.kl_anchor in ANCHORS, " or ".join(ANCHORS))
         self.require("rollout", self.rollout in ORDERS, "one of " + ", ".join(ORDERS))
-        self.schedule(total_steps=max(1, self.update_interval))
+        self.schedule(total_steps=3 * max(1, self.update_interval))  # long enough for any values that go together
 
     @classmethod
     def read(cls, config: DictConfig) -> TeacherSettings:
@@ -54,7 +54,7 @@ class TeacherSettings(ConfigBlock):
         """Whether the starting model is another one than the teacher, and the anchor."""
         return self.update and self.kl_anchor == "start"
 
-    def schedule(self, total_steps: int) -> DecaySchedule:
+    def schedule(self, total_steps: int, unmoved_steps: int = 1) -> DecaySchedule:
         """Raises: ValueError, a value out of its range, or the values do not go together (see DecaySchedule)."""
         try:
             return DecaySchedule(
@@ -63,6 +63,20 @@ class TeacherSettings(ConfigBlock):
                 decay_end=self.decay_end,
                 update_interval=self.update_interval,
                 start_share=self.start_share,
+                unmoved_steps=unmoved_steps,
             )
         except ValueError as error:
             raise ValueError(f"{self.NAME}.{error}") from error
+
+
+def unmoved_steps(config: DictConfig, total_steps: int) -> int:
+    """First steps of a run that begin with the starting model as the student: 2 where the first one learns nothing.
+
+    With a warm-up the learning rate of verl 0.9.1's first update is 0. Whether rewards move the student is not asked.
+    """
+    optim = config.actor_rollout_ref.actor.optim
+    warmup = optim.lr_warmup_steps or 0
+    if warmup <= 0:
+        warmup = int(optim.lr_warmup_steps_ratio * total_steps)
+    begins_at_0 = optim.lr_scheduler_type == "constant" or optim.zero_indexed_step
+    return 2 if warmup > 0 and begins_at_0 else 1

@@ -16,6 +16,7 @@ draw for each question and step says which view the student answers; the teacher
 """
 
 import hashlib
+import math
 import uuid
 from collections import Counter
 from statistics import fmean
@@ -32,6 +33,7 @@ from verl.utils.debug import marked_timer
 from verl.workers.rollout.llm_server import LLMServerClient
 
 from co_rewarding.algo.ema import Distance
+from co_rewarding.algo.ema_schedule import DecaySchedule
 from co_rewarding.algo.rollouts import VIEWS, View
 from co_rewarding.training import rollout_io
 from co_rewarding.training.agent_loop import NUM_ROLLOUTS, SAMPLING, STOP_DECIDED
@@ -40,7 +42,7 @@ from co_rewarding.training.dataset import with_rephrased
 from co_rewarding.training.rollout_io import Response, read_and_clear
 from co_rewarding.training.stoppable import StoppableClient, serve_stoppable
 from co_rewarding.training.trainer import GroupRewardTrainer
-from co_rewarding_ii.settings import TeacherSettings
+from co_rewarding_ii.settings import TeacherSettings, unmoved_steps
 from co_rewarding_ii.worker import TeacherWorker
 
 
@@ -55,6 +57,7 @@ class CoRewardingIITrainer(GroupRewardTrainer):
     | `_init_dataloader` | the schedule needs the run's number of steps |
     | `_init_resource_pool_mgr` | workers with a teacher in the reference slot |
     | `_submit_batch_to_rollout` | keeps the questions for the teacher |
+    | `_load_checkpoint` | a schedule that is not the one of the run so far is told |
     | `_compute_ref_log_prob` | the KL term's reference may be the starting model |
     | `_step_once` | what the teacher did joins the metrics |
     """
@@ -80,8 +83,19 @@ class CoRewardingIITrainer(GroupRewardTrainer):
 
     def _init_dataloader(self) -> None:
         super()._init_dataloader()
-        self.schedule = self.teacher.schedule(self.total_training_steps)
-        say(teacher_line(self.teacher, self.total_training_steps))
+        steps = self.total_training_steps
+        self.schedule = self.teacher.schedule(steps, unmoved_steps(self.config, steps))
+        say(teacher_line(self.teacher, self.schedule))
+
+    def _load_checkpoint(self) -> None:
+        super()._load_checkpoint()
+        logged = self.monitor.last_metrics.get("teacher/decay")
+        if (
+            self.teacher.update
+            and logged is not None
+            and (line := other_schedule_line(self.schedule, self.global_steps, logged))
+        ):
+            say(line)
 
     def _init_resource_pool_mgr(self) -> None:
         super()._init_resource_pool_mgr()
@@ -179,12 +193,11 @@ def drawn_view(question: str, step: int) -> View:
     return VIEWS[hashlib.blake2b(f"{step} {question}".encode(), digest_size=1).digest()[0] & 1]
 
 
-def teacher_line(settings: TeacherSettings, total_steps: int) -> str:
-    """What the schedule amounts to in a run of this length, with a warning where the teacher hardly moves."""
+def teacher_line(settings: TeacherSettings, schedule: DecaySchedule) -> str:
+    """What the schedule amounts to in a run of its length, with a warning where the teacher hardly moves."""
     if not settings.update:
         return "teacher: the starting model, frozen (actor_rollout_ref.teacher.update=False)"
-    schedule = settings.schedule(total_steps)
-    share = schedule.share_of_start
+    total_steps, share = schedule.total_steps, schedule.share_of_start
     first = schedule.update_interval
     last = total_steps - total_steps % schedule.update_interval
     line = (
@@ -200,3 +213,19 @@ def teacher_line(settings: TeacherSettings, total_steps: int) -> str:
             "say) or smaller decays"
         )
     return line
+
+
+def other_schedule_line(schedule: DecaySchedule, step: int, logged: float) -> str | None:
+    """What a run that resumes says if the decay of its last step is not the schedule's; None if it is.
+
+    Args:
+        step: that was saved.
+        logged: its decay.
+    """
+    if step > schedule.total_steps or math.isclose(now := schedule.decay(step), logged, rel_tol=1e-9):
+        return None
+    return (
+        f"teacher: the decay of step {step} was {logged:.6g} and is {now:.6g} in this start's schedule, which holds "
+        "from here on: the run had another number of steps, or was begun by a version whose start_share counted the "
+        "first update, which changes nothing; what is left of the starting model at the end is not the share said above"
+    )

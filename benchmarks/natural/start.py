@@ -1,16 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """A start: a small model that was taught right solutions only, and no wrong one.
 
-    skill   worked solutions, until sampled responses to unseen questions are right on a share of them
-    habit   HABIT_UPDATES more updates in which a share of the solutions is the right answer at once: shorter, and the
-            harder way, so that the model is wrong more often than it would have to be
+    skill   worked solutions, until the habit would end where the regime wants it
+    habit   HABIT_UPDATES updates in which a share of the solutions is the right answer at once: shorter, and the harder
+            way, so that the model is wrong more often than it would have to be
 
-Both shares are the regime's, and so is the promise that its majority answers keep. Wordings are drawn anew for each
-example, all alike. A start differs from another one in its weights, in its questions, and in their order.
+From time to time the habit is tried on a copy, which becomes the start if its majority answers are right on as many
+questions as the regime says. Wordings are drawn anew for each example, all alike. A start differs from another one in
+its weights, in its questions, and in their order.
 """
 
 from __future__ import annotations
 
+import copy
 import itertools
 import time
 from collections.abc import Callable, Iterator
@@ -30,7 +32,7 @@ from .questions import FAMILIES, Question, Split, templates
 HIDDEN_SIZE = 64
 BATCH_SIZE = 64
 SKILL_LEARNING_RATE, HABIT_LEARNING_RATE = 4e-3, 2e-4
-HABIT_UPDATES = 60
+CHECK_EVERY, HABIT_UPDATES = 20, 60
 NUM_CHECKED = 200
 MAX_UPDATES = 2000
 
@@ -40,17 +42,17 @@ class Regime:
     """How good a start is, told from it alone and fixed before anything was trained from it. Shares from 0 to 1."""
 
     name: str
-    skill: float  # sampled responses that are right before the habit
+    skill: float  # sampled responses that are right when the habit is first tried
     direct: float  # solutions of the habit that are the answer at once
-    least: float  # questions whose majority answer is right, of 8 rollouts of the original wording; of NUM_CHECKED,
-    most: float  # a little more strictly than is promised of others
+    least: float  # of NUM_CHECKED questions: those whose majority answer of 8 rollouts is right, at least
+    most: float  # and at most
 
 
 REGIMES = {
     regime.name: regime
     for regime in (
-        Regime("easy", skill=0.75, direct=0.25, least=0.78, most=1.0),
-        Regime("hard", skill=0.4, direct=0.5, least=0.0, most=0.42),
+        Regime("easy", skill=0.75, direct=0.25, least=0.75, most=1.0),
+        Regime("hard", skill=0.2, direct=0.5, least=0.3, most=0.45),
     )
 }
 
@@ -83,7 +85,7 @@ def make_start(
     """The model, its tokenizer, and the updates that it took.
 
     Raises:
-        RuntimeError: a share was not reached within MAX_UPDATES.
+        RuntimeError: the regime was not met within MAX_UPDATES.
     """
     tokenizer = tokenizer_of_all()
     model = build_model(tokenizer, seed, HIDDEN_SIZE)
@@ -91,10 +93,9 @@ def make_start(
     taught = {family: questions[NUM_CHECKED // len(FAMILIES) :] for family, questions in parts.taught.items()}
     checked = [q for questions in parts.taught.values() for q in questions[: NUM_CHECKED // len(FAMILIES)]]
     optimizer = torch.optim.AdamW(model.parameters(), betas=(0.9, 0.98), weight_decay=0.01)
-    started, updates = time.monotonic(), 0
+    started, updates, sampled = time.monotonic(), 0, 0.0
 
     def teach(number: int, rates: Iterator[float], direct: float) -> tuple[float, float]:
-        nonlocal updates
         for _ in range(number):
             optimizer.param_groups[0]["lr"] = next(rates)
             loss = _loss(model, tokenizer, _examples(taught, direct, rng))
@@ -102,23 +103,26 @@ def make_start(
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
             optimizer.zero_grad()
-            updates += 1
-        sampled, majority = majority_accuracy(model, tokenizer, checked, generator)
-        report(
-            f"{time.monotonic() - started:4.0f} s, {updates} updates: sampled {sampled:.3f}, majority {majority:.3f}"
-        )
-        if updates > MAX_UPDATES:
-            raise RuntimeError(f"start {seed} of {regime.name}: {sampled:.3f} sampled after {updates} updates")
-        return sampled, majority
+        return majority_accuracy(model, tokenizer, checked, generator)
 
-    sampled = majority = 0.0
-    while sampled < regime.skill:
+    while updates < MAX_UPDATES:
         peak = SKILL_LEARNING_RATE * max(0.1, 1 - sampled / 0.8)
-        sampled, majority = teach(25, (peak * min(1.0, k / 100) for k in itertools.count(updates + 1)), 0.0)
-    sampled, majority = teach(HABIT_UPDATES, itertools.repeat(HABIT_LEARNING_RATE), regime.direct)
-    while not regime.least <= majority <= regime.most:
-        sampled, majority = teach(10, itertools.repeat(HABIT_LEARNING_RATE), regime.direct)
-    return model, tokenizer, updates
+        rates = (peak * min(1.0, k / 100) for k in itertools.count(updates + 1))
+        sampled, _ = teach(CHECK_EVERY, rates, direct=0.0)
+        updates += CHECK_EVERY
+        if sampled < regime.skill:
+            continue
+        before = copy.deepcopy((model.state_dict(), optimizer.state_dict()))
+        with_habit, majority = teach(HABIT_UPDATES, itertools.repeat(HABIT_LEARNING_RATE), regime.direct)
+        report(
+            f"{time.monotonic() - started:.0f} s, {updates} updates: sampled {sampled:.3f}, with the habit "
+            f"{with_habit:.3f}, majority {majority:.3f}"
+        )
+        if regime.least <= majority <= regime.most:
+            return model, tokenizer, updates + HABIT_UPDATES
+        model.load_state_dict(before[0])
+        optimizer.load_state_dict(before[1])
+    raise RuntimeError(f"start {seed} of {regime.name}: not there after {updates} updates")
 
 
 def _examples(taught: dict[str, list[Question]], direct: float, rng: Random) -> list[tuple[Question, str]]:

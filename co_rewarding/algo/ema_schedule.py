@@ -8,7 +8,12 @@
 alpha_end=1e-5` are weights of the *new* policy: decay = 1 − theirs, here decay_start=0.99, decay_end=0.99999.
 
 What a schedule does depends on the number of steps: with these values 19 % of the starting model are left in the
-teacher after 330 steps and 90 % after 20, nearly a frozen teacher. `start_share` turns that round.
+teacher after 330 steps and 91 % after 20, nearly a frozen teacher. `start_share` turns that round.
+
+That share is Π α over the updates that meet a student that has moved. The update of step s takes the student that the
+step begins with, after s − 1 updates of its own: in step 1 that is the starting model, whose average with itself is
+itself, and so in step 2 where the learning rate of step 1 was 0, as it is with a warm-up. Such updates are made, change
+nothing and are not counted; with an `update_interval` of 2 or more the first update meets a student that has moved.
 
 Deliberately absent: the average itself (co_rewarding.algo.ema).
 """
@@ -32,9 +37,10 @@ class DecaySchedule:
     decay_end: float = 0.9999  # 0–1, α towards the end; equal to decay_start for a constant
     update_interval: int = 1  # >= 1, steps between updates
     start_share: float | None = None  # 0–1 exclusive: what is to be left of the starting model; see decay
+    unmoved_steps: int = 1  # >= 1, first steps whose student is the starting model: 2 if the first learning rate is 0
 
     def __post_init__(self) -> None:
-        for key in ("total_steps", "update_interval"):
+        for key in ("total_steps", "update_interval", "unmoved_steps"):
             if getattr(self, key) < 1:
                 raise ValueError(f"{key}={getattr(self, key)}: must be a whole number from 1")
         for key in ("decay_start", "decay_end"):
@@ -49,17 +55,17 @@ class DecaySchedule:
                 f"start_share={self.start_share}: needs decay_start={self.decay_start} and decay_end={self.decay_end} "
                 "between 0 and 1, both excluded; they give the schedule its shape"
             )
-        if self.update_interval > self.total_steps:
+        if not self._moving_updates:
             raise ValueError(
                 f"start_share={self.start_share}: update_interval={self.update_interval} leaves no update in "
-                f"{self.total_steps} steps"
+                f"{self.total_steps} steps that meets a student that has moved; leave start_share out, or train longer"
             )
 
     def decay(self, step: int) -> float:
         """α of step `step` = k + 1, from 1 to K; 1.0 (the teacher stands still) in a step without an update.
 
-        With `start_share` every α of the cosine is raised to the same power, the one that makes their product that
-        share; the shape of the schedule stays.
+        With `start_share` every α of the cosine is raised to the same power, the one that makes the product of those
+        that count that share; the shape of the schedule stays.
 
         Raises:
             ValueError: a step outside 1 to K.
@@ -70,11 +76,14 @@ class DecaySchedule:
 
     @property
     def share_of_start(self) -> float:
-        """Π α_k: how much of the starting model is in the teacher after the last step, from 0 to 1.
+        """How much of the starting model is in the teacher after the last step, from 0 to 1."""
+        return math.prod(self.decay(step) for step in self._moving_updates)
 
-        The first step's update changes nothing (the student still is the starting model) and is counted all the same.
-        """
-        return math.prod(self.decay(step) for step in range(1, self.total_steps + 1))
+    @property
+    def _moving_updates(self) -> list[int]:
+        """The steps with an update that meets a student that has moved."""
+        updates = range(self.update_interval, self.total_steps + 1, self.update_interval)
+        return [step for step in updates if step > self.unmoved_steps]
 
     def _cosine(self, step: int) -> float:
         span = self.decay_end - self.decay_start
@@ -84,5 +93,4 @@ class DecaySchedule:
     def _power(self) -> float:
         if self.start_share is None:
             return 1.0
-        updates = range(self.update_interval, self.total_steps + 1, self.update_interval)
-        return math.log(self.start_share) / sum(math.log(self._cosine(step)) for step in updates)
+        return math.log(self.start_share) / sum(math.log(self._cosine(step)) for step in self._moving_updates)

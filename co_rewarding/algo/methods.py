@@ -4,7 +4,9 @@
 A name stands for a rule: the two switches of a vote (Consensus, see co_rewarding.algo.rewards) or a function from
 RewardInputs to Scores. ground_truth is the paper's GT-Reward; self_certainty and entropy reward the policy's own
 distribution and so need its logits; random, format_only and incorrect are controls: on some models they lift a
-benchmark too, and without them a gain proves little.
+benchmark too, and without them a gain proves little. majority_voting_both_views and co_rewarding_I_same_wording are
+what co_rewarding_I is held against: the same questions and as many rollouts, of which each group labels itself, or is
+labelled by another group of the same wording. They are not the paper's.
 
 `method` finds these, a function in a file of one's own (algo/own_reward.py), and a weighted sum of several
 (algo/weighted_sum.py), written as algo/method_names.py says. A function runs wherever a training run gives it rows: on
@@ -17,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from co_rewarding.algo.baselines import (
     entropy,
@@ -33,14 +36,17 @@ from co_rewarding.algo.rollouts import RewardInputs, Scores, Voter
 from co_rewarding.algo.weighted_sum import weighted_sum
 
 Reward = Callable[[RewardInputs], Scores]
+SecondView = Literal["rephrased", "original"]
+"""What is asked beside the original question: the rephrased one, or the original once more, for another group of it."""
 
 
 @dataclass(frozen=True)
 class Consensus:
-    """The two switches of a vote: whose answers vote, and which view's vote labels a view."""
+    """The two switches of a vote, whose answers vote and which view's vote labels a view, and what it is taken of."""
 
     voter: Voter
     label_view: LabelView
+    second_view: SecondView | None = None  # None: each question is asked in one view
 
 
 @dataclass(frozen=True)
@@ -72,7 +78,12 @@ class Method:
 
     @property
     def needs_both_views(self) -> bool:
-        return self.consensus is not None and self.consensus.label_view == "other"
+        return self.consensus is not None and self.consensus.second_view is not None
+
+    @property
+    def repeats_original(self) -> bool:
+        """Whether the original question is asked in both views."""
+        return self.consensus is not None and self.consensus.second_view == "original"
 
     @property
     def needs_teacher(self) -> bool:
@@ -87,9 +98,9 @@ class Method:
 METHODS: dict[str, Method] = {
     method.name: method
     for method in (
-        Method("co_rewarding_I", Consensus(voter="student", label_view="other")),
+        Method("co_rewarding_I", Consensus(voter="student", label_view="other", second_view="rephrased")),
         Method("co_rewarding_II", Consensus(voter="teacher", label_view="same")),
-        Method("co_rewarding_III", Consensus(voter="teacher", label_view="other")),
+        Method("co_rewarding_III", Consensus(voter="teacher", label_view="other", second_view="rephrased")),
         Method("ground_truth", ground_truth.rewards, needs_labels=True),
         Method("majority_voting", Consensus(voter="student", label_view="same")),
         Method("self_certainty", self_certainty.rewards, statistics=("self_certainty",)),
@@ -97,6 +108,8 @@ METHODS: dict[str, Method] = {
         Method("random", random_reward.rewards, is_control=True),
         Method("format_only", format_only.rewards, is_control=True),
         Method("incorrect", incorrect.rewards, needs_labels=True, is_control=True),
+        Method("majority_voting_both_views", Consensus(voter="student", label_view="same", second_view="rephrased")),
+        Method("co_rewarding_I_same_wording", Consensus(voter="student", label_view="other", second_view="original")),
     )
 }
 

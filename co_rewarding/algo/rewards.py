@@ -12,7 +12,9 @@ in co_rewarding.algo.payout; by default it is is_match):
     teacher votes    co_rewarding_II (Eq. 9-11)   co_rewarding_III
 
 Majority-Voting (TTRL, arXiv 2504.16084) is the cell in which an answer votes for its own reward, so that the certain
-way to more reward is to agree on any answer, right or wrong. The other three take the vote away from it.
+way to more reward is to agree on any answer, right or wrong. The other three take the vote away from it. Two controls
+are cells of the upper row on other prompts: majority_voting_both_views is majority_voting on those of co_rewarding_I,
+and co_rewarding_I_same_wording is co_rewarding_I with the original question in both views.
 
 Degenerate cases:
 - a group without a label, because nobody answered or too few agreed: every reward is 0 (but see the payout negative),

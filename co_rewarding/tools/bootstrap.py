@@ -19,8 +19,7 @@ Legend: S start, K key of a question, over all starts.
 
 stretch: n resampled values have (n − 1)/n of the variance, and that is itself an estimate from n values. Dividing by
 the χ of a normal sample's variance makes the draws Student's t (1908); two such parts together are Behrens and
-Fisher's. Measured: a plain percentile bootstrap of 5 starts covers 79 to 90 % where it says 95 %, this one 94 to 96 %
-(benchmarks/interval_coverage.py).
+Fisher's.
 
 shrink: the spread of m_S holds all that differs between starts, the noise of their own questions included; to draw the
 questions beside them counts that again (Owen, "The pigeonhole bootstrap", Annals of Applied Statistics, 2007). What is
@@ -31,6 +30,11 @@ are between.
 
 Never narrower than over questions with these starts for given: the means of two or three starts may be alike by chance,
 which would say that nothing is left to it.
+
+Measured on made-up data of 2, 3 and 5 starts with 250 questions, 1,000 data sets of each kind
+(benchmarks/interval_coverage.py): what is called 95 % holds the true difference in 93.8 to 98.3 % of them, in more than
+95 where starts hardly differ. A plain percentile bootstrap, of starts and of each start's questions, holds it in 86 %
+where 5 starts differ much and in 99.8 % where they do not.
 
 Degenerate cases: one start: only questions are drawn, and the interval says nothing of other starts; one start and one
 question: the whole range. Where no two questions differ (all right) the width is 0, which is no certainty.
@@ -124,7 +128,7 @@ def _draws(m_S: np.ndarray, c_S_K: np.ndarray, num: int, rng: np.random.Generato
 
 def _resampled(parts: np.ndarray, num: int, rng: np.random.Generator) -> np.ndarray:
     """Sums of n of the n parts (whose sum is 0), drawn with replacement and stretched, (num,)."""
-    n = len(parts)
+    parts, n = np.sort(parts), len(parts)  # whatever their order, the same draws
     at_once = max(1, _DRAWS_AT_ONCE // n)
     sums = [
         parts[rng.integers(n, size=(min(at_once, num - done), n), dtype=np.uint32)].sum(axis=1)

@@ -39,7 +39,9 @@ def by_group(rollouts, values):
     [
         # (label of the view, rewards of the student's four rows in it)
         ("majority_voting", ("1", [1, 1, 0, 0]), ("2", [1, 1, 0, 1])),
+        ("majority_voting_both_views", ("1", [1, 1, 0, 0]), ("2", [1, 1, 0, 1])),
         ("co_rewarding_I", ("2", [0, 0, 1, 0]), ("1", [0, 0, 1, 0])),
+        ("co_rewarding_I_same_wording", ("2", [0, 0, 1, 0]), ("1", [0, 0, 1, 0])),
         ("co_rewarding_II", ("3", [0, 0, 0, 0]), ("1", [0, 0, 1, 0])),
         ("co_rewarding_III", ("1", [1, 1, 0, 0]), ("3", [0, 0, 0, 0])),
     ],
@@ -185,9 +187,16 @@ def test_random_is_a_seeded_fair_coin():
 def test_methods_table():
     assert [m.name for m in METHODS.values() if m.needs_logits] == ["self_certainty", "entropy"]
     assert [m.name for m in METHODS.values() if m.needs_teacher] == ["co_rewarding_II", "co_rewarding_III"]
-    assert [m.name for m in METHODS.values() if m.needs_both_views] == ["co_rewarding_I", "co_rewarding_III"]
+    controls = ["majority_voting_both_views", "co_rewarding_I_same_wording"]
+    assert [m.name for m in METHODS.values() if m.needs_both_views] == ["co_rewarding_I", "co_rewarding_III", *controls]
+    assert [m.name for m in METHODS.values() if m.repeats_original] == controls[1:]
+    assert method("0.1*random+co_rewarding_I_same_wording").repeats_original
+    # a vote on the other view is of a question in two views
+    votes = [m.consensus for m in METHODS.values() if m.consensus]
+    assert not [vote for vote in votes if vote.label_view == "other" and vote.second_view is None]
     assert [m.name for m in METHODS.values() if m.needs_labels] == ["ground_truth", "incorrect"]
-    assert method("co_rewarding_I") == Method("co_rewarding_I", Consensus(voter="student", label_view="other"))
+    rule = Consensus(voter="student", label_view="other", second_view="rephrased")
+    assert method("co_rewarding_I") == Method("co_rewarding_I", rule)
     with pytest.raises(ValueError, match="'co-rewarding' is unknown: use one of co_rewarding_I, "):
         method("co-rewarding")
 

@@ -92,6 +92,47 @@ def test_a_reward_from_text_is_what_the_dump_implies(toy: Path, method: str) -> 
     assert ("label/accuracy" in metrics_of(run_dir)[2]) == (method in ("ground_truth", "majority_voting"))
 
 
+@pytest.mark.parametrize("method", ["majority_voting_both_views", "co_rewarding_I_same_wording"])
+def test_controls_of_co_rewarding_i_by_one_word(toy: Path, method: str) -> None:
+    run = start(
+        "I", toy, method, "trainer.total_training_steps=3", METHOD=method, VAL_FILE="", TEST_FREQ="1", SAVE_FREQ="-1"
+    )
+    text = finish(run, toy / f"{method}.log")
+    repeats = method == "co_rewarding_I_same_wording"
+    assert ("train_rephrased.parquet: is not read" in text) == repeats
+    wording = {}
+    for view, file in (("original", "train"), ("rephrased", "train" if repeats else "train_rephrased")):
+        for row in pq.read_table(toy / f"data/{file}.parquet", columns=["prompt", "extra_info"]).to_pylist():
+            wording[str(row["extra_info"]["index"]), view] = row["prompt"][-1]["content"]
+    run_dir, disagreements = toy / "runs/co-rewarding" / method, 0
+    for step in (1, 2, 3):
+        dumped = rows_of(run_dir / f"rollouts/{step}.jsonl")
+        assert len(dumped) == QUESTIONS * 2 * ROLLOUTS
+        groups = defaultdict(list)
+        for row in dumped:
+            assert row["prompt"] == wording[row["question"], row["view"]] and row["voter"] == "student"
+            groups[row["question"], row["view"]].append(row)
+        assert len(groups) == QUESTIONS * 2 and {len(group) for group in groups.values()} == {ROLLOUTS}
+        readable_questions = {row["question"] for row in readable(dumped)}
+        for (question, view), group in groups.items():
+            if question not in readable_questions:
+                continue
+            own, other = (
+                Counter(int(answer) for row in groups[question, of] if (answer := box(row)) is not None).most_common(1)
+                for of in (view, {"original": "rephrased", "rephrased": "original"}[view])
+            )
+            votes = other if repeats else own  # the first of equals is the first that came, as in the vote
+            label = votes[0][0] if votes else None
+            disagreements += bool(own and other and own[0][0] != other[0][0])
+            for row in group:
+                answer = box(row)
+                assert (row["label"] is None) == (label is None) and (label is None or int(row["label"]) == label)
+                assert row["reward"] == float(answer is not None and int(answer) == label)
+        mean = sum(row["reward"] for row in dumped) / len(dumped)
+        assert metrics_of(run_dir)[step]["critic/score/mean"] == pytest.approx(mean)  # what verl trained on
+    assert disagreements > 0  # else either rule would have passed
+
+
 def test_test_time_training_asks_and_measures_the_benchmark_itself(toy: Path) -> None:
     benchmark = toy / "data/test.parquet"  # 32 questions
     run = start(

@@ -112,6 +112,7 @@ def test_metrics_say_where_the_schedule_stands_and_how_far_apart_they_are(resume
         for phase in ("teacher_update", "teacher_sync", "teacher_gen", "gen", "update_weights"):
             assert metrics[step][f"timing_s/{phase}"] > 0
     assert metrics[1]["teacher/distance"] == 0.0  # the student has not moved yet
+    assert "teacher: the decay of step" not in resumed["output"]  # the schedule of the resumed run is that of the first
     folder = resumed["run_dir"] / "checkpoints"
     # in step 4 the teacher has moved, and the student is still that of checkpoint 3
     student = shards_of(folder / "global_step_3/actor", "model")

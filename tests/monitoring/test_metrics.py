@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Metrics of two questions, counted by hand; what has no data is absent."""
 
+import random
 from operator import eq
+
+import pytest
 
 from co_rewarding.algo.methods import METHODS, score_rollouts
 from co_rewarding.algo.rewards import consensus_rewards
@@ -164,3 +167,25 @@ def test_a_teacher_that_answered_the_other_wording_alone_is_compared_by_that() -
     scores = consensus_rewards(rollouts, "teacher", "other", str.__eq__)
     assert scores.rewards == (1, 1, None, None, 0, 0, None, None)
     assert group_metrics(rollouts, scores, None, str.__eq__)["label/voters_agree"] == 0.5
+
+
+def test_labels_of_co_rewarding_i_and_of_a_vote_on_both_views_are_as_often_right() -> None:
+    # 40 questions, two views, four rollouts of three answers or none; the ground truth is 1 for all
+    rng = random.Random(0)
+    rollouts = [
+        Rollout(question, view, "student", rng.choice(["1", "2", "3", None]))
+        for question in range(40)
+        for view in ("original", "rephrased")
+        for _ in range(4)
+    ]
+    cross, own = (
+        group_metrics(rollouts, score_rollouts(METHODS[name], RewardInputs(rollouts, eq)), ["1"] * len(rollouts), eq)
+        for name in ("co_rewarding_I", "majority_voting_both_views")
+    )
+    for name in ("label/accuracy", "label/share", "label/agreement", "label/views_agree", "answer/accuracy"):
+        assert cross[name] == pytest.approx(own[name])
+    for name in ("label/accuracy", "label/share"):
+        assert cross[f"{name}/original"] == pytest.approx(own[f"{name}/rephrased"])
+        assert cross[f"{name}/rephrased"] == pytest.approx(own[f"{name}/original"])
+    assert cross["label/accuracy/original"] != pytest.approx(cross["label/accuracy/rephrased"])  # else it says nothing
+    assert cross["reward/mean"] < own["reward/mean"]  # answers are independent: one agrees more with a vote of its own

@@ -35,8 +35,9 @@ def reference(verdicts, num, seed):
     rng = np.random.default_rng(seed)
     drawn_K, chi_K = rng.integers(len(keys), size=(num, len(keys)), dtype=np.uint32), rng.chisquare(len(keys) - 1, num)
     drawn_S, chi_S = rng.integers(len(starts), size=(num, len(starts)), dtype=np.uint32), rng.chisquare(1, num)
-    of_K = [sum(total[keys[i]] for i in drawn_K[r]) * math.sqrt(len(keys) / chi_K[r]) for r in range(num)]
-    of_S = [sum((m[starts[i]] - value) / len(starts) for i in drawn_S[r]) for r in range(num)]
+    total_K, m_S = sorted(total.values()), sorted(m.values())
+    of_K = [sum(total_K[i] for i in drawn_K[r]) * math.sqrt(len(keys) / chi_K[r]) for r in range(num)]
+    of_S = [sum((m_S[i] - value) / len(starts) for i in drawn_S[r]) for r in range(num)]
     both = [of_S[r] * math.sqrt(len(starts) / chi_S[r]) + shrink * of_K[r] for r in range(num)]
     return [value + x for x in of_K], [value + x for x in both]
 
@@ -47,6 +48,12 @@ def test_the_formula_by_loops():
     assert (found.value, found.num_starts, found.num_questions) == (pytest.approx((2 / 3 + 1 / 4) / 2), 2, 5)
     assert found.low == pytest.approx(min(low for low, _, _ in quarters), abs=1e-12)
     assert found.high == pytest.approx(max(high for _, _, high in quarters), abs=1e-12)
+
+
+def test_the_order_of_starts_and_questions_changes_nothing():
+    turned = {start: dict(reversed(A[start].items())) for start in reversed(A)}
+    found, other = interval(A), interval(turned)
+    assert (found.low, found.high) == (pytest.approx(other.low, abs=1e-12), pytest.approx(other.high, abs=1e-12))
 
 
 def test_starts_that_are_alike_by_chance_leave_the_interval_of_their_questions():

@@ -83,3 +83,36 @@ def test_two_that_say_different_things(config: DictConfig, tmp_path: Path) -> No
     OmegaConf.update(config, THINKING, False, force_add=True)
     with pytest.raises(ValueError, match=rf"enable_thinking=True: {THINKING} is set to"):
         settle(config)
+
+
+def test_a_method_that_asks_the_original_twice_needs_no_other_file(capsys: pytest.CaptureFixture[str]) -> None:
+    for original in ("a.parquet", ["a.parquet", "b.csv"]):
+        for rephrased, said in (("???", False), (None, False), (original, False), ("x.parquet", True)):
+            config = OmegaConf.create(
+                {
+                    "co_rewarding": {"method": "co_rewarding_I_same_wording+0.1*format_only"},
+                    "data": {"train_files": original, "train_aug_files": rephrased},
+                },
+                flags={"struct": True},
+            )
+            settle(config)
+            settle(config)
+            assert OmegaConf.to_container(config.data) == {"train_files": original, "train_aug_files": original}
+            line = capsys.readouterr().out
+            assert line.count("\n") == said and ("train_aug_files=x.parquet: is not read, since" in line) == said
+
+
+@pytest.mark.parametrize("method", ["co_rewarding_I", "majority_voting_both_views"])
+def test_no_other_method_changes_the_files(method: str) -> None:
+    config = OmegaConf.create(
+        {"co_rewarding": {"method": method}, "data": {"train_files": "a", "train_aug_files": "b"}}
+    )
+    settle(config)
+    assert config.data == {"train_files": "a", "train_aug_files": "b"}
+
+
+def test_what_is_missing_is_left_to_the_checks() -> None:
+    for data in ({"train_files": "a"}, {"train_files": "???", "train_aug_files": "b"}):
+        config = OmegaConf.create({"co_rewarding": {"method": "co_rewarding_I_same_wording"}, "data": data})
+        settle(config)
+        assert config.data == OmegaConf.create(data)

@@ -50,6 +50,8 @@ MANAGERS = {
     "co_rewarding_I": CrossViewRewardManager,
     "co_rewarding_II": TeacherRewardManager,
     "co_rewarding_III": TeacherRewardManager,
+    "majority_voting_both_views": CrossViewRewardManager,
+    "co_rewarding_I_same_wording": CrossViewRewardManager,
 }
 
 
@@ -133,6 +135,28 @@ def test_each_wording_is_rewarded_by_the_vote_of_the_other(step) -> None:
     assert metrics["label/accuracy"] == pytest.approx(2 / 3)
     assert metrics["label/share"] == pytest.approx(3 / 4)
     assert metrics["reward/mean"] == pytest.approx(2 / 12)
+
+
+def test_the_controls_of_co_rewarding_i_in_its_tree(step) -> None:
+    # each view by its own majority: q1 original 7, q1 rephrased 8, q2 original nothing, q2 rephrased 5
+    own = {
+        ("q1", "original"): [1.0, 0.0, 1.0],
+        ("q1", "rephrased"): [1.0, 1.0, 0.0],
+        ("q2", "original"): [0.0, 0.0, 0.0],
+        ("q2", "rephrased"): [1.0, 0.0, 1.0],
+    }
+    queue, metrics, _ = step(method="majority_voting_both_views")
+    assert rewards_of(queue) == {
+        f"{question}-{view}_{place}_0": reward
+        for (question, view), rewards in own.items()
+        for place, reward in enumerate(rewards)
+    }
+    # the same three labels as co_rewarding_I's, on the other views, so the same accuracy; the rewards are others
+    exchanged = step()[1]
+    assert metrics["label/accuracy"] == exchanged["label/accuracy"] == pytest.approx(2 / 3)
+    assert (metrics["reward/mean"], exchanged["reward/mean"]) == (pytest.approx(6 / 12), pytest.approx(2 / 12))
+    # which question is asked in the second view is the data's affair, and no rule's
+    assert rewards_of(step(method="co_rewarding_I_same_wording")[0]) == EXPECTED
 
 
 def test_the_reward_stands_on_the_last_token(step) -> None:

@@ -20,6 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from co_rewarding.algo.methods import METHODS, Method, consensus_of
 from co_rewarding.storage.run_dir import RunDir
 from co_rewarding.training.settings import Settings
+from co_rewarding_i.reward_manager import CrossViewRewardManager
 from co_rewarding_ii.settings import TeacherSettings
 
 REPO = Path(__file__).resolve().parents[2]
@@ -309,9 +310,9 @@ def test_the_scripts_differ_by_their_method_only(python_that_tells: Path) -> Non
         for name in ("n", "stop_decided", "decay_start", "decay_end", "kl_anchor", "temperature", "rollout")
     }
     for name, more, less in (
-        ("run_corewarding-II.sh", teacher, {"data.train_aug_files", "co_rewarding.num_votes"}),
-        ("run_corewarding-III.sh", {*teacher, "co_rewarding.method"}, {"co_rewarding.num_votes"}),
-        ("run_baseline.sh", {"co_rewarding.method"}, {"data.train_aug_files"}),
+        ("run_corewarding-II.sh", teacher, {"co_rewarding.method", "data.train_aug_files", "co_rewarding.num_votes"}),
+        ("run_corewarding-III.sh", teacher, {"co_rewarding.num_votes"}),
+        ("run_baseline.sh", set(), {"data.train_aug_files"}),
     ):
         other = keys[name]
         assert [key for key in first if key in other] == [key for key in other if key in first], name
@@ -336,14 +337,15 @@ def refused(script: Path, **environment: str) -> str:
 @pytest.mark.parametrize("method", [m for m in METHODS.values() if not m.needs_labels], ids=lambda method: method.name)
 def test_test_time_training_asks_and_measures_one_file(method: Method, python_that_tells: Path) -> None:
     settings = {"METHOD": method.name, "FILE": "/b.parquet"}
-    if method.needs_both_views:
+    if method.needs_both_views and not method.repeats_original:
         assert "set AUG_FILE" in refused(TTT, **settings)
         settings["AUG_FILE"] = "/rephrased.parquet"
     else:
         assert f"METHOD={method.name} asks each question in one wording" in refused(TTT, **settings, AUG_FILE="/x")
     given = dict(pair.split("=", 1) for pair in arguments(TTT, python_that_tells, **settings)[2:])
     assert given["data.train_files"] == given["data.val_files"] == "'/b.parquet'"
-    assert given.get("data.train_aug_files") == (f"'{settings['AUG_FILE']}'" if "AUG_FILE" in settings else None)
+    second = "/b.parquet" if method.repeats_original else settings.get("AUG_FILE")
+    assert given.get("data.train_aug_files") == (second and f"'{second}'")
     # avg@8 at the paper's temperature
     keys = ("n", "temperature", "do_sample")
     assert [given[f"actor_rollout_ref.rollout.val_kwargs.{key}"] for key in keys] == ["8", "0.8", "True"]
@@ -357,6 +359,8 @@ def test_test_time_training_asks_and_measures_one_file(method: Method, python_th
         ("majority_voting", "amc/test", None),
         ("co_rewarding_I", "amc/paired_original", "amc/paired_rephrased"),
         ("co_rewarding_III", "amc/paired_original", "amc/paired_rephrased"),
+        ("majority_voting_both_views", "amc/paired_original", "amc/paired_rephrased"),
+        ("co_rewarding_I_same_wording", "amc/paired_original", "amc/paired_original"),
     ],
 )
 def test_test_time_training_is_of_amc_by_default(
@@ -365,6 +369,26 @@ def test_test_time_training_is_of_amc_by_default(
     given = dict(pair.split("=", 1) for pair in arguments(TTT, python_that_tells, METHOD=method)[2:])
     assert given["data.train_files"] == given["data.val_files"] == f"'{REPO}/data/{file}.parquet'"
     assert given.get("data.train_aug_files") == (aug_file and f"'{REPO}/data/{aug_file}.parquet'")
+
+
+def test_the_scripts_know_every_vote() -> None:
+    program = f'source "{REPO}/scripts/run_common.sh"; for method; do vote_of "$method"; echo; done'
+    votes = {name: name if method.is_consensus else "" for name, method in METHODS.items()}
+    votes |= {f"0.5*my.py:f + {name}": vote for name, vote in votes.items()}
+    done = subprocess.run(["bash", "-c", program, "", *votes], capture_output=True, text=True, check=True)
+    assert dict(zip(votes, done.stdout.splitlines(), strict=True)) == votes
+
+
+def test_a_control_is_one_word_in_the_script_of_co_rewarding_i(python_that_tells: Path) -> None:
+    script = REPO / "Co-rewarding-I/run_corewarding-I.sh"
+    usual = arguments(script, python_that_tells)
+    for name, given in METHODS.items():
+        if given.consensus and not given.needs_teacher and given.needs_both_views:
+            changed = [
+                argument for argument in arguments(script, python_that_tells, METHOD=name) if argument not in usual
+            ]
+            assert changed == ([] if name == "co_rewarding_I" else [f"co_rewarding.method='{name}'"])
+            CrossViewRewardManager.check(name)
 
 
 @pytest.mark.parametrize("script", ["II", "III"])
@@ -393,7 +417,11 @@ def test_rewards_of_ones_own_in_test_time_training(python_that_tells: Path, tmp_
     own = tmp_path / "it's.py"
     given = arguments(TTT, python_that_tells, METHOD=f"{own}:short", FILE="/b.parquet")
     assert given[1] == "co_rewarding.training.main" and f"co_rewarding.method='{tmp_path}/it\\'s.py:short'" in given
-    for vote, module in (("co_rewarding_I", "co_rewarding_i.main"), ("co_rewarding_III", "co_rewarding_ii.main")):
+    for vote, module in (
+        ("co_rewarding_I", "co_rewarding_i.main"),
+        ("co_rewarding_III", "co_rewarding_ii.main"),
+        ("majority_voting_both_views", "co_rewarding_i.main"),
+    ):
         settings = {"METHOD": f"0.5*{own}:short + {vote}", "FILE": "/b.parquet"}
         assert "set AUG_FILE" in refused(TTT, **settings)
         given = arguments(TTT, python_that_tells, **settings, AUG_FILE="/x.parquet")
@@ -411,8 +439,8 @@ def test_test_time_training_ignores_no_file(name: str) -> None:
 
 
 def test_the_comparison_is_of_every_method() -> None:
-    (listed,) = re.findall(r'^ALL="(.*)"$', (REPO / "scripts/compare_methods.sh").read_text(), flags=re.MULTILINE)
-    assert sorted(listed.split()) == sorted(METHODS)
+    listed = re.findall(r'^ALL\+?="(.*)"$', (REPO / "scripts/compare_methods.sh").read_text(), flags=re.MULTILINE)
+    assert sorted(" ".join(listed).split()) == sorted(METHODS)
     assert "METHODS: co_rewarding_IV is none of" in refused(
         REPO / "scripts/compare_methods.sh", METHODS="co_rewarding_IV"
     )

@@ -20,6 +20,7 @@ from verl.utils.dataset.rl_dataset import collate_fn, get_dataset_class
 from co_rewarding.storage.rows import SYSTEM_PROMPT
 from co_rewarding.tools.generation.vllm_engine import prompt_ids
 from co_rewarding.tools.quickstart.tiny_model import build_tokenizer
+from co_rewarding.training.asking import settle
 from co_rewarding.training.dataset import REPHRASED_PROMPT, PairedDataset, QuestionDataset
 from co_rewarding.training.preflight.data import read_data, rows_of
 
@@ -103,6 +104,13 @@ def pairs(dataset: PairedDataset) -> list[tuple[str, str]]:
     """(original, rephrased) wording of each row, as the trainer reads them."""
     rows = [dataset[i] for i in range(len(dataset))]
     return [(row["raw_prompt"][-1]["content"], row[REPHRASED_PROMPT][-1]["content"]) for row in rows]
+
+
+def test_the_same_file_twice_asks_each_question_twice(make_config: Callable[..., DictConfig], tokenizer: Any) -> None:
+    config = OmegaConf.create({"co_rewarding": {"method": "co_rewarding_I_same_wording"}, "data": make_config()})
+    settle(config)
+    dataset = PairedDataset(config.data.train_files, tokenizer, config.data)
+    assert pairs(dataset) == list(zip(QUESTIONS, QUESTIONS, strict=True))
 
 
 def test_a_row_has_both_wordings(make: Callable[..., PairedDataset]) -> None:

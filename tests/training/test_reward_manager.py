@@ -36,7 +36,8 @@ def manager(method: str, cls: type[GroupRewardManager] = GroupRewardManager) -> 
 def test_a_vote_is_taken_where_its_views_and_its_teacher_are() -> None:
     managers = (CrossViewRewardManager, TeacherRewardManager, GroupRewardManager)
     votes = [[name for name in METHODS if METHODS[name].is_consensus and allowed(cls, name)] for cls in managers]
-    assert votes == [["co_rewarding_I"], ["co_rewarding_II", "co_rewarding_III"], ["majority_voting"]]
+    controls = ["majority_voting_both_views", "co_rewarding_I_same_wording"]
+    assert votes == [["co_rewarding_I", *controls], ["co_rewarding_II", "co_rewarding_III"], ["majority_voting"]]
     for name in (method.name for method in METHODS.values() if not method.is_consensus):
         assert all(allowed(cls, name) for cls in managers)  # a function takes the rows that there are
 
@@ -53,6 +54,8 @@ def allowed(cls: type[GroupRewardManager], method: str) -> bool:
     ("cls", "name"),
     [
         (CrossViewRewardManager, "co_rewarding_I"),
+        (CrossViewRewardManager, "majority_voting_both_views"),
+        (CrossViewRewardManager, "co_rewarding_I_same_wording"),
         (TeacherRewardManager, "co_rewarding_II"),
         (TeacherRewardManager, "co_rewarding_III"),
     ],

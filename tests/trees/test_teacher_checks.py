@@ -3,18 +3,22 @@
 
 import importlib
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+import torch
 from fake_checkpoints import save
 from hydra import compose, initialize_config_module
 from omegaconf import DictConfig, OmegaConf
+from verl.workers.engine.fsdp.transformer_impl import FSDPEngine
 
 from co_rewarding.training.checkpoint import resume_dir
 from co_rewarding.training.preflight.memory import setting_of
 from co_rewarding_ii.checkpoint import check_resumable
 from co_rewarding_ii.preflight import MANAGER, check_teacher
-from co_rewarding_ii.settings import TeacherSettings
-from co_rewarding_ii.trainer import teacher_line
+from co_rewarding_ii.settings import TeacherSettings, unmoved_steps
+from co_rewarding_ii.trainer import other_schedule_line, teacher_line
 
 
 @pytest.fixture(scope="module")
@@ -168,18 +172,58 @@ def test_a_checkpoint_that_is_named_is_the_one_that_is_checked(config: DictConfi
 
 
 def test_the_line_at_the_start_tells_what_is_left_of_the_starting_model() -> None:
-    # Π α_k with the defaults over 330 steps: ln = −(330 · 0.00505 + 0.00495) = −1.671, 19 %
-    assert teacher_line(TeacherSettings(), 330) == (
-        "teacher: decay 0.99 to 0.9999 over 330 steps; at the end 19% of it is the starting model"
-    )
-    short = teacher_line(TeacherSettings(), 20)
-    assert "90% of it is the starting model. WARNING: that is nearly a frozen teacher" in short
-    assert "actor_rollout_ref.teacher.start_share" in short
-    assert "20% of it" in teacher_line(TeacherSettings(start_share=0.2), 20)
-    assert "no update in 20 steps; at the end 100%" in teacher_line(TeacherSettings(update_interval=30), 20)
-    assert "; the KL term is against the starting model" in teacher_line(TeacherSettings(kl_anchor="start"), 330)
-    assert "KL" not in teacher_line(TeacherSettings(kl_anchor="start", update=False), 330)  # which the teacher is
-    assert "frozen (actor_rollout_ref.teacher.update=False)" in teacher_line(TeacherSettings(update=False), 20)
+    def line(steps: int, unmoved: int = 1, **settings: Any) -> str:
+        teacher = TeacherSettings(**settings)
+        return teacher_line(teacher, teacher.schedule(steps, unmoved))
+
+    # Π α_k over steps 2 to 330 with the defaults: ln = −(330 · 0.00505 + 0.00495 − 0.01) = −1.661, 19 %
+    assert line(330) == "teacher: decay 0.99 to 0.9999 over 330 steps; at the end 19% of it is the starting model"
+    # 20 steps: ln = −(0.101 + 0.00495 − 0.01) = −0.096, 91 %; with a warm-up the second update is empty as well, 92 %
+    assert "91% of it is the starting model. WARNING: that is nearly a frozen teacher" in line(20)
+    assert "92% of it" in line(20, unmoved=2)
+    assert "actor_rollout_ref.teacher.start_share" in line(20)
+    assert "20% of it" in line(20, start_share=0.2)
+    assert "no update in 20 steps; at the end 100%" in line(20, update_interval=30)
+    assert "; the KL term is against the starting model" in line(330, kl_anchor="start")
+    assert "KL" not in line(330, kl_anchor="start", update=False)  # which the teacher is
+    assert "frozen (actor_rollout_ref.teacher.update=False)" in line(20, update=False)
+
+
+@pytest.mark.parametrize(
+    ("optim", "steps", "unmoved"),
+    [
+        ({}, 100, 1),  # verl's default, which is constant
+        ({"lr_warmup_steps_ratio": 0.1}, 100, 2),
+        ({"lr_warmup_steps_ratio": 0.1}, 9, 1),  # 0.9 of a step is none
+        ({"lr_warmup_steps": 5}, 9, 2),
+        ({"lr_scheduler_type": "cosine", "lr_warmup_steps_ratio": 0.1}, 330, 2),
+        ({"lr_scheduler_type": "cosine"}, 330, 1),
+        ({"lr_scheduler_type": "cosine", "lr_warmup_steps_ratio": 0.1, "zero_indexed_step": False}, 330, 1),
+    ],
+)
+def test_the_student_moves_when_its_learning_rate_is_not_0(
+    config: DictConfig, optim: dict[str, Any], steps: int, unmoved: int
+) -> None:
+    config.actor_rollout_ref.actor.optim.update(optim)
+    assert unmoved_steps(config, steps) == unmoved
+    # the learning rates themselves, of verl's own schedule
+    settings = config.actor_rollout_ref.actor.optim
+    engine = SimpleNamespace(rank=1, optimizer_config=SimpleNamespace(**{**settings, "total_training_steps": steps}))
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=1.0)
+    schedule = FSDPEngine._build_lr_scheduler(engine, optimizer)
+    assert (schedule.get_last_lr()[0] == 0) == (unmoved == 2)
+
+
+def test_a_schedule_that_is_another_one_than_the_runs_is_told() -> None:
+    schedule = TeacherSettings(start_share=0.1).schedule(4)
+    assert other_schedule_line(schedule, 3, schedule.decay(3)) is None
+    # as it was while the first update was counted: 0.99495 to the power 91.2, where it is now to the power 151.5
+    line = other_schedule_line(schedule, 3, 0.63023)
+    assert line.startswith("teacher: the decay of step 3 was 0.63023 and is 0.464449 in this start's schedule")
+    assert "another number of steps" in line and "\n" not in line
+    # and for six steps: K = 6 has another cosine
+    assert other_schedule_line(TeacherSettings().schedule(6), 3, TeacherSettings().schedule(4).decay(3))
+    assert other_schedule_line(schedule, 5, 0.5) is None  # after its end: nothing more is trained
 
 
 def test_decided_votes_may_be_stopped(config: DictConfig) -> None:

@@ -61,6 +61,8 @@ METHOD_TITLES = {
     "co_rewarding_I": "Co-rewarding-I",
     "co_rewarding_II": "Co-rewarding-II",
     "co_rewarding_III": "Co-rewarding-III",
+    "majority_voting_both_views": "Majority-Voting, both views",
+    "co_rewarding_I_same_wording": "Co-rewarding-I, one wording twice",
 }
 
 Result = dict[str, Any]

@@ -261,7 +261,10 @@ def _data_files(config: DictConfig) -> list[tuple[str, Path, Card | None]]:
         ("data.train_aug_files", "rephrased questions"),
         ("data.val_files", "validated on"),
     ):
-        for name in as_paths(value_of(config, key) or []):
+        names = as_paths(value_of(config, key) or [])
+        if key == "data.train_aug_files" and names == as_paths(value_of(config, "data.train_files") or []):
+            continue  # the original questions, asked twice
+        for name in names:
             path = Path(name).expanduser()
             found.append((words, path, _card_of(path)))
     return found

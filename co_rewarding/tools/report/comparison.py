@@ -33,7 +33,6 @@ Methods = dict[str, list[Run]]
 
 ENDS = {"label accuracy": "label/accuracy", "reward": "reward/mean", "response tokens": "response_length/mean"}
 
-
 REFERENCE = "majority_voting"
 """What a label-free method is to be better than."""
 
@@ -72,10 +71,15 @@ def mean_run(method: str, runs: Sequence[Run]) -> Run:
         return replace(runs[0], name=method)
     at_step = pd.concat([run.metrics for run in runs]).groupby(level=0)
     steps = {step: row.dropna().to_dict() for step, row in at_step.mean().iterrows()}
-    validated = {metric: {step for run in runs for step in run.verdicts.get(metric, ())} for metric in runs[0].verdicts}
     verdicts = {
-        metric: {step: merged(run.verdicts_at(metric, step) for run in runs) for step in of_metric}
-        for metric, of_metric in validated.items()
+        metric: {
+            step: merged(of_runs)
+            for step, logged in steps.items()
+            if metric in logged
+            # of all runs that the mean is of
+            and all(of_runs := [run.verdicts_at(metric, step) for run in runs if metric in run.steps.get(step, {})])
+        }
+        for metric in runs[0].verdicts
     }
     return replace(runs[0], name=f"{method} ({len(runs)} seeds)", steps=steps, verdicts=verdicts)
 

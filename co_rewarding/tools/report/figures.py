@@ -35,14 +35,16 @@ from co_rewarding.tools.report.summary import distinct_names, over
 
 METHODS_IN_ORDER = (
     "co_rewarding_I", "co_rewarding_II", "co_rewarding_III", "ground_truth", "majority_voting", "self_certainty",
-    "entropy", "random", "format_only", "incorrect",
+    "entropy", "random", "format_only", "incorrect", "majority_voting_both_views", "co_rewarding_I_same_wording",
 )  # fmt: skip
 """Each has the look of the same place; a new method comes last."""
-# Okabe and Ito's palette, told apart with any colour vision, less yellow; grey, brown and olive are the controls'
+# Okabe and Ito's palette, told apart with any colour vision, less yellow; grey, brown and olive are the controls', and
+# wine and indigo of Tol's muted palette those of co_rewarding_I
 COLOURS = (
     "#0072B2", "#D55E00", "#009E73", "#000000", "#CC79A7", "#E69F00", "#56B4E9", "#999999", "#7A4B2A", "#8A8A00",
+    "#882255", "#332288",
 )  # fmt: skip
-MARKERS = ("o", "s", "^", "*", "D", "v", "P", "X", "<", ">")
+MARKERS = ("o", "s", "^", "*", "D", "v", "P", "X", "<", ">", "p", "h")
 Style = str | tuple[float, tuple[float, ...]]
 STYLES: tuple[Style, ...] = ("-", (0, (4, 1.6)), (0, (1, 1.2)))
 GREY = "#666666"

@@ -189,7 +189,7 @@ def read_run(run_dir: Path) -> Run:
                 run, verdicts={metric: {step: {start_of(name): of_step[step]} for step in of_step if of_step[step]}}
             )
             if not run.verdicts[metric]:
-                notes.append(f"no intervals: {layout.validation} has no dump of a validated step")
+                notes.append(f"no intervals: {layout.validation} has no verdicts of a validated step")
         case [_, *_] as several:
             notes.append(f"no intervals: {len(several)} data sets, which validation/ does not tell apart")
     return replace(run, notes=tuple(notes))

@@ -12,6 +12,7 @@ import pyarrow as pa
 from omegaconf import DictConfig, OmegaConf
 
 from co_rewarding.algo.answer_format import answer_format
+from co_rewarding.algo.methods import method
 from co_rewarding.storage import question_numbers, wordings
 from co_rewarding.storage.questions import question_tables
 from co_rewarding.storage.rows import (
@@ -100,7 +101,7 @@ def check_data(config: DictConfig, files: DataFiles) -> None:
         judge(config, {"questions without a letter or digit": empty}, len(of_key), where)
     asked = [row["prompt"][-1]["content"] for row in rows["data.train_files"]]
     warn({"questions that an earlier row asks, too": repeats(asked)}, len(asked), named)
-    if "data.train_aug_files" in rows:
+    if "data.train_aug_files" in rows and not method(config.co_rewarding.method).repeats_original:
         check_wordings(config, rows["data.train_files"], rows["data.train_aug_files"])
 
 

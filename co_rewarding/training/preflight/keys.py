@@ -46,7 +46,7 @@ def check_views(config: DictConfig) -> None:
     if chosen.needs_both_views and not asks_both:
         raise ValueError(
             f"co_rewarding.method={chosen.name}: asks each question in two views, here it is asked in one; use the run "
-            "script of Co-rewarding-I or -II"
+            f"script of Co-rewarding-{'II' if chosen.needs_teacher else 'I'}"
         )
     if chosen.needs_both_views and not files:
         raise ValueError(
@@ -59,8 +59,9 @@ def check_views(config: DictConfig) -> None:
             "Co-rewarding-I or -II"
         )
     if files and chosen.is_consensus and not chosen.needs_both_views:
+        both = "" if chosen.needs_teacher else ", or the method to majority_voting_both_views"
         raise ValueError(
-            f"data.train_aug_files={files}: {chosen.name} asks each question in one wording; set it to null "
+            f"data.train_aug_files={files}: {chosen.name} asks each question in one wording; set it to null{both} "
             "(for a baseline on the rephrased questions give their file as data.train_files)"
         )
 

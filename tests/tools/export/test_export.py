@@ -307,6 +307,19 @@ class TestCard:
         assert "| method | co_rewarding_I+0.1*own.short |" in text and "/home/me" not in text
         assert "Trained with co_rewarding_I+0.1*own.short, by an independent" in text  # not as the paper describes
 
+    def test_a_control_is_not_described_in_the_paper(self, run_dir: Path) -> None:
+        for path in run_dir.glob("hydra/*/.hydra/config.yaml"):
+            config = OmegaConf.load(path)
+            config.co_rewarding.method = "co_rewarding_I_same_wording"
+            config.data.train_aug_files = config.data.train_files
+            OmegaConf.save(config, path)
+        target, again = self.exported(run_dir)
+        again()
+        text = card_of(target)
+        assert "Trained with Co-rewarding-I, one wording twice, by an independent" in text
+        assert "every question is asked twice in the same words" in text and "(a control)" in text
+        assert "| trained on |" in text and "rephrased questions" not in text
+
     def test_says_what_the_run_was(self, run_dir: Path, sample_folder: Path) -> None:
         target, again = self.exported(run_dir)
         again()

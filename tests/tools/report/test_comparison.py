@@ -164,6 +164,12 @@ def test_a_difference_is_of_the_seeds_and_questions_of_both(tmp_path: Path) -> N
     (runs[0] / "validation/1.jsonl").unlink()
     row = table(methods_of(*runs), "majority_voting").loc[0]
     assert (row["accuracy after"], row[column]) == ("0.750", "–")  # a number without an interval
+    two = methods_of(*after_of(tmp_path / "more", "random", AFTER["random"]))["random"]
+    (tmp_path / "more/random_seed2/validation/1.jsonl").unlink()
+    mean = mean_run("random", [two[0], read_run(tmp_path / "more/random_seed2")])
+    assert (
+        mean.interval(ACCURACY, 0) and mean.interval(ACCURACY, 1) is None
+    )  # a mean of two runs is not of one's verdicts
 
 
 def test_the_reference_is_majority_voting_or_the_chosen_method(tmp_path: Path) -> None:

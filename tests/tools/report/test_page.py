@@ -117,7 +117,8 @@ class TestFigures:
     def test_a_method_has_its_look_whatever_is_drawn_with_it(self) -> None:
         assert set(METHODS_IN_ORDER) == set(METHODS) and len(COLOURS) == len(MARKERS) == len(METHODS)
         every = {method: looks([run("a", method=method)])[0] for method in METHODS}
-        assert len({look.colour for look in every.values()}) == len({look.marker for look in every.values()}) == 10
+        for look in ({one.colour for one in every.values()}, {one.marker for one in every.values()}):
+            assert len(look) == len(METHODS)
         one, two, unknown = run("1", method="co_rewarding_I"), run("2", method="co_rewarding_II"), run("?")
         for runs in ([one, two, unknown], [unknown, two, one], [two, one, one, unknown]):
             found = looks(runs)
@@ -220,13 +221,15 @@ class TestSample:
         for method, rows in (
             ("majority_voting", same + other),
             ("0.1*/gone/own.py:short+majority_voting", same + other),
+            ("majority_voting_both_views", same + other),
             ("co_rewarding_II", [same[0] | {"answer": "1"}, *teacher]),
         ):
             asked = question(rows, method)
             assert asked.votes(asked.groups[0]) == votes
-        asked = question(same + other, "co_rewarding_I")
-        assert [group.view for group in asked.groups] == ["original", "rephrased"]
-        assert asked.votes(asked.groups[1]) == votes  # the original view's
+        for method in ("co_rewarding_I", "co_rewarding_I_same_wording"):
+            asked = question(same + other, method)
+            assert [group.view for group in asked.groups] == ["original", "rephrased"]
+            assert asked.votes(asked.groups[1]) == votes  # the original view's
         for method in (None, "entropy", "ground_truth", "/gone/own.py:short"):
             asked = question(same, method)
             assert asked.votes(asked.groups[0]) == ""

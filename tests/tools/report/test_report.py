@@ -203,7 +203,7 @@ def test_several_responses_to_a_question_are_one_share(tmp_path: Path) -> None:
 def test_what_has_no_interval_stands_without_one(tmp_path: Path) -> None:
     write_jsonl(tmp_path / "metrics/a.jsonl", [{"step": 0, "data": {ACC: 0.5}}, {"step": 1, "data": {ACC: 0.6}}])
     run = read_run(tmp_path)
-    assert run.notes == (f"no intervals: {tmp_path}/validation has no dump of a validated step",)
+    assert run.notes == (f"no intervals: {tmp_path}/validation has no verdicts of a validated step",)
     assert summary(run)["difference"] == "+0.100" and run.num_questions(ACC) is None
     # other questions before than after: an interval of each, none of the difference; a broken verdict is none
     write_jsonl(tmp_path / "validation/0.jsonl", validation([1.0, 0.0, math.nan, 7.0]))

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from omegaconf import DictConfig
 
+from co_rewarding.training.asking import settle
 from co_rewarding.training.preflight.check import check_config
 
 
@@ -32,7 +33,7 @@ def questions(rows: list[dict[str, Any]]) -> list[str]:
     return [row["prompt"][-1]["content"] for row in rows]
 
 
-def test_the_same_file_twice_is_majority_voting(
+def test_the_same_file_twice_is_another_experiment(
     config: DictConfig, refusal: Callable[..., str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     config.data.train_aug_files = config.data.train_files
@@ -40,6 +41,25 @@ def test_the_same_file_twice_is_majority_voting(
     config.co_rewarding.suspect_data = "warn"  # the control
     check_config(config)
     assert "WARNING: data.train_files=" in capsys.readouterr().out
+
+
+def test_the_controls_of_co_rewarding_i(config: DictConfig, capsys: pytest.CaptureFixture[str]) -> None:
+    config.co_rewarding.method = "majority_voting_both_views"
+    check_config(config)
+    config.co_rewarding.method = "co_rewarding_I_same_wording"
+    settle(config)
+    assert "train_rephrased.parquet: is not read, since co_rewarding_I_same_wording" in capsys.readouterr().out
+    check_config(config)
+    assert "identical wording" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("method", ["majority_voting_both_views", "co_rewarding_I_same_wording"])
+def test_what_a_control_of_co_rewarding_i_needs(config: DictConfig, refusal: Callable[..., str], method: str) -> None:
+    config.data.train_aug_files = None
+    config.co_rewarding.method = method
+    refusal("data.train_aug_files=None", f"{method} needs the rephrased questions")
+    config.data.custom_cls.name = "QuestionDataset"  # as scripts/run_baseline.sh has it
+    refusal(f"co_rewarding.method={method}", "asks each question in two views", "script of Co-rewarding-I")
 
 
 def test_shifted_by_a_row(
