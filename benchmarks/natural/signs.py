@@ -2,7 +2,8 @@
 """What a run says of itself without labels, held against when its accuracy fell.
 
     goes wrong    the run has a collapse (benchmarks/natural/summary.py): accuracy falls two standard errors under its
-                  peak and stays there; the step is known to VALIDATE_EVERY steps
+                  peak and stays there; the step is known to VALIDATE_EVERY steps. A run that is there at the last
+                  validation alone is left out: whether it stays is not known
     in time       the sign's first step is the one of the collapse or before
     late          it is after it
     false         a sign in a run that does not go wrong
@@ -24,7 +25,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, median
 
-import numpy as np
 import pandas as pd
 
 from co_rewarding.algo.rollouts import VIEWS
@@ -40,13 +40,15 @@ ERRORS = (1.0, 2.0, 3.0)
 HELD_OUT = (
     "held-out `views_agree` under its best",
     "held-out `stability` under its best",
-    "held-out `views_agree` − `agreement` under its best",
+    "accuracy on every third held-out question under its best (needs labels)",
 )
-"""The answers to be compared are greedy; agreement is that of one sampled answer with the greedy one."""
+"""Of greedy answers. The last one is what labels would do, and not apart from the collapse, which is of all of them."""
 REWARD_UP = ", `reward/mean` up since"
 BINS = {"up to 3 of 8": (0, 0.4), "4 or 5": (0.4, 0.7), "6 or 7": (0.7, 0.9), "all": (0.9, 1.1)}
 """Of agreement: at least, below."""
 
+WINDOWS = (5, 25)
+"""Steps of a candidate's mean; the project's own signs have the first, which is 40 questions here."""
 SURE_FLIPS, BY_RISE = "bench/sure_flips", (0.0, 0.05, 0.1, 0.2)
 
 
@@ -83,9 +85,10 @@ CANDIDATES: dict[str, dict[str, tuple[Condition, ...]]] = {
 }
 
 
-KINDS = {kind: list(of_bound) for kind, of_bound in CANDIDATES.items()} | {
-    kind + more: [f"{errors:g} SE" for errors in reversed(ERRORS)] for kind in HELD_OUT for more in ("", REWARD_UP)
-}
+KINDS = {
+    kind: [f"{bound}, {window} steps" for bound in of_bound for window in WINDOWS]
+    for kind, of_bound in CANDIDATES.items()
+} | {kind + more: [f"{errors:g} SE" for errors in reversed(ERRORS)] for kind in HELD_OUT for more in ("", REWARD_UP)}
 
 
 @dataclass(frozen=True)
@@ -105,28 +108,31 @@ class Watched:
 
 
 def watched(arms: Mapping[str, Runs]) -> list[Watched]:
-    signals = [
-        *SIGNALS,
-        *(
-            Signal(f"{kind} {bound}", "", "", conditions)
-            for kind, of_bound in CANDIDATES.items()
-            for bound, conditions in of_bound.items()
-        ),
-    ]
     found = []
     for name, runs in arms.items():
         accuracies = {step: runs.accuracy(step) for step in runs.validated}
         for start, collapse in zip(runs.verdicts, runs.collapse_steps(), strict=True):
             rows = runs.metrics[start].merge(sure_flips(runs.groups[start]), on="step", how="left")
             accuracy = {step: fmean(of_start[start].values()) for step, of_start in accuracies.items()}
-            seen = first_steps(rows, signals) | held_out_steps(runs.verdicts[start], rows)
-            found.append(Watched(name, start, collapse, accuracy, seen))
+            seen = first_steps(rows, SIGNALS) | held_out_steps(runs.verdicts[start], rows)
+            for window in WINDOWS:
+                seen |= first_steps(rows, _candidates(window), window)
+            if collapse != runs.last:
+                found.append(Watched(name, start, collapse, accuracy, seen))
     return found
 
 
-def first_steps(rows: pd.DataFrame, signals: Sequence[Signal]) -> dict[str, int]:
+def _candidates(window: int) -> list[Signal]:
+    return [
+        Signal(f"{kind} {bound}, {window} steps", "", "", conditions)
+        for kind, of_bound in CANDIDATES.items()
+        for bound, conditions in of_bound.items()
+    ]
+
+
+def first_steps(rows: pd.DataFrame, signals: Sequence[Signal], window: int = WINDOWS[0]) -> dict[str, int]:
     """Sign → the first step at which it is there."""
-    monitor, first = CollapseMonitor(signals=signals), {}
+    monitor, first = CollapseMonitor(window, signals=signals), {}
     for row in rows.to_dict("records"):
         for alarm in monitor.observe(row["step"], {name: value for name, value in row.items() if value == value}):
             first.setdefault(alarm.signal.name, row["step"])
@@ -136,30 +142,24 @@ def first_steps(rows: pd.DataFrame, signals: Sequence[Signal]) -> dict[str, int]
 def sure_flips(groups: pd.DataFrame) -> pd.DataFrame:
     """By step: of the groups whose majority answer was sure the last time, the share that has another one now. Answers
     are compared by their spelling."""
-    last: dict[tuple[str, str], str] = {}
-    shares = {}
-    for step, of_step in groups.groupby("step"):
-        flips = []
-        for group in of_step.itertuples():
-            key = group.question, group.view
-            if key in last:
-                flips.append(last.pop(key) != group.majority)
-            if group.majority is not None and group.agreement >= SURE:
-                last[key] = group.majority
-        shares[step] = fmean(flips) if flips else np.nan
-    return pd.DataFrame({"step": list(shares), SURE_FLIPS: list(shares.values())})
+    ordered = groups.sort_values("step", kind="stable")
+    last = ordered.groupby(["question", "view"])[["majority", "agreement"]].shift()
+    was_sure = ordered.assign(changed=last.majority != ordered.majority)[last.agreement >= SURE]
+    return was_sure.groupby("step").changed.mean().rename(SURE_FLIPS).reset_index()
 
 
 def held_out_steps(verdicts: pd.DataFrame, rows: pd.DataFrame) -> dict[str, int]:
     """Sign of the held-out questions' answers → the first validation at which it is there."""
-    answers = {
-        key: table.pivot(index="question", columns="step", values="answer")
-        for key, table in verdicts.groupby(["how", "view"])
-    }
-    original, rephrased = answers["greedy", VIEWS[0]], answers["greedy", VIEWS[1]]
-    views_agree = (original == rephrased).astype(float)
-    agreement = (original == answers["sampled", VIEWS[0]]).astype(float)
-    shares = (views_agree, (original == original.shift(axis=1)).astype(float).iloc[:, 1:], views_agree - agreement)
+    greedy = verdicts[verdicts.how == "greedy"]
+    original, rephrased = (
+        greedy[greedy.view == view].pivot(index="question", columns="step", values="answer") for view in VIEWS
+    )
+    right = greedy.pivot_table(index="question", columns="step", values="right", aggfunc="mean").astype(float)
+    shares = (
+        (original == rephrased).astype(float),
+        (original == original.shift(axis=1)).astype(float).iloc[:, 1:],
+        right.iloc[::3],
+    )
     reward = rows.set_index("step")["reward/mean"]
 
     def reward_at(step: int) -> float:
@@ -224,16 +224,30 @@ def signs_table(arms: Mapping[str, Runs]) -> str:
     """The project's signs and the candidates, and what became of questions by the agreement of their first visit."""
     runs = watched(arms)
     judged, chosen_on = ([run for run in runs if run.start % 2 == rest] for rest in (1, 0))
-    rows = [_row(f"`{s.name}`" + " (needs labels)" * s.needs_labels, ABSENT, judged, s.name) for s in SIGNALS]
+    silent = [signal.name for signal in SIGNALS if not any(signal.name in run.seen for run in runs)]
+    rows = [
+        _row(f"`{signal.name}`" + " (needs labels)" * signal.needs_labels, ABSENT, judged, signal.name)
+        for signal in SIGNALS
+        if signal.name not in silent
+    ]
+    useless = []
     for kind, values in KINDS.items():
-        value = max(values, key=lambda value: count(chosen_on, f"{kind} {value}").worth)
-        rows.append(_row(kind, value, judged, f"{kind} {value}"))
+        worth = {value: count(chosen_on, f"{kind} {value}").worth for value in values}
+        best = max(values, key=worth.__getitem__)
+        if worth[best] > 0:
+            rows.append(_row(kind, best, judged, f"{kind} {best}"))
+        else:
+            useless.append(kind)
     return "\n\n".join(
         (
-            f"{_counted(judged)}, judged on. Bounds of candidates were chosen on {_counted(chosen_on)}.",
+            f"Judged on {_counted(judged)}. Bounds of candidates were chosen on {_counted(chosen_on)}.",
             to_markdown(pd.DataFrame(rows)),
-            "Questions of training at their first visit, original wording: of those with this many equal answers, "
-            "percent that are learned / corrupted at their last visit (and how many there are)",
+            f"Of the project's signs, not there in any of the {len(runs)} runs: "
+            + ", ".join(f"`{name}`" for name in silent),
+            "Of the candidates, with no bound more often in time than false where bounds were chosen: "
+            + "; ".join(useless),
+            "### Learned and corrupted questions (needs labels)\n\nQuestions of training, original wording, by how "
+            "many answers were equal at their first visit: percent learned / corrupted at the last (how many).",
             first_visits_table(arms),
         )
     )
@@ -266,7 +280,8 @@ def _ends(table: pd.DataFrame) -> pd.DataFrame:
 
 def _counted(runs: Sequence[Watched]) -> str:
     wrong = sum(run.collapse is not None for run in runs)
-    return f"{len(runs)} runs of {len({run.start for run in runs})} starts, of which {wrong} go wrong"
+    starts = ", ".join(map(str, sorted({run.start for run in runs}))) or "none"
+    return f"{len(runs)} runs (starts {starts}), of which {wrong} go wrong"
 
 
 def _row(sign: str, bound: str, runs: Sequence[Watched], key: str) -> dict[str, str]:
