@@ -33,7 +33,8 @@ from natural.arms import ARMS, LEARNING_RATE, NUM_QUESTIONS, STEPS
 from natural.matrix import agreement_matrix
 from natural.questions import Split, split
 from natural.real_run import check, export
-from natural.report import REFERENCE, arms_table, claims_table, compared, conclusions, draw, signs_table, starts_table
+from natural.report import REFERENCE, arms_table, claims_table, compared, conclusions, draw, starts_table
+from natural.signs import signs_table
 from natural.start import REGIMES, Regime, make_start, tokenizer_of_all
 from natural.summary import load
 from natural.training import Curves, train

@@ -178,7 +178,3 @@ def draw_metric(axis: Axes, runs: Runs, metric: str, colour: str, window: int = 
     if curves:
         curve = pd.concat(curves, axis=1).mean(axis=1).rolling(window, min_periods=1).mean()
         axis.plot(curve.index, curve, color=colour, lw=1.6, marker=marker, ms=4.5, markevery=(window - 1, window))
-
-
-def signs_table(arms: Mapping[str, Runs]) -> str:
-    return ""

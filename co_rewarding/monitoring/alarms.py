@@ -24,7 +24,7 @@ import math
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from statistics import fmean, variance
+from statistics import fmean
 from typing import Any
 
 
@@ -317,7 +317,7 @@ class CollapseMonitor:
             return False
         first_W = self._start[condition.metric]
         start = fmean(first_W)
-        noise = 2 * math.sqrt((variance(first_W) + variance(last_W)) / self.window)
+        noise = 2 * math.sqrt((_variance(first_W, start) + _variance(last_W, recent)) / self.window)
         return (
             abs(recent - start) > noise
             and (condition.rise is None or recent - start > condition.rise)
@@ -336,3 +336,8 @@ class CollapseMonitor:
         if condition.compares_with_start:
             text += f", {fmean(self._start[condition.metric]):.3g} in the first {self.window}"
         return text
+
+
+def _variance(values_W: Sequence[float], mean: float) -> float:
+    """In floats: statistics.variance computes with fractions, which is most of the time of watching a run again."""
+    return sum((value - mean) ** 2 for value in values_W) / (len(values_W) - 1)

@@ -11,10 +11,14 @@ gain in accuracy is learned minus corrupted, which alone tell whether a method t
 is a step in which the question was asked in training, or a validation: of held-out questions, whose answers are no
 rewards, the table is the more honest one. Without a ground truth there is only whether the majority answer changed.
 
+Which of them were sure at the first visit (agreement ≥ SURE) is counted apart: a sure majority answer that changes is
+a lesson where it was wrong and damage where it was right.
+
 Ground truth is a diagnostic here and nothing else: runs are over when this is computed.
 
 Degenerate cases:
 - a question that was visited once is in no table;
+- one response agrees with itself: it has no agreement, and its question is not among the sure ones;
 - no majority answer (nobody answered) is not right; without a ground truth such a question is "unanswered";
 - a question asked in two views is looked at in its original wording, or the other where that one was not asked;
 - rollouts that only vote count as those that are trained on do, a teacher's do not.
@@ -49,8 +53,10 @@ OUTCOMES = {
 """What can become of a question, in the order of the table; the last three where there is no ground truth."""
 COLUMNS = (
     "set", "question", "outcome", "visits", "first_step", "first_answer", "first_right", "last_step", "last_answer",
-    "last_right", "ground_truth", "prompt",
+    "last_right", "ground_truth", "prompt", "first_agreement", "last_agreement",
 )  # fmt: skip
+SURE = 0.75
+"""Agreement of a visit, 0-1, from which on its majority answer counts as sure."""
 QUESTIONS_AT_ONCE = 128
 """Questions whose answers are compared in the time of a step (Equivalence.prepare)."""
 MAX_PROMPT_CHARS = 200
@@ -93,6 +99,7 @@ class End:
     step: int
     answer: str | None  # of the majority
     right: float | None  # share of right answers; None without a ground truth
+    agreement: float | None  # share of answers behind the majority's; None of one answer alone
 
 
 @dataclass(frozen=True)
@@ -148,14 +155,21 @@ def of_validation(row: Mapping[str, Any]) -> Row | None:
 
 
 def in_words(changes: Changes) -> str:
-    """ "training: 3 learned (wrong → right), 1 corrupted (right → wrong), …; held-out: …"; "" for no question."""
+    """ "training: 3 learned (wrong → right), 1 corrupted (right → wrong), … (of 2 sure at first, agreement ≥ 0.75:
+    1 corrupted); held-out: …"; "" for no question."""
     parts = []
     for name, of_set in changes.items():
         counts = Counter(change.outcome for change in of_set)
         if counts:
             shown = ", ".join(f"{counts[outcome]} {words}" for outcome, words in OUTCOMES.items() if counts[outcome])
-            parts.append(f"{name}: {shown}")
+            parts.append(f"{name}: {shown}{_of_the_sure(of_set)}")
     return "; ".join(parts)
+
+
+def _of_the_sure(of_set: Sequence[Change]) -> str:
+    sure = [change.outcome for change in of_set if (change.first.agreement or 0.0) >= SURE]
+    counts = [f"{sure.count(outcome)} {outcome}" for outcome in ("corrupted", "learned", "changed") if outcome in sure]
+    return f" (of {len(sure)} sure at first, agreement ≥ {SURE:g}: {', '.join(counts) or 'none'})" if sure else ""
 
 
 def to_csv(changes: Changes) -> str:
@@ -167,7 +181,8 @@ def to_csv(changes: Changes) -> str:
     for name, of_set in changes.items():
         for one in sorted(of_set, key=lambda change: order.index(change.outcome)):
             ends = (one.first.step, one.first.answer, one.first.right, one.last.step, one.last.answer, one.last.right)
-            row = (name, one.question, one.outcome, one.visits, *ends, one.truth, one.prompt)
+            agreements = one.first.agreement, one.last.agreement
+            row = (name, one.question, one.outcome, one.visits, *ends, one.truth, one.prompt, *agreements)
             table.writerow([_cell(value) for value in row])
     return text.getvalue()
 
@@ -207,8 +222,13 @@ def _changes(seen: Sequence[_Seen], equivalence: Equivalence) -> Iterator[Change
 
     def end(visit: Visit, truth: str | None) -> End:
         right = [is_match(truth, answer, same) for answer in visit.answers]
-        label = majority_vote(visit.answers, same).pseudo_label
-        return End(visit.step, label, None if truth is None else sum(right) / len(right))
+        vote = majority_vote(visit.answers, same)
+        return End(
+            visit.step,
+            vote.pseudo_label,
+            None if truth is None else sum(right) / len(right),
+            vote.agreement if vote.num_rollouts > 1 else None,
+        )
 
     for one in seen:
         first, last = end(one.first, one.truth), end(one.last, one.truth)

@@ -190,6 +190,16 @@ def test_a_resumed_run_goes_on_as_if_it_had_not_stopped() -> None:
         assert (after.should_stop, after.good_until) == (whole.should_stop, whole.good_until)
 
 
+def test_the_state_of_other_signs_still_loads() -> None:
+    # a checkpoint knows a sign and a metric that are no more, and none that came later
+    gone = Signal("gone", "", "", (Condition("old/metric", at_least=0.5),))
+    before = CollapseMonitor(signals=(gone,))
+    run(before, {"old/metric": [1.0] * 6})
+    after = CollapseMonitor()
+    after.load_state_dict(json.loads(json.dumps(before.state_dict())))
+    assert names(run(after, {"collapse/label_flips": [0.9] * 5}, first=7)[-1]) == {"labels_flip"}
+
+
 def test_errors() -> None:
     with pytest.raises(ValueError, match="window is 1: use a whole number from 2"):
         CollapseMonitor(window=1)

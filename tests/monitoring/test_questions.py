@@ -63,6 +63,31 @@ def test_learned_and_corrupted(equivalence):
     )
 
 
+def test_sure_questions_are_counted_apart(equivalence):
+    # agreement at first: a 3/4 and then wrong, b 4/4 and then right, c 3/4 and stays, d 2/4 and corrupted; e has one
+    # response, which agrees with itself; f has no truth, was sure (3/4) and changes
+    first = [
+        *rollouts("a", ["1", "1.0", "1", "2"], "1"), *rollouts("b", ["2"] * 4, "1"),
+        *rollouts("c", ["1", "1", None, "1"], "1"), *rollouts("d", ["1", "1", "2", "3"], "1"),
+        *rollouts("e", ["1"], "1"), *rollouts("f", ["1", "1", "1", "2"]),
+    ]  # fmt: skip
+    last = [
+        *rollouts("a", ["2"] * 4, "1"), *rollouts("b", ["1"] * 4, "1"), *rollouts("c", ["1"] * 4, "1"),
+        *rollouts("d", ["2", "2", "2", "1"], "1"), *rollouts("e", ["2"], "1"), *rollouts("f", ["2"] * 4),
+    ]  # fmt: skip
+    changes = changed_questions({"training": [(1, first), (2, last)]}, equivalence)
+    agreements = {change.question: (change.first.agreement, change.last.agreement) for change in changes["training"]}
+    assert agreements == {
+        "a": (0.75, 1.0), "b": (1.0, 1.0), "c": (0.75, 1.0), "d": (0.5, 0.75), "e": (None, None), "f": (0.75, 1.0),
+    }  # fmt: skip
+    assert in_words(changes) == (
+        "training: 3 corrupted (right → wrong), 1 learned (wrong → right), 1 right both times, 1 changed their "
+        "majority answer (of 4 sure at first, agreement ≥ 0.75: 1 corrupted, 1 learned, 1 changed)"
+    )
+    rows = {row["question"]: row for row in csv.DictReader(io.StringIO(to_csv(changes)))}
+    assert (rows["d"]["first_agreement"], rows["e"]["last_agreement"]) == ("0.500", "")
+
+
 def test_nothing_that_was_visited_twice(equivalence):
     changes = changed_questions({"training": [(1, FIRST)], "held-out": []}, equivalence)
     assert changes == {"training": [], "held-out": []} and in_words(changes) == ""
