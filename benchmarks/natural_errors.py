@@ -33,12 +33,14 @@ from natural.arms import ARMS, LEARNING_RATE, NUM_QUESTIONS, STEPS
 from natural.matrix import agreement_matrix
 from natural.questions import Split, split
 from natural.real_run import check, export
-from natural.report import REFERENCE, arms_table, claims_table, compared, conclusions, draw, starts_table
+from natural.report import arms_table, claims_table, compared, conclusions, draw, starts_table
 from natural.signs import signs_table
 from natural.start import REGIMES, Regime, make_start, tokenizer_of_all
 from natural.summary import load
 from natural.training import Curves, train
 from transformers import LlamaForCausalLM
+
+from co_rewarding.storage.provenance import commit
 
 OUTPUT = Path("runs/natural_errors")
 NUM_HELD_OUT, NUM_TRAINED = 300, 600
@@ -137,29 +139,30 @@ def run(args: argparse.Namespace) -> None:
 
 
 def report(args: argparse.Namespace) -> None:
-    judged = {}
-    for regime in REGIMES:
-        arms = load(args.output / regime)
-        if not arms:
-            continue
-        steps = next(iter(arms.values())).last
-        parts = (
+    found = {regime: arms for regime in REGIMES if (arms := load(args.output / regime))}
+    if not found:
+        sys.exit(f"error: {args.output}: no finished arm there; run first")
+    into = args.tables or args.output
+    into.mkdir(parents=True, exist_ok=True)
+    judged = {regime: conclusions(arms) for regime, arms in found.items()}
+    write(into / "conclusions.json", json.dumps({"made_at": commit()} | judged, indent=1) + "\n")
+    parts = ["# Errors that nobody taught", claims_table(judged)]
+    for regime, arms in found.items():
+        num_starts = max(len(runs.verdicts) for runs in arms.values())
+        draw(arms, into / f"{regime}.png", f"{regime} regime, mean of {num_starts} starts")
+        parts += [
             f"## {regime}",
-            "### The starts, before any RL\n\nPercent of held-out questions, original / rephrased wording.",
+            f"![Curves of the {regime} regime]({regime}.png)",
+            "Starts, before any RL; percent of held-out questions, original / rephrased wording:",
             starts_table(args.output / regime),
-            f"### The arms, {steps} steps\n\nPercent of held-out questions, greedy, both wordings, and 95 % intervals.",
+            f"Arms, {next(iter(arms.values())).last} steps; percent of held-out questions, greedy, both wordings:",
             arms_table(arms),
-            "### The claims",
-            claims_table(arms),
-            "### Signs without labels",
+            "Signs:",
             signs_table(arms),
-        )
-        text = "\n\n".join(parts) + "\n"
-        write(args.output / f"{regime}.md", text)
-        print(text)
-        draw(arms, args.output / f"{regime}.png", f"{regime} start, mean of {len(arms[REFERENCE].verdicts)} starts")
-        judged[regime] = conclusions(arms)
-    write(args.output / "conclusions.json", json.dumps(judged, indent=1))
+        ]
+    text = "\n\n".join(parts) + f"\n\nMade by `benchmarks/natural_errors.py report` at commit `{commit()}`.\n"
+    write(into / "README.md", text)
+    print(text)
 
 
 def compare(args: argparse.Namespace) -> None:
@@ -192,6 +195,7 @@ def main() -> None:
     command.add_argument("--tell", action="store_true", help="a line for each arm's every validation")
     command.set_defaults(function=run)
     command = commands.add_parser("report", help="tables and figures")
+    command.add_argument("--tables", type=Path, help="folder for them; default: --output")
     command.set_defaults(function=report)
     command = commands.add_parser(
         "export", help="a start and its questions as files, and command lines to train on them"

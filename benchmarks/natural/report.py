@@ -22,6 +22,7 @@ from co_rewarding.tools.report.figures import COLOURS, SETTINGS
 from co_rewarding.tools.tables import ABSENT, to_markdown
 
 from .arms import ARMS, EARLY
+from .start import REGIMES
 from .summary import Runs, Shares, judged, on_common_starts, verdict
 
 REFERENCE = "majority voting"
@@ -73,17 +74,17 @@ def arms_table(arms: Mapping[str, Runs]) -> str:
     return to_markdown(pd.DataFrame(rows).fillna(ABSENT))
 
 
-def claims_table(arms: Mapping[str, Runs]) -> str:
+def claims_table(judged: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
+    """The claims, a line each, with their difference in points and what becomes of them in each regime."""
+    regimes = list(judged)
     rows = []
-    for claim, found in judged(arms):
-        rows.append(
-            {
-                "claim": claim.says,
-                "difference": f"{claim.better} − {claim.worse}" + ("" if claim.of == "accuracy" else f" ({claim.of})"),
-                "in points": ABSENT if found is None else percent(found, signed=True),
-                "": verdict(found),
-            }
-        )
+    for of_claim in zip(*judged.values(), strict=True):
+        claim = of_claim[0]
+        of = "" if claim["of"] == "accuracy" else f" ({claim['of']})"
+        row = {"claim": claim["claim"], "difference": f"{claim['better']} − {claim['worse']}{of}"}
+        for regime, found in zip(regimes, of_claim, strict=True):
+            row[f"{regime}, in points"] = f"{in_points(found) or ABSENT}: {found['verdict']}"
+        rows.append(row)
     return to_markdown(pd.DataFrame(rows))
 
 
@@ -97,12 +98,12 @@ def conclusions(arms: Mapping[str, Runs]) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def compared(one: Mapping[str, list[dict[str, Any]]], other: Mapping[str, list[dict[str, Any]]]) -> str:
+def compared(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
     """The claims of two results (conclusions.json), each with what became of it in both."""
     rows = []
-    for regime in one:
+    for regime in REGIMES:
         others = {(claim["better"], claim["worse"], claim["of"]): claim for claim in other.get(regime, [])}
-        for claim in one[regime]:
+        for claim in one.get(regime, []):
             again = others.get((claim["better"], claim["worse"], claim["of"]), {"verdict": "not run"})
             verdicts = claim["verdict"], again["verdict"]
             rows.append(
@@ -137,9 +138,9 @@ def draw(arms: Mapping[str, Runs], path: Path, title: str, names: Sequence[str] 
     """Accuracy with its interval, and the signs that need no label, each the mean over starts."""
     shown = {name: arms[name] for name in names if name in arms}
     panels = (
-        ("Held-out accuracy, greedy, both wordings", None),
+        ("Held-out accuracy, greedy", None),
         ("Reward", "reward/mean"),
-        ("Label accuracy, original wording (needs labels)", "label"),
+        ("Label accuracy (needs labels)", "label"),
         ("Agreement of the student's rollouts", "collapse/agreement"),
         ("Response length (tokens)", "collapse/length"),
         ("Policy entropy (nats a token)", "actor/entropy"),

@@ -10,6 +10,7 @@ import torch
 from natural.arms import ARMS, CLAIMS, NUM_QUESTIONS, Arm
 from natural.policy import respond, statistics
 from natural.questions import FAMILIES, split, templates
+from natural.report import claims_table, compared
 from natural.summary import Runs, _collapse_step, judge, verdict
 from natural.training import _update, group_advantages, score, train
 
@@ -230,3 +231,17 @@ def test_a_claim_is_judged_by_its_interval():
     assert verdict(judge(claim, {"II": arms["II"]})) == "not run"
     corrupted = next(c for c in CLAIMS if c.of == "corrupted")
     assert judge(corrupted, arms).value == pytest.approx(0.5)  # 20 of 40 by majority voting, none by II
+
+
+def test_two_results_are_compared_claim_by_claim():
+    def result(verdict: str, value: float | None) -> dict:
+        number = {} if value is None else {"value": value, "low": value - 0.01, "high": value + 0.01}
+        claim = {"claim": "II is better", "better": "II", "worse": "majority voting", "of": "accuracy"}
+        return {"made_at": "abc", "hard": [claim | {"verdict": verdict, "starts": 5, "questions": 300} | number]}
+
+    stayed = compared(result("holds", 0.05), result("holds", 0.04))
+    assert "| +5.0 [+4.0, +6.0] | +4.0 [+3.0, +5.0] | holds |" in " ".join(stayed.split())
+    assert "holds / not told" in compared(result("holds", 0.05), result("not told", 0.0))
+    assert "holds / not run" in compared(result("holds", 0.05), {"made_at": "def"})
+    both = claims_table({"easy": result("not run", None)["hard"], "hard": result("refuted", -0.05)["hard"]})
+    assert "–: not run" in both and "−5.0 [−6.0, −4.0]: refuted" in both
