@@ -39,7 +39,7 @@ def test_the_table_and_its_line(run: RunDir, capsys: pytest.CaptureFixture[str])
         "[co-rewarding] questions, first visit against last: training: 1 learned (wrong → right); table: "
         f"{run.questions}\n"
     )
-    assert run.questions.read_text().splitlines()[1] == "training,1,learned,2,1,2,0.000,3,1,1.000,1,"
+    assert run.questions.read_text().splitlines()[1] == "training,1,learned,2,1,2,0.000,3,1,1.000,1,,,"
 
 
 def test_without_a_second_visit_there_is_neither(run: RunDir, capsys: pytest.CaptureFixture[str]) -> None:

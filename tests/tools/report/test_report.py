@@ -345,7 +345,7 @@ def test_the_questions_of_a_run_that_wrote_no_table(run_dir: Path, run_script: C
     code, out, _ = run_script("report.py", run_dir, "--questions")
     assert code == 0 and f"Questions: {run_dir}/questions.csv" in out
     written = (run_dir / "questions.csv").read_text()
-    assert "training,1,corrupted,2,3,5,0.500,4,6,0.000,5,original 1?" in written.splitlines()
+    assert "training,1,corrupted,2,3,5,0.500,4,6,0.000,5,original 1?,0.500,1.000" in written.splitlines()
     code, out, _ = run_script("report.py", run_dir)  # from then on it is there
     lines = [" ".join(line.split()) for line in out.splitlines()]
     assert "training questions learned, corrupted 0, 1 of 1" in lines
