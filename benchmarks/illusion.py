@@ -23,13 +23,12 @@ import matplotlib
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
-from natural.arms import ARMS
-from natural.report import draw_accuracy, draw_metric, mean_of, percent
+from natural.report import draw_accuracy, draw_metric, look_of, mean_of, percent
 from natural.summary import LAST, Runs, load
 
 from co_rewarding.storage.files import atomic_write
 from co_rewarding.tools.bootstrap import Interval, interval
-from co_rewarding.tools.report.figures import GREY, LOOKS, METHODS_IN_ORDER, SETTINGS
+from co_rewarding.tools.report.figures import GREY, SETTINGS
 
 TITLE_OF = {"majority voting": "Majority voting", "II": "Co-rewarding-II", "ground truth": "True answers"}
 VOTING, TEACHER, TRUTH = TITLE_OF
@@ -94,7 +93,7 @@ def draw(arms: Mapping[str, Runs], path: Path) -> None:
         accuracy.set_title("What it is worth: held-out accuracy", loc="left", fontweight="bold")
         reward.set_title("What training sees: its reward", loc="left", fontweight="bold")
         for name, title in TITLE_OF.items():
-            look = LOOKS[METHODS_IN_ORDER.index(ARMS[name].method.name)]
+            look = look_of(name)
             draw_accuracy(accuracy, arms[name], look.colour, title, look.marker)
             draw_metric(reward, arms[name], "reward/mean", look.colour, LAST, look.marker)
         for axis in (accuracy, reward):

@@ -40,6 +40,7 @@ from natural.summary import load
 from natural.training import Curves, train
 from transformers import LlamaForCausalLM
 
+from co_rewarding.storage.files import atomic_write_text
 from co_rewarding.storage.provenance import commit
 
 OUTPUT = Path("runs/natural_errors")
@@ -70,7 +71,7 @@ def make(output: Path, regime: Regime, start: int) -> str:
         tokenizer.save_pretrained(folder / "model")
         matrix = agreement_matrix(model, tokenizer, parts.held_out, torch.Generator().manual_seed(seed))
         matrix |= {"updates": updates, "seconds": round(time.monotonic() - began)}
-        write(folder / "matrix.json", json.dumps(matrix, indent=1))
+        atomic_write_text(folder / "matrix.json", json.dumps(matrix, indent=1))
     return (folder / "matrix.json").read_text()
 
 
@@ -104,19 +105,13 @@ def progress(so_far: Curves) -> str:
     return f"accuracy {right:.2f}, reward {reward:.2f} at step {step}"
 
 
-def write(path: Path, text: str) -> None:
-    beside = path.with_suffix(".tmp")
-    beside.write_text(text)
-    beside.replace(path)
-
-
 def run(args: argparse.Namespace) -> None:
     settings = {"steps": args.steps, "questions": NUM_QUESTIONS, "learning_rate": LEARNING_RATE}
     path = args.output / "settings.json"
     if path.is_file() and json.loads(path.read_text()) != settings:
         sys.exit(f"error: {path} has {path.read_text()}, now it is {json.dumps(settings)}: use another --output")
     args.output.mkdir(parents=True, exist_ok=True)
-    write(path, json.dumps(settings))
+    atomic_write_text(path, json.dumps(settings))
     starts = [(regime, start) for start in args.starts for regime in args.regimes]
     began = time.monotonic()
     with ProcessPoolExecutor(args.workers, mp_context=get_context("spawn")) as pool:
@@ -145,7 +140,7 @@ def report(args: argparse.Namespace) -> None:
     into = args.tables or args.output
     into.mkdir(parents=True, exist_ok=True)
     judged = {regime: conclusions(arms) for regime, arms in found.items()}
-    write(into / "conclusions.json", json.dumps({"made_at": commit()} | judged, indent=1) + "\n")
+    atomic_write_text(into / "conclusions.json", json.dumps({"made_at": commit()} | judged, indent=1) + "\n")
     parts = ["# Errors that nobody taught", claims_table(judged)]
     for regime, arms in found.items():
         num_starts = max(len(runs.verdicts) for runs in arms.values())
@@ -161,7 +156,7 @@ def report(args: argparse.Namespace) -> None:
             signs_table(arms),
         ]
     text = "\n\n".join(parts) + f"\n\nMade by `benchmarks/natural_errors.py report` at commit `{commit()}`.\n"
-    write(into / "README.md", text)
+    atomic_write_text(into / "README.md", text)
     print(text)
 
 

@@ -38,12 +38,22 @@ class Arm:
     teacher_moves: bool = True
 
     @property
+    def name_in_product(self) -> str:
+        """What the run scripts call the method on these wordings."""
+        return IN_PRODUCT.get((self.method.name, self.wordings), self.method.name)
+
+    @property
     def rollouts(self) -> int:
         """Responses that are generated for a question, in multiples of G."""
         return len(self.wordings) * (self.num_votes // NUM_ROLLOUTS + self.method.needs_teacher)
 
 
 BOTH, TWICE = (0, 1), (0, 0)
+IN_PRODUCT = {
+    ("majority_voting", BOTH): "majority_voting_both_views",
+    ("co_rewarding_I", TWICE): "co_rewarding_I_same_wording",
+}
+"""Methods that have another name on other wordings than their own."""
 ARMS: dict[str, Arm] = {
     arm.name: arm
     for arm in (

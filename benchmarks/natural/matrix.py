@@ -9,10 +9,9 @@ from collections.abc import Sequence
 import torch
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
-from co_rewarding.algo.answers import extract_answer
 from co_rewarding.algo.voting import majority_vote
 
-from .policy import respond
+from .policy import answers_of_groups
 from .questions import Question
 
 NUM_ROLLOUTS = 8
@@ -32,12 +31,11 @@ def agreement_matrix(
     """
     answers, sampled = [], []
     for wording in (0, 1):
-        texts = respond(model, tokenizer, [q.text(wording) for q in questions], NUM_ROLLOUTS, generator).texts
-        given = [extract_answer(text) for text in texts]
-        groups = [given[i : i + NUM_ROLLOUTS] for i in range(0, len(given), NUM_ROLLOUTS)]
+        asked = [question.text(wording) for question in questions]
+        groups = answers_of_groups(model, tokenizer, asked, NUM_ROLLOUTS, generator)
         answers.append([majority_vote(answers_G, str.__eq__).pseudo_label for answers_G in groups])
-        truths = [str(q.answer) for q in questions for _ in range(NUM_ROLLOUTS)]
-        sampled.append(sum(a == t for a, t in zip(given, truths, strict=True)) / len(given))
+        right = [answers_G.count(str(q.answer)) for q, answers_G in zip(questions, groups, strict=True)]
+        sampled.append(sum(right) / (len(right) * NUM_ROLLOUTS))
     counts: Counter[str] = Counter()
     for question, original, rephrased in zip(questions, *answers, strict=True):
         letters = "".join("R" if answer == str(question.answer) else "W" for answer in (original, rephrased))

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from transformers import DynamicCache, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from co_rewarding.algo.answers import extract_answer
 from co_rewarding.algo.token_statistics import token_statistics
 from co_rewarding.tools.quickstart.tiny_model import render_prompt
 
@@ -64,6 +65,19 @@ def respond(
         tokens=tokens,
         texts=tokenizer.batch_decode(tokens, skip_special_tokens=True),
     )
+
+
+def answers_of_groups(
+    model: LlamaForCausalLM,
+    tokenizer: PreTrainedTokenizerFast,
+    questions: Sequence[str],
+    num_rollouts: int,
+    generator: torch.Generator,
+) -> list[list[str | None]]:
+    """The sampled answers to each question."""
+    texts = respond(model, tokenizer, questions, num_rollouts, generator).texts
+    answers = [extract_answer(text) for text in texts]
+    return [answers[i : i + num_rollouts] for i in range(0, len(answers), num_rollouts)]
 
 
 @dataclass(frozen=True)

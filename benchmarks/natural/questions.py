@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from itertools import product
 from random import Random
 
+from co_rewarding.tools.quickstart import arithmetic
+
 
 @dataclass(frozen=True)
 class Family:
@@ -21,26 +23,23 @@ class Family:
     templates: tuple[str, ...]
     operands: tuple[tuple[int, ...], ...]  # all that there are
     answer: Callable[..., int]
-    steps: Callable[..., str]  # how it is worked out, without the box
+    worked: Callable[..., str]  # how it is worked out, with the box at its end
 
 
-def _sum_steps(a: int, b: int) -> str:
-    units = a % 10 + b % 10
-    carry = units // 10
-    tens = a // 10 + b // 10 + carry
-    return f"{a % 10}+{b % 10}={units}; {a // 10}+{b // 10}{'+1' * carry}={tens}"
+def _in_columns(operation: arithmetic.Operation) -> Callable[[int, int], str]:
+    """As the quickstart's model is taught it."""
+
+    def worked(a: int, b: int) -> str:
+        return arithmetic.worked_solution(arithmetic.Question("", "plain", a, b, arithmetic.Fact(a, b, operation)))
+
+    return worked
 
 
-def _difference_steps(a: int, b: int) -> str:
-    borrow = int(a % 10 < b % 10)
-    units, tens = a % 10 + 10 * borrow, a // 10 - borrow
-    return f"{units}-{b % 10}={units - b % 10}; {tens}-{b // 10}={tens - b // 10}"
-
-
-def _product_steps(a: int, b: int) -> str:
+def _product(a: int, b: int) -> str:
     units = a % 10 * b
     tens = a // 10 * b
-    return f"{a % 10}*{b}={units}; {a // 10}*{b}={tens}; {tens}+{units // 10}={tens + units // 10}"
+    steps = f"{a % 10}*{b}={units}; {a // 10}*{b}={tens}; {tens}+{units // 10}={tens + units // 10}"
+    return rf"{steps}; \boxed{{{a * b}}}"
 
 
 TWO_DIGITS, ONE_DIGIT = range(10, 100), range(2, 10)
@@ -55,7 +54,7 @@ FAMILIES: dict[str, Family] = {
         ),
         PAIRS,
         lambda a, b: a + b,
-        _sum_steps,
+        _in_columns("add"),
     ),
     "difference": Family(
         (
@@ -66,7 +65,7 @@ FAMILIES: dict[str, Family] = {
         ),
         PAIRS,
         lambda a, b: a - b,
-        _difference_steps,
+        _in_columns("subtract"),
     ),
     "product": Family(
         (
@@ -77,7 +76,7 @@ FAMILIES: dict[str, Family] = {
         ),
         tuple(product(TWO_DIGITS, ONE_DIGIT)),
         lambda a, b: a * b,
-        _product_steps,
+        _product,
     ),
 }
 
@@ -100,7 +99,7 @@ class Question:
 
     @property
     def worked(self) -> str:
-        return f"{FAMILIES[self.family].steps(*self.operands)}; {self.direct}"
+        return FAMILIES[self.family].worked(*self.operands)
 
     @property
     def direct(self) -> str:

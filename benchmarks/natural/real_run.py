@@ -22,7 +22,6 @@ Legend: B rows that are trained on, N all rows of a step.
 
 from __future__ import annotations
 
-import copy
 import json
 import math
 import re
@@ -40,8 +39,6 @@ import yaml
 from transformers import AutoTokenizer, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from co_rewarding.algo.answers import extract_answer
-from co_rewarding.algo.ema import TeacherAverage
-from co_rewarding.algo.ema_schedule import DecaySchedule
 from co_rewarding.algo.equivalence.relation import Equivalence
 from co_rewarding.algo.rollouts import Rollout
 from co_rewarding.monitoring.metrics import group_metrics
@@ -49,21 +46,16 @@ from co_rewarding.storage.dumps import dump_rows
 from co_rewarding.storage.rows import Row, make_row, write_rows
 from co_rewarding.storage.run_dir import RunDir
 
-from .arms import ARMS, BOTH, LEARNING_RATE, NUM_QUESTIONS, NUM_ROLLOUTS, START_SHARE, TWICE, Arm
-from .policy import MAX_TOKENS, Responses, prompt_ids, statistics
+from .arms import ARMS, BOTH, LEARNING_RATE, NUM_QUESTIONS, NUM_ROLLOUTS, START_SHARE, Arm
+from .policy import MAX_TOKENS, Responses, prompt_ids
 from .questions import Question, Split
-from .training import _on_rows, _update, group_advantages, score
+from .training import Policy, group_advantages, on_rows, score
 
 STEPS = 10
 TOLERANCE = 1e-4
 POLICY_TOLERANCE = 1e-3  # nats, between float32 in two orders of the same operations
 POSSIBLE = -12.0  # log-probability of a token; one run here has some 10,000 tokens
 MAX_NAMED = 3
-IN_PRODUCT = {
-    ("majority_voting", BOTH): "majority_voting_both_views",
-    ("co_rewarding_I", TWICE): "co_rewarding_I_same_wording",
-}
-"""What the run scripts call a method on other wordings than its own."""
 
 
 def export(start: Path, parts: Split, target: Path) -> None:
@@ -125,7 +117,7 @@ def _keys(arm: Arm) -> dict[str, Any]:
     """The keys of the configuration in which arms differ, with this one's values."""
     teacher = {"update": arm.teacher_moves, "start_share": START_SHARE} if arm.method.needs_teacher else {}
     return {
-        "co_rewarding.method": IN_PRODUCT.get((arm.method.name, arm.wordings), arm.method.name),
+        "co_rewarding.method": arm.name_in_product,
         "co_rewarding.num_votes": arm.num_votes if arm.num_votes > NUM_ROLLOUTS else 0,
         "co_rewarding.payout": arm.payout,
         "co_rewarding.min_agreement": arm.min_agreement,
@@ -169,13 +161,19 @@ def check(run_dir: Path, arm_name: str | None = None) -> int:
     config = yaml.safe_load(path.read_text(encoding="utf-8"))
     arm = ARMS[arm_name] if arm_name else arm_of(config, run_dir)
     metrics_of, found = logged(run), Compared()
-    policy = Policy.starting_as(arm, config)
+    policy = Retrained.starting_as(arm, config)
     if policy is None and arm.method.needs_logits:
         raise ValueError(f"{run_dir}: {arm.name} needs the model that the run began with: put it where the run had it")
     with Equivalence() as equivalence:
         for step in run.dumped_steps():
             _compare_step(
-                arm, step, list(dump_rows(run.rollouts_file(step))), metrics_of[step], policy, equivalence, found
+                arm,
+                step,
+                list(dump_rows(run.rollouts_file(step))),
+                metrics_of[step],
+                policy,
+                equivalence,
+                found,
             )
     print(_report(arm, found, policy))
     return len(found.differences)
@@ -227,7 +225,7 @@ def _compare_step(
     step: int,
     rows: Sequence[Mapping[str, Any]],
     metrics: Mapping[str, float],
-    policy: Policy | None,
+    policy: Retrained | None,
     equivalence: Equivalence,
     found: Compared,
 ) -> None:
@@ -236,7 +234,7 @@ def _compare_step(
     means_B, is_known_B = {}, [True] * len(trained)
     if policy is not None:
         means_B, is_known_B = policy.read([rows[i] for i in trained])
-    scores = score(arm, rollouts, truths, _on_rows(means_B, trained, len(rows)), step, equivalence.same)
+    scores = score(arm, rollouts, truths, on_rows(means_B, trained, len(rows)), step, equivalence.same)
     # of the run's rewards, which are the ones here or a difference that is told
     advantages_B = group_advantages([rollouts[i] for i in trained], [rows[i]["reward"] or 0.0 for i in trained])
 
@@ -280,21 +278,19 @@ def _compare_step(
                 found.within(f"step {step}", "policy", name, value, metrics[name], POLICY_TOLERANCE)
 
 
-class Policy:
+class Retrained:
     """The start, trained by training.py on what a run sampled and rewarded."""
 
-    def __init__(self, arm: Arm, model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, config: Mapping) -> None:
-        self._arm, self._tokenizer, self._student = arm, tokenizer, model
-        self._reference = copy.deepcopy(model).requires_grad_(False)
-        self._average = TeacherAverage(dict(self._reference.named_parameters())) if arm.method.needs_teacher else None
-        self._schedule = DecaySchedule(config["trainer"]["total_training_steps"], start_share=START_SHARE)
+    def __init__(
+        self, arm: Arm, model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, config: Mapping[str, Any]
+    ) -> None:
         rate = config["actor_rollout_ref"]["actor"]["optim"]["lr"]
-        self._optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.01)
+        self._policy, self._tokenizer = Policy(arm, model, config["trainer"]["total_training_steps"], rate), tokenizer
         self.is_exact, self.rows, self.known_rows = True, 0, 0
         self.curves: dict[str, list[tuple[float, float]]] = {"actor/kl_loss": [], "actor/entropy": []}  # here, there
 
     @classmethod
-    def starting_as(cls, arm: Arm, config: Mapping[str, Any]) -> Policy | None:
+    def starting_as(cls, arm: Arm, config: Mapping[str, Any]) -> Retrained | None:
         """As the run with this configuration began; None where its model is not there (any more)."""
         path = Path(config["actor_rollout_ref"]["model"]["path"])
         if not (path / "config.json").is_file():
@@ -306,18 +302,13 @@ class Policy:
         """Means of the statistics over each response's tokens, and whether they are the run's."""
         tokens, is_as_long_B = zip(*(self._tokens(row) for row in rows_B), strict=True)
         prompts = prompt_ids(self._tokenizer, [row["prompt"] for row in rows_B])
-        self._responses = Responses(prompts, list(tokens), [row["response"] for row in rows_B])
-        names = tuple(dict.fromkeys(("log_probs", "entropy", *self._arm.method.statistics)))
-        self._found_B_T, self._mask_B_T = statistics(self._student, self._responses, 1, names)
-        self._means_B = {
-            name: (column.detach().double().sum(-1) / self._mask_B_T.sum(-1)).tolist()
-            for name, column in self._found_B_T.items()
-        }
-        is_possible_B = (self._found_B_T["log_probs"].detach().amin(-1) > POSSIBLE).tolist()
+        responses = Responses(prompts, list(tokens), [row["response"] for row in rows_B])
+        self._read = self._policy.read(responses, 1)
+        is_possible_B = (self._read.log_probs_B_T.detach().amin(-1) > POSSIBLE).tolist()
         is_known_B = [all(row) for row in zip(is_as_long_B, is_possible_B, strict=True)]
         self.rows, self.known_rows = self.rows + len(rows_B), self.known_rows + sum(is_known_B)
         was_exact, self.is_exact = self.is_exact, self.is_exact and all(is_known_B)
-        return self._means_B, [was_exact and is_known for is_known in is_known_B]
+        return self._read.means_B, [was_exact and is_known for is_known in is_known_B]
 
     def _tokens(self, row: Mapping[str, Any]) -> tuple[list[int], bool]:
         ids = self._tokenizer(row["response"], add_special_tokens=False)["input_ids"]
@@ -327,22 +318,15 @@ class Policy:
 
     def learn(self, advantages_B: torch.Tensor, metrics: Mapping[str, float]) -> dict[str, float]:
         """The step's update on what was read; its metrics, by the run's names."""
-        step = len(self.curves["actor/kl_loss"]) + 1
-        if self._average is not None and self._arm.teacher_moves:
-            self._average.update(dict(self._student.named_parameters()), self._schedule.decay(step))
-        with torch.no_grad():
-            reference_B_T = statistics(self._reference, self._responses, 1)[0]["log_probs"]
-        kl = _update(
-            self._student, self._optimizer, self._found_B_T["log_probs"], reference_B_T, self._mask_B_T, advantages_B,
-            self._arm.kl_coef,
-        )  # fmt: skip
-        here = {"actor/kl_loss": kl, "actor/entropy": fmean(self._means_B["entropy"])}
+        self._policy.move_teacher(len(self.curves["actor/kl_loss"]) + 1)
+        kl = self._policy.learn(self._read, advantages_B)
+        here = {"actor/kl_loss": kl, "actor/entropy": fmean(self._read.means_B["entropy"])}
         for name, curve in self.curves.items():
             curve.append((here[name], metrics.get(name, math.nan)))
         return here
 
 
-def _report(arm: Arm, found: Compared, policy: Policy | None) -> str:
+def _report(arm: Arm, found: Compared, policy: Retrained | None) -> str:
     largest = ", ".join(f"{kind} {value:.1e}" for kind, value in found.largest.items())
     lines = [
         f"{arm.name}: {found.steps} steps, {found.rows} rows, {found.labels} labels, {found.rewards} rewards, "

@@ -17,20 +17,23 @@ import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
+from co_rewarding.storage.files import atomic_write
 from co_rewarding.tools.bootstrap import Interval, interval
-from co_rewarding.tools.report.figures import COLOURS, SETTINGS
+from co_rewarding.tools.report.figures import LOOKS, METHODS_IN_ORDER, SETTINGS, Look
+from co_rewarding.tools.report.verdicts import paired_interval
 from co_rewarding.tools.tables import ABSENT, to_markdown
 
 from .arms import ARMS, EARLY
 from .start import REGIMES
-from .summary import Runs, Shares, judged, on_common_starts, verdict
+from .summary import Runs, Shares, judged, verdict
 
 REFERENCE = "majority voting"
 DRAWN = ("ground truth", "majority voting", "majority voting, both wordings", "I", "I, same wording twice", "II", "III")
-COLOUR_OF = dict(zip(ARMS, COLOURS * 2, strict=False)) | {
-    "I": COLOURS[0], "II": COLOURS[1], "III": COLOURS[2], "ground truth": COLOURS[3], "majority voting": COLOURS[4],
-    "majority voting, both wordings": COLOURS[5], "I, same wording twice": COLOURS[6],
-}  # fmt: skip
+
+
+def look_of(arm: str) -> Look:
+    """As the figures of real runs have it; several arms of one method look alike."""
+    return LOOKS[METHODS_IN_ORDER.index(ARMS[arm].name_in_product)]
 
 
 def starts_table(folder: Path) -> str:
@@ -61,10 +64,10 @@ def arms_table(arms: Mapping[str, Runs]) -> str:
         row = {"arm": name, "rollouts": f"{ARMS[name].rollouts} G", "starts": str(len(runs.verdicts))}
         row |= {f"accuracy at {step}": percent(found) for step, found in at.items()}
         if REFERENCE in arms and name != REFERENCE:
-            difference = interval(*on_common_starts(runs.accuracy(runs.last), arms[REFERENCE].accuracy(runs.last)))
-            row[f"− {REFERENCE}"] = bold(difference)
+            difference = paired_interval(runs.accuracy(runs.last), arms[REFERENCE].accuracy(runs.last))
+            row[f"− {REFERENCE}"] = bold(difference) if difference else ABSENT
         row["learned"], row["corrupted"] = (
-            f"{100 * interval(runs.changed(before, not before)).value:.1f}" for before in (False, True)
+            f"{100 * mean_of(runs.changed(before, not before)):.1f}" for before in (False, True)
         )
         labels = [share for share in runs.label_accuracy().values() if not math.isnan(share)]
         row["label accuracy"] = f"{100 * fmean(labels):.0f}" if labels else ABSENT
@@ -134,9 +137,9 @@ def mean_of(shares: Shares) -> float:
     return fmean(share for of_start in shares.values() for share in of_start.values())
 
 
-def draw(arms: Mapping[str, Runs], path: Path, title: str, names: Sequence[str] = DRAWN) -> None:
+def draw(arms: Mapping[str, Runs], path: Path, title: str) -> None:
     """Accuracy with its interval, and the signs that need no label, each the mean over starts."""
-    shown = {name: arms[name] for name in names if name in arms}
+    shown = {name: arms[name] for name in DRAWN if name in arms}
     panels = (
         ("Held-out accuracy, greedy", None),
         ("Reward", "reward/mean"),
@@ -145,20 +148,20 @@ def draw(arms: Mapping[str, Runs], path: Path, title: str, names: Sequence[str] 
         ("Response length (tokens)", "collapse/length"),
         ("Policy entropy (nats a token)", "actor/entropy"),
     )
-    with plt.rc_context(SETTINGS):
+    with plt.rc_context(SETTINGS), atomic_write(path) as part:
         figure, axes = plt.subplots(2, 3, figsize=(10.5, 5.6), layout="constrained")
         for axis, (heading, metric) in zip(axes.flat, panels, strict=True):
             axis.set_title(heading, loc="left", fontweight="bold")
             for name, runs in shown.items():
                 if metric is None:
-                    draw_accuracy(axis, runs, COLOUR_OF[name], name)
+                    draw_accuracy(axis, runs, look_of(name).colour, name)
                 else:
-                    draw_metric(axis, runs, metric, COLOUR_OF[name])
+                    draw_metric(axis, runs, metric, look_of(name).colour)
         for axis in axes[1]:
             axis.set_xlabel("training step")
         figure.legend(loc="outside upper left", ncols=4, frameon=False, title=title, alignment="left",
                       title_fontproperties={"size": 12, "weight": "bold"})  # fmt: skip
-        figure.savefig(path, dpi=150, metadata={"Software": None})
+        figure.savefig(part, format="png", dpi=150, metadata={"Software": None})
         plt.close(figure)
 
 

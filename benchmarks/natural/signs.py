@@ -29,12 +29,11 @@ import pandas as pd
 
 from co_rewarding.algo.rollouts import VIEWS
 from co_rewarding.monitoring.alarms import SIGNALS, CollapseMonitor, Condition, Signal
+from co_rewarding.monitoring.questions import SURE
 from co_rewarding.tools.tables import ABSENT, to_markdown
 
-from .summary import LAST, Runs
+from .summary import LAST, Runs, under_best
 
-SURE = 0.75
-"""Share of a group's rollouts from which on its majority answer counts as sure."""
 ERRORS = (1.0, 2.0, 3.0)
 """Standard errors, paired over questions, by which a share of held-out questions falls under its best."""
 HELD_OUT = (
@@ -132,11 +131,11 @@ def _candidates(window: int) -> list[Signal]:
 
 def first_steps(rows: pd.DataFrame, signals: Sequence[Signal], window: int = WINDOWS[0]) -> dict[str, int]:
     """Sign → the first step at which it is there."""
-    monitor, first = CollapseMonitor(window, signals=signals), {}
-    for row in rows.to_dict("records"):
-        for alarm in monitor.observe(row["step"], {name: value for name, value in row.items() if value == value}):
-            first.setdefault(alarm.signal.name, row["step"])
-    return first
+    logged = {
+        row["step"]: {name: value for name, value in row.items() if value == value} for row in rows.to_dict("records")
+    }
+    found = CollapseMonitor(window, signals=signals).first_steps(logged)
+    return {signal.name: step for signal, step in found.items()}
 
 
 def sure_flips(groups: pd.DataFrame) -> pd.DataFrame:
@@ -172,21 +171,6 @@ def held_out_steps(verdicts: pd.DataFrame, rows: pd.DataFrame) -> dict[str, int]
                 found.setdefault(f"{kind} {errors:g} SE", step)
                 if reward_at(step) > reward_at(best):
                     found.setdefault(f"{kind}{REWARD_UP} {errors:g} SE", step)
-    return found
-
-
-def under_best(shares: pd.DataFrame, errors: float) -> list[tuple[int, int]]:
-    """(step of the best, step) for each step at which the mean is `errors` standard errors under its best before.
-
-    shares: question x step.
-    """
-    found, best = [], shares.columns[0]
-    for step in shares.columns[1:]:
-        lost = shares[best] - shares[step]
-        if lost.mean() > errors * lost.std() / len(lost) ** 0.5:
-            found.append((best, step))
-        elif lost.mean() < 0:
-            best = step
     return found
 
 

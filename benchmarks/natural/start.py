@@ -22,11 +22,10 @@ from random import Random
 import torch
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
-from co_rewarding.algo.answers import extract_answer
 from co_rewarding.algo.voting import majority_vote
-from co_rewarding.tools.quickstart.tiny_model import END, build_model, build_tokenizer, render_prompt
+from co_rewarding.tools.quickstart.tiny_model import END, batch_of, build_model, build_tokenizer, render_prompt
 
-from .policy import respond
+from .policy import answers_of_groups
 from .questions import FAMILIES, Question, Split, templates
 
 HIDDEN_SIZE = 64
@@ -69,11 +68,10 @@ def majority_accuracy(
     num_rollouts: int = 8,
 ) -> tuple[float, float]:
     """Of the original wordings: share of right responses, and of right majority answers."""
-    texts = respond(model, tokenizer, [q.text(0) for q in questions], num_rollouts, generator).texts
-    answers = [extract_answer(text) for text in texts]
+    asked = [question.text(0) for question in questions]
+    groups = answers_of_groups(model, tokenizer, asked, num_rollouts, generator)
     sampled = majority = 0.0
-    for place, question in enumerate(questions):
-        answers_G = answers[place * num_rollouts : (place + 1) * num_rollouts]
+    for question, answers_G in zip(questions, groups, strict=True):
         sampled += answers_G.count(str(question.answer)) / num_rollouts
         majority += majority_vote(answers_G, str.__eq__).pseudo_label == str(question.answer)
     return sampled / len(questions), majority / len(questions)
@@ -138,12 +136,9 @@ def _examples(taught: dict[str, list[Question]], direct: float, rng: Random) -> 
 def _loss(
     model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, examples: list[tuple[Question, str]]
 ) -> torch.Tensor:
-    prompts = tokenizer([render_prompt(tokenizer, question.text(0)) for question, _ in examples])["input_ids"]
-    solutions = tokenizer([solution + END for _, solution in examples])["input_ids"]
-    width = max(len(p) + len(s) for p, s in zip(prompts, solutions, strict=True))
-    ids = torch.full((len(examples), width), tokenizer.pad_token_id)
-    labels = torch.full((len(examples), width), -100)
-    for row, (prompt, solution) in enumerate(zip(prompts, solutions, strict=True)):
-        ids[row, : len(prompt) + len(solution)] = torch.tensor(prompt + solution)
-        labels[row, len(prompt) : len(prompt) + len(solution)] = torch.tensor(solution)
-    return model(input_ids=ids, labels=labels).loss
+    batch = batch_of(
+        tokenizer,
+        [render_prompt(tokenizer, question.text(0)) for question, _ in examples],
+        [solution + END for _, solution in examples],
+    )
+    return model(input_ids=batch.ids_B_T, labels=batch.labels_B_T).loss

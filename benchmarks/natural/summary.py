@@ -12,13 +12,15 @@ The accuracy of a step is one number of one start and question: the mean over it
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 
 import pandas as pd
-from co_rewarding.tools.bootstrap import Interval, interval
+
+from co_rewarding.tools.bootstrap import Interval
+from co_rewarding.tools.report.verdicts import paired_interval
 
 from .arms import ARMS, CLAIMS, Claim
 
@@ -75,7 +77,7 @@ class Runs:
 
     def collapse_steps(self) -> list[int | None]:
         """Of each start; None: it stays up."""
-        return [_collapse_step(table) for table in self.verdicts.values()]
+        return [collapse_step(table) for table in self.verdicts.values()]
 
 
 def load(folder: Path) -> dict[str, Runs]:
@@ -93,21 +95,28 @@ def load(folder: Path) -> dict[str, Runs]:
     return arms
 
 
-def _collapse_step(table: pd.DataFrame) -> int | None:
+def collapse_step(table: pd.DataFrame) -> int | None:
+    """Of one start's verdicts."""
     greedy = table[table.how == "greedy"]
     by_step = greedy.pivot_table(index="question", columns="step", values="right", aggfunc="mean").astype(float)
-    steps, fallen = list(by_step.columns), None
-    for place, step in enumerate(steps):
-        peak = max(steps[: place + 1], key=lambda s: by_step[s].mean())
-        lost = by_step[peak] - by_step[step]
-        is_low = lost.mean() > 2 * lost.std() / math.sqrt(len(lost))
-        fallen = (fallen or step) if is_low else None
-    return fallen
+    low = {step for _, step in under_best(by_step, errors=2)}
+    fallen = list(takewhile(low.__contains__, reversed(by_step.columns)))
+    return fallen[-1] if fallen else None
 
 
-def on_common_starts(a: Shares, b: Shares) -> tuple[Shares, Shares]:
-    both = a.keys() & b.keys()
-    return {s: a[s] for s in sorted(both)}, {s: b[s] for s in sorted(both)}
+def under_best(shares: pd.DataFrame, errors: float) -> list[tuple[int, int]]:
+    """(step of the best, step) for each step at which the mean is `errors` standard errors under its best before.
+
+    shares: question x step.
+    """
+    found, best = [], shares.columns[0]
+    for step in shares.columns[1:]:
+        lost = shares[best] - shares[step]
+        if lost.mean() > errors * lost.std() / len(lost) ** 0.5:
+            found.append((best, step))
+        elif lost.mean() < 0:
+            best = step
+    return found
 
 
 def judge(claim: Claim, arms: Mapping[str, Runs]) -> Interval | None:
@@ -128,7 +137,7 @@ def judge(claim: Claim, arms: Mapping[str, Runs]) -> Interval | None:
     better, worse = shares(claim.better), shares(claim.worse)
     if better is None or worse is None:
         return None
-    return interval(*on_common_starts(better, worse))
+    return paired_interval(better, worse)
 
 
 def verdict(found: Interval | None) -> str:

@@ -34,6 +34,7 @@ from co_rewarding.algo.equivalence.relation import Equivalence
 from co_rewarding.algo.methods import score_rollouts
 from co_rewarding.algo.rewards import is_match
 from co_rewarding.algo.rollouts import VIEWS, RewardInputs, Rollout, Same, Scores, Voter
+from co_rewarding.algo.token_statistics import response_means
 from co_rewarding.monitoring.collapse import LabelHistory, collapse_metrics, student_votes
 from co_rewarding.monitoring.metrics import group_metrics
 
@@ -63,10 +64,8 @@ def train(
     report: Callable[[Curves], None] = lambda so_far: None,
 ) -> Curves:
     """Trains a copy of `start`; `report` hears of every validation after the first, with what there is so far."""
-    student, reference = copy.deepcopy(start), copy.deepcopy(start).requires_grad_(False)
-    average = TeacherAverage(dict(reference.named_parameters())) if arm.method.needs_teacher else None
-    schedule = DecaySchedule(steps, start_share=START_SHARE)
-    optimizer = torch.optim.AdamW(student.parameters(), lr=LEARNING_RATE, weight_decay=0.01)
+    policy = Policy(arm, start, steps)
+    student = policy.student
     generator, order = torch.Generator().manual_seed(seed), Random(f"order:{seed}")
     history = LabelHistory()
     metrics, groups, waiting = [], [], []
@@ -83,31 +82,23 @@ def train(
             asked, waiting = waiting[:NUM_QUESTIONS], waiting[NUM_QUESTIONS:]
             responses = _answers(arm, student, tokenizer, asked, arm.num_votes, generator)
             rows = _rows(arm, asked, responses.texts, arm.num_votes, "student")
-            if average is not None:
-                if arm.teacher_moves:
-                    average.update(dict(student.named_parameters()), schedule.decay(step))
-                texts = _answers(arm, reference, tokenizer, asked, NUM_ROLLOUTS, generator).texts
+            if arm.method.needs_teacher:
+                policy.move_teacher(step)
+                texts = _answers(arm, policy.reference, tokenizer, asked, NUM_ROLLOUTS, generator).texts
                 rows += _rows(arm, asked, texts, NUM_ROLLOUTS, "teacher")
             truth_of = {question.key: str(question.answer) for question in asked}
             truths = [truth_of[row.question] for row in rows]
 
             trained = [place for place, row in enumerate(rows) if row.trained]
-            names = tuple(dict.fromkeys(("log_probs", "entropy", *arm.method.statistics)))
-            found_B_T, mask_B_T = statistics(student, _taken(responses, trained), NUM_ROLLOUTS, names)
-            means_B = {
-                name: (column.detach().double().sum(-1) / mask_B_T.sum(-1)).tolist()
-                for name, column in found_B_T.items()
-            }
-            scores = score(arm, rows, truths, _on_rows(means_B, trained, len(rows)), step, same)
+            read = policy.read(_taken(responses, trained), NUM_ROLLOUTS)
+            scores = score(arm, rows, truths, on_rows(read.means_B, trained, len(rows)), step, same)
             advantages_B = group_advantages([rows[i] for i in trained], [scores.rewards[i] for i in trained])
-            with torch.no_grad():
-                reference_B_T = statistics(reference, _taken(responses, trained), NUM_ROLLOUTS)[0]["log_probs"]
-            kl = _update(student, optimizer, found_B_T["log_probs"], reference_B_T, mask_B_T, advantages_B, arm.kl_coef)
+            kl = policy.learn(read, advantages_B)
 
             tokens = [np.array(tokens_T) for tokens_T in responses.tokens]
             students, lengths = rows[: len(tokens)], list(map(len, tokens))
             metrics.append(
-                {"step": step, "actor/kl_loss": kl, "actor/entropy": fmean(means_B["entropy"])}
+                {"step": step, "actor/kl_loss": kl, "actor/entropy": fmean(read.means_B["entropy"])}
                 | group_metrics(rows, scores, truths, same)
                 | collapse_metrics(students, scores, tokens, MAX_TOKENS, same, history)
             )
@@ -116,6 +107,53 @@ def train(
                 verdicts += _validate(student, tokenizer, parts.held_out, step, generator, sampled=step == steps)
                 report(so_far())
     return so_far()
+
+
+@dataclass(frozen=True)
+class Read:
+    """What a policy thinks of B responses, of which `num_rollouts` in a row have one prompt."""
+
+    responses: Responses
+    num_rollouts: int
+    log_probs_B_T: torch.Tensor
+    mask_B_T: torch.Tensor  # of the responses' tokens
+    means_B: dict[str, list[float]]  # statistic → its means over the tokens of each response
+
+
+class Policy:
+    """A copy of the start that is trained, and its reference: the start, or the teacher where there is one."""
+
+    def __init__(self, arm: Arm, start: LlamaForCausalLM, steps: int, learning_rate: float = LEARNING_RATE) -> None:
+        self.arm, self.student = arm, copy.deepcopy(start)
+        self.reference = copy.deepcopy(start).requires_grad_(False)
+        self._average = TeacherAverage(dict(self.reference.named_parameters())) if arm.method.needs_teacher else None
+        self._schedule = DecaySchedule(steps, start_share=START_SHARE)
+        self._optimizer = torch.optim.AdamW(self.student.parameters(), lr=learning_rate, weight_decay=0.01)
+
+    def move_teacher(self, step: int) -> None:
+        """For step `step`; an arm whose teacher stands still, or that has none, keeps its reference."""
+        if self._average is not None and self.arm.teacher_moves:
+            self._average.update(dict(self.student.named_parameters()), self._schedule.decay(step))
+
+    def read(self, responses: Responses, num_rollouts: int) -> Read:
+        names = tuple(dict.fromkeys(("log_probs", "entropy", *self.arm.method.statistics)))
+        found_B_T, mask_B_T = statistics(self.student, responses, num_rollouts, names)
+        means_B = {name: response_means(column, mask_B_T, name) for name, column in found_B_T.items()}
+        return Read(responses, num_rollouts, found_B_T["log_probs"], mask_B_T, means_B)
+
+    def learn(self, read: Read, advantages_B: torch.Tensor) -> float:
+        """One step of the optimizer; returns the mean k3 of before, in nats a token."""
+        with torch.no_grad():
+            reference_B_T = statistics(self.reference, read.responses, read.num_rollouts)[0]["log_probs"]
+        return update(
+            self.student,
+            self._optimizer,
+            read.log_probs_B_T,
+            reference_B_T,
+            read.mask_B_T,
+            advantages_B,
+            self.arm.kl_coef,
+        )
 
 
 def score(
@@ -147,7 +185,7 @@ def group_advantages(rows: Sequence[Rollout], rewards: Sequence[float]) -> torch
     return advantages_B
 
 
-def _update(
+def update(
     student: LlamaForCausalLM,
     optimizer: torch.optim.Optimizer,
     log_probs_B_T: torch.Tensor,
@@ -198,7 +236,7 @@ def _taken(responses: Responses, places: Sequence[int]) -> Responses:
     )
 
 
-def _on_rows(means_B: Mapping[str, Sequence[float]], trained: Sequence[int], num_rows: int) -> dict[str, list]:
+def on_rows(means_B: Mapping[str, Sequence[float]], trained: Sequence[int], num_rows: int) -> dict[str, list]:
     """Of the rows that are trained on, spread over all; None elsewhere."""
     columns = {}
     for name, means in means_B.items():

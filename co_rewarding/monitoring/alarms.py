@@ -27,6 +27,8 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
+import numpy as np
+
 
 @dataclass(frozen=True)
 class Condition:
@@ -233,6 +235,14 @@ class CollapseMonitor:
         self._bad_since: int | None = None  # first of an unbroken row of steps with a signal that can stop
         self._bad_steps = 0
 
+    def first_steps(self, metrics_of: Mapping[int, Mapping[str, Any]]) -> dict[Signal, int]:
+        """Watch a run that is over, by step in order: each signal that was there → its first step."""
+        first: dict[Signal, int] = {}
+        for step, metrics in metrics_of.items():
+            for alarm in self.observe(step, metrics):
+                first.setdefault(alarm.signal, step)
+        return first
+
     def observe(self, step: int, metrics: Mapping[str, Any]) -> tuple[Alarm, ...]:
         """Record one step's metrics and return the alarms that hold now. Numbers that are not finite are ignored."""
         for name in {condition.metric for signal in self.signals for condition in signal.conditions} & metrics.keys():
@@ -317,7 +327,8 @@ class CollapseMonitor:
             return False
         first_W = self._start[condition.metric]
         start = fmean(first_W)
-        noise = 2 * math.sqrt((_variance(first_W, start) + _variance(last_W, recent)) / self.window)
+        # statistics.variance computes with fractions, which was most of the time of watching a run again
+        noise = 2 * math.sqrt((np.var(first_W, ddof=1) + np.var(last_W, ddof=1)) / self.window)
         return (
             abs(recent - start) > noise
             and (condition.rise is None or recent - start > condition.rise)
@@ -336,8 +347,3 @@ class CollapseMonitor:
         if condition.compares_with_start:
             text += f", {fmean(self._start[condition.metric]):.3g} in the first {self.window}"
         return text
-
-
-def _variance(values_W: Sequence[float], mean: float) -> float:
-    """In floats: statistics.variance computes with fractions, which is most of the time of watching a run again."""
-    return sum((value - mean) ** 2 for value in values_W) / (len(values_W) - 1)

@@ -11,8 +11,8 @@ from natural.arms import ARMS, CLAIMS, NUM_QUESTIONS, Arm
 from natural.policy import respond, statistics
 from natural.questions import FAMILIES, split, templates
 from natural.report import claims_table, compared
-from natural.summary import Runs, _collapse_step, judge, verdict
-from natural.training import _update, group_advantages, score, train
+from natural.summary import Runs, collapse_step, judge, verdict
+from natural.training import group_advantages, score, train, update
 
 from co_rewarding.algo.answers import extract_answer
 from co_rewarding.algo.rollouts import Rollout
@@ -131,7 +131,7 @@ def test_an_update_follows_the_gradient_of_the_loss(model, tokenizer):
     found, mask = statistics(float_student, responses, 2)
     with torch.no_grad():
         reference_log_probs = statistics(float_reference, responses, 2)[0]["log_probs"]
-    _update(float_student, optimizer, found["log_probs"], reference_log_probs, mask, torch.tensor(advantages), kl_coef)
+    update(float_student, optimizer, found["log_probs"], reference_log_probs, mask, torch.tensor(advantages), kl_coef)
     norm = math.sqrt(sum(float(p.grad.double().pow(2).sum()) for p in float_student.parameters()))
     assert norm <= 1.0 + 1e-4  # clipped to 1, or smaller than that
     moved = (before - float_student.lm_head.weight[place].item()) / 1e-3
@@ -214,9 +214,9 @@ def verdicts_of(right_at: dict[int, list[int]]) -> pd.DataFrame:
 def test_a_collapse_is_a_fall_that_stays():
     up, down, dip = [1] * 40, [1] * 20 + [0] * 20, [1] * 39 + [0]
     # 20 of 40 lost: mean 0.5, standard deviation 0.506, error 0.080; one of 40: 0.025 with error 0.025, no fall
-    assert _collapse_step(verdicts_of({0: down, 25: up, 50: down, 75: down})) == 50
-    assert _collapse_step(verdicts_of({0: down, 25: up, 50: down, 75: up})) is None
-    assert _collapse_step(verdicts_of({0: up, 25: dip, 50: dip})) is None
+    assert collapse_step(verdicts_of({0: down, 25: up, 50: down, 75: down})) == 50
+    assert collapse_step(verdicts_of({0: down, 25: up, 50: down, 75: up})) is None
+    assert collapse_step(verdicts_of({0: up, 25: dip, 50: dip})) is None
 
 
 def test_a_claim_is_judged_by_its_interval():

@@ -177,6 +177,18 @@ class Batch:
     labels_B_T: torch.Tensor
 
 
+def batch_of(tokenizer: PreTrainedTokenizerFast, prompts: Sequence[str], solutions: Sequence[str]) -> Batch:
+    prompt_ids, solution_ids = tokenizer(list(prompts))["input_ids"], tokenizer(list(solutions))["input_ids"]
+    length = max(len(p) + len(s) for p, s in zip(prompt_ids, solution_ids, strict=True))
+    ids_B_T = torch.full((len(prompt_ids), length), tokenizer.pad_token_id)
+    labels_B_T = torch.full((len(prompt_ids), length), -100)
+    for row, (prompt, solution) in enumerate(zip(prompt_ids, solution_ids, strict=True)):
+        end = len(prompt) + len(solution)
+        ids_B_T[row, :end] = torch.tensor(prompt + solution)
+        labels_B_T[row, len(prompt) : end] = torch.tensor(solution)
+    return Batch(ids_B_T, labels_B_T)
+
+
 def supervised_batches(
     tokenizer: PreTrainedTokenizerFast, facts: Sequence[Fact], rng: Random, habits: Mapping[Family, Habit]
 ) -> Iterator[Batch]:
@@ -187,16 +199,7 @@ def supervised_batches(
             question, _ = make_pair(fact, rng)
             prompts.append(render_prompt(tokenizer, question.text))
             solutions.append(habits[question.family].solution(question, rng) + END)
-        prompt_ids = tokenizer(prompts)["input_ids"]
-        solution_ids = tokenizer(solutions)["input_ids"]
-        length = max(len(p) + len(s) for p, s in zip(prompt_ids, solution_ids, strict=True))
-        ids_B_T = torch.full((BATCH_SIZE, length), tokenizer.pad_token_id)
-        labels_B_T = torch.full((BATCH_SIZE, length), -100)
-        for row, (prompt, solution) in enumerate(zip(prompt_ids, solution_ids, strict=True)):
-            end = len(prompt) + len(solution)
-            ids_B_T[row, :end] = torch.tensor(prompt + solution)
-            labels_B_T[row, len(prompt) : end] = torch.tensor(solution)
-        yield Batch(ids_B_T, labels_B_T)
+        yield batch_of(tokenizer, prompts, solutions)
 
 
 @torch.no_grad()

@@ -104,11 +104,7 @@ def methods_legend(methods: Methods) -> str:
 
 def warnings(run: Run) -> dict[Signal, int]:
     """Sign → the first step at which it was there."""
-    monitor, first = CollapseMonitor(), {}
-    for step in run.trained_steps:
-        for alarm in monitor.observe(step, run.steps[step]):
-            first.setdefault(alarm.signal, step)
-    return first
+    return CollapseMonitor().first_steps({step: run.steps[step] for step in run.trained_steps})
 
 
 def _row(method: str, runs: Sequence[Run], compared: Sequence[Run] | None, reference: str | None) -> dict[str, str]:
