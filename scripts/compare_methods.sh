@@ -53,18 +53,9 @@ if [[ $PLATFORM == gpu ]]; then
 fi
 
 data=data/toy_differences
-export VAL_FILE=$data/test.parquet
-original=$data/train.parquet rephrased=$data/train_rephrased.parquet
-[[ -f data/toy/test.parquet ]] || python scripts/toy/make_data.py --local_dir data/toy
+export VAL_FILE=$data/test.parquet TRAIN_FILE=$data/train.parquet TRAIN_AUG_FILE=$data/train_rephrased.parquet
 borrows=$data/plain_borrows.parquet # newer than the other files: made again, these stay as they are
-[[ -f $VAL_FILE && -f $borrows ]] || python scripts/toy/make_data.py --local_dir "$data" --operation subtract
 start_of() { [[ $1 == 1 ]] && echo models/tiny || echo "models/tiny_seed$1"; }
-for seed in $SEEDS; do
-  model=$(start_of "$seed")
-  [[ -f $model/config.json ]] ||
-    python scripts/toy/make_model.py --data_dir data/toy --output_dir "$model" --seed "$seed" --max_minutes 20
-done
-
 export GPUS_PER_NODE=1 LOGGER="[file,tensorboard]" MAX_PROMPT_LENGTH=64 MAX_RESPONSE_LENGTH=32
 export TRAIN_BATCH_SIZE=${TRAIN_BATCH_SIZE:-16} NUM_ROLLOUTS=${NUM_ROLLOUTS:-8}
 export LEARNING_RATE=${LEARNING_RATE:-2e-4} LR_SCHEDULER=${LR_SCHEDULER:-constant} LR_WARMUP_RATIO=${LR_WARMUP_RATIO:-0}
@@ -85,43 +76,55 @@ settings() {
 # what a reward of one's own is from another folder, and what its runs are called
 TOLD='import sys; from co_rewarding.algo.method_names import absolute_name; from co_rewarding.training.run_name import folder_name
 print(folder_name(sys.argv[1]), absolute_name(sys.argv[1]))'
-run_dirs=()
+run_dirs=() missing=()
 for seed in $SEEDS; do
   MODEL_PATH=$(start_of "$seed")
-  export MODEL_PATH
   for method in $METHODS; do
     folder=$method
     [[ " $ALL " == *" $method "* ]] || read -r folder method < <(cd "$START" && python -c "$TOLD" "$method")
-    export RUN_NAME=$NAME/${folder}_seed$seed METHOD=$method TRAIN_FILE=$original TRAIN_AUG_FILE=$rephrased
-    run_dir=$RUNS_DIR/co-rewarding/$RUN_NAME
+    run_dir=$RUNS_DIR/co-rewarding/$NAME/${folder}_seed$seed
     run_dirs+=("$run_dir")
-    log=$run_dir/train.log
     # older comparisons name a micro-batch size, which changed nothing but the time
     if [[ -f $run_dir/settings ]] && ! settings "$@" | cmp -s - <(sed -E 's/MICRO_BATCH_SIZE=[0-9]+ //' "$run_dir/settings"); then
       refuse "$run_dir was made with $(< "$run_dir/settings"), now it is $(settings "$@"): set NAME to another name, or" \
         "remove the folder"
     fi
-    if grep -qE "Steps: $STEPS planned, ($STEPS done|.*stopped early)" "$log" 2>/dev/null; then
+    if grep -qE "Steps: $STEPS planned, ($STEPS done|.*stopped early)" "$run_dir/train.log" 2>/dev/null; then
       echo "$method, seed $seed: there already ($run_dir)"
-      continue
-    fi
-    mkdir -p "$run_dir"
-    settings "$@" >"$run_dir/settings"
-    overrides=("trainer.total_training_steps=$STEPS" trainer.total_epochs=100 "data.seed=$seed" "co_rewarding.seed=$seed")
-    case $(vote_of "$method") in
-      co_rewarding_I | co_rewarding_I_same_wording | majority_voting_both_views) script=Co-rewarding-I/run_corewarding-I.sh ;;
-      co_rewarding_II) script=Co-rewarding-II/run_corewarding-II.sh overrides+=(actor_rollout_ref.teacher.start_share=0.1) ;;
-      co_rewarding_III) script=Co-rewarding-II/run_corewarding-III.sh overrides+=(actor_rollout_ref.teacher.start_share=0.1) ;;
-      *) script=scripts/run_baseline.sh ;;
-    esac
-    [[ " $ALL " == *" $method "* ]] || overrides+=("co_rewarding.method=$(quoted "$method")")
-    echo "== $method, seed $seed; log: $log"
-    if ! bash "$script" "${overrides[@]}" "$@" 2>&1 | tee "$log" | sed -u -n 's/.*\[co-rewarding\] //p'; then
-      echo "error: $method failed; the first error in $log:" >&2
-      grep -m1 -n -E '(^error:|Error|Traceback)' "$log" | cut -c1-300 >&2 || tail -n 5 "$log" >&2
-      exit 1
+    else
+      missing+=("$seed" "$method" "$run_dir")
     fi
   done
+done
+
+[[ -f data/toy/test.parquet ]] || python scripts/toy/make_data.py --local_dir data/toy
+[[ -f $VAL_FILE && -f $borrows ]] || python scripts/toy/make_data.py --local_dir "$data" --operation subtract
+for seed in $SEEDS; do
+  model=$(start_of "$seed")
+  [[ -f $model/config.json ]] ||
+    python scripts/toy/make_model.py --data_dir data/toy --output_dir "$model" --seed "$seed" --max_minutes 20
+done
+
+for ((i = 0; i < ${#missing[@]}; i += 3)); do
+  seed=${missing[i]} run_dir=${missing[i + 2]}
+  MODEL_PATH=$(start_of "$seed") METHOD=${missing[i + 1]} RUN_NAME=${run_dir#"$RUNS_DIR/co-rewarding/"} log=$run_dir/train.log
+  export MODEL_PATH METHOD RUN_NAME
+  mkdir -p "$run_dir"
+  settings "$@" >"$run_dir/settings"
+  overrides=("trainer.total_training_steps=$STEPS" trainer.total_epochs=100 "data.seed=$seed" "co_rewarding.seed=$seed")
+  case $(vote_of "$METHOD") in
+    co_rewarding_I | co_rewarding_I_same_wording | majority_voting_both_views) script=Co-rewarding-I/run_corewarding-I.sh ;;
+    co_rewarding_II) script=Co-rewarding-II/run_corewarding-II.sh overrides+=(actor_rollout_ref.teacher.start_share=0.1) ;;
+    co_rewarding_III) script=Co-rewarding-II/run_corewarding-III.sh overrides+=(actor_rollout_ref.teacher.start_share=0.1) ;;
+    *) script=scripts/run_baseline.sh ;;
+  esac
+  [[ " $ALL " == *" $METHOD "* ]] || overrides+=("co_rewarding.method=$(quoted "$METHOD")")
+  echo "== $METHOD, seed $seed; log: $log"
+  if ! bash "$script" "${overrides[@]}" "$@" 2>&1 | tee "$log" | sed -u -n 's/.*\[co-rewarding\] //p'; then
+    echo "error: $METHOD failed; the first error in $log:" >&2
+    grep -m1 -n -E '(^error:|Error|Traceback)' "$log" | cut -c1-300 >&2 || tail -n 5 "$log" >&2
+    exit 1
+  fi
 done
 made="SEEDS=\"$SEEDS\" STEPS=$STEPS bash scripts/compare_methods.sh${*:+ $*}"
 [[ $NAME == comparison ]] || made="NAME=$NAME $made"

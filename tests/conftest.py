@@ -20,6 +20,7 @@ from typing import Any
 import psutil
 import pytest
 import yaml
+from copied_repo import copy_scripts
 
 REPO = Path(__file__).resolve().parents[1]
 PR_SET_CHILD_SUBREAPER = 36  # <linux/prctl.h>
@@ -238,3 +239,9 @@ def process_group(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     torch.distributed.init_process_group("gloo", init_method=f"file://{rendezvous}", rank=0, world_size=1)
     yield
     torch.distributed.destroy_process_group()
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Path:
+    """A folder with what install_env.sh and the scripts that call it read, and no environment."""
+    return copy_scripts(tmp_path / "clone")

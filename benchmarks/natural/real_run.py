@@ -35,7 +35,7 @@ from statistics import fmean
 from typing import Any
 
 import torch
-import yaml
+from omegaconf import DictConfig, OmegaConf
 from transformers import AutoTokenizer, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from co_rewarding.algo.answers import extract_answer
@@ -158,7 +158,7 @@ def check(run_dir: Path, arm_name: str | None = None) -> int:
     path = run.last_configuration()
     if path is None or not run.dumped_steps():
         raise ValueError(f"{run_dir}: has no configuration or no rollouts; name the directory of a run")
-    config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    config = OmegaConf.load(path)
     arm = ARMS[arm_name] if arm_name else arm_of(config, run_dir)
     metrics_of, found = logged(run), Compared()
     policy = Retrained.starting_as(arm, config)
@@ -179,23 +179,18 @@ def check(run_dir: Path, arm_name: str | None = None) -> int:
     return len(found.differences)
 
 
-def arm_of(config: Mapping[str, Any], run_dir: Path) -> Arm:
+def arm_of(config: DictConfig, run_dir: Path) -> Arm:
     """The arm whose keys have its values.
 
     Raises:
         ValueError: there is none.
     """
 
-    def value_of(key: str) -> Any:
-        block: Any = config
-        for name in key.split("."):
-            block = block.get(name) if isinstance(block, Mapping) else None
-        return block
-
+    values = {key: OmegaConf.select(config, key) for key in _keys(ARMS["II"])}
     for arm in ARMS.values():
-        if all(value_of(key) == value for key, value in _keys(arm).items()):
+        if all(values[key] == value for key, value in _keys(arm).items()):
             return arm
-    settings = ", ".join(f"{key}={value_of(key)}" for key in _keys(ARMS["II"]))
+    settings = ", ".join(f"{key}={value}" for key, value in values.items())
     raise ValueError(f"{run_dir}: is the run of no arm ({settings}): name one with --arm")
 
 
@@ -282,17 +277,17 @@ class Retrained:
     """The start, trained by training.py on what a run sampled and rewarded."""
 
     def __init__(
-        self, arm: Arm, model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, config: Mapping[str, Any]
+        self, arm: Arm, model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, config: DictConfig
     ) -> None:
-        rate = config["actor_rollout_ref"]["actor"]["optim"]["lr"]
-        self._policy, self._tokenizer = Policy(arm, model, config["trainer"]["total_training_steps"], rate), tokenizer
+        rate = config.actor_rollout_ref.actor.optim.lr
+        self._policy, self._tokenizer = Policy(arm, model, config.trainer.total_training_steps, rate), tokenizer
         self.is_exact, self.rows, self.known_rows = True, 0, 0
         self.curves: dict[str, list[tuple[float, float]]] = {"actor/kl_loss": [], "actor/entropy": []}  # here, there
 
     @classmethod
-    def starting_as(cls, arm: Arm, config: Mapping[str, Any]) -> Retrained | None:
+    def starting_as(cls, arm: Arm, config: DictConfig) -> Retrained | None:
         """As the run with this configuration began; None where its model is not there (any more)."""
-        path = Path(config["actor_rollout_ref"]["model"]["path"])
+        path = Path(config.actor_rollout_ref.model.path)
         if not (path / "config.json").is_file():
             return None
         model, tokenizer = LlamaForCausalLM.from_pretrained(path), AutoTokenizer.from_pretrained(path)

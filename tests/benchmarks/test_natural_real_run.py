@@ -13,6 +13,7 @@ import yaml
 from natural.arms import ARMS
 from natural.questions import split, templates
 from natural.real_run import arm_of, check, export
+from omegaconf import OmegaConf
 
 from co_rewarding.storage.rows import check_pairs, read_rows
 from co_rewarding.tools.quickstart.tiny_model import build_model, build_tokenizer, render_prompt
@@ -197,12 +198,6 @@ def test_every_arm_is_told_by_what_its_command_sets(exported):
     assert settings.startswith("export MODEL_PATH=")
     for command, arm in zip(commands, ARMS.values(), strict=True):
         words, name = shlex.split(command, comments=True), command.partition("  # ")[2]
-        config: dict = {}
-        for key, value in (word.split("=") for word in words[3:]):
-            *blocks, last = key.split(".")
-            block = config
-            for part in blocks:
-                block = block.setdefault(part, {})
-            block[last] = yaml.safe_load(value)
+        config = OmegaConf.from_dotlist(words[3:])
         assert name == arm.name
         assert arm_of(config, "a run") is arm
