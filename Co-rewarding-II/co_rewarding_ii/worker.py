@@ -3,7 +3,7 @@
 
 The teacher lives in the reference slot: sharded like the actor, forward only, in host memory on a GPU machine. So the
 KL term of the loss is against the moving teacher, as in the paper's code; with kl_anchor=start the starting model takes
-the teacher's place for the pass that this term needs (co_rewarding.algo.anchor).
+the teacher's place for the pass that this term needs (co_rewarding.algo.second_weights).
 """
 
 from collections.abc import Iterator
@@ -18,8 +18,8 @@ from verl.single_controller.base.decorator import Dispatch, register
 from verl.utils.device import get_device_name
 from verl.workers.engine_workers import ActorRolloutRefWorker
 
-from co_rewarding.algo.anchor import StartingModel
 from co_rewarding.algo.ema import Distance, TeacherAverage
+from co_rewarding.algo.second_weights import SecondWeights
 from co_rewarding.storage.run_dir import shard_file
 from co_rewarding_ii.checkpoint import average_file, teacher_dir
 
@@ -36,7 +36,7 @@ class TeacherWorker(ActorRolloutRefWorker):
         super().init_model()
         # before a checkpoint is loaded: the reference is what the run starts from, in a start that resumes, too
         keeps_start = settings.update and settings.kl_anchor == "start"
-        self.start = StartingModel(_parameters(self.ref), device=get_device_name()) if keeps_start else None
+        self.start = SecondWeights(_parameters(self.ref), device=get_device_name()) if keeps_start else None
         # on verl's device, also where it keeps the teacher, and between steps the student, in host memory
         self.average = TeacherAverage(_parameters(self.ref), device=get_device_name()) if settings.update else None
 

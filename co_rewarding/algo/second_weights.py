@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The starting model as the anchor of the KL term, in an engine that holds another one (arXiv 2508.00410, Eq. 4).
+"""A second set of values for an engine's parameters, which lies beside them and can take their place.
 
-    KL(π_θ ‖ π_ref)    π_ref: the model that the run starts from; in the paper's code it is the moving teacher
+Two of the paper's models need no engine of their own by it (arXiv 2508.00410, Eq. 4 and Algorithm 2):
 
-The engine that computes log-probabilities of the reference has one set of weights, the teacher's. The starting model's
-lie beside it, 4 bytes a weight (2 where the engine holds bfloat16), sharded like the weight, and the two change places
-around that pass: every bit comes back, and nothing as large as a parameter is allocated.
+    the starting model, π_ref of KL(π_θ ‖ π_ref), in the engine that holds the moving teacher
+    the teacher, where an adapter is trained: its adapter in the student's engine
+
+The engine computes with one set of weights. The others are kept in the type of the parameter (4 bytes a weight in
+float32), sharded like it, and the two change places around a pass: every bit comes back, and nothing as large as a
+parameter is allocated.
 
 Works on the local shards of FSDP2's DTensors, wherever they lie. Deliberately absent: who calls it when
 (Co-rewarding-II).
@@ -13,7 +16,8 @@ Works on the local shards of FSDP2's DTensors, wherever they lie. Deliberately a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import torch
 
@@ -22,25 +26,28 @@ from co_rewarding.algo.ema import local_shard
 SLICE = 1 << 22  # weights that are exchanged at a time
 
 
-class StartingModel:
-    """A copy of the parameters as they are now, kept beside them.
+class SecondWeights:
+    """Begins as a copy of the parameters as they are now.
 
     Args:
         parameters: by name, plain or DTensor, contiguous.
         device: the accelerator that may still read or write them when an exchange is asked for; "cpu": none.
+
+    Attributes:
+        beside: local shards by name, what is not in the parameters at the moment; whoever changes them does it in place.
     """
 
     @torch.no_grad()
     def __init__(self, parameters: Mapping[str, torch.Tensor], device: torch.device | str = "cpu"):
         self._parameters, self._device = dict(parameters), torch.device(device)
         self._finish_copies()
-        self._beside = {name: local_shard(parameter).clone() for name, parameter in self._parameters.items()}
+        self.beside = {name: local_shard(parameter).clone() for name, parameter in self._parameters.items()}
 
     @torch.no_grad()
     def exchange(self) -> None:
         """What the parameters hold and what lies beside them change places; a second time, back."""
         self._finish_copies()
-        for name, beside in self._beside.items():
+        for name, beside in self.beside.items():
             # the parameter is asked each time: FSDP2 may give it another storage
             here = local_shard(self._parameters[name])
             for served, kept in zip(here.view(-1).split(SLICE), beside.view(-1).split(SLICE), strict=True):
@@ -48,6 +55,15 @@ class StartingModel:
                 served.copy_(kept)
                 kept.copy_(held)
         self._finish_copies()
+
+    @contextmanager
+    def in_place(self) -> Iterator[None]:
+        """For the length of the block the parameters hold the second set."""
+        self.exchange()
+        try:
+            yield
+        finally:
+            self.exchange()
 
     def _finish_copies(self) -> None:
         if self._device.type != "cpu":  # FSDP2 copies to the accelerator on streams of its own
