@@ -4,6 +4,9 @@
 global_step_N/actor/      verl's
 global_step_N/teacher/    model_world_size_W_rank_R.pt, huggingface/   the weights that serve, in verl's format
                           average_world_size_W_rank_R.pt               what was rounded off them (co_rewarding.algo.ema)
+
+Where an adapter is trained, the weights that serve are the teacher's adapter alone: the base model is in actor/. Verl's
+file with the adapter's scale, lora_train_meta.json, lies beside them.
 """
 
 from pathlib import Path
@@ -19,6 +22,14 @@ from co_rewarding_ii.settings import TeacherSettings
 
 def teacher_dir(actor_dir: str | Path) -> Path:
     return Path(actor_dir).parent / TEACHER
+
+
+def existing(path: Path) -> Path:
+    """Raises: FileNotFoundError, with the files that are there."""
+    if not path.is_file():
+        found = ", ".join(sorted(file.name for file in path.parent.glob("*.pt")))
+        raise FileNotFoundError(f"{path}: no such file; resume with the number of processes that saved it ({found})")
+    return path
 
 
 def average_file(rank: int, world_size: int) -> str:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""When the teacher of Co-rewarding-II and III rolls out: after the student, or beside it.
+"""When the teacher of Co-rewarding-II and III rolls out: after the student, or at once with it.
 
 Algorithm 2 needs θ_old for the teacher of step k, and that is there before anyone rolls out: both orders have the same
 teacher, student and questions in every step, and differ in what is drawn at random alone.
@@ -9,10 +9,12 @@ After, on any number of vLLM replicas:
     student's rollouts → teacher ← α_k · teacher + (1 − α_k) · θ_old → teacher's weights into vLLM → teacher's rollouts
     → log-probs, vote, update as in co_rewarding_ii.trainer → checkpoint → student's weights into vLLM
 
-Beside, on two replicas or more:
+At once, where both can be asked at one time: on two replicas or more (beside), or on any number where an adapter is
+trained, since one engine holds the adapters of both:
 
-    teacher ← α_k · teacher + (1 − α_k) · θ_old → the student's weights into the first replicas, the teacher's into the
-    others → both are asked at once, and the step waits for the slower → log-probs, vote, update → checkpoint
+    teacher ← α_k · teacher + (1 − α_k) · θ_old → beside: the student's weights into the first replicas, the teacher's
+    into the others; adapters: both into all → both are asked at once, and the step waits for the slower → log-probs,
+    vote, update → checkpoint
 
 There vLLM sleeps from the end of a step's rollouts until it is asked again, and is given weights then: both models' at
 the beginning of a step, the student's on all replicas for a validation. So a step without one exchanges weights once.
@@ -26,13 +28,18 @@ import ray
 from omegaconf import DictConfig, open_dict
 from tensordict import TensorDict
 from transfer_queue import KVBatchMeta
+from verl.trainer.ppo.utils import Role
 from verl.utils.debug import marked_timer
 
 from co_rewarding.training import rollout_io
 from co_rewarding.training.agent_loop import SAMPLING
 from co_rewarding.training.console import say
+from co_rewarding.training.stoppable import serve, stoppable_server
+from co_rewarding_ii.adapter_worker import TEACHERS, AdapterTeacherWorker
+from co_rewarding_ii.adapters import answered_by_teacher, two_adapter_server
 from co_rewarding_ii.replicas import replicas_of
 from co_rewarding_ii.router import CONFIGURATION
+from co_rewarding_ii.settings import trains_adapter
 from co_rewarding_ii.trainer import CoRewardingIITrainer
 
 
@@ -66,12 +73,13 @@ class TeacherAfterStudent(CoRewardingIITrainer):
         return batch
 
 
-class TeacherBesideStudent(CoRewardingIITrainer):
-    """What it overrides of verl 0.9.1, beside what `CoRewardingIITrainer` does:
+class BothAtOnce(CoRewardingIITrainer):
+    """Both are asked at once; a subclass says how their requests are told apart, and how vLLM is given their weights.
+
+    What it overrides of verl 0.9.1, beside what `CoRewardingIITrainer` does:
 
     | method | why |
     |---|---|
-    | `__init__` | shares the replicas |
     | `on_init_end` | vLLM sleeps until it is asked |
     | `prepare_step` | the teacher moves, and weights are exchanged, before anyone is asked |
     | `_submit_batch_to_rollout` | both are asked |
@@ -80,13 +88,14 @@ class TeacherBesideStudent(CoRewardingIITrainer):
     | `on_validate_begin`, `on_validate_end` | the student on all replicas, for that time |
     """
 
-    def __init__(self, config: DictConfig):
-        with open_dict(config):
-            config.actor_rollout_ref.rollout.router_config_path = str(CONFIGURATION)
-        super().__init__(config)
-        self.replicas = replicas_of(config)
-        count = self.replicas.students + self.replicas.teachers
-        say(f"teacher: rolls out beside the student, on {self.replicas.teachers} of {count} vLLM replicas")
+    @property
+    def students_sampling(self) -> dict[str, Any]:
+        """Sampling parameters that mark the student's requests."""
+        return {}
+
+    def _send_both(self, step: int) -> None:
+        """Wake vLLM with the weights of both; `step` is the student's."""
+        raise NotImplementedError
 
     def on_init_end(self) -> None:
         pass
@@ -95,19 +104,14 @@ class TeacherBesideStudent(CoRewardingIITrainer):
         self._move_teacher()
         with marked_timer("update_weights", self.timing_raw):
             # the student is that of the step before, as verl's own exchange at the end of that would say
-            step, students = self.global_steps - 1, self.replicas.students
-            ray.get(self.actor_rollout_wg.send_weights(global_steps=step, students=students))
+            self._send_both(self.global_steps - 1)
         return super().prepare_step()
 
     def _submit_batch_to_rollout(self, batch: TensorDict) -> int:
         submitted = super()._submit_batch_to_rollout(
-            rollout_io.with_column(batch, SAMPLING, lambda _: self.replicas.of_student)
+            rollout_io.with_column(batch, SAMPLING, lambda _: self.students_sampling)
         )
         return submitted + self._submit_to_teacher()
-
-    @property
-    def teachers_sampling(self) -> dict[str, Any]:
-        return super().teachers_sampling | self.replicas.of_teacher
 
     def _step_once(self, metrics: dict, timing_raw: dict, sample_batch_size: int) -> KVBatchMeta:
         return super()._step_once(metrics, timing_raw, 2 * sample_batch_size)  # the teacher has as many prompts
@@ -132,7 +136,67 @@ class TeacherBesideStudent(CoRewardingIITrainer):
         self.checkpoint_manager.sleep_replicas()
 
 
+class TeacherBesideStudent(BothAtOnce):
+    """Overrides `__init__`, which shares the replicas."""
+
+    def __init__(self, config: DictConfig):
+        with open_dict(config):
+            config.actor_rollout_ref.rollout.router_config_path = str(CONFIGURATION)
+        super().__init__(config)
+        self.replicas = replicas_of(config)
+        count = self.replicas.students + self.replicas.teachers
+        say(f"teacher: rolls out beside the student, on {self.replicas.teachers} of {count} vLLM replicas")
+
+    @property
+    def students_sampling(self) -> dict[str, Any]:
+        return self.replicas.of_student
+
+    @property
+    def teachers_sampling(self) -> dict[str, Any]:
+        return super().teachers_sampling | self.replicas.of_teacher
+
+    def _send_both(self, step: int) -> None:
+        ray.get(self.actor_rollout_wg.send_weights(global_steps=step, students=self.replicas.students))
+
+
+class TeacherAsAdapter(BothAtOnce):
+    """What it overrides of verl 0.9.1, beside what `BothAtOnce` does:
+
+    | method | why |
+    |---|---|
+    | `__init__` | servers with room for two adapters |
+
+    verl's reference is the model without an adapter, and needs no worker of its own.
+    """
+
+    role, worker = Role.ActorRollout, AdapterTeacherWorker
+
+    def __init__(self, config: DictConfig):
+        super().__init__(config)
+        serve(lambda: two_adapter_server(stoppable_server()))
+        say("teacher: an adapter beside the student's, in the same vLLM engine")
+
+    @property
+    def teachers_sampling(self) -> dict[str, Any]:
+        return super().teachers_sampling | answered_by_teacher
+
+    def _send_both(self, step: int) -> None:
+        ray.get(self.actor_rollout_wg.send_weights(global_steps=step))
+
+    def _log_probs_of_start(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
+        return self._log_probs_of_reference(batch, metrics)
+
+    def _log_probs_of_teacher(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
+        batch.extra_info[TEACHERS] = True
+        try:
+            return super()._log_probs_of_teacher(batch, metrics)
+        finally:
+            del batch.extra_info[TEACHERS]
+
+
 def make_trainer(config: DictConfig) -> CoRewardingIITrainer:
     """The trainer of Co-rewarding-II and III, with the teacher's rollouts where the configuration lets them be."""
+    if trains_adapter(config):
+        return TeacherAsAdapter(config)
     order = TeacherAfterStudent if replicas_of(config) is None else TeacherBesideStudent
     return order(config)

@@ -7,14 +7,14 @@ from co_rewarding.algo.methods import METHODS, method
 from co_rewarding.training.preflight.machine import world_size
 from co_rewarding_ii.checkpoint import check_resumable
 from co_rewarding_ii.replicas import replicas_of
-from co_rewarding_ii.settings import TeacherSettings, unmoved_steps
+from co_rewarding_ii.settings import AUTO, TeacherSettings, trains_adapter, unmoved_steps
 
 MANAGER = "co_rewarding.training.agent_loop_worker.GroupRewardAgentLoopManager"
 
 
 def check_teacher(config: DictConfig) -> None:
     """Raises: ValueError that names the key, the value and the fix."""
-    actor, ref, model = config.actor_rollout_ref.actor, config.actor_rollout_ref.ref, config.actor_rollout_ref.model
+    actor, ref = config.actor_rollout_ref.actor, config.actor_rollout_ref.ref
     settings = TeacherSettings.read(config)
     steps = config.trainer.total_training_steps
     if steps is not None:  # else the trainer, which knows the number of steps
@@ -29,12 +29,8 @@ def check_teacher(config: DictConfig) -> None:
             "actor_rollout_ref.actor.use_kl_loss=False: the teacher lives in the reference that this term needs; keep "
             "it True, with kl_loss_coef=0 for a loss without the term"
         )
-    if model.lora_rank > 0 or model.lora_adapter_path is not None or model.lora.get("rank", 0) > 0:
-        raise ValueError(
-            f"actor_rollout_ref.model.lora_rank={model.lora_rank}: with LoRA verl has no reference of its own, where "
-            "the teacher lives; train all weights (lora_rank=0)"
-        )
-    if ref.fsdp_config.fsdp_size != actor.fsdp_config.fsdp_size:
+    check_adapter(config, settings)
+    if not trains_adapter(config) and ref.fsdp_config.fsdp_size != actor.fsdp_config.fsdp_size:
         raise ValueError(
             f"actor_rollout_ref.ref.fsdp_config.fsdp_size={ref.fsdp_config.fsdp_size}: must be the actor's "
             f"({actor.fsdp_config.fsdp_size}), so that teacher and student are sharded alike"
@@ -50,7 +46,8 @@ def check_teacher(config: DictConfig) -> None:
             "trainer.v1.sampler.sync_refill_failed_groups=True: the teacher answers the questions of the step as they "
             "were drawn; set it to False"
         )
-    replicas_of(config)
+    if not trains_adapter(config):
+        replicas_of(config)
     if settings.check_log_probs and not actor.use_dynamic_bsz:
         devices = world_size(config)
         sequences, micro = config.data.train_batch_size * settings.n, ref.log_prob_micro_batch_size_per_gpu
@@ -63,6 +60,40 @@ def check_teacher(config: DictConfig) -> None:
     if settings.stop_decided:
         check_stop_decided(config, settings)
     check_resumable(config, settings)
+
+
+def check_adapter(config: DictConfig, settings: TeacherSettings) -> None:
+    """What a teacher that is an adapter cannot go with.
+
+    Raises: ValueError, one line.
+    """
+    model, rollout = config.actor_rollout_ref.model, config.actor_rollout_ref.rollout
+    if model.lora_adapter_path is not None:
+        raise ValueError(
+            f"actor_rollout_ref.model.lora_adapter_path={model.lora_adapter_path}: student and teacher begin as the "
+            "model without an adapter; merge this one into the model, or leave it null"
+        )
+    if model.lora.get("rank", 0) > 0:
+        raise ValueError(
+            f"actor_rollout_ref.model.lora.rank={model.lora.rank}: is Megatron's; set lora_rank (LORA_RANK) instead"
+        )
+    if not trains_adapter(config):
+        return
+    if model.lora.get("merge", False):
+        raise ValueError(
+            "actor_rollout_ref.model.lora.merge=True: vLLM gets the adapters of student and teacher, no merged model; "
+            "set it to False"
+        )
+    if settings.rollout != AUTO:
+        raise ValueError(
+            f"{settings.NAME}.rollout={settings.rollout}: with LoRA one vLLM engine answers for student and teacher at "
+            f"once; leave it {AUTO}, or train all weights (actor_rollout_ref.model.lora_rank=0)"
+        )
+    if "dummy" in rollout.load_format:
+        raise ValueError(
+            f"actor_rollout_ref.rollout.load_format={rollout.load_format}: vLLM is sent the adapters alone and must "
+            "read the model itself; set it to safetensors"
+        )
 
 
 def check_stop_decided(config: DictConfig, settings: TeacherSettings) -> None:

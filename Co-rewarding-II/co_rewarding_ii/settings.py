@@ -69,6 +69,11 @@ class TeacherSettings(ConfigBlock):
             raise ValueError(f"{self.NAME}.{error}") from error
 
 
+def trains_adapter(config: DictConfig) -> bool:
+    """Whether student and teacher are LoRA adapters of one model."""
+    return config.actor_rollout_ref.model.lora_rank > 0
+
+
 def unmoved_steps(config: DictConfig, total_steps: int) -> int:
     """First steps of a run that begin with the starting model as the student: 2 where the first one learns nothing.
 

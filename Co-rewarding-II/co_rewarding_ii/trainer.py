@@ -40,7 +40,7 @@ from co_rewarding.training.agent_loop import NUM_ROLLOUTS, SAMPLING, STOP_DECIDE
 from co_rewarding.training.console import say
 from co_rewarding.training.dataset import with_rephrased
 from co_rewarding.training.rollout_io import Response, read_and_clear
-from co_rewarding.training.stoppable import StoppableClient, serve_stoppable
+from co_rewarding.training.stoppable import StoppableClient, serve, stoppable_server
 from co_rewarding.training.trainer import GroupRewardTrainer
 from co_rewarding_ii.settings import TeacherSettings, unmoved_steps
 from co_rewarding_ii.worker import TeacherWorker
@@ -62,11 +62,13 @@ class CoRewardingIITrainer(GroupRewardTrainer):
     | `_step_once` | what the teacher did joins the metrics |
     """
 
+    role, worker = Role.ActorRolloutRef, TeacherWorker
+
     def __init__(self, config: DictConfig):
         self.teacher = TeacherSettings.read(config)
         super().__init__(config)
         if self.teacher.stop_decided:
-            serve_stoppable()
+            serve(stoppable_server)
         self._teachers_questions: TensorDict | None = None
         self._teachers_uids: list[str] = []
         self._teacher_batch: KVBatchMeta | None = None
@@ -99,7 +101,7 @@ class CoRewardingIITrainer(GroupRewardTrainer):
 
     def _init_resource_pool_mgr(self) -> None:
         super()._init_resource_pool_mgr()
-        self.role_worker_mapping[Role.ActorRolloutRef] = ray.remote(TeacherWorker)
+        self.role_worker_mapping[self.role] = ray.remote(self.worker)
 
     def _fetch_one_gen_batch(self) -> TensorDict:
         batch = super()._fetch_one_gen_batch()
@@ -121,12 +123,22 @@ class CoRewardingIITrainer(GroupRewardTrainer):
         return super()._submit_batch_to_rollout(batch)
 
     def _compute_ref_log_prob(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
-        if not self.teacher.keeps_start:
-            return super()._compute_ref_log_prob(batch, metrics)
+        return (self._log_probs_of_start if self.teacher.keeps_start else self._log_probs_of_teacher)(batch, metrics)
+
+    def _log_probs_of_start(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
+        """The column ref_log_prob, by the model that the run began with."""
         self.actor_rollout_wg.exchange_teacher_and_start()
-        batch = super()._compute_ref_log_prob(batch, metrics)  # if this fails, so does the run
+        batch = self._log_probs_of_reference(batch, metrics)  # if this fails, so does the run
         self.actor_rollout_wg.exchange_teacher_and_start()
         return batch
+
+    def _log_probs_of_teacher(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
+        """The column ref_log_prob, by the teacher."""
+        return self._log_probs_of_reference(batch, metrics)
+
+    def _log_probs_of_reference(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
+        """... by verl's own reference, whose place the teacher has unless an adapter is trained (orders.py)."""
+        return super()._compute_ref_log_prob(batch, metrics)
 
     def _step_once(self, metrics: dict, timing_raw: dict, sample_batch_size: int) -> KVBatchMeta:
         batch = super()._step_once(metrics, timing_raw, sample_batch_size)
@@ -177,7 +189,7 @@ class CoRewardingIITrainer(GroupRewardTrainer):
 
     def _gap_of_teacher(self) -> dict[str, float]:
         """Probabilities of the teacher's tokens: what vLLM sampled with against what the reference engine computes."""
-        batch = super()._compute_ref_log_prob(self._teacher_batch, metrics={})
+        batch = self._log_probs_of_teacher(self._teacher_batch, metrics={})
         fields = ["rollout_log_probs", "ref_log_prob"]
         data = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=fields)
         gap_T = (data["rollout_log_probs"].values().exp() - data["ref_log_prob"].values().exp()).abs()

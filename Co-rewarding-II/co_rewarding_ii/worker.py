@@ -7,7 +7,6 @@ the teacher's place for the pass that this term needs (co_rewarding.algo.second_
 """
 
 from collections.abc import Iterator
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -21,7 +20,7 @@ from verl.workers.engine_workers import ActorRolloutRefWorker
 from co_rewarding.algo.ema import Distance, TeacherAverage
 from co_rewarding.algo.second_weights import SecondWeights
 from co_rewarding.storage.run_dir import shard_file
-from co_rewarding_ii.checkpoint import average_file, teacher_dir
+from co_rewarding_ii.checkpoint import average_file, existing, teacher_dir
 
 
 class TeacherWorker(ActorRolloutRefWorker):
@@ -36,7 +35,7 @@ class TeacherWorker(ActorRolloutRefWorker):
         super().init_model()
         # before a checkpoint is loaded: the reference is what the run starts from, in a start that resumes, too
         keeps_start = settings.update and settings.kl_anchor == "start"
-        self.start = SecondWeights(_parameters(self.ref), device=get_device_name()) if keeps_start else None
+        self.start = SecondWeights(lambda: _parameters(self.ref), device=get_device_name()) if keeps_start else None
         # on verl's device, also where it keeps the teacher, and between steps the student, in host memory
         self.average = TeacherAverage(_parameters(self.ref), device=get_device_name()) if settings.update else None
 
@@ -94,18 +93,15 @@ class TeacherWorker(ActorRolloutRefWorker):
             return
         if (folder := teacher_dir(local_path)).is_dir():
             # tensors only: a file from elsewhere must not run code; of its own files, in actor/, verl unpickles all
-            serving = torch.load(_existing(folder / shard_file(self.rank, self.world_size)), weights_only=True)
-            state = torch.load(_existing(folder / average_file(self.rank, self.world_size)), weights_only=True)
+            serving = torch.load(existing(folder / shard_file(self.rank, self.world_size)), weights_only=True)
+            state = torch.load(existing(folder / average_file(self.rank, self.world_size)), weights_only=True)
             self.average.load_state_dict(state, serving)
         else:
             raise FileNotFoundError(f"{folder}: the checkpoint holds no teacher, which the run must resume with")
         self._forget_gathered_weights()
 
     def _forget_gathered_weights(self) -> None:
-        # FSDP2 may hold the root's full parameters from the last forward pass, which are from before the change
-        for module in self.ref.engine.module.modules():
-            if isinstance(module, FSDPModule):
-                module.reshard()
+        forget_gathered(self.ref.engine.module)
 
 
 class OneOfTwo:
@@ -137,12 +133,12 @@ class OneOfTwo:
         return getattr(self.student, name)
 
 
+def forget_gathered(module: torch.nn.Module) -> None:
+    """FSDP2 may hold full parameters of a root from its last forward pass, which are from before a change of shards."""
+    for part in module.modules():
+        if isinstance(part, FSDPModule):
+            part.reshard()
+
+
 def _parameters(worker) -> dict[str, torch.Tensor]:
     return dict(worker.engine.module.named_parameters())
-
-
-def _existing(path: Path) -> Path:
-    if not path.is_file():
-        found = ", ".join(sorted(file.name for file in path.parent.glob("*.pt")))
-        raise FileNotFoundError(f"{path}: no such file; resume with the number of processes that saved it ({found})")
-    return path

@@ -16,7 +16,7 @@ Works on the local shards of FSDP2's DTensors, wherever they lie. Deliberately a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
@@ -30,26 +30,27 @@ class SecondWeights:
     """Begins as a copy of the parameters as they are now.
 
     Args:
-        parameters: by name, plain or DTensor, contiguous.
+        parameters: gives them as they are now, by name, plain or DTensor, contiguous. It is asked at every exchange: an
+            engine that moves its weights to another device may make new ones.
         device: the accelerator that may still read or write them when an exchange is asked for; "cpu": none.
 
     Attributes:
-        beside: local shards by name, what is not in the parameters at the moment; whoever changes them does it in place.
+        beside: local shards by name: what is not in the parameters at the moment. They may be changed in place.
     """
 
     @torch.no_grad()
-    def __init__(self, parameters: Mapping[str, torch.Tensor], device: torch.device | str = "cpu"):
-        self._parameters, self._device = dict(parameters), torch.device(device)
+    def __init__(self, parameters: Callable[[], Mapping[str, torch.Tensor]], device: torch.device | str = "cpu"):
+        self._parameters, self._device = parameters, torch.device(device)
         self._finish_copies()
-        self.beside = {name: local_shard(parameter).clone() for name, parameter in self._parameters.items()}
+        self.beside = {name: local_shard(parameter).clone() for name, parameter in parameters().items()}
 
     @torch.no_grad()
     def exchange(self) -> None:
         """What the parameters hold and what lies beside them change places; a second time, back."""
         self._finish_copies()
+        parameters = self._parameters()
         for name, beside in self.beside.items():
-            # the parameter is asked each time: FSDP2 may give it another storage
-            here = local_shard(self._parameters[name])
+            here = local_shard(parameters[name])
             for served, kept in zip(here.view(-1).split(SLICE), beside.view(-1).split(SLICE), strict=True):
                 held = served.clone()
                 served.copy_(kept)

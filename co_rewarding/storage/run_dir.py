@@ -32,6 +32,7 @@ from pathlib import Path
 TRACKER = "latest_checkpointed_iteration.txt"  # verl's; importing it from there takes seconds
 STEP_PREFIX = "global_step_"  # verl's
 ACTOR, TEACHER = "actor", "teacher"  # in the folder of a checkpoint: verl's name, and ours
+ADAPTER_FACTS = "lora_train_meta.json"  # in those folders, verl's: rank and alpha of an adapter
 DATA_STATE = "data.pt"  # beside them, verl's: where the order of questions stands
 STATE_FILE = "co_rewarding.json"  # beside them: what training.run_monitor has seen of the run
 LABELS_FILE = "labels.json"  # beside them, with co_rewarding.max_label_flips: the labels of the last visits

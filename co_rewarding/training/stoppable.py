@@ -10,7 +10,7 @@ request and its name is verl's.
 """
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -86,13 +86,9 @@ class StoppableClient(LLMServerClient):
         return output
 
 
-def serve_stoppable() -> None:
-    """Let verl's manager of servers, in this process, start servers that can stop a request."""
-    RolloutReplicaRegistry.register("vllm", _replica_class)
-
-
-def _replica_class() -> type:
-    from verl.workers.rollout.vllm_rollout.vllm_async_server import vLLMHttpServer, vLLMReplica  # imports vLLM
+def stoppable_server() -> type:
+    """verl's server of vLLM, that can stop a request."""
+    from verl.workers.rollout.vllm_rollout.vllm_async_server import vLLMHttpServer  # imports vLLM
 
     class StoppableServer(vLLMHttpServer):
         """Overrides `abort_request`."""
@@ -101,11 +97,26 @@ def _replica_class() -> type:
             await self.engine.abort(request_id)
             return {"aborted": True, "request_id": request_id}
 
-    class StoppableReplica(vLLMReplica):
+    return StoppableServer
+
+
+def serve(server_class: Callable[[], type]) -> None:
+    """Let verl's manager of servers, in this process, start servers of this class.
+
+    Args:
+        server_class: a subclass of verl's vLLMHttpServer; called when a server is started, since it imports vLLM.
+    """
+    RolloutReplicaRegistry.register("vllm", lambda: _replica_with(server_class()))
+
+
+def _replica_with(server: type) -> type:
+    from verl.workers.rollout.vllm_rollout.vllm_async_server import vLLMReplica
+
+    class Replica(vLLMReplica):
         """Overrides `__init__`: whose server."""
 
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             super().__init__(*args, **kwargs)
-            self.server_class = ray.remote(StoppableServer)
+            self.server_class = ray.remote(server)
 
-    return StoppableReplica
+    return Replica

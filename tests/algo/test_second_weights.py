@@ -16,7 +16,7 @@ def test_two_exchanges_change_no_bit(dtype: torch.dtype, monkeypatch: pytest.Mon
         {name: torch.randn(shape, generator=random).to(dtype) for name, shape in (("a", (4, 2)), ("b", (1,)))}
     )
     before = {name: parameter.detach().clone() for name, parameter in layer.items()}
-    start = SecondWeights(dict(layer.items()))
+    start = SecondWeights(lambda: dict(layer.items()))
     with torch.no_grad():
         for parameter in layer.values():
             parameter.mul_(1.7).sub_(0.3)
@@ -31,7 +31,7 @@ def test_two_exchanges_change_no_bit(dtype: torch.dtype, monkeypatch: pytest.Mon
 
 def test_they_are_in_place_for_a_block_even_one_that_fails() -> None:
     layer = torch.nn.ParameterDict({"a": torch.tensor([1.0, 2.0])})
-    second = SecondWeights(dict(layer.items()))
+    second = SecondWeights(lambda: dict(layer.items()))
     second.beside["a"].add_(10)  # as the teacher's average does
     with pytest.raises(RuntimeError, match="halfway"), second.in_place():
         assert layer["a"].tolist() == [11, 12] and second.beside["a"].tolist() == [1, 2]

@@ -82,7 +82,6 @@ def test_the_papers_settings_pass(config: DictConfig) -> None:
     ("key", "value", "fix"),
     [
         ("actor_rollout_ref.actor.use_kl_loss", False, "kl_loss_coef=0"),
-        ("actor_rollout_ref.model.lora_rank", 8, "lora_rank=0"),
         ("actor_rollout_ref.ref.fsdp_config.fsdp_size", 2, "must be the actor's"),
         ("trainer.v1.sampler.sync_refill_failed_groups", True, "set it to False"),
         ("trainer.v1.sync.parameter_sync_step", 2, "must be 1"),
@@ -95,6 +94,39 @@ def test_what_a_teacher_cannot_go_with(config: DictConfig, key: str, value: obje
         check_teacher(config)
     assert fix in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.fixture
+def adapter(config: DictConfig) -> DictConfig:
+    """As LORA_RANK=8 has it."""
+    config.actor_rollout_ref.model.lora_rank, config.actor_rollout_ref.rollout.load_format = 8, "safetensors"
+    return config
+
+
+def test_an_adapter_has_a_teacher(adapter: DictConfig) -> None:
+    check_teacher(adapter)
+    adapter.actor_rollout_ref.ref.fsdp_config.fsdp_size = 2  # nobody is there
+    check_teacher(adapter)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "fix"),
+    [
+        ("actor_rollout_ref.model.lora_adapter_path", "adapter", "merge this one into the model"),
+        ("actor_rollout_ref.model.lora.rank", 8, "set lora_rank"),
+        ("actor_rollout_ref.model.lora.merge", True, "set it to False"),
+        ("actor_rollout_ref.teacher.rollout", "beside", "leave it auto"),
+        ("actor_rollout_ref.teacher.rollout", "after", "leave it auto"),
+        ("actor_rollout_ref.rollout.load_format", "dummy", "set it to safetensors"),
+    ],
+)
+def test_what_a_teacher_that_is_an_adapter_cannot_go_with(
+    adapter: DictConfig, key: str, value: object, fix: str
+) -> None:
+    OmegaConf.update(adapter, key, value, force_add=True)
+    with pytest.raises(ValueError, match=rf"^{key}={value}") as error:
+        check_teacher(adapter)
+    assert fix in str(error.value) and "\n" not in str(error.value)
 
 
 def test_a_schedule_that_cannot_be_is_refused_with_the_blocks_name(config: DictConfig) -> None:

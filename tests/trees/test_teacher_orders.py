@@ -16,12 +16,14 @@ from omegaconf import DictConfig, OmegaConf
 from tensordict import TensorDict
 from transfer_queue import KVBatchMeta
 from verl.utils import tensordict_utils as tu
+from verl.workers.rollout.replica import RolloutReplicaRegistry
 
 from co_rewarding.algo.rollouts import VIEWS
 from co_rewarding.training import rollout_io
 from co_rewarding.training.agent_loop import NUM_ROLLOUTS, SAMPLING
 from co_rewarding.training.trainer import GroupRewardTrainer
-from co_rewarding_ii.orders import TeacherAfterStudent, TeacherBesideStudent, make_trainer
+from co_rewarding_ii.adapter_worker import TEACHERS
+from co_rewarding_ii.orders import TeacherAfterStudent, TeacherAsAdapter, TeacherBesideStudent, make_trainer
 from co_rewarding_ii.preflight import check_teacher
 from co_rewarding_ii.replicas import Replicas, replicas_of
 from co_rewarding_ii.router import RouterAmongReplicas, among
@@ -112,6 +114,9 @@ def test_the_trainer_follows_the_setting(config: DictConfig, monkeypatch: pytest
     assert router == f"{RouterAmongReplicas.__module__}.{RouterAmongReplicas.__name__}"
     config.actor_rollout_ref.teacher.rollout = "after"
     assert isinstance(make_trainer(config), TeacherAfterStudent)
+    monkeypatch.setattr(RolloutReplicaRegistry, "register", lambda name, loader: None)
+    config.actor_rollout_ref.model.lora_rank = 8
+    assert isinstance(make_trainer(config), TeacherAsAdapter)
 
 
 def test_a_request_is_answered_by_those_that_it_names() -> None:
@@ -219,6 +224,35 @@ def test_the_teacher_moves_and_weights_are_exchanged_before_anyone_is_asked(monk
     assert rollout_io.column(students, "uid") == [f"uid{i}" for i in range(4)]
     assert not {*rollout_io.column(teachers, "uid")} & {*rollout_io.column(students, "uid")}
     assert rollout_io.column(teachers, "raw_prompt") == rollout_io.column(questions(), "raw_prompt")
+
+
+def test_adapters_are_told_apart_by_the_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    watched = Watched(monkeypatch, TeacherAsAdapter)
+    watched.trainer.prepare_step()
+    assert watched.happened == [
+        ("teacher moves", 0.9),
+        ("weights of both", {"global_steps": 2}),
+        "4 prompts are asked",
+        "4 prompts are asked",
+    ]
+    students, teachers = watched.submitted
+    assert rollout_io.column(students, SAMPLING) == [{}] * 4
+    of_teacher = {"temperature": 0.5, "logprobs": False, "extra_args": {"adapter": "teacher"}}
+    assert rollout_io.column(teachers, SAMPLING) == [of_teacher] * 4
+
+
+@pytest.mark.parametrize(("anchor", "is_teachers"), [("start", False), ("teacher", True)])
+def test_the_reference_of_an_adapter(monkeypatch: pytest.MonkeyPatch, anchor: str, is_teachers: bool) -> None:
+    asked: list[dict] = []
+    monkeypatch.setattr(
+        VERLS, "_compute_ref_log_prob", lambda self, batch, metrics: asked.append(dict(batch.extra_info)) or batch
+    )
+    trainer = Watched(monkeypatch, TeacherAsAdapter, kl_anchor=anchor).trainer
+    batch = KVBatchMeta(keys=["a_0_0"], tags=[{}], partition_id="train")
+    trainer._compute_ref_log_prob(batch, {})
+    trainer._log_probs_of_teacher(batch, {})  # teacher.check_log_probs
+    assert [TEACHERS in info for info in asked] == [is_teachers, True]
+    assert TEACHERS not in batch.extra_info  # the next pass is the student's
 
 
 def test_in_one_direction_each_is_asked_its_own_view(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,11 +33,11 @@ from transformers.utils import logging as transformers_logging
 from verl.model_merger.base_model_merger import ModelMergerConfig
 from verl.model_merger.fsdp_model_merger import FSDPModelMerger, merge_non_dtensor_shards
 
+from co_rewarding.storage.run_dir import ADAPTER_FACTS
 from co_rewarding.tools.cli import one_line, progress
 from co_rewarding.tools.export.checkpoint import Checkpoint, read_json
 
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
-LORA_META = "lora_train_meta.json"  # verl's
 _MB = 2**20
 _A, _B, _BASE, _PREFIX = ".lora_A.default.weight", ".lora_B.default.weight", ".base_layer.", "base_model.model."
 
@@ -130,7 +130,7 @@ class _Merger(FSDPModelMerger):
             for name in list(ranks[0]):
                 whole[name] = self._whole(name, [shards.pop(name) for shards in ranks], dtype)
                 bar.update()
-        fold_adapter(whole, Path(self.config.local_dir) / LORA_META)
+        fold_adapter(whole, Path(self.config.local_dir) / ADAPTER_FACTS)
         return {name: _to(whole.pop(name), self.dtype) for name in list(whole)}
 
     def _load(self, world_size: int, rank: int) -> dict[str, Any]:

@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: Apache-2.0
+"""verl's hybrid worker with a teacher where an adapter is trained: the moving average of the student's adapter.
+
+There is one model: base weights that never change, and the student's adapter. The teacher is a second set of values
+for that adapter (co_rewarding.algo.second_weights), a few megabytes, sharded like it. vLLM has both adapters at once
+(adapters.py). For its log-probabilities, and to be sent and saved, the teacher takes the student's place for a moment;
+without an adapter the model is the one that the run starts from, which is the KL term's reference by default.
+"""
+
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+import torch.distributed.tensor  # with it, a DTensor counts as a tensor for torch.load(weights_only=True)
+from tensordict import TensorDict
+from verl.single_controller.base.decorator import Dispatch, make_nd_compute_dataproto_dispatch_fn, register
+from verl.utils import tensordict_utils as tu
+from verl.utils.device import get_device_name
+from verl.workers.engine_workers import ActorRolloutRefWorker
+
+from co_rewarding.algo.ema import Distance, TeacherAverage, local_shard
+from co_rewarding.algo.second_weights import SecondWeights
+from co_rewarding.storage.run_dir import ADAPTER_FACTS, shard_file
+from co_rewarding_ii.adapters import both
+from co_rewarding_ii.checkpoint import average_file, existing, teacher_dir
+from co_rewarding_ii.worker import forget_gathered
+
+TEACHERS = "of_teacher"  # non-tensor entry of a batch: its log-probabilities are to be the teacher's
+
+
+class AdapterTeacherWorker(ActorRolloutRefWorker):
+    """What it overrides of verl 0.9.1: `init_model` (the teacher and its average), `compute_log_prob` (may be of the
+    teacher), `save_checkpoint` and `load_checkpoint` (the teacher beside the actor). What it adds: `update_teacher` and
+    `send_weights`.
+    """
+
+    @register(dispatch_mode=Dispatch.ONE_TO_ALL)
+    def init_model(self) -> None:
+        super().init_model()
+        self.teacher = SecondWeights(self._adapter, device=get_device_name())
+        moves = self.config.teacher.update
+        self.average = TeacherAverage(self.teacher.beside, device=get_device_name()) if moves else None
+
+    @register(dispatch_mode=Dispatch.ONE_TO_ALL)
+    def update_teacher(self, decay: float) -> Distance:
+        """teacher ← decay · teacher + (1 − decay) · student, on this rank's shards; how far apart they are then."""
+        return self.average.update({name: local_shard(weight) for name, weight in self._adapter().items()}, decay)
+
+    @register(dispatch_mode=make_nd_compute_dataproto_dispatch_fn(mesh_name="actor"))
+    def compute_log_prob(self, data: TensorDict) -> TensorDict | None:
+        if not tu.pop(data, key=TEACHERS, default=False):
+            return super().compute_log_prob(data)
+        tu.assign_non_tensor(data, no_lora_adapter=False)
+        with self._teacher_in_place():
+            return super().compute_log_prob(data)
+
+    @register(dispatch_mode=Dispatch.ONE_TO_ALL, blocking=False)
+    async def send_weights(self, global_steps: int) -> None:
+        """verl's `update_weights` with both adapters. Like there, the rollout must sleep before, and is awake after."""
+        actor = self.actor
+        self.actor = SimpleNamespace(engine=TwoAdapters(actor.engine, self._teacher_in_place))
+        try:
+            await super().update_weights(global_steps=global_steps, mode="naive")
+        finally:
+            self.actor = actor
+
+    @register(dispatch_mode=Dispatch.ONE_TO_ALL)
+    def save_checkpoint(
+        self, local_path: str, hdfs_path: str | None = None, global_step: int = 0, max_ckpt_to_keep: int | None = None
+    ) -> None:
+        super().save_checkpoint(local_path, hdfs_path, global_step, max_ckpt_to_keep)
+        if self.average is None:
+            return  # a teacher that never moves is the adapter that the run starts with
+        folder, actor = teacher_dir(local_path), Path(local_path)
+        folder.mkdir(parents=True, exist_ok=True)
+        with self._teacher_in_place():
+            adapter = {name: weight.detach() for name, weight in self._adapter().items()}
+            torch.save(adapter, folder / shard_file(self.rank, self.world_size))
+        torch.save(self.average.state_dict(), folder / average_file(self.rank, self.world_size))
+        if self.rank == 0:
+            shutil.copyfile(actor / ADAPTER_FACTS, folder / ADAPTER_FACTS)
+            shutil.copytree(actor / "huggingface", folder / "huggingface", dirs_exist_ok=True)
+        torch.distributed.barrier()
+
+    @register(dispatch_mode=Dispatch.ONE_TO_ALL)
+    def load_checkpoint(
+        self, local_path: str, hdfs_path: str | None = None, del_local_after_load: bool = False
+    ) -> None:
+        super().load_checkpoint(local_path, hdfs_path, del_local_after_load)
+        if self.average is None:
+            return
+        folder = teacher_dir(local_path)
+        # tensors only: a file from elsewhere must not run code
+        serving = torch.load(existing(folder / shard_file(self.rank, self.world_size)), weights_only=True)
+        state = torch.load(existing(folder / average_file(self.rank, self.world_size)), weights_only=True)
+        self.average.load_state_dict(state, serving)
+
+    @contextmanager
+    def _teacher_in_place(self) -> Iterator[None]:
+        """For the length of the block the engine's adapter is the teacher's."""
+        with self.teacher.in_place():
+            yield
+            forget_gathered(self.actor.engine.module)
+
+    def _adapter(self) -> dict[str, torch.Tensor]:
+        """The weights that are trained, which lie where the engine has them at the moment."""
+        forget_gathered(self.actor.engine.module)
+        named = self.actor.engine.module.named_parameters()
+        return {name: parameter for name, parameter in named if parameter.requires_grad}
+
+
+class TwoAdapters:
+    """The student's engine, which sends the teacher's adapter after the student's."""
+
+    def __init__(self, student: Any, teacher_in_place: Callable[[], AbstractContextManager[None]]) -> None:
+        self.student, self.teacher_in_place = student, teacher_in_place
+
+    def get_per_tensor_param(self, **options: Any) -> tuple[Iterator[tuple[str, torch.Tensor]], Any]:
+        """As verl's engine, but for the base model's weights, which are sent as they are."""
+        student, facts = self.student.get_per_tensor_param(**options)
+        if facts is None or not options.get("base_sync_done"):
+            return student, facts
+        return both(student, self._teachers(options)), facts
+
+    def _teachers(self, options: dict[str, Any]) -> Iterator[tuple[str, torch.Tensor]]:
+        with self.teacher_in_place():  # from when the student's are sent
+            yield from self.student.get_per_tensor_param(**options)[0]
+
+    def __getattr__(self, name: str) -> Any:  # what else verl asks, and does to the engine that is trained
+        return getattr(self.student, name)

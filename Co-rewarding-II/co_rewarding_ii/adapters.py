@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One vLLM engine that answers as the student or as the teacher, request by request: each is a LoRA adapter of it.
+
+verl 0.9.1 serves one adapter, whose name and number are constants. Here the engine has room for two. The teacher's
+comes in the same message as the student's, its tensors marked by a prefix (`both`), and the engine's workers take it
+for an adapter of its own (vllm_extension.py). A request says whose answer it wants in `extra_args`, a field of vLLM's
+sampling parameters for what plugins want to be told (`answered_by_teacher`); one that says nothing, as validation's, is
+the student's. vLLM's cache of prefixes keeps adapters apart by their names.
+
+To go when verl serves several adapters.
+"""
+
+from collections.abc import AsyncGenerator, Iterable, Iterator
+from typing import Any
+
+import torch
+
+TEACHER, TEACHER_ID = "teacher", 124  # verl's own adapter, the student's, is 123
+PREFIX = "teacher:"  # of names of tensors
+ADAPTER = "adapter"  # in extra_args
+MAX_ADAPTERS = 2
+
+answered_by_teacher: dict[str, Any] = {"extra_args": {ADAPTER: TEACHER}}
+"""Sampling parameters of a request."""
+
+
+def both(
+    student: Iterable[tuple[str, torch.Tensor]], teacher: Iterable[tuple[str, torch.Tensor]]
+) -> Iterator[tuple[str, torch.Tensor]]:
+    """One message with the tensors of two adapters."""
+    yield from student
+    for name, tensor in teacher:
+        yield PREFIX + name, tensor
+
+
+def split(
+    message: Iterable[tuple[str, torch.Tensor]],
+) -> tuple[list[tuple[str, torch.Tensor]], list[tuple[str, torch.Tensor]]]:
+    """The student's tensors and the teacher's, of which there may be none."""
+    message = list(message)
+    student = [(name, tensor) for name, tensor in message if not name.startswith(PREFIX)]
+    return student, [(name.removeprefix(PREFIX), tensor) for name, tensor in message if name.startswith(PREFIX)]
+
+
+def two_adapter_server(server: type) -> type:
+    """A subclass of verl's vLLMHttpServer, or of one of its own, with room for two adapters."""
+    from vllm.lora.request import LoRARequest
+
+    class EngineWithTeacher:
+        """vLLM's engine; requests of the teacher get the teacher's adapter, whatever verl gave them."""
+
+        def __init__(self, engine: Any) -> None:
+            self._engine = engine
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._engine, name)
+
+        def generate(
+            self, *, sampling_params: Any, lora_request: LoRARequest | None = None, **request: Any
+        ) -> AsyncGenerator[Any, None]:
+            if (sampling_params.extra_args or {}).get(ADAPTER) == TEACHER:
+                # no file is there: a request before the adapter has arrived fails
+                lora_request = LoRARequest(lora_name=TEACHER, lora_int_id=TEACHER_ID, lora_path=TEACHER)
+            return self._engine.generate(sampling_params=sampling_params, lora_request=lora_request, **request)
+
+    class TwoAdapterServer(server):
+        """Overrides `run_server` (room for two; which one answers) and `_get_worker_extension_cls` (who takes them)."""
+
+        async def run_server(self, args: Any) -> None:
+            args.max_loras = MAX_ADAPTERS
+            await super().run_server(args)
+            self.engine = EngineWithTeacher(self.engine)
+
+        def _get_worker_extension_cls(self) -> str:
+            return "co_rewarding_ii.vllm_extension.TwoAdapters"
+
+    return TwoAdapterServer
