@@ -26,6 +26,10 @@ export RUNS_DIR=${RUNS_DIR:-$ROOT/runs}                                    # one
 TRAIN_BATCH_SIZE=${TRAIN_BATCH_SIZE:-128}                                  # questions; twice as many prompts
 MAX_PROMPT_LENGTH=${MAX_PROMPT_LENGTH:-512}                                # tokens
 MAX_RESPONSE_LENGTH=${MAX_RESPONSE_LENGTH:-3072}                           # tokens
+LORA_RANK=${LORA_RANK:-0}                                                  # of an adapter that is trained, 32 say; 0: all weights
+LORA_ALPHA=${LORA_ALPHA:-32}                                               # its scale is alpha / rank
+LORA_TARGETS=${LORA_TARGETS:-all-linear}                                   # or a list of modules: [q_proj,v_proj]
+[[ $LORA_RANK == 0 ]] || : "${LEARNING_RATE:=3e-5}" # ten times that of all weights, as is usual; no paper's
 LEARNING_RATE=${LEARNING_RATE:-3e-6}
 LR_SCHEDULER=${LR_SCHEDULER:-cosine}
 LR_WARMUP_RATIO=${LR_WARMUP_RATIO:-0.1}                                    # of all steps
@@ -72,6 +76,10 @@ exec python -m co_rewarding_i.main \
   actor_rollout_ref.actor.ppo_mini_batch_size="$TRAIN_BATCH_SIZE" \
   data.max_prompt_length="$MAX_PROMPT_LENGTH" \
   data.max_response_length="$MAX_RESPONSE_LENGTH" \
+  actor_rollout_ref.model.lora_rank="$LORA_RANK" \
+  actor_rollout_ref.model.lora_alpha="$LORA_ALPHA" \
+  actor_rollout_ref.model.target_modules="$LORA_TARGETS" \
+  actor_rollout_ref.rollout.load_format="$([[ $LORA_RANK == 0 ]] && echo dummy || echo safetensors)" \
   actor_rollout_ref.actor.optim.lr="$LEARNING_RATE" \
   actor_rollout_ref.actor.optim.lr_scheduler_type="$LR_SCHEDULER" \
   actor_rollout_ref.actor.optim.lr_warmup_steps_ratio="$LR_WARMUP_RATIO" \

@@ -5,9 +5,10 @@
 #
 #   bash recipes/train.sh I qwen3-4b-base 4x80gb
 #   bash recipes/train.sh II qwen3-8b-base 2x80gb trainer.total_epochs=1
-#   LORA_RANK=32 bash recipes/train.sh I qwen2.5-7b 1x40gb      # LoRA: Co-rewarding-I only
+#   LORA_RANK=32 bash recipes/train.sh II qwen3-1.7b-base 1x12gb
 #
-# First the method (I, II, III), then a name from recipes/models/ and a machine: 1 to 8 GPUs of 24, 40, 48, 80 or 141 GB.
+# First the method (I, II, III), then a name from recipes/models/ and a machine: 1 to 8 GPUs of 12, 16, 24, 40, 48, 80
+# or 141 GB.
 # Variables of the run scripts (METHOD of I's for its controls), and OFFLOAD (none, step, all), win over what is proposed;
 # further arguments are overrides.
 # NUM_NODES of such machines make a cluster.
@@ -27,7 +28,7 @@ case $variant in
   II | III) TREE=Co-rewarding-II ;;
   *) refuse "METHOD=$variant: must be I, II or III" ;;
 esac
-[[ $MACHINE =~ ^([1-8])x(24|40|48|80|141)gb$ ]] || refuse "MACHINE=$MACHINE: must be 1x to 8x of 24gb, 40gb, 48gb, 80gb or 141gb"
+[[ $MACHINE =~ ^([1-8])x(12|16|24|40|48|80|141)gb$ ]] || refuse "MACHINE=$MACHINE: must be 1x to 8x of 12gb, 16gb, 24gb, 40gb, 48gb, 80gb or 141gb"
 CARD=${BASH_REMATCH[2]}
 export GPUS_PER_NODE=${GPUS_PER_NODE:-${BASH_REMATCH[1]}}
 [[ $GPUS_PER_NODE =~ ^[1-9][0-9]*$ ]] || refuse "GPUS_PER_NODE=$GPUS_PER_NODE: must be a whole number from 1"
@@ -57,12 +58,4 @@ while IFS='=' read -r name value; do
 done <<<"$sizes"
 # shellcheck source=/dev/null
 if [[ -f $ROOT/recipes/models/$MODEL.sh ]]; then source "$ROOT/recipes/models/$MODEL.sh"; fi
-if [[ ${LORA_RANK:-0} != 0 ]]; then
-  export LEARNING_RATE=${LEARNING_RATE:-3e-5} # ten times that of all weights, as is usual for LoRA; not the paper's
-  OVERRIDES+=(
-    "actor_rollout_ref.model.lora_rank=$LORA_RANK"
-    "actor_rollout_ref.model.lora_alpha=${LORA_ALPHA:-$LORA_RANK}"
-    actor_rollout_ref.rollout.load_format=safetensors # vLLM reads the base model itself and is sent the adapter alone
-  )
-fi
 exec bash "$ROOT/$TREE/run_corewarding-$variant.sh" "${OVERRIDES[@]}" "$@"

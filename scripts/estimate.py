@@ -54,7 +54,9 @@ class Asked(Options):
     memory_utilization: float | None = option(None, "vLLM's share of a GPU's memory", gt=0, lt=1)
     max_tokens_per_gpu: int | None = option(None, "of a micro-batch", ge=1)
     tensor_parallel: int | None = option(None, "GPUs that share a vLLM engine", ge=1)
-    kl_anchor: Literal["teacher", "start"] = option("teacher", "II, III: start keeps one model more")
+    kl_anchor: Literal["teacher", "start"] = option(
+        "teacher", "II, III: start keeps one model more, unless an adapter is trained"
+    )
     max_prompt_length: int = option(512, "", ge=1)
     max_response_length: int = option(3072, "", ge=1)
 
@@ -188,11 +190,6 @@ def setting_of(args: Asked, model: ModelShape) -> Setting:
     match = re.fullmatch(r"([1-9][0-9]*)x([1-9][0-9]*)(gb)?", args.gpus or "")
     if match is None or int(match[2]) not in CARDS:
         raise UserError(f"--gpus {args.gpus}: must be like 2x48, with cards of {', '.join(map(str, CARDS))} GB")
-    if args.lora_rank and args.method in ("II", "III"):
-        raise UserError(
-            f"--lora_rank {args.lora_rank}: an adapter is only for Co-rewarding-I; a teacher needs a model of its "
-            "own, not an adapter"
-        )
     sequence = args.max_prompt_length + args.max_response_length
     if args.max_tokens_per_gpu is not None and args.max_tokens_per_gpu < sequence:
         raise UserError(f"--max_tokens_per_gpu {args.max_tokens_per_gpu}: must hold a sequence of {sequence} tokens")
@@ -205,8 +202,8 @@ def setting_of(args: Asked, model: ModelShape) -> Setting:
     offload = sizes.pop("offload", "none")
     setting = Setting(
         gpus=int(match[1]), nodes=args.nodes, card=CARDS[int(match[2])] * GIB, is_teacher=args.method in ("II", "III"),
-        keeps_start=args.method in ("II", "III") and args.kl_anchor == "start", lora_rank=args.lora_rank,
-        sequence=sequence,
+        keeps_start=args.method in ("II", "III") and args.kl_anchor == "start" and not args.lora_rank,
+        lora_rank=args.lora_rank, sequence=sequence,
     )  # fmt: skip
     return replace(setting, **{"tokens": max(setting.tokens, sequence), **sizes}).with_offload(offload)
 
@@ -242,9 +239,9 @@ def advice(model: ModelShape, setting: Setting, fixed: list[str], machine: Machi
     if fixed and (better := propose(model, setting, machine=machine)):
         chosen = [f"{VARIABLES[field]}={getattr(better, field)}" for field in VARIABLES]
         return f"what fits: {' '.join(chosen)}"
-    adapter = replace(setting, lora_rank=LORA_RANK, is_teacher=False, keeps_start=False)
+    adapter = replace(setting, lora_rank=LORA_RANK, keeps_start=False)
     if not setting.lora_rank and propose(model, adapter, machine=machine):
-        return f"use LoRA (LORA_RANK={LORA_RANK}, Co-rewarding-I alone), a smaller model, or more or larger GPUs"
+        return f"use LoRA (LORA_RANK={LORA_RANK}), a smaller model, or more or larger GPUs"
     return "use a smaller model, or more or larger GPUs"
 
 
@@ -262,7 +259,6 @@ def start_command(path: str, setting: Setting, args: Asked) -> str:
         if config["_name_or_path"] == path and args.method != "baseline" and setting.gpus <= 8:
             machine = args.gpus.removesuffix("gb") + "gb"
             return " ".join([*assigned(sizes), f"bash recipes/train.sh {args.method} {name} {machine}"])
-    lora = sizes.pop("LORA_RANK", 0)
     sizes.pop("OFFLOAD", None)
     sizes |= {"MODEL_PATH": path, "GPUS_PER_NODE": setting.gpus}
     sizes |= {variable: getattr(setting, field) for field, variable in VARIABLES.items() if field != "offload"}
@@ -270,10 +266,6 @@ def start_command(path: str, setting: Setting, args: Asked) -> str:
         args.method, f"Co-rewarding-II/run_corewarding-{args.method}.sh"
     )
     keys = changes(replace(setting.with_offload("none"), lora_rank=0), setting)
-    if lora:
-        keys |= {"actor_rollout_ref.model.lora_rank": lora, "actor_rollout_ref.model.lora_alpha": lora}
-        keys |= {"actor_rollout_ref.rollout.load_format": "safetensors"}
-        sizes["LEARNING_RATE"] = "3e-5"
     return " ".join([*assigned(sizes), "bash", script, *assigned(keys)])
 
 

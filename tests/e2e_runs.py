@@ -218,10 +218,10 @@ def killed_after_step(step: int, run: subprocess.Popen, run_dir: Path, log: Path
     assert f"[co-rewarding] step {step - 1}/" in log.read_text(errors="replace")  # progress is told when it happens
 
 
-def check_checkpoint_size(folder: Path, is_teacher: bool) -> None:
+def check_checkpoint_size(folder: Path, is_teacher: bool, lora_rank: int = 0) -> None:
     """A run's checkpoint takes on disk what the estimate says."""
     config = json.loads((folder / "actor/huggingface/config.json").read_text())
-    expected = checkpoint(ModelShape.from_config(config), Setting(gpus=1, is_teacher=is_teacher))
+    expected = checkpoint(ModelShape.from_config(config), Setting(gpus=1, is_teacher=is_teacher, lora_rank=lora_rank))
     written = sum(file.stat().st_size for file in folder.rglob("*.pt"))
     assert written == pytest.approx(expected, rel=0.02)  # names and random states are a share of so small a model
 

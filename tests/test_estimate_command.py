@@ -40,7 +40,7 @@ def test_it_does_not_fit(command: Run) -> None:
     code, out, _ = command("qwen3-8b-base", "--gpus", "1x40")
     assert code == 1
     assert "does not fit: in the update a GPU needs " in out
-    assert out.endswith("use LoRA (LORA_RANK=32, Co-rewarding-I alone), a smaller model, or more or larger GPUs\n")
+    assert out.endswith("use LoRA (LORA_RANK=32), a smaller model, or more or larger GPUs\n")
 
 
 def test_what_is_given_does_not_fit_but_something_would(command: Run) -> None:
@@ -70,23 +70,26 @@ def test_a_models_own_folder(command: Run, tmp_path: Path, as_file: bool) -> Non
 def test_lora_in_the_command(command: Run, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text((REPO / "recipes/models/qwen2.5-7b.json").read_text())
     line = command(tmp_path, "--gpus", "1x80", "--method", "I", "--lora_rank", "16")[1].splitlines()[-1]
-    assert "actor_rollout_ref.model.lora_rank=16" in line and "load_format=safetensors" in line
-    line = command("qwen2.5-7b", "--gpus", "1x80", "--method", "I", "--lora_rank", "16")[1].splitlines()[-1]
-    assert line == "LORA_RANK=16 bash recipes/train.sh I qwen2.5-7b 1x80gb"
+    assert line.startswith("LORA_RANK=16 MODEL_PATH=") and " bash Co-rewarding-I/run_corewarding-I.sh " in line
+    for method in ("I", "II"):
+        line = command("qwen2.5-7b", "--gpus", "1x80", "--method", method, "--lora_rank", "16")[1].splitlines()[-1]
+        assert line == f"LORA_RANK=16 bash recipes/train.sh {method} qwen2.5-7b 1x80gb"
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (("qwen3-4b-base",), "--gpus : must be like 2x48"),
-        (("qwen3-4b-base", "--gpus", "2x32"), "--gpus 2x32: must be like 2x48, with cards of 24, 40, 48, 80, 141 GB"),
+        (
+            ("qwen3-4b-base", "--gpus", "2x32"),
+            "--gpus 2x32: must be like 2x48, with cards of 12, 16, 24, 40, 48, 80, 141 GB",
+        ),
         (
             ("no-such-model", "--gpus", "2x48"),
             "no-such-model: no such folder, not a hub name (owner/name), and not one",
         ),
         (("/no/such/config.json", "--gpus", "2x48"), "/no/such/config.json: No such file or directory"),
         ((), "name a model"),
-        (("qwen3-4b-base", "--gpus", "2x48", "--lora_rank", "8"), "an adapter is only for Co-rewarding-I"),
         (("qwen3-4b-base", "--gpus", "2x48", "--max_tokens_per_gpu", "2048"), "must hold a sequence of 3584 tokens"),
         (
             ("qwen3-4b-base", "--gpus", "2x48", "--memory_utilization", "60"),

@@ -142,11 +142,21 @@ def test_a_recipe_passes_the_checks_and_should_fit(tools: Path, tree: str, model
     assert differences(config, method_of(config)) == []
 
 
-@pytest.mark.parametrize(("model", "machine"), [("qwen3-4b-base", "1x24gb"), ("qwen2.5-7b", "1x40gb")])
-def test_lora_for_one_gpu(tools: Path, model: str, machine: str) -> None:
-    overrides = overrides_of(train(tools, "I", model, machine, LORA_RANK="32"))
-    config = configured("I", overrides)
-    check(config, "I")
+@pytest.mark.parametrize(
+    ("tree", "model", "machine"),
+    [
+        ("I", "qwen3-4b-base", "1x24gb"),
+        ("I", "qwen2.5-7b", "1x40gb"),
+        ("II", "qwen2.5-3b", "1x24gb"),
+        ("III", "qwen2.5-3b", "1x16gb"),
+    ],
+)
+def test_lora_for_one_gpu(tools: Path, tree: str, model: str, machine: str) -> None:
+    overrides = overrides_of(train(tools, tree, model, machine, LORA_RANK="32"))
+    config = configured(tree, overrides)
+    check(config, tree)
+    if tree != "I":  # verl's own reference with an adapter
+        assert config.actor_rollout_ref.teacher.kl_anchor == "start"
     assert (config.actor_rollout_ref.model.lora_rank, config.actor_rollout_ref.model.lora_alpha) == (32, 32)
     assert config.actor_rollout_ref.rollout.load_format == "safetensors"  # vLLM needs the base model itself
     assert config.actor_rollout_ref.actor.optim.lr == 3e-5
@@ -162,7 +172,7 @@ def test_a_recipe_that_is_tight_is_left_to_the_start(tools: Path) -> None:
 def test_which_machines_a_model_has_sizes_for() -> None:
     unfit = set()
     for name, config in MODELS.items():
-        for size in CARDS:
+        for size in (24, 40, 48, 80, 141):
             for gpus in (1, 2, 4, 8):
                 for is_teacher in (False, True):
                     setting = Setting(gpus=gpus, card=CARDS[size] * GIB, is_teacher=is_teacher)
@@ -177,9 +187,7 @@ def test_a_machine_that_makes_no_sense_is_told_so(tools: Path) -> None:
     done = train(tools, "I", "qwen3-8b-base", "1x40gb")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("error: qwen3-8b-base on 1x40: in the update a GPU needs ")
-    assert done.stderr.endswith(
-        "use LoRA (LORA_RANK=32, Co-rewarding-I alone), a smaller model, or more or larger GPUs\n"
-    )
+    assert done.stderr.endswith("use LoRA (LORA_RANK=32), a smaller model, or more or larger GPUs\n")
     assert len(done.stderr.splitlines()) == 1
 
 
@@ -220,7 +228,8 @@ def test_variables_and_arguments_win(tools: Path) -> None:
         (("I", "qwen3-4b-base"), "usage: train.sh METHOD MODEL MACHINE"),
         (("IV", "qwen3-4b-base", "4x80gb"), "METHOD=IV: must be I, II or III"),
         (("I", "qwen", "4x80gb"), "MODEL=qwen: there is no recipe of that name; there are llama3.2"),
-        (("I", "qwen3-4b-base", "9x80gb"), "MACHINE=9x80gb: must be 1x to 8x of 24gb, 40gb, 48gb, 80gb or 141gb"),
+        (("I", "qwen3-4b-base", "9x80gb"), "MACHINE=9x80gb: must be 1x to 8x of 12gb, 16gb, 24gb, "
+         "40gb, 48gb, 80gb or 141gb"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_told(tools: Path, arguments: tuple[str, ...], message: str) -> None:
@@ -258,12 +267,6 @@ def test_the_recipes_help(tools: Path, word: str) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("Train one of the paper's base models ") and "set -e" not in done.stdout
     assert done.stdout.endswith("NUM_NODES of such machines make a cluster.\n")
-
-
-def test_lora_needs_tree_i(tools: Path) -> None:
-    done = train(tools, "II", "qwen3-4b-base", "1x80gb", LORA_RANK="8")
-    assert done.returncode == 2
-    assert done.stderr.startswith("error: LORA_RANK=8: an adapter is only for Co-rewarding-I; ")
 
 
 # --- the cluster ------------------------------------------------------------------------------------------------------

@@ -82,7 +82,8 @@ class AdapterTeacherWorker(ActorRolloutRefWorker):
             torch.save(adapter, folder / shard_file(self.rank, self.world_size))
         torch.save(self.average.state_dict(), folder / average_file(self.rank, self.world_size))
         if self.rank == 0:
-            shutil.copyfile(actor / ADAPTER_FACTS, folder / ADAPTER_FACTS)
+            for name in (ADAPTER_FACTS, "fsdp_config.json"):
+                shutil.copyfile(actor / name, folder / name)
             shutil.copytree(actor / "huggingface", folder / "huggingface", dirs_exist_ok=True)
         torch.distributed.barrier()
 

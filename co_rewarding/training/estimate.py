@@ -47,10 +47,11 @@ from dataclasses import dataclass, replace
 from co_rewarding.training.model_shape import ModelShape
 
 GIB = 2**30
-CARDS = {24: 22.0, 40: 39.4, 48: 44.4, 80: 79.1, 141: 139.7}
-"""GiB that torch reports of a card sold with so many GB; of cards of one size the smallest: A10 and L4 (RTX 4090:
-23.5), A100-40, L40 and L40S (RTX A6000: 47.5), H100 and A100-80 (79.1 to 79.3), H200. From what users' errors report
-as "total capacity", not measured here; on the machine itself preflight/memory.py asks torch."""
+CARDS = {12: 11.6, 16: 14.6, 24: 22.0, 40: 39.4, 48: 44.4, 80: 79.1, 141: 139.7}
+"""GiB that torch reports of a card sold with so many GB; of cards of one size the smallest: RTX 3060; T4 (RTX 4080:
+15.6); A10 and L4 (RTX 4090: 23.5), A100-40, L40 and L40S (RTX A6000: 47.5), H100 and A100-80 (79.1 to 79.3), H200. From
+what users' errors report as "total capacity", not measured here; on the machine itself preflight/memory.py asks
+torch."""
 OFFLOAD = ("none", "step", "all")
 
 TRAINER = 1.2 * GIB  # CUDA's context, NCCL, cuBLAS of the process that trains (measured: GPU.md)
@@ -71,8 +72,8 @@ class Setting:
     nodes: int = 1
     card: float = 0.0  # memory of one GPU; 0: not known
     on_cpu: bool = False  # platform=cpu: a logical GPU is a process, and all is in host memory
-    is_teacher: bool = False  # Co-rewarding-II and III: a reference that moves
-    keeps_start: bool = False  # and the starting model beside it, the KL term's anchor
+    is_teacher: bool = False  # Co-rewarding-II and III: a reference that moves; with LoRA a second adapter
+    keeps_start: bool = False  # and the starting model beside it, the KL term's anchor; never with LoRA
     has_reference: bool = True
     offload_weights: bool = False  # to host memory while vLLM works
     offload_moments: bool = False
@@ -157,9 +158,14 @@ def trained(model: ModelShape, setting: Setting) -> int:
     return model.adapter_parameters(setting.lora_rank) if setting.lora_rank else model.parameters
 
 
+def adapters(model: ModelShape, setting: Setting) -> int:
+    """Weights of the student's adapter and the teacher's, which are served; 0 where all weights are trained."""
+    return (1 + setting.is_teacher) * trained(model, setting) if setting.lora_rank else 0
+
+
 def vllm(model: ModelShape, setting: Setting) -> dict[str, float]:
     """What a GPU's part of an engine needs of its share before keys and values."""
-    weights = model.parameters + (trained(model, setting) if setting.lora_rank else 0)
+    weights = model.parameters + adapters(model, setting)
     return {
         "vLLM's weights": 2 * weights / setting.tensor_parallel,
         "vLLM's activations and graphs": VLLM_INSIDE * (2 if setting.has_graphs else 1),
@@ -179,7 +185,14 @@ def between_updates(model: ModelShape, setting: Setting) -> dict[str, float]:
         parts["weights"] = 4 * (model.parameters + adapter) / setting.sharing
     if not (setting.offload_all or setting.offload_moments):
         parts["moments"] = 8 * trained(model, setting) / setting.sharing
-    return parts
+    return parts | teacher_on_gpu(model, setting)
+
+
+def teacher_on_gpu(model: ModelShape, setting: Setting) -> dict[str, float]:
+    """Its adapter and what was rounded off it; a teacher of all weights lies in host memory."""
+    if not (setting.lora_rank and setting.is_teacher):
+        return {}
+    return {"teacher": 8 * trained(model, setting) / setting.sharing}
 
 
 def weight_sync(model: ModelShape, setting: Setting) -> Stage:
@@ -204,7 +217,7 @@ def update(model: ModelShape, setting: Setting) -> tuple[Stage, Stage]:
     """The backward pass of a micro-batch, and the optimizer's step after the last."""
     weights, moving = model.parameters, trained(model, setting)
     adapter, shared = moving if setting.lora_rank else 0, setting.sharing
-    parts: dict[str, float] = {}
+    parts = teacher_on_gpu(model, setting)
     if not setting.offload_all:
         parts["weights"] = 4 * (weights + adapter) / shared
         parts["moments"] = 8 * moving / shared
@@ -267,7 +280,8 @@ def host(model: ModelShape, setting: Setting) -> Stage:
         parts = {
             "weights, gradients, moments": (4 * weights + 12 * moving) * copies,
             "reference": 4 * weights * copies if has_own_reference(setting) else 0,
-            "teacher's remainder": 4 * weights * copies if setting.is_teacher else 0,
+            "teacher's remainder": 4 * moving * copies if setting.is_teacher else 0,
+            "teacher's adapter": 4 * moving * copies if setting.is_teacher and setting.lora_rank else 0,
             "starting model": 4 * weights * copies if setting.keeps_start else 0,
             "vLLM's weights": 4 * weights * ranks / setting.tensor_parallel,
         }
@@ -278,7 +292,7 @@ def host(model: ModelShape, setting: Setting) -> Stage:
     parts = {}
     if has_own_reference(setting):
         parts["reference"] = pinned
-    if setting.is_teacher:
+    if setting.is_teacher and trains_all:
         parts["teacher's remainder"] = pinned
     if setting.keeps_start:  # no accelerator copies it, so it is not pinned
         parts["starting model"] = 4 * weights * ranks / setting.sharing
@@ -318,7 +332,7 @@ def checkpoint(model: ModelShape, setting: Setting) -> float:
         "hf_model": 2 * model.parameters,
     }
     own = sum(size for name, size in sizes.items() if name in setting.saved)
-    return own + (8 * model.parameters if setting.is_teacher else 0)
+    return own + (8 * moving if setting.is_teacher else 0)
 
 
 def in_words(parts: Mapping[str, float], least: float = 0.05 * GIB) -> str:

@@ -49,6 +49,8 @@ from co_rewarding.training.run_name import is_default, older_names
 from co_rewarding.training.run_script import variable_of
 from co_rewarding.training.settings import Settings
 
+LORA_RANK = "actor_rollout_ref.model.lora_rank"
+OF_ADAPTER = ("actor_rollout_ref.model.lora_alpha", "actor_rollout_ref.model.target_modules")
 MUST_STAY = (  # keys, and blocks with all that is in them
     "co_rewarding.method",  # and the files that it names, in contents
     "co_rewarding.num_votes",
@@ -69,9 +71,8 @@ MUST_STAY = (  # keys, and blocks with all that is in them
     "data.apply_chat_template_kwargs",
     "actor_rollout_ref.model.tokenizer_path",
     TEMPLATE,
-    "actor_rollout_ref.model.lora_rank",
-    "actor_rollout_ref.model.lora_alpha",
-    "actor_rollout_ref.model.target_modules",
+    LORA_RANK,
+    *OF_ADAPTER,
     "actor_rollout_ref.rollout.n",
     "actor_rollout_ref.rollout.prompt_length",
     "actor_rollout_ref.rollout.response_length",
@@ -305,6 +306,8 @@ def _settings(config: DictConfig) -> dict[str, Any]:
     for key in MUST_STAY:
         leaves = _leaves(_select(config, key), key)
         found |= {name: USUAL.get(name) if value is None else value for name, value in leaves if name not in MAY_CHANGE}
+    if not found.get(LORA_RANK):  # what says nothing of a run without an adapter
+        found = {name: value for name, value in found.items() if name not in OF_ADAPTER}
     optim, teacher = "actor_rollout_ref.actor.optim", _select(config, "actor_rollout_ref.teacher")
     lr_moves = found.get(f"{optim}.lr_scheduler_type") != "constant" or found.get(f"{optim}.lr_warmup_steps_ratio") != 0
     if teacher and found.get(TEACHER_TEMPERATURE) is None:

@@ -14,7 +14,18 @@ from torch.utils._pytree import tree_iter
 
 from co_rewarding.algo.token_statistics import CHUNK_NUMBERS, token_statistics
 from co_rewarding.training import estimate as module
-from co_rewarding.training.estimate import GIB, Setting, checkpoint, estimate, host, micro_batch, pinned_bytes, update
+from co_rewarding.training.estimate import (
+    GIB,
+    Setting,
+    checkpoint,
+    estimate,
+    host,
+    micro_batch,
+    pinned_bytes,
+    rollout,
+    update,
+    vllm,
+)
 from co_rewarding.training.model_shape import ModelShape
 
 QWEN3_4B = ModelShape("qwen3", 36, 2560, 9728, 32, 8, 128, 151936, True)
@@ -211,6 +222,14 @@ def test_host_memory_by_offload() -> None:
     adapter = 4 * square.adapter_parameters(8)
     lora = host(square, Setting(gpus=1, card=H100, lora_rank=8).with_offload("all"))
     assert lora.parts == pytest.approx({"weights": weights + adapter, "loading the model": weights}, rel=0.001)
+    # a teacher that is an adapter lies on the GPU, with what was rounded off it: 4 + 4 bytes a weight; vLLM has both
+    setting = Setting(gpus=1, card=H100, lora_rank=8)
+    with_teacher = dataclasses.replace(setting, is_teacher=True)
+    assert host(square, with_teacher.with_offload("all")) == lora
+    more = rollout(square, with_teacher).total - rollout(square, setting).total
+    assert more == pytest.approx(2 * adapter)
+    served = vllm(square, with_teacher)["vLLM's weights"] - vllm(square, setting)["vLLM's weights"]
+    assert served == pytest.approx(adapter / 2)
 
 
 def test_every_process_loads_a_tied_model() -> None:
@@ -225,6 +244,9 @@ def test_a_checkpoint() -> None:
     assert checkpoint(QWEN3_4B, Setting(gpus=4, is_teacher=True)) == 20 * QWEN3_4B.parameters
     adapter = QWEN3_4B.adapter_parameters(32)
     assert checkpoint(QWEN3_4B, Setting(gpus=1, lora_rank=32)) == 4 * QWEN3_4B.parameters + 12 * adapter
+    # 4 + 4 of the teacher's adapter
+    with_teacher = Setting(gpus=1, lora_rank=32, is_teacher=True)
+    assert checkpoint(QWEN3_4B, with_teacher) == 4 * QWEN3_4B.parameters + 20 * adapter
     assert checkpoint(QWEN3_4B, Setting(gpus=1, saved=("model", "hf_model"))) == 6 * QWEN3_4B.parameters
 
 

@@ -65,6 +65,7 @@ def make_worker(model_dir: Path, process_group: None, monkeypatch: pytest.Monkey
         folder = Path(local_path)
         (folder / "huggingface").mkdir(parents=True)
         (folder / "huggingface/config.json").write_text("{}")
+        (folder / "fsdp_config.json").write_text("{}")
         (folder / ADAPTER_FACTS).write_text(json.dumps({"r": RANK, "lora_alpha": ALPHA}))
 
     def compute(self: Any, data: TensorDict) -> torch.Tensor:

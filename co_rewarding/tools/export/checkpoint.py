@@ -2,7 +2,8 @@
 """Which folder of a run's checkpoints holds the weights that are asked for.
 
     actor/       of a checkpoint: the student, verl's FSDP shards, one file a process
-    teacher/     the teacher, in the same form (Co-rewarding-II, -III)
+    teacher/     the teacher, in the same form (Co-rewarding-II, -III); an adapter alone where an adapter is trained,
+                 for the model in actor/
 
 Errors of one line: no checkpoint, another step than those there are, a method without a teacher, a teacher that never
 moves (it is the starting model), saving that was interrupted before the teacher, a shard that is on another machine.
@@ -18,6 +19,7 @@ from typing import Any, Literal
 from co_rewarding.storage.files import short_json
 from co_rewarding.storage.run_dir import (
     ACTOR,
+    ADAPTER_FACTS,
     BEGUN,
     TEACHER,
     TRACKER,
@@ -41,10 +43,14 @@ class Checkpoint:
     weights: Weights
     folder: Path  # with model_world_size_W_rank_R.pt, fsdp_config.json and huggingface/
     world_size: int
+    base: Path | None = None  # with the shards of the model that `folder` holds an adapter for
 
     @property
     def shards(self) -> list[Path]:
-        return [self.folder / shard_file(rank, self.world_size) for rank in range(self.world_size)]
+        return self.shards_in(self.folder) + ([] if self.base is None else self.shards_in(self.base))
+
+    def shards_in(self, folder: Path) -> list[Path]:
+        return [folder / shard_file(rank, self.world_size) for rank in range(self.world_size)]
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -97,7 +103,9 @@ def find_checkpoint(checkpoints: Path, step: int | None, weights: Weights, saves
     world_size = read_json(facts).get("world_size")
     if not isinstance(world_size, int) or not 1 <= world_size <= MOST_SHARDS:
         raise ValueError(f"{facts}: world_size={short_json(world_size)}: must be the number of shards beside it")
-    checkpoint = Checkpoint(step, weights, folder, world_size)
+    is_adapter = weights == "teacher" and (folder / ADAPTER_FACTS).is_file()
+    base = folder.with_name(ACTOR) if is_adapter else None
+    checkpoint = Checkpoint(step, weights, folder, world_size, base)
     if missing := [path for path in checkpoint.shards if not path.is_file()]:
         raise ValueError(
             f"{missing[0]}: missing, one of {len(missing)} missing shards of {world_size}; copy them from the machines "

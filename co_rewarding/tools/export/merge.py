@@ -6,7 +6,8 @@ Two things are done here, in the one method that loads the shards:
 - the type of the numbers is chosen, where verl's writes bfloat16 whatever the run computed with. From the float32
   master weights, bfloat16 gives what a GPU run's engines used; a run on CPU rolls out in float32;
 - a LoRA adapter is folded in, W + (alpha / r) · B A, in float32. verl's leaves it in a folder beside the unchanged
-  base model, so that loading the folder gives the model from before training.
+  base model, so that loading the folder gives the model from before training. The folder, lora_adapter/, is there too,
+  for whoever serves many adapters of one model.
 
 Before that, all bytes of the shards are compared with the checksums in them. Not merged: Megatron checkpoints, and the
 average's remainder of a teacher (algo.ema): what is exported is the teacher that served.
@@ -33,7 +34,7 @@ from transformers.utils import logging as transformers_logging
 from verl.model_merger.base_model_merger import ModelMergerConfig
 from verl.model_merger.fsdp_model_merger import FSDPModelMerger, merge_non_dtensor_shards
 
-from co_rewarding.storage.run_dir import ADAPTER_FACTS
+from co_rewarding.storage.run_dir import ADAPTER_FACTS, shard_file
 from co_rewarding.tools.cli import one_line, progress
 from co_rewarding.tools.export.checkpoint import Checkpoint, read_json
 
@@ -56,7 +57,7 @@ def merge(checkpoint: Checkpoint, target: Path, dtype: str) -> None:
     config.hf_model_config_path = str(checkpoint.folder / "huggingface")
     try:
         with _quiet():
-            _Merger(config, DTYPES[dtype]).merge_and_save()
+            _Merger(config, DTYPES[dtype], checkpoint.base).merge_and_save()
     except (AssertionError, NotImplementedError, ValueError) as error:
         if str(checkpoint.folder) in str(error):
             raise
@@ -112,9 +113,9 @@ def _quiet() -> Iterator[None]:
 class _Merger(FSDPModelMerger):
     """What it overrides of verl 0.9.1: `_load_rank_zero_state_dict`, `_load_and_merge_state_dicts`."""
 
-    def __init__(self, config: ModelMergerConfig, dtype: torch.dtype) -> None:
+    def __init__(self, config: ModelMergerConfig, dtype: torch.dtype, base: Path | None) -> None:
         super().__init__(config)
-        self.dtype = dtype
+        self.dtype, self.base = dtype, base
 
     def _load_rank_zero_state_dict(self, world_size: int) -> dict[str, Any]:
         return self._load(world_size, 0)
@@ -130,22 +131,28 @@ class _Merger(FSDPModelMerger):
             for name in list(ranks[0]):
                 whole[name] = self._whole(name, [shards.pop(name) for shards in ranks], dtype)
                 bar.update()
+        adapter = {name: weight for name, weight in whole.items() if ".lora_" in name}
         fold_adapter(whole, Path(self.config.local_dir) / ADAPTER_FACTS)
+        self.save_lora_adapter(adapter)  # beside the model; nothing where there is none
         return {name: _to(whole.pop(name), self.dtype) for name in list(whole)}
 
     def _load(self, world_size: int, rank: int) -> dict[str, Any]:
-        path = Path(self.config.local_dir) / f"model_world_size_{world_size}_rank_{rank}.pt"
-        try:
-            # memory-mapped and tensors only: a checkpoint from elsewhere must not run code
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
-            raise ValueError(_unreadable(path, error)) from error
+        folder, name = Path(self.config.local_dir), shard_file(rank, world_size)
+        return ({} if self.base is None else _shard(self.base / name)) | _shard(folder / name)
 
     def _whole(self, name: str, shards: list[torch.Tensor], dtype: torch.dtype) -> torch.Tensor:
         if not isinstance(shards[0], DTensor):
             return merge_non_dtensor_shards(name, [_to(shard, dtype) for shard in shards])
         # of a mesh (replicas, shards) the merger loads the first row, so only the last placement counts
         return self._merge_by_placement([_to(shard.to_local(), dtype) for shard in shards], shards[0].placements[-1])
+
+
+def _shard(path: Path) -> dict[str, Any]:
+    try:
+        # memory-mapped and tensors only: a checkpoint from elsewhere must not run code
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise ValueError(_unreadable(path, error)) from error
 
 
 def fold_adapter(weights: dict[str, torch.Tensor], meta: Path) -> None:

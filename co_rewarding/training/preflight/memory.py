@@ -69,9 +69,7 @@ def remedy(model: ModelShape, setting: Setting, machine: Machine, problem: Probl
         return "use a smaller model"
     better = propose(model, setting, machine=machine)
     if better is None:
-        return (
-            "no sizes fit: use a smaller model, more GPUs, or LoRA with Co-rewarding-I; see scripts/estimate.py --help"
-        )
+        return "no sizes fit: use a smaller model, more GPUs, or LoRA (LORA_RANK=32); see scripts/estimate.py --help"
     return "use " + " ".join(f"{key}={value}" for key, value in changes(setting, better).items())
 
 
@@ -111,7 +109,7 @@ def setting_of(config: DictConfig, card: float) -> Setting:
         card=card,
         on_cpu=config.trainer.device == "cpu",
         is_teacher=bool(teacher.get("update")),
-        keeps_start=bool(teacher.get("update")) and teacher.get("kl_anchor") == "start",
+        keeps_start=bool(teacher.get("update")) and teacher.get("kl_anchor") == "start" and not model.lora_rank,
         has_reference=actor.use_kl_loss or config.algorithm.use_kl_in_reward,
         offload_weights=fsdp.param_offload and not fsdp.offload_policy,
         offload_moments=fsdp.optimizer_offload and not fsdp.offload_policy,

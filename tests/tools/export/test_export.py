@@ -9,6 +9,7 @@ import ast
 import copy
 import json
 import re
+import shutil
 import socket
 import threading
 from collections.abc import Callable
@@ -225,10 +226,24 @@ def test_a_lora_adapter_is_folded_in(run_dir: Path) -> None:
     folder = run_dir / "checkpoints/global_step_2/actor"
     save_shards(folder, adapted.state_dict(), base, 2)
     (folder / "lora_train_meta.json").write_text('{"r": 4, "lora_alpha": 8, "task_type": "CAUSAL_LM"}')
-    merge(find_checkpoint(run_dir / "checkpoints", 2, "student"), run_dir / "out", "float32")
-    found = logits(AutoModelForCausalLM.from_pretrained(run_dir / "out"))
-    assert torch.allclose(found, logits(adapted.merge_and_unload()), atol=1e-5)
-    assert (found - before).abs().max() > 0.1
+    # the teacher's adapter alone, for the same model (co_rewarding_ii.adapter_worker)
+    teachers = {
+        name: weight * (2 if "lora_A" in name else 1)
+        for name, weight in adapted.state_dict().items()
+        if ".lora_" in name
+    }
+    save_shards(folder.with_name("teacher"), teachers, base, 2)
+    shutil.copy(folder / "lora_train_meta.json", folder.with_name("teacher"))
+    for weights in ("student", "teacher"):
+        merge(find_checkpoint(run_dir / "checkpoints", 2, weights), run_dir / weights, "float32")
+    student, teacher = (logits(AutoModelForCausalLM.from_pretrained(run_dir / who)) for who in ("student", "teacher"))
+    # peft's own reading of what lies beside the merged models
+    for who, merged in (("student", student), ("teacher", teacher)):
+        loaded = peft.PeftModel.from_pretrained(random_model("qwen2", 1), run_dir / who / "lora_adapter")
+        assert torch.allclose(logits(loaded), merged, atol=1e-5)
+    adapted.load_state_dict(teachers, strict=False)
+    assert torch.allclose(teacher, logits(adapted), atol=1e-5)
+    assert min((student - before).abs().max(), (teacher - before).abs().max(), (teacher - student).abs().max()) > 0.1
 
 
 def test_what_an_adapter_needs(tmp_path: Path) -> None:
