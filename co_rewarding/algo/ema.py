@@ -22,6 +22,15 @@ float64 has 53 binary digits, more than the 48 of a pair, so it need not be aske
 same in pairs of float32 numbers needs no fewer steps: with a plain float32 d (seven steps) every update is off by up to
 1e-7 of itself, and the digits that are missing then take more steps than float64.
 
+Where the student is an adapter W + s · B A (LoRA), its factors are averaged, each as above, and the teacher's product
+is that of the averages b, a, not the average of the products. With w_i what is left of the i-th student (0 is the
+start, Σ w_i = 1) they differ by
+
+    Σ w_i B_i A_i − b a = Σ w_i (B_i − b)(A_i − a)        b = Σ w_i B_i, a = Σ w_i A_i
+
+how far the factors have moved within the teacher's memory, squared: next to nothing for a slow student. The average of
+products would have to be kept at full size, and has no rank r. benchmarks/ema_of_factors.py measures it along a run.
+
 Works on the local shards of FSDP2's DTensors: elementwise, so there is nothing to gather. Teacher and student may lie
 on different devices (verl keeps the reference in host memory).
 

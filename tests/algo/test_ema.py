@@ -439,3 +439,24 @@ def test_fsdp2_computes_with_the_moved_teacher(policy: OffloadPolicy, one_proces
         with torch.no_grad():
             assert torch.equal(teacher(x), plain(x))
         teacher.reshard()
+
+
+def test_the_average_of_factors_against_that_of_their_product() -> None:
+    """Σ w_i B_i A_i − b a = Σ w_i (B_i − b)(A_i − a), the module's formula, along a walk of 20 students."""
+    random = torch.Generator().manual_seed(0)
+    rows, rank, columns, decays = 6, 2, 5, [0.8 + 0.01 * step for step in range(20)]
+    students = [{"b": torch.zeros(rows, rank).double(), "a": torch.randn(rank, columns, generator=random).double()}]
+    for _ in decays:
+        students.append({n: w + 0.1 * torch.randn(w.shape, generator=random) for n, w in students[-1].items()})
+    teacher = {name: weight.float() for name, weight in students[0].items()}
+    average = TeacherAverage(teacher)
+    product, weights = students[0]["b"] @ students[0]["a"], [1.0]
+    for student, decay in zip(students[1:], decays, strict=True):
+        average.update({name: weight.float() for name, weight in student.items()}, decay)
+        product = decay * product + (1 - decay) * student["b"] @ student["a"]
+        weights = [*(decay * weight for weight in weights), 1 - decay]
+    assert sum(weights) == pytest.approx(1)
+    b, a = (teacher[name].double() for name in ("b", "a"))
+    spread = sum(w * (s["b"] - b) @ (s["a"] - a) for w, s in zip(weights, students, strict=True))
+    assert torch.allclose(product - b @ a, spread, atol=1e-6)
+    assert spread.norm() > 0.01  # these students walk far

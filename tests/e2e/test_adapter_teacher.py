@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Co-rewarding-II where student and teacher are LoRA adapters of one model and one vLLM engine, for real on the CPU.
 
-A run that is killed with SIGKILL and resumed. Every checkpoint is kept, so that the teacher can be worked out again from
-the students it followed.
+A run that is killed with SIGKILL and resumed. Every checkpoint is kept, so that the teacher can be worked out again
+from the students it followed.
 """
 
 import json
