@@ -7,11 +7,12 @@
 #   MODEL_PATH=models/tiny TRAIN_FILE=data/toy/train.parquet TRAIN_AUG_FILE=data/toy/train_rephrased.parquet \
 #       PLATFORM=cpu GPUS_PER_NODE=1 MAX_PROMPT_LENGTH=64 MAX_RESPONSE_LENGTH=32 bash benchmarks/step_phases.sh
 #
-# Variables: those of the run scripts; METHODS (default: plain ground_truth I II III), STEPS (12), RUNS_DIR (a new folder).
+# Variables: those of the run scripts; METHODS (default: plain ground_truth I II III; II_lora and III_lora with an adapter
+# of rank LORA_RANK, 8), STEPS (12), RUNS_DIR (a new folder).
 # Arguments are appended as configuration overrides.
 set -euo pipefail
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-[[ ${1:-} == -h || ${1:-} == --help ]] && { sed -n '3,11s/^# \{0,1\}//p' "$0"; exit 0; }
+[[ ${1:-} == -h || ${1:-} == --help ]] && { sed -n '3,12s/^# \{0,1\}//p' "$0"; exit 0; }
 
 METHODS=${METHODS:-plain ground_truth I II III}
 STEPS=${STEPS:-12}
@@ -30,6 +31,9 @@ for method in $METHODS; do
         python "$ROOT/benchmarks/plain_verl.py" "$RUNS_DIR/plain.yaml"
       ;;
     I) METHOD=co_rewarding_I bash "$ROOT/Co-rewarding-I/run_corewarding-I.sh" "${options[@]}" ;;
+    II_lora | III_lora)
+      LORA_RANK=${LORA_RANK:-8} bash "$ROOT/Co-rewarding-II/run_corewarding-${method%_lora}.sh" "${options[@]}"
+      ;;
     II | III) bash "$ROOT/Co-rewarding-II/run_corewarding-$method.sh" "${options[@]}" ;;
     *) METHOD=$method bash "$ROOT/scripts/run_baseline.sh" "${options[@]}" ;;
   esac >"$RUNS_DIR/$method.log" 2>&1 || { tail -20 "$RUNS_DIR/$method.log" >&2; exit 1; }

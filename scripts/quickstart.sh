@@ -53,6 +53,7 @@ export GPUS_PER_NODE=1 LOGGER="[file,tensorboard]"
 case $MODEL in
   tiny)
     export TRAIN_BATCH_SIZE=${TRAIN_BATCH_SIZE:-16} NUM_ROLLOUTS=${NUM_ROLLOUTS:-8}
+    [[ ${LORA_RANK:-0} == 0 ]] || LEARNING_RATE=${LEARNING_RATE:-2e-3} # an adapter: ten times that of all weights
     export LEARNING_RATE=${LEARNING_RATE:-2e-4} LR_SCHEDULER=${LR_SCHEDULER:-constant} LR_WARMUP_RATIO=${LR_WARMUP_RATIO:-0}
     export MAX_PROMPT_LENGTH=64 MAX_RESPONSE_LENGTH=${MAX_RESPONSE_LENGTH:-32}
     STEPS=${STEPS:-4}
