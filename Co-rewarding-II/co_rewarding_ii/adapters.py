@@ -19,6 +19,7 @@ TEACHER, TEACHER_ID = "teacher", 124  # verl's own adapter, the student's, is 12
 PREFIX = "teacher:"  # of names of tensors
 ADAPTER = "adapter"  # in extra_args
 MAX_ADAPTERS = 2
+RECEIVER = "co_rewarding_ii.vllm_extension.TwoAdapters"
 
 answered_by_teacher: dict[str, Any] = {"extra_args": {ADAPTER: TEACHER}}
 """Sampling parameters of a request."""
@@ -64,14 +65,15 @@ def two_adapter_server(server: type) -> type:
             return self._engine.generate(sampling_params=sampling_params, lora_request=lora_request, **request)
 
     class TwoAdapterServer(server):
-        """Overrides `run_server` (room for two; which one answers) and `_get_worker_extension_cls` (who takes them)."""
+        """Overrides `run_server` and `run_headless`: room for two, and which one answers."""
 
         async def run_server(self, args: Any) -> None:
             args.max_loras = MAX_ADAPTERS
             await super().run_server(args)
             self.engine = EngineWithTeacher(self.engine)
 
-        def _get_worker_extension_cls(self) -> str:
-            return "co_rewarding_ii.vllm_extension.TwoAdapters"
+        async def run_headless(self, args: Any) -> None:  # of an engine over several machines
+            args.max_loras = MAX_ADAPTERS
+            await super().run_headless(args)
 
     return TwoAdapterServer

@@ -36,7 +36,7 @@ from co_rewarding.training.agent_loop import SAMPLING
 from co_rewarding.training.console import say
 from co_rewarding.training.stoppable import serve, stoppable_server
 from co_rewarding_ii.adapter_worker import TEACHERS, AdapterTeacherWorker
-from co_rewarding_ii.adapters import answered_by_teacher, two_adapter_server
+from co_rewarding_ii.adapters import RECEIVER, answered_by_teacher, two_adapter_server
 from co_rewarding_ii.replicas import replicas_of
 from co_rewarding_ii.router import CONFIGURATION
 from co_rewarding_ii.settings import trains_adapter
@@ -164,7 +164,7 @@ class TeacherAsAdapter(BothAtOnce):
 
     | method | why |
     |---|---|
-    | `__init__` | servers with room for two adapters |
+    | `__init__` | servers with room for two adapters, and workers of theirs that take both |
 
     verl's reference is the model without an adapter, and needs no worker of its own.
     """
@@ -172,6 +172,8 @@ class TeacherAsAdapter(BothAtOnce):
     role, worker = Role.ActorRollout, AdapterTeacherWorker
 
     def __init__(self, config: DictConfig):
+        with open_dict(config):
+            config.actor_rollout_ref.rollout.engine_kwargs.vllm.worker_extension_cls = RECEIVER
         super().__init__(config)
         serve(lambda: two_adapter_server(stoppable_server()))
         say("teacher: an adapter beside the student's, in the same vLLM engine")

@@ -5,12 +5,12 @@ from typing import Any
 
 import torch
 from verl.utils.vllm import TensorLoRARequest
-from verl.workers.rollout.vllm_rollout.utils import vLLMColocateWorkerExtension
 
+from co_rewarding.training.weight_sync_vllm import WeightReceiver
 from co_rewarding_ii.adapters import TEACHER, TEACHER_ID, split
 
 
-class TwoAdapters(vLLMColocateWorkerExtension):
+class TwoAdapters(WeightReceiver):
     """Overrides of verl 0.9.1: `_update_weights`, which adds an adapter that has arrived whole."""
 
     def _update_weights(

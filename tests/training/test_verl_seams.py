@@ -104,7 +104,15 @@ OVERRIDDEN: dict[type, dict[str, tuple[str, str]]] = {
         "__init__": ("(self, config, tokenizer, compute_score)", "co_rewarding/training/reward_manager.py"),
         "run_single": ("(self, data)", "co_rewarding/training/reward_manager.py"),
     },
+    vLLMHttpServer: {
+        "run_server": ("(self, args)", "co_rewarding_ii/adapters.py"),
+        "run_headless": ("(self, args)", "co_rewarding_ii/adapters.py"),
+    },
+    vLLMColocateWorkerExtension: {
+        "_update_weights": ("(self, weights, peft_config, base_sync_done)", "co_rewarding_ii/vllm_extension.py"),
+    },
     ActorRolloutRefWorker: {
+        "compute_log_prob": ("(self, data)", "co_rewarding_ii/adapter_worker.py"),
         "init_model": ("(self)", "co_rewarding_ii/worker.py"),
         "save_checkpoint": (
             "(self, local_path, hdfs_path=None, global_step=0, max_ckpt_to_keep=None)",
@@ -201,6 +209,11 @@ CALLED: list[tuple[Callable[..., Any], str, str]] = [
         ServerAdapter.__init__,
         "(self, config, model_config, device_mesh, replica_rank=-1)",
         "training/weight_sync_vllm.py",
+    ),
+    (
+        FSDPEngine.get_per_tensor_param,
+        "(self, layered_summon=False, base_sync_done=False, **kwargs)",
+        "co_rewarding_ii/worker.py and adapter_worker.py",
     ),
     (vLLMColocateWorkerExtension._get_zmq_handle, "(self)", "co_rewarding/training/weight_sync_vllm.py"),
     (
