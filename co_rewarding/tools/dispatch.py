@@ -25,7 +25,7 @@ from co_rewarding.storage.provenance import PROJECT
 from co_rewarding.tools.cli import UserError, command
 
 COMMANDS = {  # name → script or module, what it does
-    "doctor": ("scripts/dev/check_env.py", "check that this environment can train; on a GPU then scripts/gpu_check.sh"),
+    "doctor": ("scripts/dev/check_env.py", "check that this environment can train; scripts/gpu_check.sh then tries a GPU"),
     "inspect": ("scripts/inspect_data.py", "check a data file, or a file of questions and that of their rephrasings"),
     "rewrite": ("rewrite_questions.py", "rephrase questions, for methods that ask in two views"),
     "estimate": ("scripts/estimate.py", "what a run needs of GPUs, host memory and disk"),
@@ -69,8 +69,9 @@ def train(arguments: Sequence[str]) -> int:
         return 0 if arguments else 2
     method, *overrides = SHORT.get(arguments[0], arguments[0]), *arguments[1:]
     if unknown := [term.name for term in terms_of(method) if not term.is_own and term.name not in METHODS]:
-        raise UserError(f"{unknown[0]}: no such method; {nearest(unknown[0], [*SHORT, *METHODS])}")
-    if os.environ.get("METHOD", method) != method:
+        there = [*SHORT, *METHODS] if unknown == [method] else METHODS  # a sum has the long names
+        raise UserError(f"{unknown[0]}: no such method; {nearest(unknown[0], there)}")
+    if (os.environ.get("METHOD") or method) != method:
         raise UserError(f"METHOD={os.environ['METHOD']}: the method is {method}, as the command says; unset METHOD")
     if variables := [text for text in overrides if VARIABLE.fullmatch(text)]:
         raise UserError(f"{variables[0]}: a variable is set before the command: {variables[0]} co-rewarding train …")

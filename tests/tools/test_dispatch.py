@@ -64,7 +64,7 @@ def test_output_and_exit_code_are_the_scripts() -> None:
         (["evalute", "--tasks"], "evalute: no such command; did you mean evaluate?"),
         (["xyz"], "xyz: no such command; there are doctor, inspect, "),
         (["train", "majority_votin"], "majority_votin: no such method; did you mean majority_voting?"),
-        (["train", "co_rewarding_I+0.1*lenght"], "lenght: no such method; there are I, II, III, co_rewarding_I, "),
+        (["train", "co_rewarding_I+0.1*lenght"], "lenght: no such method; there are co_rewarding_I, "),
         (["train", "0.1*"], "'0.1*' is no method: write a name"),
         (["train", "I", "LEARNING_RATE=1e-6"], "LEARNING_RATE=1e-6: a variable is set before the command: "),
     ],

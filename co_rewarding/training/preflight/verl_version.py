@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The one version of verl that a run may have, looked at before the configuration, whose larger part is verl's.
+"""The one version of verl that a run may have, checked before the configuration, most of which is verl's.
 
-What we override of verl is found by name. In another version a method may be called no more, which no error reports: a
-reward would stay 0. A version is therefore read (tests/training/test_verl_seams.py lists what of it), then pinned here
-and in requirements*.txt.
+What we override of verl is found by name. Another version may no longer call a method of ours, and no error says so: a
+reward would stay 0. So each version is read first (tests/training/test_verl_seams.py lists what of it), then pinned
+here and in requirements*.txt.
 """
 
 from importlib.metadata import PackageNotFoundError, version
