@@ -25,7 +25,7 @@ from co_rewarding.storage.provenance import PROJECT
 from co_rewarding.tools.cli import UserError, command
 
 COMMANDS = {  # name → script or module, what it does
-    "doctor": ("scripts/dev/check_env.py", "check that this environment can train; scripts/gpu_check.sh then tries a GPU"),
+    "doctor": ("scripts/dev/check_env.py", "check that this environment can train; then a GPU: scripts/gpu_check.sh"),
     "inspect": ("scripts/inspect_data.py", "check a data file, or a file of questions and that of their rephrasings"),
     "rewrite": ("rewrite_questions.py", "rephrase questions, for methods that ask in two views"),
     "estimate": ("scripts/estimate.py", "what a run needs of GPUs, host memory and disk"),

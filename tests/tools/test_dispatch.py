@@ -138,4 +138,4 @@ def test_trains_help_has_every_method() -> None:
 def test_a_methods_help_is_its_run_scripts() -> None:
     code, out, err = co_rewarding("train", "I", "--help")
     assert (code, err) == (0, "")
-    assert out.startswith("Co-rewarding-I (") and "\n  LEARNING_RATE=3e-6\n" in out
+    assert out.startswith("Co-rewarding-I (") and "\n  LEARNING_RATE=3e-6" in out
