@@ -35,6 +35,7 @@ from co_rewarding.training.loopback import stay_on_this_machine
 from co_rewarding.training.preflight.check import check_config
 from co_rewarding.training.preflight.machine import UnfitCluster, check_cluster, cores, reserved_cpus, starts_own_ray
 from co_rewarding.training.preflight.overrides import explained
+from co_rewarding.training.preflight.verl_version import check_verl_version
 from co_rewarding.training.settings import ConfigBlock
 from co_rewarding.training.start_times import StartTimes
 
@@ -42,7 +43,7 @@ UNREADABLE = "is no value as it stands; what has more in it than letters, digits
 
 
 def run_main(hydra_main: Callable[[], None]) -> None:
-    """Run a `@hydra.main` function; a wrong key or value becomes one line instead of a traceback."""
+    """Run a `@hydra.main` function; another verl, a wrong key or value is one line instead of a traceback."""
     # Ray prints the lines of its processes here: in a pipe or a file, progress would wait until a block is full
     sys.stdout.reconfigure(line_buffering=True)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let Hydra's errors reach us instead of printing a shortened traceback
@@ -50,6 +51,10 @@ def run_main(hydra_main: Callable[[], None]) -> None:
         # marked as progress, so that a script that shows only that shows it
         print(f"{PROGRESS} WARNING {name}={os.environ[name]}: no script reads it; is it {meant}?", file=sys.stderr)
     with on_end.on_end():
+        try:
+            check_verl_version()
+        except ValueError as error:
+            _refuse(error)
         try:
             hydra_main()
         except (HydraException, OmegaConfBaseException) as error:

@@ -47,6 +47,7 @@ from vllm.v1.engine.async_llm import AsyncLLM
 
 from co_rewarding.training import checkpoint
 from co_rewarding.training.preflight.machine import RESERVED_FOR_A_GPU
+from co_rewarding.training.preflight.verl_version import VERL
 
 AgentLoopWorkerTQ = agent_loop_tq.AgentLoopWorkerTQ.__ray_metadata__.modified_class
 
@@ -253,7 +254,7 @@ def without_annotations(function: Callable[..., Any]) -> str:
 
 
 def test_the_version_is_the_one_that_was_read() -> None:
-    assert verl.__version__ == "0.9.1", "another verl: read each seam below in it, then change this line and the pins"
+    assert verl.__version__ == VERL, "another verl: read each seam below in it, then change VERL and the pins"
 
 
 @pytest.mark.parametrize(

@@ -5,4 +5,6 @@ configuration   keys, numbers, batches, overrides (a mistyped key), names, outpu
 data            data (schema, pairs), truths, prompts (rendering renders and counts them, cache keeps the result)
 model           model, weights (their headers)
 machine         machine (GPUs, Ray), memory
+
+verl_version is looked at before all of these, by launch.py.
 """
