@@ -169,6 +169,20 @@ def test_scripts_variables_and_keys_are_there(page: Path, names: set[str], keys:
             assert is_other or key in keys or module.is_dir() or module.with_suffix(".py").is_file(), span
 
 
+@pytest.mark.parametrize("page", OF_NOW, ids=[str(page.relative_to(REPO)) for page in OF_NOW])
+def test_files_are_there(page: Path) -> None:
+    rooms = (
+        REPO,
+        REPO / "co_rewarding",
+        REPO / "co_rewarding/training/config",
+        REPO / "scripts/gpu_check",
+        page.parent,
+    )
+    for span in code_spans(page):
+        if re.fullmatch(r"[\w.-]+(/[\w.-]+)+\.(py|sh|yaml|jinja|tsv|toml)", span) and "NAME" not in span:
+            assert any((room / span).is_file() for room in rooms), span
+
+
 @pytest.mark.parametrize("script", sorted({call.script for call in OF_OURS if call.options}))
 def test_options_are_there(script: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     named = [call for call in OF_OURS if call.script == script]
