@@ -7,6 +7,7 @@ A signature is written as `inspect.signature` prints it without annotations.
 import importlib
 import importlib.util
 import inspect
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -123,6 +124,7 @@ OVERRIDDEN: dict[type, dict[str, tuple[str, str]]] = {
             "(self, local_path, hdfs_path=None, del_local_after_load=False)",
             "co_rewarding_ii/worker.py",
         ),
+        "compute_log_prob": ("(self, data)", "co_rewarding_ii/adapter_worker.py"),
     },
     SingleTurnAgentLoop: {
         "run": ("(self, sampling_params, priority=0, **kwargs)", "co_rewarding/training/agent_loop.py")
@@ -287,8 +289,11 @@ def test_called_function(function: Callable[..., Any], signature: str, ours: str
         ("co_rewarding.cpu.engine", "FSDPEngineOnCPU", FSDPEngineWithLMHead),
         ("co_rewarding_ii.trainer", "CoRewardingIITrainer", PPOTrainerSync),
         ("co_rewarding_ii.orders", "TeacherAfterStudent", PPOTrainerSync),
+        ("co_rewarding_ii.orders", "BothAtOnce", PPOTrainerSync),
         ("co_rewarding_ii.orders", "TeacherBesideStudent", PPOTrainerSync),
+        ("co_rewarding_ii.orders", "TeacherAsAdapter", PPOTrainerSync),
         ("co_rewarding_ii.worker", "TeacherWorker", ActorRolloutRefWorker),
+        ("co_rewarding_ii.adapter_worker", "AdapterTeacherWorker", ActorRolloutRefWorker),
         ("co_rewarding.training.agent_loop", "GroupRewardAgentLoop", SingleTurnAgentLoop),
         ("co_rewarding.training.agent_loop_worker", "GroupRewardAgentLoopWorker", AgentLoopWorkerTQ),
         ("co_rewarding.training.stoppable", "StoppableClient", LLMServerClient),
@@ -326,7 +331,9 @@ def test_no_override_is_missing_from_the_table(module: str, name: str, base: typ
         ("co_rewarding_i.trainer", "CoRewardingITrainer"),
         ("co_rewarding_ii.trainer", "CoRewardingIITrainer"),
         ("co_rewarding_ii.orders", "TeacherAfterStudent"),
+        ("co_rewarding_ii.orders", "BothAtOnce"),
         ("co_rewarding_ii.orders", "TeacherBesideStudent"),
+        ("co_rewarding_ii.orders", "TeacherAsAdapter"),
     ],
 )
 def test_the_trainers_docstring_lists_its_overrides(module: str, name: str) -> None:
@@ -334,6 +341,13 @@ def test_the_trainers_docstring_lists_its_overrides(module: str, name: str) -> N
     overrides = {method for method in OVERRIDDEN[PPOTrainerSync] if method in vars(cls)}
     missing = {method for method in overrides if f"`{method}`" not in (cls.__doc__ or "")}
     assert not missing, f"{name}'s docstring says what it overrides, but not {missing}"
+
+
+def test_the_document_lists_the_seams(repo: Path) -> None:
+    table = (repo / "docs/CODE.md").read_text().partition("## Seams of verl")[2].partition("\n## ")[0]
+    named = set(re.findall(r"`(\w+)`", table))
+    wanted = {name for cls, methods in OVERRIDDEN.items() for name in (cls.__name__, *methods)}
+    assert not wanted - named, f"docs/CODE.md, Seams of verl: {wanted - named} is missing"
 
 
 def test_the_platform_has_every_abstract_method() -> None:
