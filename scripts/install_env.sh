@@ -19,9 +19,9 @@ this project's README. Linux x86-64 with glibc 2.31 and Python 3.11, since the l
 GPU the NVIDIA driver 580.
 
 Environment variables:
-  PYTHON       the Python 3.11 that makes .venv; when set, an active environment is not used
-  PLATFORM     cpu or gpu, like the option; the name that the training scripts use
-  NEED_GB      free disk space required before a first installation (default: 7 for --cpu, 20 for --gpu)
+  PYTHON    the Python 3.11 that makes .venv; when set, an active environment is not used
+  PLATFORM  cpu or gpu, like the option; the name that the training scripts use
+  NEED_GB   free disk space required before a first installation (default: 7 for --cpu, 20 for --gpu)
   NEED_DRIVER  oldest NVIDIA driver that is accepted for --gpu (default: 580; less with NVIDIA's cuda-compat package)
 HELP
 }
