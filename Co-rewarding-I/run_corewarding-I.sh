@@ -3,61 +3,61 @@
 # Co-rewarding-I (arXiv 2508.00410): original and rephrased question vote for each other.
 # Edit the lines below, or set a variable for one run (LEARNING_RATE=1e-6 bash run_corewarding-I.sh), or append any
 # key of the configuration (bash run_corewarding-I.sh trainer.total_epochs=1). `--help` prints the lines,
-# `--cfg job` the configuration.
+# `--cfg job` the configuration; docs/REFERENCE.md lists all variables and keys.
 set -euo pipefail
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 # shellcheck source=scripts/run_common.sh
 source "$ROOT/scripts/run_common.sh"
 answer_help "$@"
 
-# co_rewarding_I; its controls majority_voting_both_views co_rewarding_I_same_wording; FILE.py:FUNCTION, or a sum A+0.1*B
+# co_rewarding_I; its controls majority_voting_both_views, co_rewarding_I_same_wording; FILE.py:FUNCTION; a sum A+0.1*B
 METHOD=${METHOD:-co_rewarding_I}
 # model and data
-MODEL_PATH=${MODEL_PATH:-Qwen/Qwen3-4B-Base}                               # directory or hub name
-CHAT_TEMPLATE=${CHAT_TEMPLATE:-}                                           # Jinja file instead of the model's own template
-ENABLE_THINKING=${ENABLE_THINKING:-null}                                   # true or false for a model that can think; null: its default
-TRAIN_FILE=${TRAIN_FILE:-$ROOT/data/math/paired_original.parquet}          # original questions
-TRAIN_AUG_FILE=${TRAIN_AUG_FILE:-$ROOT/data/math/paired_rephrased.parquet} # the same, rephrased, row by row
-VAL_FILE=${VAL_FILE-$ROOT/data/math/test.parquet}                          # empty: no validation; its answers may be unknown
-ANSWER_FORMAT=${ANSWER_FORMAT:-}                                           # of rows that name none: boxed, choice, number, tag …
-export RUN_NAME=${RUN_NAME:-}                                              # default: method, model and data
-export RUNS_DIR=${RUNS_DIR:-$ROOT/runs}                                    # one place, wherever the script is started
-# method (paper, Table 5)
-TRAIN_BATCH_SIZE=${TRAIN_BATCH_SIZE:-128}                                  # questions; twice as many prompts
-MAX_PROMPT_LENGTH=${MAX_PROMPT_LENGTH:-512}                                # tokens
+MODEL_PATH=${MODEL_PATH:-Qwen/Qwen3-4B-Base}                               # a directory, or a name on the Hugging Face hub
+CHAT_TEMPLATE=${CHAT_TEMPLATE:-}                                           # a Jinja file; empty: the model's own template
+ENABLE_THINKING=${ENABLE_THINKING:-null}                                   # true or false for a model that can think; null: its template's default
+TRAIN_FILE=${TRAIN_FILE:-$ROOT/data/math/paired_original.parquet}          # original questions: CSV, TSV, JSONL, JSON, parquet, a folder, or a list of them
+TRAIN_AUG_FILE=${TRAIN_AUG_FILE:-$ROOT/data/math/paired_rephrased.parquet} # the same questions rephrased, row by row
+VAL_FILE=${VAL_FILE-$ROOT/data/math/test.parquet}                          # held-out questions, with or without answers; empty: no validation
+ANSWER_FORMAT=${ANSWER_FORMAT:-}                                           # of rows that name none: boxed, choice, number, tag, regex:PATTERN, FILE.py:FUNCTION
+export RUN_NAME=${RUN_NAME:-}                                              # name of the run; empty: made of method, model and data
+export RUNS_DIR=${RUNS_DIR:-$ROOT/runs}                                    # folder of all runs, wherever the script is started
+# training (paper, Table 5)
+TRAIN_BATCH_SIZE=${TRAIN_BATCH_SIZE:-128}                                  # questions a step, each in two views
+MAX_PROMPT_LENGTH=${MAX_PROMPT_LENGTH:-512}                                # tokens; longer prompts are left out
 MAX_RESPONSE_LENGTH=${MAX_RESPONSE_LENGTH:-3072}                           # tokens
-LORA_RANK=${LORA_RANK:-0}                                                  # of an adapter that is trained, 32 say; 0: all weights
-LORA_ALPHA=${LORA_ALPHA:-32}                                               # its scale is alpha / rank
-LORA_TARGETS=${LORA_TARGETS:-all-linear}                                   # or a list of modules: [q_proj,v_proj]
-[[ $LORA_RANK == 0 ]] || : "${LEARNING_RATE:=3e-5}" # ten times that of all weights, as is usual; no paper's
-LEARNING_RATE=${LEARNING_RATE:-3e-6}
-LR_SCHEDULER=${LR_SCHEDULER:-cosine}
-LR_WARMUP_RATIO=${LR_WARMUP_RATIO:-0.1}                                    # of all steps
-NUM_ROLLOUTS=${NUM_ROLLOUTS:-8}                                            # G, of each view
-NUM_VOTES=${NUM_VOTES:-0}                                                  # rollouts that vote, G of them trained on (TTRL); 0: G
-CLIP_RATIO=${CLIP_RATIO:-0.2}
-KL_LOSS_COEF=${KL_LOSS_COEF:-0.005}
-TRAIN_TEMPERATURE=${TRAIN_TEMPERATURE:-1.0}
-TOTAL_EPOCHS=${TOTAL_EPOCHS:-3}
-LOSS_AGG_MODE=${LOSS_AGG_MODE:-seq-mean-token-mean}                        # Eq. 4; published script: token-mean
-MIN_AGREEMENT=${MIN_AGREEMENT:-0.0}                                        # share of a group that a label needs
-PAYOUT=${PAYOUT:-hard}                                                     # what a vote pays: hard, soft or negative
-MAX_LABEL_FLIPS=${MAX_LABEL_FLIPS:--1}                                     # of a label in a row; with more its question is left out; -1: any
-# validation on the original questions
-VAL_TEMPERATURE=${VAL_TEMPERATURE:-0}                                      # 0 is greedy; the paper evaluates at 0.8
-VAL_NUM_ROLLOUTS=${VAL_NUM_ROLLOUTS:-1}
-TEST_FREQ=${TEST_FREQ:-10}                                                 # steps
-SAVE_FREQ=${SAVE_FREQ:-20}                                                 # steps
+LORA_RANK=${LORA_RANK:-0}                                                  # rank of the adapter that is trained, e.g. 32; 0: all weights are trained
+LORA_ALPHA=${LORA_ALPHA:-32}                                               # the adapter's scale is LORA_ALPHA / LORA_RANK
+LORA_TARGETS=${LORA_TARGETS:-all-linear}                                   # modules with an adapter: all-linear, or a list such as [q_proj,v_proj]
+[[ $LORA_RANK == 0 ]] || : "${LEARNING_RATE:=3e-5}" # ten times that of all weights: common practice, not the paper's
+LEARNING_RATE=${LEARNING_RATE:-3e-6}                                       # of AdamW; with an adapter the default is 3e-5
+LR_SCHEDULER=${LR_SCHEDULER:-cosine}                                       # cosine or constant
+LR_WARMUP_RATIO=${LR_WARMUP_RATIO:-0.1}                                    # share of all steps
+NUM_ROLLOUTS=${NUM_ROLLOUTS:-8}                                            # G, rollouts of each view
+NUM_VOTES=${NUM_VOTES:-0}                                                  # rollouts that vote, NUM_ROLLOUTS of them trained on (TTRL); 0: NUM_ROLLOUTS
+CLIP_RATIO=${CLIP_RATIO:-0.2}                                              # of the probability ratio, below and above 1
+KL_LOSS_COEF=${KL_LOSS_COEF:-0.005}                                        # weight of the KL loss against the starting model
+TRAIN_TEMPERATURE=${TRAIN_TEMPERATURE:-1.0}                                # of the rollouts
+TOTAL_EPOCHS=${TOTAL_EPOCHS:-3}                                            # passes over the questions
+LOSS_AGG_MODE=${LOSS_AGG_MODE:-seq-mean-token-mean}                        # Eq. 4, or token-mean as in the published script
+MIN_AGREEMENT=${MIN_AGREEMENT:-0.0}                                        # least share of a group's rollouts for a pseudo-label; 0: any plurality
+PAYOUT=${PAYOUT:-hard}                                                     # what a vote pays: hard (1 or 0), soft (shares) or negative (rare answers -1)
+MAX_LABEL_FLIPS=${MAX_LABEL_FLIPS:--1}                                     # -1: off; N: more than N changes of its pseudo-label in a row leave a question out
+# validation
+VAL_TEMPERATURE=${VAL_TEMPERATURE:-0}                                      # 0: greedy; the paper evaluates at 0.8
+VAL_NUM_ROLLOUTS=${VAL_NUM_ROLLOUTS:-1}                                    # responses a question
+TEST_FREQ=${TEST_FREQ:-10}                                                 # steps between validations
+SAVE_FREQ=${SAVE_FREQ:-20}                                                 # steps between checkpoints
 # machine (paper: one node of 4 x H100-80GB)
 PLATFORM=${PLATFORM:-gpu}                                                  # gpu or cpu
-NUM_NODES=${NUM_NODES:-1}
-GPUS_PER_NODE=${GPUS_PER_NODE:-4}
+NUM_NODES=${NUM_NODES:-1}                                                  # machines
+GPUS_PER_NODE=${GPUS_PER_NODE:-4}                                          # GPUs of each machine
 ROLLOUT_MEMORY_UTILIZATION=${ROLLOUT_MEMORY_UTILIZATION:-0.6}              # vLLM's share of a GPU's memory (paper: 0.8 in I, 0.6 in II)
 ROLLOUT_TENSOR_PARALLEL=${ROLLOUT_TENSOR_PARALLEL:-1}                      # GPUs that share one vLLM engine
-MAX_TOKENS_PER_GPU=${MAX_TOKENS_PER_GPU:-8192}                             # in one pass; at least prompt + response
-ATTENTION=${ATTENTION:-sdpa}                                               # or flash_attention_2, flex_attention (GPU)
-LOGGER=${LOGGER:-"[console,file,tensorboard,wandb]"}                       # wandb stays offline until `wandb login`
-export ON_END=${ON_END:-}                                                  # a command for the end of the run: $1 is the exit code
+MAX_TOKENS_PER_GPU=${MAX_TOKENS_PER_GPU:-8192}                             # tokens that a GPU takes in one pass; at least prompt + response
+ATTENTION=${ATTENTION:-sdpa}                                               # sdpa; on a GPU also flash_attention_2 or flex_attention
+LOGGER=${LOGGER:-"[console,file,tensorboard,wandb]"}                       # wandb writes offline files until `wandb login`
+export ON_END=${ON_END:-}                                                  # bash command for the end of the run; $1 is the exit code
 
 quote METHOD MODEL_PATH CHAT_TEMPLATE ANSWER_FORMAT
 quote_files TRAIN_FILE TRAIN_AUG_FILE VAL_FILE

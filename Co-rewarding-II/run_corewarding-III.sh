@@ -3,7 +3,7 @@
 # Co-rewarding-III (arXiv 2508.00410, the two together): the teacher's vote on one view rewards the other.
 # Edit the lines below, or set a variable for one run (LEARNING_RATE=1e-6 bash run_corewarding-III.sh), or append any
 # key of the configuration (bash run_corewarding-III.sh trainer.total_epochs=1). `--help` prints the lines,
-# `--cfg job` the configuration.
+# `--cfg job` the configuration; docs/REFERENCE.md lists all variables and keys.
 set -euo pipefail
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 # shellcheck source=scripts/run_common.sh
@@ -11,57 +11,57 @@ source "$ROOT/scripts/run_common.sh"
 answer_help "$@"
 
 # model and data
-MODEL_PATH=${MODEL_PATH:-Qwen/Qwen3-4B-Base}                               # directory or hub name
-CHAT_TEMPLATE=${CHAT_TEMPLATE:-}                                           # Jinja file instead of the model's own template
-ENABLE_THINKING=${ENABLE_THINKING:-null}                                   # true or false for a model that can think; null: its default
-TRAIN_FILE=${TRAIN_FILE:-$ROOT/data/dapo/paired_original.parquet}          # original questions
-TRAIN_AUG_FILE=${TRAIN_AUG_FILE:-$ROOT/data/dapo/paired_rephrased.parquet} # the same, rephrased, row by row
-VAL_FILE=${VAL_FILE-$ROOT/data/math/test.parquet}                          # empty: no validation; its answers may be unknown
-ANSWER_FORMAT=${ANSWER_FORMAT:-}                                           # of rows that name none: boxed, choice, number, tag …
-export RUN_NAME=${RUN_NAME:-}                                              # default: method, model and data
-export RUNS_DIR=${RUNS_DIR:-$ROOT/runs}                                    # one place, wherever the script is started
-# method (paper, Table 5)
-TRAIN_BATCH_SIZE=${TRAIN_BATCH_SIZE:-128}                                  # questions; twice as many prompts
-MAX_PROMPT_LENGTH=${MAX_PROMPT_LENGTH:-512}                                # tokens
+MODEL_PATH=${MODEL_PATH:-Qwen/Qwen3-4B-Base}                               # a directory, or a name on the Hugging Face hub
+CHAT_TEMPLATE=${CHAT_TEMPLATE:-}                                           # a Jinja file; empty: the model's own template
+ENABLE_THINKING=${ENABLE_THINKING:-null}                                   # true or false for a model that can think; null: its template's default
+TRAIN_FILE=${TRAIN_FILE:-$ROOT/data/dapo/paired_original.parquet}          # original questions: CSV, TSV, JSONL, JSON, parquet, a folder, or a list of them
+TRAIN_AUG_FILE=${TRAIN_AUG_FILE:-$ROOT/data/dapo/paired_rephrased.parquet} # the same questions rephrased, row by row
+VAL_FILE=${VAL_FILE-$ROOT/data/math/test.parquet}                          # held-out questions, with or without answers; empty: no validation
+ANSWER_FORMAT=${ANSWER_FORMAT:-}                                           # of rows that name none: boxed, choice, number, tag, regex:PATTERN, FILE.py:FUNCTION
+export RUN_NAME=${RUN_NAME:-}                                              # name of the run; empty: made of method, model and data
+export RUNS_DIR=${RUNS_DIR:-$ROOT/runs}                                    # folder of all runs, wherever the script is started
+# training (paper, Table 5)
+TRAIN_BATCH_SIZE=${TRAIN_BATCH_SIZE:-128}                                  # questions a step, each in two views
+MAX_PROMPT_LENGTH=${MAX_PROMPT_LENGTH:-512}                                # tokens; longer prompts are left out
 MAX_RESPONSE_LENGTH=${MAX_RESPONSE_LENGTH:-3072}                           # tokens
-LORA_RANK=${LORA_RANK:-0}                                                  # of an adapter that is trained, 32 say; 0: all weights
-LORA_ALPHA=${LORA_ALPHA:-32}                                               # its scale is alpha / rank
-LORA_TARGETS=${LORA_TARGETS:-all-linear}                                   # or a list of modules: [q_proj,v_proj]
-[[ $LORA_RANK == 0 ]] || : "${LEARNING_RATE:=3e-5}" "${KL_ANCHOR:=start}" # ten times that of all weights, as is usual; no paper's
-LEARNING_RATE=${LEARNING_RATE:-3e-6}
-LR_SCHEDULER=${LR_SCHEDULER:-cosine}
-LR_WARMUP_RATIO=${LR_WARMUP_RATIO:-0.1}                                    # of all steps
-NUM_ROLLOUTS=${NUM_ROLLOUTS:-8}                                            # G, the student's, of each view
-TEACHER_NUM_ROLLOUTS=${TEACHER_NUM_ROLLOUTS:-8}                            # the teacher's, of each view
-STOP_DECIDED=${STOP_DECIDED:-False}                                        # True: those of a question end when more than half have one answer
-TEACHER_DECAY_START=${TEACHER_DECAY_START:-0.99}                           # weight of the old teacher in the first step
-TEACHER_DECAY_END=${TEACHER_DECAY_END:-0.9999}                             # and towards the end (script: 0.99999)
-CLIP_RATIO=${CLIP_RATIO:-0.2}
-KL_LOSS_COEF=${KL_LOSS_COEF:-0.001}                                        # against KL_ANCHOR
-KL_ANCHOR=${KL_ANCHOR:-teacher}                                            # the moving teacher, or start: the frozen starting model
-TRAIN_TEMPERATURE=${TRAIN_TEMPERATURE:-1.0}
-TEACHER_TEMPERATURE=${TEACHER_TEMPERATURE:-null}                           # null: TRAIN_TEMPERATURE
-TOTAL_EPOCHS=${TOTAL_EPOCHS:-3}
-LOSS_AGG_MODE=${LOSS_AGG_MODE:-seq-mean-token-mean}                        # Eq. 4; published script: token-mean
-MIN_AGREEMENT=${MIN_AGREEMENT:-0.0}                                        # share of a group that a label needs
-PAYOUT=${PAYOUT:-hard}                                                     # what a vote pays: hard, soft or negative
-MAX_LABEL_FLIPS=${MAX_LABEL_FLIPS:--1}                                     # of a label in a row; with more its question is left out; -1: any
+LORA_RANK=${LORA_RANK:-0}                                                  # rank of the adapter that is trained, e.g. 32; 0: all weights are trained
+LORA_ALPHA=${LORA_ALPHA:-32}                                               # the adapter's scale is LORA_ALPHA / LORA_RANK
+LORA_TARGETS=${LORA_TARGETS:-all-linear}                                   # modules with an adapter: all-linear, or a list such as [q_proj,v_proj]
+[[ $LORA_RANK == 0 ]] || : "${LEARNING_RATE:=3e-5}" "${KL_ANCHOR:=start}" # ten times that of all weights: common practice, not the paper's
+LEARNING_RATE=${LEARNING_RATE:-3e-6}                                       # of AdamW; with an adapter the default is 3e-5
+LR_SCHEDULER=${LR_SCHEDULER:-cosine}                                       # cosine or constant
+LR_WARMUP_RATIO=${LR_WARMUP_RATIO:-0.1}                                    # share of all steps
+NUM_ROLLOUTS=${NUM_ROLLOUTS:-8}                                            # G, the student's rollouts of each view
+TEACHER_NUM_ROLLOUTS=${TEACHER_NUM_ROLLOUTS:-8}                            # the teacher's rollouts of each view, which vote
+STOP_DECIDED=${STOP_DECIDED:-False}                                        # True: stop a question's rollouts once more than half state one answer
+TEACHER_DECAY_START=${TEACHER_DECAY_START:-0.99}                           # weight of the old teacher in the average, first step
+TEACHER_DECAY_END=${TEACHER_DECAY_END:-0.9999}                             # the same towards the end (published script: 0.99999)
+CLIP_RATIO=${CLIP_RATIO:-0.2}                                              # of the probability ratio, below and above 1
+KL_LOSS_COEF=${KL_LOSS_COEF:-0.001}                                        # weight of the KL loss against KL_ANCHOR
+KL_ANCHOR=${KL_ANCHOR:-teacher}                                            # teacher (it moves), or start: the frozen starting model, the default with an adapter
+TRAIN_TEMPERATURE=${TRAIN_TEMPERATURE:-1.0}                                # of the student's rollouts
+TEACHER_TEMPERATURE=${TEACHER_TEMPERATURE:-null}                           # of the teacher's rollouts; null: TRAIN_TEMPERATURE
+TOTAL_EPOCHS=${TOTAL_EPOCHS:-3}                                            # passes over the questions
+LOSS_AGG_MODE=${LOSS_AGG_MODE:-seq-mean-token-mean}                        # Eq. 4, or token-mean as in the published script
+MIN_AGREEMENT=${MIN_AGREEMENT:-0.0}                                        # least share of a group's rollouts for a pseudo-label; 0: any plurality
+PAYOUT=${PAYOUT:-hard}                                                     # what a vote pays: hard (1 or 0), soft (shares) or negative (rare answers -1)
+MAX_LABEL_FLIPS=${MAX_LABEL_FLIPS:--1}                                     # -1: off; N: more than N changes of its pseudo-label in a row leave a question out
 # validation
-VAL_TEMPERATURE=${VAL_TEMPERATURE:-0}                                      # 0 is greedy; the paper evaluates at 0.8
-VAL_NUM_ROLLOUTS=${VAL_NUM_ROLLOUTS:-1}
-TEST_FREQ=${TEST_FREQ:-10}                                                 # steps
-SAVE_FREQ=${SAVE_FREQ:-20}                                                 # steps
+VAL_TEMPERATURE=${VAL_TEMPERATURE:-0}                                      # 0: greedy; the paper evaluates at 0.8
+VAL_NUM_ROLLOUTS=${VAL_NUM_ROLLOUTS:-1}                                    # responses a question
+TEST_FREQ=${TEST_FREQ:-10}                                                 # steps between validations
+SAVE_FREQ=${SAVE_FREQ:-20}                                                 # steps between checkpoints
 # machine (paper: one node of 4 x H100-80GB)
 PLATFORM=${PLATFORM:-gpu}                                                  # gpu or cpu
-NUM_NODES=${NUM_NODES:-1}
-GPUS_PER_NODE=${GPUS_PER_NODE:-4}
+NUM_NODES=${NUM_NODES:-1}                                                  # machines
+GPUS_PER_NODE=${GPUS_PER_NODE:-4}                                          # GPUs of each machine
 ROLLOUT_MEMORY_UTILIZATION=${ROLLOUT_MEMORY_UTILIZATION:-0.6}              # vLLM's share of a GPU's memory (paper: 0.8 in I, 0.6 in II)
 ROLLOUT_TENSOR_PARALLEL=${ROLLOUT_TENSOR_PARALLEL:-1}                      # GPUs that share one vLLM engine
-TEACHER=${TEACHER:-auto}                                                   # rolls out beside the student or after it; auto: beside from two engines on
-MAX_TOKENS_PER_GPU=${MAX_TOKENS_PER_GPU:-8192}                             # in one pass; at least prompt + response
-ATTENTION=${ATTENTION:-sdpa}                                               # or flash_attention_2, flex_attention (GPU)
-LOGGER=${LOGGER:-"[console,file,tensorboard,wandb]"}                       # wandb stays offline until `wandb login`
-export ON_END=${ON_END:-}                                                  # a command for the end of the run: $1 is the exit code
+TEACHER=${TEACHER:-auto}                                                   # its rollouts run beside the student's, after them, or auto: beside from two engines on
+MAX_TOKENS_PER_GPU=${MAX_TOKENS_PER_GPU:-8192}                             # tokens that a GPU takes in one pass; at least prompt + response
+ATTENTION=${ATTENTION:-sdpa}                                               # sdpa; on a GPU also flash_attention_2 or flex_attention
+LOGGER=${LOGGER:-"[console,file,tensorboard,wandb]"}                       # wandb writes offline files until `wandb login`
+export ON_END=${ON_END:-}                                                  # bash command for the end of the run; $1 is the exit code
 
 quote MODEL_PATH CHAT_TEMPLATE ANSWER_FORMAT
 quote_files TRAIN_FILE TRAIN_AUG_FILE VAL_FILE

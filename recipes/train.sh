@@ -9,9 +9,13 @@
 #
 # First the method (I, II, III), then a name from recipes/models/ and a machine: 1 to 8 GPUs of 12, 16, 24, 40, 48, 80
 # or 141 GB.
-# Variables of the run scripts (METHOD of I's for its controls), and OFFLOAD (none, step, all), win over what is proposed;
-# further arguments are overrides.
-# NUM_NODES of such machines make a cluster.
+#
+# Variables, beside those of the run scripts, which win over what is proposed (METHOD is read with I, for its controls):
+#   OFFLOAD         weights and moments in host memory: none, step (while vLLM works) or all (always) (default: what fits)
+#   GPUS_PER_NODE   GPUs of each machine (default: those of MACHINE)
+#   NUM_NODES       such machines in the cluster (default: 1)
+#
+# Further arguments are configuration overrides.
 set -euo pipefail
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 # shellcheck source=scripts/run_common.sh

@@ -13,21 +13,27 @@
 #
 # A seed chooses the starting model, its first weights and what it was warmed up on (models/tiny for seed 1, else
 # models/tiny_seedN, all made before the first run), and which questions come when; rollouts are sampled without one.
-# Comparisons in which all seeds began with models/tiny are older; scripts/report.py reads them, this script does not go
-# on with them.
-# What is finished is not run again, what was cut off resumes from its last checkpoint: start the same command once more;
-# with other settings, give another NAME.
-# Variables: METHODS, SEEDS, STEPS, NAME (of the folder and the figure), TRAIN_BATCH_SIZE, NUM_ROLLOUTS, LEARNING_RATE,
-# LR_SCHEDULER, LR_WARMUP_RATIO, TEST_FREQ, SAVE_FREQ, PLATFORM (cpu or gpu; default: what the environment was made for),
-# RUNS_DIR (default: runs) and what else the run scripts read. Model, data and lengths are fixed. Arguments are appended as
-# configuration overrides.
+# Older comparisons began all seeds with models/tiny: scripts/report.py reads them, this script does not resume them.
+# The same command, started again, keeps finished runs and resumes the others from their last checkpoints; with other
+# settings, give another NAME.
+#
+# Variables, beside those of the run scripts (model, files, lengths, GPUS_PER_NODE and LOGGER are fixed):
+#   METHODS    names, FILE.py:FUNCTION or sums A+0.1*B, separated by spaces (default: all names)
+#   SEEDS      whole numbers, separated by spaces; each is one run of each method (default: 1)
+#   STEPS      training steps of each run (default: 32)
+#   NAME       folder of the runs, name of figure and table (default: comparison)
+#   PLATFORM   cpu or gpu (default: what the environment was made for; before that, what nvidia-smi says)
+#   RUNS_DIR   folder of all runs (default: runs)
+#
+# Other defaults than the run scripts' are TRAIN_BATCH_SIZE=16, LEARNING_RATE=2e-4, LR_SCHEDULER=constant, LR_WARMUP_RATIO=0,
+# TEST_FREQ=8 and SAVE_FREQ, half of STEPS. Arguments are appended as configuration overrides.
 set -euo pipefail
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 # shellcheck source=scripts/run_common.sh
 source "$ROOT/scripts/run_common.sh"
 START=$PWD
 cd "$ROOT"
-[[ ${1:-} == -h || ${1:-} == --help ]] && { sed -n '3,23s/^# \{0,1\}//p' "$0"; exit 0; }
+[[ ${1:-} == -h || ${1:-} == --help ]] && { sed -n '3,/^set /s/^# \{0,1\}//p' "$0"; exit 0; }
 
 ALL="ground_truth majority_voting co_rewarding_I co_rewarding_II co_rewarding_III self_certainty entropy random format_only incorrect"
 ALL+=" majority_voting_both_views co_rewarding_I_same_wording"

@@ -19,9 +19,14 @@
 #   --again       repeat stages that have passed; without it they are kept, so that a second call runs what is left
 #
 # Exit code: 0 all passed, 1 a check failed, 2 wrong usage or no GPU, 3 what ran passed, but not all was reached.
-# Variables: TOY_DATA, TOY_MODEL (the quickstart's, data/toy and models/tiny, made if they are not there);
-# CUDA_VISIBLE_DEVICES (its first card is used); PLATFORM (gpu; an exported cpu makes every call a rehearsal). Those of
-# the run scripts, such as MODEL_PATH, are the check's own. docs/GPU.md explains the table.
+#
+# Variables (those of the run scripts, such as MODEL_PATH, are set by the check):
+#   PLATFORM   gpu or cpu; cpu makes every call a rehearsal (default: gpu)
+#   TOY_DATA   the quickstart's data, made if they are not there (default: data/toy)
+#   TOY_MODEL  the quickstart's model, made if it is not there (default: models/tiny)
+#   CUDA_VISIBLE_DEVICES  its first card is used (default: 0)
+#
+# docs/GPU.md explains the table.
 set -euo pipefail
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 STAGES=(versions micro II timed I)
@@ -30,7 +35,7 @@ wrong() { printf 'error: %s\n' "$1" >&2; exit 2; }
 command="${PLATFORM:+PLATFORM=$PLATFORM }bash scripts/gpu_check.sh $*" selected=() minutes="" out="" again=0 PLATFORM=${PLATFORM:-gpu}
 while (($#)); do
   case $1 in
-    -h | --help) sed -n '3,27s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    -h | --help) sed -n '3,/^set /s/^# \{0,1\}//p' "$0"; exit 0 ;;
     --rehearse) PLATFORM=cpu ;;
     --again) again=1 ;;
     --minutes | --out)

@@ -15,15 +15,21 @@
 # voting lost 3.5 to 12.0 points after step 50 (5.5 from start 1), from five easy ones 0 to 9.0. docs/RESULTS.md has all
 # starts and methods with intervals.
 #
-# Variables: STEPS (200), REGIME (hard or easy: how good the start is), START (1), FIGURE (RUNS_DIR/illusion/illusion.png),
-# RUNS_DIR (default: runs), WORKERS (the cores there are). What is finished is kept in RUNS_DIR/illusion and not trained
-# again: after a stop, start the same command once more.
+# Variables:
+#   STEPS      training steps (default: 200)
+#   REGIME     how good the start is: hard or easy (default: hard)
+#   START      number of the start (default: 1)
+#   FIGURE     path of the picture, ending in .png (default: RUNS_DIR/illusion/illusion.png)
+#   WORKERS    processes that train at a time (default: the cores of the machine)
+#   RUNS_DIR   folder of all runs (default: runs)
+#
+# Finished parts are kept in RUNS_DIR/illusion and not trained again: after a stop, start the same command once more.
 set -euo pipefail
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 # shellcheck source=scripts/run_common.sh
 source "$ROOT/scripts/run_common.sh"
 cd "$ROOT"
-[[ ${1:-} == -h || ${1:-} == --help ]] && { sed -n '3,22s/^# \{0,1\}//p' "$0"; exit 0; }
+[[ ${1:-} == -h || ${1:-} == --help ]] && { sed -n '3,/^set /s/^# \{0,1\}//p' "$0"; exit 0; }
 (($# == 0)) || refuse "$1: no arguments are taken, only variables; see --help"
 
 STEPS=${STEPS:-200} REGIME=${REGIME:-hard} START=${START:-1} WORKERS=${WORKERS:-$(nproc)} RUNS_DIR=${RUNS_DIR:-runs}

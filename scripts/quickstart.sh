@@ -7,15 +7,22 @@
 #   TREES=I bash scripts/quickstart.sh          Co-rewarding-I alone, 4 to 7 minutes
 #   MODEL=smollm2 bash scripts/quickstart.sh    the real SmolLM2-135M-Instruct, a few steps of I to see the stack at work
 #
-# Variables: MODEL (tiny, smollm2), TREES (I, II or "I II"), PLATFORM (cpu or gpu; what the environment was made for, at
-# first what nvidia-smi says), RUN_NAME, RUNS_DIR (default: runs), and those of the run scripts. Arguments are appended
-# to the training commands as configuration overrides. Finished parts are kept in data/toy and models/ and not made again.
+# Variables, beside those of the run scripts (MODEL_PATH, files, MAX_PROMPT_LENGTH, GPUS_PER_NODE and LOGGER are fixed):
+#   MODEL      tiny or smollm2 (default: tiny)
+#   TREES      which runs: I, II or "I II" (default: "I II" with tiny, I with smollm2)
+#   STEPS      training steps of each run (default: 4 with tiny, 3 with smollm2)
+#   PLATFORM   cpu or gpu (default: what the environment was made for; before that, what nvidia-smi says)
+#   RUN_NAME   the runs are called RUN_NAME_I and RUN_NAME_II (default: quickstart_MODEL)
+#   RUNS_DIR   folder of all runs (default: runs)
+#
+# Arguments are appended to the training commands as configuration overrides. Finished parts are kept in data/toy and
+# models/ and not made again.
 set -euo pipefail
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 # shellcheck source=scripts/run_common.sh
 source "$ROOT/scripts/run_common.sh"
 cd "$ROOT"
-[[ ${1:-} == -h || ${1:-} == --help ]] && { sed -n '3,13s/^# \{0,1\}//p' "$0"; exit 0; }
+[[ ${1:-} == -h || ${1:-} == --help ]] && { sed -n '3,/^set /s/^# \{0,1\}//p' "$0"; exit 0; }
 
 MODEL=${MODEL:-tiny}
 case $MODEL in tiny | smollm2) ;; *) refuse "MODEL=$MODEL: must be tiny or smollm2" ;; esac

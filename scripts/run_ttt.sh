@@ -15,8 +15,8 @@
 # temperature 0.8 (the paper's), in the metrics val-core/…/acc/mean@8, before the first step and every TEST_FREQ steps;
 # without known answers there are agreement and stability of the answers instead (val-label-free/…, docs/METRICS.md). A
 # run of 80 steps needs a teacher that moves faster than the paper's: a fifth of the starting model is left in it at the
-# end. All variables of the method's run script but TRAIN_FILE, TRAIN_AUG_FILE and VAL_FILE hold here too; arguments are
-# appended as configuration overrides.
+# end. All variables of the method's run script but TRAIN_FILE, TRAIN_AUG_FILE and VAL_FILE can be set here too;
+# arguments are appended as configuration overrides.
 set -euo pipefail
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 # shellcheck source=scripts/run_common.sh
@@ -28,21 +28,21 @@ for name in TRAIN_FILE TRAIN_AUG_FILE VAL_FILE; do
     refuse "$name=${!name}: test-time training has one file, FILE, and its rephrased questions, AUG_FILE"
   fi
 done
-METHOD=${METHOD:-majority_voting}                  # any that reads no ground truth; FILE.py:FUNCTION, or a sum A+0.1*B
+METHOD=${METHOD:-majority_voting}                  # any that reads no ground truth; FILE.py:FUNCTION; a sum A+0.1*B
 vote=$(vote_of "$METHOD")
 if [[ $vote =~ ^(co_rewarding_I(II)?|co_rewarding_I_same_wording|majority_voting_both_views)$ && -z ${FILE:-}${AUG_FILE:-} ]]; then
   FILE=$ROOT/data/amc/paired_original.parquet AUG_FILE=$ROOT/data/amc/paired_rephrased.parquet
   [[ $vote != co_rewarding_I_same_wording ]] || AUG_FILE=
 fi
 FILE=${FILE:-$ROOT/data/amc/test.parquet}          # the benchmark
-AUG_FILE=${AUG_FILE:-}                             # its questions rephrased, for methods on two wordings
-export ANSWER_FORMAT=${ANSWER_FORMAT:-}            # of rows that name none: boxed, choice, number, tag …
+AUG_FILE=${AUG_FILE:-}                             # its questions rephrased, for methods on two views
+export ANSWER_FORMAT=${ANSWER_FORMAT:-}            # of rows that name none: boxed, choice, number, tag, regex:PATTERN, FILE.py:FUNCTION
 export TRAIN_FILE=$FILE VAL_FILE=$FILE TRAIN_AUG_FILE=$AUG_FILE
-export VAL_NUM_ROLLOUTS=${VAL_NUM_ROLLOUTS:-8}
-export VAL_TEMPERATURE=${VAL_TEMPERATURE:-0.8}
-export TRAIN_BATCH_SIZE=${TRAIN_BATCH_SIZE:-16}    # questions
-export TOTAL_EPOCHS=${TOTAL_EPOCHS:-16}
-export TEST_FREQ=${TEST_FREQ:-5}                   # steps
+export VAL_NUM_ROLLOUTS=${VAL_NUM_ROLLOUTS:-8}     # responses a question
+export VAL_TEMPERATURE=${VAL_TEMPERATURE:-0.8}     # the paper's
+export TRAIN_BATCH_SIZE=${TRAIN_BATCH_SIZE:-16}    # questions a step
+export TOTAL_EPOCHS=${TOTAL_EPOCHS:-16}            # passes over the questions
+export TEST_FREQ=${TEST_FREQ:-5}                   # steps between validations
 export METHOD
 
 paired=no overrides=()

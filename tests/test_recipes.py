@@ -266,7 +266,7 @@ def test_the_recipes_help(tools: Path, word: str) -> None:
     done = train(tools, word)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("Train one of the paper's base models ") and "set -e" not in done.stdout
-    assert done.stdout.endswith("NUM_NODES of such machines make a cluster.\n")
+    assert done.stdout.endswith("Further arguments are configuration overrides.\n")
 
 
 # --- the cluster ------------------------------------------------------------------------------------------------------

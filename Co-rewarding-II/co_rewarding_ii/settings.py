@@ -20,18 +20,18 @@ class TeacherSettings(ConfigBlock):
 
     NAME = "actor_rollout_ref.teacher"
 
-    n: int = 8  # >= 1, rollouts a question (the paper's G̃)
+    n: int = 8  # >= 1, the teacher's rollouts of a question, in III of each view (the paper's G̃)
     temperature: float | None = None  # 0–2, of the teacher's rollouts; null: the student's (rollout.temperature)
-    update: bool = True  # False: the starting model stays the teacher (the paper's ablation)
-    decay_start: float = 0.99  # 0–1, α of the first step, weight of the old teacher; published alpha_start: 1 - this
-    decay_end: float = 0.9999  # 0–1, α towards the end; published alpha_end=1e-5 is 0.99999, the paper's text 0.9999
+    update: bool = True  # False: the teacher stays the starting model (the paper's ablation)
+    decay_start: float = 0.99  # 0–1, α of the first step: weight of the old teacher; published alpha_start is 1 - α
+    decay_end: float = 0.9999  # 0–1, α towards the end, as in the paper's text; published alpha_end=1e-5 is 0.99999
     update_interval: int = 1  # >= 1, steps between updates
-    start_share: float | None = None  # 0–1: choose α so that this share of the starting model is left at the end
-    one_direction: bool = False  # co_rewarding_III: student on one view, drawn by chance, teacher on the other
-    kl_anchor: str = "teacher"  # what the KL term keeps the student near: the teacher, or the frozen model of the start
-    rollout: str = AUTO  # beside the student, on vLLM replicas of its own, or after it; auto: beside from 2 replicas on
-    stop_decided: bool = False  # end a question's rollouts once one answer has more than half of all n votes
-    check_log_probs: bool = False  # log how well vLLM and the reference engine agree on the teacher; a forward pass
+    start_share: float | None = None  # 0–1: scale α so that this share of the start is left at the end; null: do not
+    one_direction: bool = False  # III: the student answers one view, drawn at random, the teacher the other
+    kl_anchor: str = "teacher"  # what the KL loss keeps the student near: teacher, or start, the frozen starting model
+    rollout: str = AUTO  # beside the student, on vLLM engines of its own, or after it; auto: beside from two engines on
+    stop_decided: bool = False  # True: stop a question's rollouts once more than half of all n state one answer
+    check_log_probs: bool = False  # log how well vLLM and reference engine agree on the teacher; costs a forward pass
 
     def __post_init__(self) -> None:
         self.require("n", self.n >= 1, "a whole number from 1 (TEACHER_NUM_ROLLOUTS in the run script)")

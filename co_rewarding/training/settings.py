@@ -83,23 +83,23 @@ class Settings(ConfigBlock):
 
     NAME = "co_rewarding"
 
-    method: str  # a name of co_rewarding.algo.methods, FILE.py:FUNCTION, or a sum (docs/OWN_REWARD.md)
-    num_votes: int = 0  # 0–4096, the student's rollouts of a prompt that vote; rollout.n of them are trained on; 0: n
-    min_agreement: float = 0.0  # 0–1, share of a group's rollouts that a label needs; 0: any plurality (paper)
-    payout: str = "hard"  # what a vote pays (algo/payout.py): hard (1 or 0, paper), soft (shares), negative (tail: -1)
-    max_label_flips: int = -1  # of a label in a row; with more its question is left out (algo/label_flips.py); -1: any
-    answer_format: str = ""  # how answers are stated where the data does not say (co_rewarding.algo.answer_format)
-    equivalence: str = "math"  # when two answers are one vote: math (their values), string (their spelling), exact
-    verify_timeout_s: float = TIMEOUT_S  # > 0, CPU time that reading one answer with math-verify may take
-    verify_workers: int = 1  # 1–1024, processes that do, as many answers at a time
-    poll_interval_s: float = 0.2  # > 0, between looks for finished rollouts; verl's 2 s add up, in II twice a step
-    old_log_probs: str = "auto"  # auto: no pass of their own where a step has one update (old_log_probs.py); or always
-    seed: int = 0  # of the control `random`, and of rewards of one's own that draw lots
-    chat_template: str | None = None  # Jinja file instead of the model's chat template; null or "": the model's own
+    method: str  # what rewards an answer: a name, FILE.py:FUNCTION or a weighted sum (docs/OWN_REWARD.md)
+    num_votes: int = 0  # 0–4096, student's rollouts of a prompt that vote, rollout.n of them trained on; 0: rollout.n
+    min_agreement: float = 0.0  # 0–1, least share of a group's rollouts for a pseudo-label; 0: any plurality (paper)
+    payout: str = "hard"  # what a vote pays: hard (1 or 0, paper), soft (shares) or negative (rare answers -1)
+    max_label_flips: int = -1  # -1: off; N >= 0: more than N changes of its pseudo-label in a row leave a question out
+    answer_format: str = ""  # of rows that name none: boxed, choice, number, tag, regex:PATTERN, FILE.py:FUNCTION
+    equivalence: str = "math"  # when answers are one: math (same value), string (same spelling) or exact (same text)
+    verify_timeout_s: float = TIMEOUT_S  # > 0, CPU seconds that math-verify may spend on one answer
+    verify_workers: int = 1  # 1–1024, processes that read answers with math-verify, one answer each at a time
+    poll_interval_s: float = 0.2  # > 0, seconds between looks for finished rollouts (verl: 2, in II twice a step)
+    old_log_probs: str = "auto"  # auto: no pass for them in a step with one update; always: one in every step
+    seed: int = 0  # of the control `random`, and of your own rewards that draw random numbers
+    chat_template: str | None = None  # a Jinja file instead of the model's chat template; null or "": the model's own
     enable_thinking: bool | None = None  # of a model that can think before it answers; null: its template's default
-    watch_window: int = 5  # >= 2, steps over which signs of collapse are looked for (docs/METRICS.md)
-    suspect_data: str = "refuse"  # of data of which too much looks wrong (preflight/data.py): refuse, or warn and train
-    early_stop_after: int = 0  # >= 0, steps in a row with such a sign after which a run ends; 0: only warn
+    watch_window: int = 5  # >= 2, steps over which alarms of collapse are computed (docs/METRICS.md)
+    suspect_data: str = "refuse"  # if too much of the data looks wrong (preflight/data.py): refuse, or warn and train
+    early_stop_after: int = 0  # >= 0, steps in a row with an alarm after which a run ends; 0: alarms only warn
 
     def __post_init__(self) -> None:
         infinity = float("inf")

@@ -10,9 +10,15 @@
 #
 # Who may join a Ray cluster can run any code in it. So a token is asked for: `ray get-auth-token --generate` makes one in
 # ~/.ray/auth_token, which all machines need alike, or set the same RAY_AUTH_TOKEN on all.
-# Variables: GPUS_PER_NODE (default: all that Ray finds), RAY_PORT, NODE_IP (this machine's address, if Ray should not
-# choose), RAY_NODE_ARGS (more arguments of `ray start`), WAIT_SECONDS. All machines need the same paths for code,
-# environment, model, data and runs/.
+# All machines need the same paths for code, environment, model, data and runs/.
+#
+# Variables:
+#   GPUS_PER_NODE   GPUs of this machine (default: all that Ray finds)
+#   NODE_IP         this machine's address (default: Ray's choice)
+#   RAY_PORT        port of Ray's head (default: 6379)
+#   RAY_NODE_ARGS   more arguments of `ray start` (default: none)
+#   RAY_AUTH_MODE   how Ray checks who may join (default: token)
+#   WAIT_SECONDS    time to wait for the head, or for all machines (default: 300)
 set -euo pipefail
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 ROLE=${1:-} HEAD_IP=${2:-} NODES=${3:-}

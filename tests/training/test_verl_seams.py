@@ -124,7 +124,6 @@ OVERRIDDEN: dict[type, dict[str, tuple[str, str]]] = {
             "(self, local_path, hdfs_path=None, del_local_after_load=False)",
             "co_rewarding_ii/worker.py",
         ),
-        "compute_log_prob": ("(self, data)", "co_rewarding_ii/adapter_worker.py"),
     },
     SingleTurnAgentLoop: {
         "run": ("(self, sampling_params, priority=0, **kwargs)", "co_rewarding/training/agent_loop.py")
