@@ -52,7 +52,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run_dir", type=Path)
     run = RunDir(parser.parse_args().run_dir)
-    steps, decays = saved_steps(run.checkpoints), read_run(run.path).steps.get("teacher/decay", {})
+    steps, logged = saved_steps(run.checkpoints), read_run(run.path).steps
+    decays = {step: row["teacher/decay"] for step, row in logged.items() if "teacher/decay" in row}
     if not steps or steps != list(range(1, len(steps) + 1)) or not decays:
         sys.exit(f"error: {run.path}: needs a checkpoint of each step (SAVE_FREQ=1) and a teacher that moves")
     students = {step: factors_of(checkpoint_folder(run.checkpoints, step) / ACTOR) for step in steps}

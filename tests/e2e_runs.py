@@ -223,7 +223,8 @@ def check_checkpoint_size(folder: Path, is_teacher: bool, lora_rank: int = 0) ->
     config = json.loads((folder / "actor/huggingface/config.json").read_text())
     expected = checkpoint(ModelShape.from_config(config), Setting(gpus=1, is_teacher=is_teacher, lora_rank=lora_rank))
     written = sum(file.stat().st_size for file in folder.rglob("*.pt"))
-    assert written == pytest.approx(expected, rel=0.02)  # names and random states are a share of so small a model
+    # names and random states are a share of so small a model, and an adapter has many small tensors
+    assert written == pytest.approx(expected, rel=0.1 if lora_rank else 0.02)
 
 
 def shards_of(folder: Path, stem: str, ranks: int = 1) -> dict[str, torch.Tensor]:
