@@ -22,6 +22,7 @@ import sys
 from pathlib import Path
 
 import torch
+import torch.distributed.tensor  # with it, a DTensor counts as a tensor for weights_only
 
 from co_rewarding.storage.run_dir import ACTOR, RunDir, checkpoint_folder, saved_steps, shard_file
 from co_rewarding.tools.report.runs import read_run
