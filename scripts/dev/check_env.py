@@ -47,6 +47,10 @@ at("import vllm")
 import vllm
 from vllm.platforms import current_platform
 from vllm.plugins import load_plugins_by_group
+if current_platform.device_type == "cpu":  # vLLM only warns of kernels that do not load, until it calls one
+    at("import of vLLM's kernels (libnuma.so.1 is libnuma1 of Debian and Ubuntu, numactl-libs of Fedora)")
+    current_platform.import_kernels()
+    torch.ops._C.rms_norm
 at("import verl")
 import verl
 from verl.plugin.platform import get_platform
