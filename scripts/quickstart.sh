@@ -51,7 +51,11 @@ export VAL_FILE=data/toy/test.parquet
 [[ -f $VAL_FILE ]] || python scripts/toy/make_data.py --local_dir data/toy
 if [[ ! -f $MODEL_PATH/config.json ]]; then
   case $MODEL in
-    tiny) python scripts/toy/make_model.py --data_dir data/toy --output_dir "$MODEL_PATH" ;;
+    tiny)
+      echo "The model first learns to calculate column by column (\"skill\"), then, on purpose, to guess the answers of plain questions"
+      echo "(\"habit\"): its accuracy falls to about one half. Training without labels then has something to win back."
+      python scripts/toy/make_model.py --data_dir data/toy --output_dir "$MODEL_PATH"
+      ;;
     smollm2) python scripts/toy/make_smollm2.py --output_dir "$MODEL_PATH" ;;
   esac
 fi
@@ -107,3 +111,8 @@ done
 
 say "4/4 result"
 python scripts/report.py "${run_dirs[@]}" --panels main --figure "${run_dirs[0]}/curves.png"
+
+say "next"
+if [[ $VIRTUAL_ENV == "$ROOT/.venv" ]]; then echo "source .venv/bin/activate"; fi
+echo "python scripts/report.py$(printf ' %q' "${run_dirs[@]}") --html page.html    # which answer got which reward, and why"
+echo "your own questions: docs/YOUR_DATA.md; a larger model on GPUs: docs/GPU.md, docs/CLUSTER.md; the tests: bash scripts/test.sh"

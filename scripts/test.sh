@@ -18,7 +18,7 @@ With arguments, pytest runs once with these in place of the two runs:
   bash scripts/test.sh -k voting -x        some tests, stop at the first failure
 
 The end-to-end tests train without a GPU, with the packages for a CPU. An environment made for a GPU runs the unit tests only;
-for all of them: python3.11 -m venv DIR && source DIR/bin/activate && PLATFORM=cpu bash scripts/test.sh
+for all of them (Python 3.11 or 3.12): python3 -m venv DIR && source DIR/bin/activate && PLATFORM=cpu bash scripts/test.sh
 Files that the tests write go to a folder of their own under TMPDIR, which is removed if all passed.
 HELP
     exit 0
@@ -61,8 +61,10 @@ else
     run_pytest -m "not e2e"
     if [ "$device" = gpu ]; then
         echo "== end-to-end tests: left out, they need the CPU's packages and this environment has the GPU's; see --help"
+        echo "next: bash scripts/gpu_check.sh (trains on this machine's GPU, at most 10 minutes)"
     else
         echo "== end-to-end tests"
         run_pytest -m "$which"
+        echo "next: bash scripts/quickstart.sh (trains a small model, twice); all end-to-end tests: bash scripts/test.sh --all"
     fi
 fi

