@@ -12,10 +12,11 @@ policy learned looks the same from here as one that rises because it collapsed.
 
 Stopping early is optional and never looks at a ground truth: signals that need one warn, but do not stop
 (`Signal.stops`), or a run would be selected by the labels that it is said not to have; where they are shown they say so
-(`Signal.needs_labels`). Neither does the entropy stop a run: to lower it is what one of the methods is for. While a
-signal that can stop is there, no checkpoint is to be saved (`may_save`), so that the last good one is not rotated away.
+(`Signal.needs_labels`). While a signal that can stop is there, no checkpoint is to be saved (`may_save`), so that the
+last good one is not rotated away.
 
-Deliberately absent: how the numbers come about (monitoring.metrics, monitoring.collapse, verl), printing, files.
+Deliberately absent: an entropy that goes down and a KL that jumps, which sound runs show as often as bad ones
+(docs/METRICS.md); how the numbers come about (monitoring.metrics, monitoring.collapse, verl), printing, files.
 """
 
 from __future__ import annotations
@@ -41,7 +42,6 @@ class Condition:
     fall: float | None = None  # start − recent > this
     times_start: float | None = None  # recent ≥ this × start
     share_of_start: float | None = None  # recent ≤ this × start
-    spike: float | None = None  # the last value ≥ this × the mean of the W values before it
 
     @property
     def compares_with_start(self) -> bool:
@@ -139,12 +139,6 @@ SIGNALS: tuple[Signal, ...] = (
         stops=True,
     ),
     Signal(
-        "entropy_gone",
-        "the policy's entropy is all but gone: rollouts are alike and there is little left to learn from",
-        "a smaller learning rate, a larger KL coefficient, a higher sampling temperature",
-        (Condition("actor/entropy", share_of_start=0.1),),
-    ),
-    Signal(
         "entropy_rising",
         "the policy's entropy is rising: it drifts towards noise",
         "a smaller learning rate, a larger KL coefficient; for labels from few votes, co_rewarding.min_agreement",
@@ -180,12 +174,6 @@ SIGNALS: tuple[Signal, ...] = (
         "a smaller co_rewarding.min_agreement, a larger co_rewarding.max_label_flips (-1: none is left out), a longer "
         "data.max_response_length, a model that boxes its answers",
         (Condition("label/share", at_most=0.2),),
-    ),
-    Signal(
-        "kl_spike",
-        "the policy has jumped away from the reference",
-        "a smaller learning rate or gradient clip, a larger KL coefficient",
-        (Condition("actor/kl_loss", spike=5.0, at_least=0.01),),
     ),
     Signal(
         "engine_gap",
@@ -229,7 +217,7 @@ class CollapseMonitor:
                 raise ValueError(f"{name} is {value}: use a whole number from {least}")
         self.window, self.stop_after, self.signals = window, stop_after, tuple(signals)
         self._start: dict[str, list[float]] = {}
-        self._recent: dict[str, deque[float]] = {}  # W + 1 values: a spike is measured against the W before it
+        self._recent: dict[str, deque[float]] = {}
         self._counts: dict[str, int] = {}
         self._since: dict[str, int] = {}
         self._bad_since: int | None = None  # first of an unbroken row of steps with a signal that can stop
@@ -251,7 +239,7 @@ class CollapseMonitor:
                 self._counts[name] = self._counts.get(name, 0) + 1
                 if len(start := self._start.setdefault(name, [])) < self.window:
                     start.append(value)
-                self._recent.setdefault(name, deque(maxlen=self.window + 1)).append(value)
+                self._recent.setdefault(name, deque(maxlen=self.window)).append(value)
         alarms = []
         for signal in self.signals:
             # only metrics of this step: a metric that is logged every few steps is judged when it is
@@ -303,23 +291,18 @@ class CollapseMonitor:
         if state["window"] != self.window:
             raise ValueError(f"the checkpoint was watched with window {state['window']}, this run has {self.window}")
         self._start = {name: list(values) for name, values in state["start"].items()}
-        self._recent = {name: deque(values, maxlen=self.window + 1) for name, values in state["recent"].items()}
+        self._recent = {name: deque(values, maxlen=self.window) for name, values in state["recent"].items()}
         self._counts, self._since = dict(state["counts"]), dict(state["since"])
         self._bad_since, self._bad_steps = state["bad_since"], state["bad_steps"]
 
     def _holds(self, condition: Condition) -> bool:
-        values = list(self._recent.get(condition.metric, ()))
-        last_W = values[-self.window :]
+        last_W = list(self._recent.get(condition.metric, ()))
         if len(last_W) < self.window:
             return False
         recent = fmean(last_W)
         if condition.at_least is not None and recent < condition.at_least:
             return False
         if condition.at_most is not None and recent > condition.at_most:
-            return False
-        if condition.spike is not None and (
-            len(values) <= self.window or values[-1] < condition.spike * fmean(values[:-1])
-        ):
             return False
         if not condition.compares_with_start:
             return True
@@ -338,12 +321,7 @@ class CollapseMonitor:
         )
 
     def _numbers(self, condition: Condition) -> str:
-        values = list(self._recent[condition.metric])
-        if condition.spike is not None:
-            return (
-                f"{condition.metric} {values[-1]:.3g}, mean of the {self.window} steps before {fmean(values[:-1]):.3g}"
-            )
-        text = f"{condition.metric} {fmean(values[-self.window :]):.3g} in the last {self.window} steps"
+        text = f"{condition.metric} {fmean(self._recent[condition.metric]):.3g} in the last {self.window} steps"
         if condition.compares_with_start:
             text += f", {fmean(self._start[condition.metric]):.3g} in the first {self.window}"
         return text
