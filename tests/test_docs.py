@@ -27,7 +27,11 @@ GLOSSARY = (
     "I, II and III are the [three methods](README.md#words): the other wording votes, a slow teacher votes, a teacher "
     "votes on the other wording."
 )
-OF_OTHERS = {"PYTHONDONTWRITEBYTECODE", "RAY_LOGS"}  # variables that no file here reads: Python's; of a page alone
+OF_OTHERS = {
+    *("PYTHONDONTWRITEBYTECODE", "PIP_NO_INDEX", "PIP_FIND_LINKS", "PIP_INDEX_URL", "UV_DEFAULT_INDEX", "HF_HOME"),
+    *("HF_HUB_OFFLINE", "RAY_LOGS"),
+}
+"""Variables that no file here reads: those of Python, pip, uv and the hub's client; and of a page alone."""
 WRONG_ON_PURPOSE = {"trainer.total_epoch"}  # what is said of a wrong key
 OF_HYDRA = {"--cfg", "--help", "--package"}  # options of every run script
 

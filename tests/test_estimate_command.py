@@ -70,7 +70,7 @@ def test_a_models_own_folder(command: Run, tmp_path: Path, as_file: bool) -> Non
 def test_lora_in_the_command(command: Run, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text((REPO / "recipes/models/qwen2.5-7b.json").read_text())
     line = command(tmp_path, "--gpus", "1x80", "--method", "I", "--lora_rank", "16")[1].splitlines()[-1]
-    assert line.startswith("LORA_RANK=16 MODEL_PATH=") and " bash Co-rewarding-I/run_corewarding-I.sh " in line
+    assert line.startswith("LORA_RANK=16 MODEL_PATH=") and " bash Co-rewarding-I/run_corewarding-I.sh" in line
     for method in ("I", "II"):
         line = command("qwen2.5-7b", "--gpus", "1x80", "--method", method, "--lora_rank", "16")[1].splitlines()[-1]
         assert line == f"LORA_RANK=16 bash recipes/train.sh {method} qwen2.5-7b 1x80gb"
