@@ -98,6 +98,7 @@ def _launch(
         _prepare_router(config)
         _prepare_ray(config)
         # imported after our own checks: it takes seconds, and a typing error should be reported at once
+        import ray
         from verl.trainer.main_ppo import run_ppo
         from verl.trainer.ppo.reward import resolve_reward_manager_cls
         from verl.trainer.ppo.utils import need_critic, need_reference_policy
@@ -126,7 +127,10 @@ def _launch(
         try:
             times.done("configuration")
             with stopping.told_in_one_line(), leftovers.removed_at_the_end(run, config, server):
-                run_ppo(config, task_runner_class=stopping.TakingSigterm(_task_runner(trainer, loggers, times)))
+                runner = stopping.TakingSigterm(_task_runner(trainer, loggers, times))
+                run_ppo(config, task_runner_class=runner)
+                for line in ray.get(runner.started.summary.remote()):
+                    print(line, flush=True)
         except ConnectionError as error:
             if type(error) is not ConnectionError:  # of a process of the run, with its traceback
                 raise
@@ -164,37 +168,41 @@ def _task_runner(trainer: str, environment: Mapping[str, str], times: StartTimes
             TRAINER_REGISTRY["sync"] = load_class_from_fqn(trainer, "trainer")
             GroupRewardTrainer.start_times = times
             super().run(config)
-            report_questions(self.trainer)
-            report_steps(self.trainer)
+            self.lines = [line for line in (questions_line(self.trainer), steps_line(self.trainer)) if line]
+
+        def summary(self) -> list[str]:
+            """The last lines of a run, for the process that waits: Ray may lose what is printed here at the end."""
+            return self.lines
 
     return ray.remote(TaskRunner)
 
 
-def report_questions(trainer: Any) -> None:
-    """Which questions were learned and which corrupted, after a run that trained."""
+def questions_line(trainer: Any) -> str | None:
+    """Which questions were learned and which corrupted, after a run that trained; writes their table."""
     from co_rewarding.training.question_table import write_question_table
 
-    if not trainer.config.trainer.get("val_only", False):
-        run = RunDir(trainer.config.co_rewarding_run_dir)
-        write_question_table(run, trainer.global_steps - 1, trainer.reward_manager.equivalence)
+    if trainer.config.trainer.get("val_only", False):
+        return None
+    run = RunDir(trainer.config.co_rewarding_run_dir)
+    line = write_question_table(run, trainer.global_steps - 1, trainer.reward_manager.equivalence)
+    return line and f"{PROGRESS} {line}"
 
 
-def report_steps(trainer: Any) -> None:
-    """Print planned and done steps.
+def steps_line(trainer: Any) -> str | None:
+    """Planned and done steps.
 
     Raises:
         RuntimeError: they differ, so that the run's exit code is not 0.
     """
     planned, done = trainer.total_training_steps, trainer.global_steps - 1
     if trainer.config.trainer.get("val_only", False):
-        return
+        return None
     if trainer.stopped_early_after is not None:
         planned = trainer.stopped_early_after
-        print(f"Steps: {planned} planned, {done} done, stopped early on purpose (co_rewarding.early_stop_after).")
-        return
-    print(f"Steps: {planned} planned, {done} done, {trainer.steps_done} of them in this run.", flush=True)
+        return f"Steps: {planned} planned, {done} done, stopped early on purpose (co_rewarding.early_stop_after)."
     if done != planned:
-        raise RuntimeError(f"the run ended after {done} of {planned} planned steps")
+        raise RuntimeError(f"the run ended after {done} of {planned} planned steps, {trainer.steps_done} in this start")
+    return f"Steps: {planned} planned, {done} done, {trainer.steps_done} of them in this run."
 
 
 def _lock(run: RunDir) -> IO[str]:

@@ -30,17 +30,24 @@ class TakingSigterm:
     There Ray gives SIGTERM to a handler in C++ that prints a stack and aborts the process after 3 s: too early for what
     is to be removed at the end. So it is taken back. It becomes a KeyboardInterrupt, since `ray.get` turns the code of
     any SystemExit into 1.
+
+    Attributes:
+        started: the actor, which is asked for its last lines when `run_ppo` has forgotten it.
     """
+
+    started: Any = None
 
     def __init__(self, actor_class: Any) -> None:
         self.actor_class = actor_class
 
     def remote(self) -> Any:
         signal.signal(signal.SIGTERM, _interrupt)
-        return self.actor_class.remote()
+        self.started = self.actor_class.remote()
+        return self.started
 
     def options(self, **options: Any) -> "TakingSigterm":
-        return TakingSigterm(self.actor_class.options(**options))
+        self.actor_class = self.actor_class.options(**options)
+        return self
 
 
 def _interrupt(number: int, _: FrameType | None) -> NoReturn:

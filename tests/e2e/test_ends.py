@@ -52,8 +52,9 @@ def test_sigterm_sigkill_and_ctrl_c_leave_nothing(toy: Path) -> None:
     run = begin()
     wait_for(lambda: recorded("segments"), run, log)
     kill(run)
-    left = recorded("segments")
-    assert all(Path("/dev/shm", name).exists() for name in left)
+    # what it had recorded may be gone by then: a weight sync's segment lives as long as the sync
+    left = {name: what for name, what in recorded("segments").items() if Path("/dev/shm", name).exists()}
+    assert left
 
     run = begin()
     surroundings = Surroundings(run)

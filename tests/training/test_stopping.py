@@ -14,7 +14,8 @@ from co_rewarding.training import stopping
 class Actor:
     def remote(self): return "actor"
     def options(self, **options): return self
-assert stopping.TakingSigterm(Actor()).options(runtime_env={}).remote() == "actor"
+runner = stopping.TakingSigterm(Actor())
+assert runner.options(runtime_env={}).remote() == runner.started == "actor"
 with stopping.told_in_one_line():
     try:
         print("on", flush=True)
