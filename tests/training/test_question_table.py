@@ -35,7 +35,8 @@ def end(run: RunDir, **trainer: object) -> str | None:
 
 def test_the_table_and_its_line(run: RunDir) -> None:
     assert end(run) == (
-        f"[co-rewarding] questions, first visit against last: training: 1 learned (wrong → right); table: {run.questions}"
+        "[co-rewarding] questions, first visit against last: training: 1 learned (wrong → right); table: "
+        f"{run.questions}"
     )
     assert run.questions.read_text().splitlines()[1] == "training,1,learned,2,1,2,0.000,3,1,1.000,1,,,"
 
