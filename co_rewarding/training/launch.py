@@ -129,8 +129,9 @@ def _launch(
             with stopping.told_in_one_line(), leftovers.removed_at_the_end(run, config, server):
                 runner = stopping.TakingSigterm(_task_runner(trainer, loggers, times))
                 run_ppo(config, task_runner_class=runner)
-                for line in ray.get(runner.started.summary.remote()):
-                    print(line, flush=True)
+                if runner.started is not None:
+                    for line in ray.get(runner.started.summary.remote()):
+                        print(line, flush=True)
         except ConnectionError as error:
             if type(error) is not ConnectionError:  # of a process of the run, with its traceback
                 raise

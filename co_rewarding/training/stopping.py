@@ -32,7 +32,7 @@ class TakingSigterm:
     any SystemExit into 1.
 
     Attributes:
-        started: the actor, which is asked for its last lines when `run_ppo` has forgotten it.
+        started: the actor once there is one, which is asked for its last lines when `run_ppo` has forgotten it.
     """
 
     started: Any = None
