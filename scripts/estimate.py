@@ -202,8 +202,8 @@ def setting_of(args: Asked, model: ModelShape) -> Setting:
     offload = sizes.pop("offload", "none")
     setting = Setting(
         gpus=int(match[1]), nodes=args.nodes, card=CARDS[int(match[2])] * GIB, is_teacher=args.method in ("II", "III"),
-        keeps_start=args.method in ("II", "III") and args.kl_anchor == "start" and not args.lora_rank,
-        lora_rank=args.lora_rank, sequence=sequence,
+        keeps_start=args.method in ("II", "III") and args.kl_anchor == "start", lora_rank=args.lora_rank,
+        sequence=sequence,
     )  # fmt: skip
     return replace(setting, **{"tokens": max(setting.tokens, sequence), **sizes}).with_offload(offload)
 
@@ -239,7 +239,7 @@ def advice(model: ModelShape, setting: Setting, fixed: list[str], machine: Machi
     if fixed and (better := propose(model, setting, machine=machine)):
         chosen = [f"{VARIABLES[field]}={getattr(better, field)}" for field in VARIABLES]
         return f"what fits: {' '.join(chosen)}"
-    adapter = replace(setting, lora_rank=LORA_RANK, keeps_start=False)
+    adapter = replace(setting, lora_rank=LORA_RANK)
     if not setting.lora_rank and propose(model, adapter, machine=machine):
         return f"use LoRA (LORA_RANK={LORA_RANK}), a smaller model, or more or larger GPUs"
     return "use a smaller model, or more or larger GPUs"

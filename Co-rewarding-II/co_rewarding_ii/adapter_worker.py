@@ -11,11 +11,9 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import torch
-import torch.distributed.tensor  # with it, a DTensor counts as a tensor for torch.load(weights_only=True)
 from tensordict import TensorDict
 from verl.single_controller.base.decorator import Dispatch, make_nd_compute_dataproto_dispatch_fn, register
 from verl.utils import tensordict_utils as tu
@@ -26,8 +24,8 @@ from co_rewarding.algo.ema import Distance, TeacherAverage, local_shard
 from co_rewarding.algo.second_weights import SecondWeights
 from co_rewarding.storage.run_dir import ADAPTER_FACTS, shard_file
 from co_rewarding_ii.adapters import both
-from co_rewarding_ii.checkpoint import average_file, existing, teacher_dir
-from co_rewarding_ii.worker import forget_gathered
+from co_rewarding_ii.checkpoint import average_file, teacher_dir
+from co_rewarding_ii.worker import engine_of_actor, forget_gathered, load_average
 
 TEACHERS = "of_teacher"  # non-tensor entry of a batch: its log-probabilities are to be the teacher's
 
@@ -61,12 +59,8 @@ class AdapterTeacherWorker(ActorRolloutRefWorker):
     @register(dispatch_mode=Dispatch.ONE_TO_ALL, blocking=False)
     async def send_weights(self, global_steps: int) -> None:
         """verl's `update_weights` with both adapters. Like there, the rollout must sleep before, and is awake after."""
-        actor = self.actor
-        self.actor = SimpleNamespace(engine=TwoAdapters(actor.engine, self._teacher_in_place))
-        try:
+        with engine_of_actor(self, TwoAdapters(self.actor.engine, self._teacher_in_place)):
             await super().update_weights(global_steps=global_steps, mode="naive")
-        finally:
-            self.actor = actor
 
     @register(dispatch_mode=Dispatch.ONE_TO_ALL)
     def save_checkpoint(
@@ -92,13 +86,8 @@ class AdapterTeacherWorker(ActorRolloutRefWorker):
         self, local_path: str, hdfs_path: str | None = None, del_local_after_load: bool = False
     ) -> None:
         super().load_checkpoint(local_path, hdfs_path, del_local_after_load)
-        if self.average is None:
-            return
-        folder = teacher_dir(local_path)
-        # tensors only: a file from elsewhere must not run code
-        serving = torch.load(existing(folder / shard_file(self.rank, self.world_size)), weights_only=True)
-        state = torch.load(existing(folder / average_file(self.rank, self.world_size)), weights_only=True)
-        self.average.load_state_dict(state, serving)
+        if self.average is not None:
+            load_average(self.average, local_path, self.rank, self.world_size)
 
     @contextmanager
     def _teacher_in_place(self) -> Iterator[None]:

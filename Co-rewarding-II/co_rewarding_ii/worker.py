@@ -7,6 +7,7 @@ the teacher's place for the pass that this term needs (co_rewarding.algo.second_
 """
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
 
@@ -59,16 +60,11 @@ class TeacherWorker(ActorRolloutRefWorker):
         Like there, the rollout must sleep before, and is awake after. `update_weights` sends the weights of
         `self.actor`, whatever that is, for the length of the call. To go when verl lets the caller name the engine.
         """
-        actor = self.actor
-        if students == 0:
-            self.actor = self.ref
-        else:
-            is_teachers = self.rollout.replica_rank >= students
-            self.actor = SimpleNamespace(engine=OneOfTwo(self.actor.engine, self.ref.engine, is_teachers))
-        try:
+        sent = self.ref.engine
+        if students:
+            sent = OneOfTwo(self.actor.engine, sent, is_teachers=self.rollout.replica_rank >= students)
+        with engine_of_actor(self, sent):
             await super().update_weights(global_steps=global_steps, mode="naive")
-        finally:
-            self.actor = actor
 
     @register(dispatch_mode=Dispatch.ONE_TO_ALL)
     def save_checkpoint(
@@ -91,13 +87,7 @@ class TeacherWorker(ActorRolloutRefWorker):
         super().load_checkpoint(local_path, hdfs_path, del_local_after_load)
         if self.average is None:
             return
-        if (folder := teacher_dir(local_path)).is_dir():
-            # tensors only: a file from elsewhere must not run code; of its own files, in actor/, verl unpickles all
-            serving = torch.load(existing(folder / shard_file(self.rank, self.world_size)), weights_only=True)
-            state = torch.load(existing(folder / average_file(self.rank, self.world_size)), weights_only=True)
-            self.average.load_state_dict(state, serving)
-        else:
-            raise FileNotFoundError(f"{folder}: the checkpoint holds no teacher, which the run must resume with")
+        load_average(self.average, local_path, self.rank, self.world_size)
         self._forget_gathered_weights()
 
     def _forget_gathered_weights(self) -> None:
@@ -131,6 +121,32 @@ class OneOfTwo:
 
     def __getattr__(self, name: str) -> Any:  # what else verl asks, and does to the engine that is trained
         return getattr(self.student, name)
+
+
+@contextmanager
+def engine_of_actor(worker: ActorRolloutRefWorker, engine: Any) -> Iterator[None]:
+    """For the length of the block `worker.actor` has this engine, whose weights verl's `update_weights` then sends."""
+    actor, worker.actor = worker.actor, SimpleNamespace(engine=engine)
+    try:
+        yield
+    finally:
+        worker.actor = actor
+
+
+def load_average(average: TeacherAverage, actor_dir: str, rank: int, world_size: int) -> None:
+    """Resume the average of a process from the checkpoint that has the actor in `actor_dir`.
+
+    Raises:
+        FileNotFoundError: the checkpoint has no teacher, or one of another number of processes.
+    """
+    folder = teacher_dir(actor_dir)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder}: the checkpoint holds no teacher, which the run must resume with")
+    # tensors only: a file from elsewhere must not run code; of its own files, in actor/, verl unpickles all
+    serving, state = (
+        torch.load(existing(folder / name(rank, world_size)), weights_only=True) for name in (shard_file, average_file)
+    )
+    average.load_state_dict(state, serving)
 
 
 def forget_gathered(module: torch.nn.Module) -> None:

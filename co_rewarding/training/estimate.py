@@ -73,7 +73,7 @@ class Setting:
     card: float = 0.0  # memory of one GPU; 0: not known
     on_cpu: bool = False  # platform=cpu: a logical GPU is a process, and all is in host memory
     is_teacher: bool = False  # Co-rewarding-II and III: a reference that moves; with LoRA a second adapter
-    keeps_start: bool = False  # and the starting model beside it, the KL term's anchor; never with LoRA
+    keeps_start: bool = False  # and the starting model beside it, the KL term's anchor
     has_reference: bool = True
     offload_weights: bool = False  # to host memory while vLLM works
     offload_moments: bool = False
@@ -282,7 +282,7 @@ def host(model: ModelShape, setting: Setting) -> Stage:
             "reference": 4 * weights * copies if has_own_reference(setting) else 0,
             "teacher's remainder": 4 * moving * copies if setting.is_teacher else 0,
             "teacher's adapter": 4 * moving * copies if setting.is_teacher and setting.lora_rank else 0,
-            "starting model": 4 * weights * copies if setting.keeps_start else 0,
+            "starting model": 4 * weights * copies if has_own_start(setting) else 0,
             "vLLM's weights": 4 * weights * ranks / setting.tensor_parallel,
         }
         return Stage("host memory", {name: size for name, size in parts.items() if size})
@@ -294,7 +294,7 @@ def host(model: ModelShape, setting: Setting) -> Stage:
         parts["reference"] = pinned
     if setting.is_teacher and trains_all:
         parts["teacher's remainder"] = pinned
-    if setting.keeps_start:  # no accelerator copies it, so it is not pinned
+    if has_own_start(setting):  # no accelerator copies it, so it is not pinned
         parts["starting model"] = 4 * weights * ranks / setting.sharing
     if setting.offload_all or setting.offload_weights:
         parts["weights"] = pinned + adapter
@@ -314,6 +314,11 @@ def host(model: ModelShape, setting: Setting) -> Stage:
 def has_own_reference(setting: Setting) -> bool:
     """With LoRA verl takes the model without its adapter for the reference."""
     return setting.has_reference and setting.lora_rank == 0
+
+
+def has_own_start(setting: Setting) -> bool:
+    """With LoRA the starting model is the one without its adapter."""
+    return setting.keeps_start and setting.lora_rank == 0
 
 
 def pinned_bytes(shape: tuple[int, ...], shared: int) -> int:

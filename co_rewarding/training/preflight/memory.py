@@ -109,7 +109,7 @@ def setting_of(config: DictConfig, card: float) -> Setting:
         card=card,
         on_cpu=config.trainer.device == "cpu",
         is_teacher=bool(teacher.get("update")),
-        keeps_start=bool(teacher.get("update")) and teacher.get("kl_anchor") == "start" and not model.lora_rank,
+        keeps_start=bool(teacher.get("update")) and teacher.get("kl_anchor") == "start",
         has_reference=actor.use_kl_loss or config.algorithm.use_kl_in_reward,
         offload_weights=fsdp.param_offload and not fsdp.offload_policy,
         offload_moments=fsdp.optimizer_offload and not fsdp.offload_policy,
