@@ -186,7 +186,7 @@ def main() -> None:
     command.add_argument("--starts", nargs="+", type=int, default=[1, 2, 3, 4, 5])
     command.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS), metavar="ARM")
     command.add_argument("--steps", type=int, default=STEPS)
-    command.add_argument("--workers", type=int, default=os.cpu_count())
+    command.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))
     command.add_argument("--tell", action="store_true", help="a line for each arm's every validation")
     command.set_defaults(function=run)
     command = commands.add_parser("report", help="tables and figures")

@@ -20,7 +20,7 @@
 #   REGIME     how good the start is: hard or easy (default: hard)
 #   START      number of the start (default: 1)
 #   FIGURE     path of the picture, ending in .png (default: RUNS_DIR/illusion/illusion.png)
-#   WORKERS    processes that train at a time (default: the cores of the machine)
+#   WORKERS    processes that train at a time (default: the cores that it may use)
 #   RUNS_DIR   folder of all runs (default: runs)
 #
 # Finished parts are kept in RUNS_DIR/illusion and not trained again: after a stop, start the same command once more.
@@ -32,8 +32,8 @@ cd "$ROOT"
 [[ ${1:-} == -h || ${1:-} == --help ]] && { sed -n '3,/^set /s/^# \{0,1\}//p' "$0"; exit 0; }
 (($# == 0)) || refuse "$1: no arguments are taken, only variables; see --help"
 
-STEPS=${STEPS:-200} REGIME=${REGIME:-hard} START=${START:-1} WORKERS=${WORKERS:-$(nproc)} RUNS_DIR=${RUNS_DIR:-runs}
-for name in STEPS START WORKERS; do
+STEPS=${STEPS:-200} REGIME=${REGIME:-hard} START=${START:-1} WORKERS=${WORKERS:-} RUNS_DIR=${RUNS_DIR:-runs}
+for name in STEPS START ${WORKERS:+WORKERS}; do
   [[ ${!name} =~ ^[1-9][0-9]{0,3}$ ]] || refuse "$name=${!name}: must be a whole number from 1 to 9999"
 done
 [[ $REGIME == hard || $REGIME == easy ]] || refuse "REGIME=$REGIME: must be hard or easy"
@@ -48,11 +48,11 @@ bash scripts/install_env.sh
 VIRTUAL_ENV=$(bash scripts/install_env.sh --where)
 export VIRTUAL_ENV PATH=$VIRTUAL_ENV/bin:$PATH PYTHONUNBUFFERED=1 TOKENIZERS_PARALLELISM=false OMP_NUM_THREADS=1
 
-say "2/3 a start, and three ways to train it for $STEPS steps, $WORKERS at a time"
+say "2/3 a start, and three ways to train it for $STEPS steps"
 runs=$RUNS_DIR/illusion/${STEPS}_steps
 # the longest first, so that the cores end together
 python benchmarks/natural_errors.py run --output "$runs" --regimes "$REGIME" --starts "$START" --steps "$STEPS" \
-  --arms II "majority voting" "ground truth" --workers "$WORKERS" --tell
+  --arms II "majority voting" "ground truth" --tell ${WORKERS:+--workers "$WORKERS"}
 
 say "3/3 what one sees"
 python benchmarks/illusion.py "$runs/$REGIME" --starts "$START" --figure "$FIGURE"
