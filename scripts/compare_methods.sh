@@ -25,8 +25,9 @@
 #   PLATFORM   cpu or gpu (default: what the environment was made for; before that, what nvidia-smi says)
 #   RUNS_DIR   folder of all runs (default: runs)
 #
-# Other defaults than the run scripts' are TRAIN_BATCH_SIZE=16, LEARNING_RATE=2e-4, LR_SCHEDULER=constant, LR_WARMUP_RATIO=0,
-# TEST_FREQ=8 and SAVE_FREQ, half of STEPS. Arguments are appended as configuration overrides.
+# Other defaults than the run scripts' are TRAIN_BATCH_SIZE=16, LEARNING_RATE=2e-4 (2e-3 with an adapter),
+# LR_SCHEDULER=constant, LR_WARMUP_RATIO=0, TEST_FREQ=8 and SAVE_FREQ, half of STEPS. Arguments are appended as
+# configuration overrides.
 set -euo pipefail
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 # shellcheck source=scripts/run_common.sh
@@ -64,6 +65,7 @@ borrows=$data/plain_borrows.parquet # newer than the other files: made again, th
 start_of() { [[ $1 == 1 ]] && echo models/tiny || echo "models/tiny_seed$1"; }
 export GPUS_PER_NODE=1 LOGGER="[file,tensorboard]" MAX_PROMPT_LENGTH=64 MAX_RESPONSE_LENGTH=32
 export TRAIN_BATCH_SIZE=${TRAIN_BATCH_SIZE:-16} NUM_ROLLOUTS=${NUM_ROLLOUTS:-8}
+[[ ${LORA_RANK:-0} == 0 ]] || LEARNING_RATE=${LEARNING_RATE:-2e-3} # an adapter: ten times that of all weights
 export LEARNING_RATE=${LEARNING_RATE:-2e-4} LR_SCHEDULER=${LR_SCHEDULER:-constant} LR_WARMUP_RATIO=${LR_WARMUP_RATIO:-0}
 export TEST_FREQ=${TEST_FREQ:-8} SAVE_FREQ=${SAVE_FREQ:-$((STEPS / 2))}
 
