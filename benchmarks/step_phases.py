@@ -5,7 +5,8 @@
 With two runs, the last column is the second minus the first, and as a share of the first one's whole step. Below the
 phases stand the fastest and the slowest step, which tell the noise, and each run's step as a multiple of the first's:
 of the medians, and of the fastest steps, which neighbours on the machine disturb less. The first step of a run is left
-out: it pays for warming up. benchmarks/step_phases.sh makes such runs.
+out: it pays for warming up. Memory is the most that was used at the end of an update: of a card by torch, of the machine
+by all programs, vLLM's cache included. benchmarks/step_phases.sh makes such runs.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from statistics import median
 from co_rewarding.tools.report.runs import STEP_TIME, Run, read_run
 
 NOT_IN_THE_STEP = ("testing", "step")
+MEMORY = {"GiB of a card": "actor/perf/max_memory_reserved_gb", "GiB of the machine": "actor/perf/cpu_memory_used_gb"}
 
 
 def phases(run: Run) -> dict[str, float]:
@@ -34,6 +36,11 @@ def phases(run: Run) -> dict[str, float]:
 def step_seconds(run: Run) -> list[float]:
     """Of the trained steps but the first."""
     return [run.steps[step][STEP_TIME] for step in run.trained_steps[1:]]
+
+
+def memory(run: Run, metric: str) -> float:
+    """GiB, the greatest of all steps; 0: not logged, or no card."""
+    return max((run.steps[step].get(metric, 0.0) for step in run.trained_steps), default=0.0)
 
 
 def main() -> None:
@@ -59,6 +66,9 @@ def main() -> None:
         print(f"{name:<20}" + "".join(f"{of(seconds):>20.3f}" for seconds in steps))
     for name, of in {"step / first run's": median, "fastest / first's": min}.items():
         print(f"{name:<20}" + "".join(f"{of(seconds) / of(steps[0]):>20.2f}" for seconds in steps))
+    for name, metric in MEMORY.items():
+        if any(held := [memory(run, metric) for run in runs]):
+            print(f"{name:<20}" + "".join(f"{gib:>20.2f}" for gib in held))
 
 
 if __name__ == "__main__":
