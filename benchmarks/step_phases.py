@@ -5,7 +5,7 @@
 With two runs, the last column is the second minus the first, and as a share of the first one's whole step. Below the
 phases stand the fastest and the slowest step, which tell the noise, and each run's step as a multiple of the first's:
 of the medians, and of the fastest steps, which neighbours on the machine disturb less. The first step of a run is left
-out: it pays for warming up. Memory is the most that was used at the end of an update: of a card by torch, of the machine
+out: it pays for warming up. Memory is the most that was used at the end of an update: of a card by torch, of the host
 by all programs, vLLM's cache included. benchmarks/step_phases.sh makes such runs.
 """
 
