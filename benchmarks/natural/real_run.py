@@ -13,9 +13,9 @@ Who came first decides ties and coins. A dump has the rows of a group in the ord
 whatever order they were finished in (training.rollout_io), those that are trained on before those that only vote.
 Coins are the run's own if its co_rewarding.seed is 0: they depend on step, question, view and place in the group.
 
-A dump has texts and no tokens: a text is split anew. That is taken for what was sampled if the number of tokens is the
-run's and the policy finds each of them possible (every character has a second token, its byte). From the first response
-on of which it is not, the policies differ, and KL and entropy are only told.
+A dump has texts and no tokens: a text is split anew. In texts of an exported start a byte token is spelled out
+(<0x31>), so that it is not taken for the character's own. What is split into another number of tokens than the run
+sampled is not known; from the first such response on the policies differ, and KL and entropy are printed, not judged.
 
 Legend: B rows that are trained on, N all rows of a step.
 """
@@ -36,6 +36,7 @@ from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
+from tokenizers.decoders import Fuse
 from transformers import AutoTokenizer, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from co_rewarding.algo.answers import extract_answer
@@ -54,13 +55,13 @@ from .training import Policy, group_advantages, on_rows, score
 STEPS = 10
 TOLERANCE = 1e-4
 POLICY_TOLERANCE = 1e-3  # nats, between float32 in two orders of the same operations
-POSSIBLE = -12.0  # log-probability of a token; one run here has some 10,000 tokens
 MAX_NAMED = 3
 
 
 def export(start: Path, parts: Split, target: Path) -> None:
     """The model in the folder `start` and its questions as files in `target`; prints a command line for each arm."""
     shutil.copytree(start / "model", target / "model", dirs_exist_ok=True)
+    _spell_bytes(target / "model")
     for name, questions, view in (
         ("train", parts.trained, 0),
         ("train_rephrased", parts.trained, 1),
@@ -70,6 +71,14 @@ def export(start: Path, parts: Split, target: Path) -> None:
     print(_settings(target.resolve()))
     for arm in ARMS.values():
         print(_command(arm))
+
+
+def _spell_bytes(model: Path) -> None:
+    """Of a tokenizer that falls back to bytes: what it decodes can be split into the same tokens again."""
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    tokenizer.backend_tokenizer.decoder = Fuse()  # without ByteFallback
+    tokenizer.add_tokens([f"<0x{byte:02X}>" for byte in range(256)])  # as they are there already, of the same numbers
+    tokenizer.save_pretrained(model)
 
 
 def _rows(questions: Sequence[Question], view: int, split: str) -> list[Row]:
@@ -295,12 +304,10 @@ class Retrained:
 
     def read(self, rows_B: Sequence[Mapping[str, Any]]) -> tuple[dict[str, list[float]], list[bool]]:
         """Means of the statistics over each response's tokens, and whether they are the run's."""
-        tokens, is_as_long_B = zip(*(self._tokens(row) for row in rows_B), strict=True)
+        tokens, is_known_B = zip(*(self._tokens(row) for row in rows_B), strict=True)
         prompts = prompt_ids(self._tokenizer, [row["prompt"] for row in rows_B])
         responses = Responses(prompts, list(tokens), [row["response"] for row in rows_B])
         self._read = self._policy.read(responses, 1)
-        is_possible_B = (self._read.log_probs_B_T.detach().amin(-1) > POSSIBLE).tolist()
-        is_known_B = [all(row) for row in zip(is_as_long_B, is_possible_B, strict=True)]
         self.rows, self.known_rows = self.rows + len(rows_B), self.known_rows + sum(is_known_B)
         was_exact, self.is_exact = self.is_exact, self.is_exact and all(is_known_B)
         return self._read.means_B, [was_exact and is_known for is_known in is_known_B]

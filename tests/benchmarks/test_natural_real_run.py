@@ -14,6 +14,7 @@ from natural.arms import ARMS
 from natural.questions import split, templates
 from natural.real_run import arm_of, check, export
 from omegaconf import OmegaConf
+from transformers import AutoTokenizer
 
 from co_rewarding.storage.rows import check_pairs, read_rows
 from co_rewarding.tools.quickstart.tiny_model import build_model, build_tokenizer, render_prompt
@@ -169,7 +170,7 @@ def test_the_run_of_no_arm_is_told(tmp_path):
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory):
     start, target = tmp_path_factory.mktemp("start"), tmp_path_factory.mktemp("target")
-    (start / "model").mkdir()
+    build_tokenizer(templates()).save_pretrained(start / "model")
     (start / "model/config.json").write_text("{}")
     parts = split(30, 60, seed=1)
     with pytest.MonkeyPatch.context() as patched:
@@ -191,6 +192,17 @@ def test_the_questions_of_a_start_pair_up(exported):
         assert [row["prompt"][-1]["content"] for row in rows] == [question.text(view) for question in questions]
         assert [row["reward_model"]["ground_truth"] for row in rows] == [str(question.answer) for question in questions]
     assert (target / "model/config.json").is_file()
+
+
+def test_what_an_exported_start_says_can_be_split_into_the_same_tokens(exported):
+    tokenizer = AutoTokenizer.from_pretrained(exported[0] / "model")
+    told = build_tokenizer(templates())
+    assert tokenizer.get_vocab() == told.get_vocab()
+    six, byte_of_six = told.convert_tokens_to_ids(["6", "<0x36>"])
+    assert told.decode([six, byte_of_six]) == "66"
+    sampled = [six, byte_of_six, *told("What is 66?")["input_ids"]]
+    assert tokenizer(tokenizer.decode(sampled), add_special_tokens=False)["input_ids"] == sampled
+    assert tokenizer.decode(sampled) == "6<0x36>What is 66?"
 
 
 def test_every_arm_is_told_by_what_its_command_sets(exported):
