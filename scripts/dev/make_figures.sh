@@ -63,7 +63,8 @@ for name in $names; do
       # the questions alone, the first of them unfolded
       sed -e '/<body>/,/<h3 /{/<body>/!d}' "$work/all.html" | sed -e '0,/<details class="q/s//<details open class="q/' >"$work/page.html"
       "$CHROMIUM" --headless --no-sandbox --disable-gpu --hide-scrollbars --window-size=900,520 \
-        --force-device-scale-factor=1.5 --screenshot=figs/rollout_page.png "$work/page.html"
+        --force-device-scale-factor=1.5 --screenshot=figs/rollout_page.png "$work/page.html" 2>"$work/log" ||
+        { cat "$work/log" >&2; exit 1; }
       ;;
     comparison) bash scripts/compare_methods.sh ;;
   esac

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """A Qwen3 of random weights with the toy's tokenizer, filled up to its vocabulary: for time and memory alone.
 
-    python scripts/gpu_check/random_model.py TOY_MODEL FOLDER gpu|cpu
+    python scripts/gpu_check/random_model.py TOY_MODEL FOLDER gpu|cpu|82m
 
-On a GPU it has the shape of Qwen3-0.6B, 0.6 billion parameters; in a rehearsal a handful.
+On a GPU it has the shape of Qwen3-0.6B, 0.6 billion parameters; in a rehearsal a handful; 82m is for times and memory
+on a CPU (benchmarks/step_phases.sh).
 """
 
 from __future__ import annotations
@@ -24,14 +25,18 @@ SHAPES = {
         "vocab_size": 1000, "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2,
         "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 32,
     },
+    "82m": {
+        "vocab_size": 32_000, "hidden_size": 640, "intermediate_size": 2048, "num_hidden_layers": 12,
+        "num_attention_heads": 10, "num_key_value_heads": 5, "head_dim": 64,
+    },
 }  # fmt: skip
 
 
 def main() -> None:
-    toy_model, folder, platform = sys.argv[1:]
+    toy_model, folder, shape = sys.argv[1:]
     tokenizer = AutoTokenizer.from_pretrained(toy_model)
     config = Qwen3Config(
-        **SHAPES[platform],
+        **SHAPES[shape],
         max_position_embeddings=4096,
         tie_word_embeddings=True,
         bos_token_id=None,
@@ -39,7 +44,7 @@ def main() -> None:
         pad_token_id=tokenizer.pad_token_id,
     )
     torch.manual_seed(0)
-    with torch.device("cuda" if platform == "gpu" else "cpu"):
+    with torch.device("cuda" if shape == "gpu" else "cpu"):
         model = Qwen3ForCausalLM(config).bfloat16()
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
