@@ -56,24 +56,28 @@ def resumed(toy: Path) -> dict:
     return {"run_dir": run_dir, "output": finish(begin(), log), "teacher_of_step_3": before}
 
 
-def adapters(run_dir: Path, step: int) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+def adapters(run_dir: Path, step: int, ranks: int = 1) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
     """The student's and the teacher's of a checkpoint."""
     folder = run_dir / f"checkpoints/global_step_{step}"
-    student, teacher = (shards_of(folder / who, "model") for who in ("actor", "teacher"))
+    student, teacher = (shards_of(folder / who, "model", ranks) for who in ("actor", "teacher"))
     return {name: weight for name, weight in student.items() if ".lora_" in name}, teacher
 
 
-def test_the_teachers_adapter_is_the_average_worked_out_by_hand(resumed: dict) -> None:
-    student, teacher = adapters(resumed["run_dir"], 1)
+def check_average(run_dir: Path, ranks: int = 1) -> None:
+    student, teacher = adapters(run_dir, 1, ranks)
     assert student.keys() == teacher.keys() and len(teacher) > 2
     # in step 1 the student was the model as it was: B is 0, and so is the teacher's
     assert all(not weight.any() for name, weight in teacher.items() if ".lora_B." in name)
     worked_out = {name: weight.double() for name, weight in teacher.items()}
     for step in range(2, STEPS + 1):
         worked_out = {n: DECAY * weight + (1 - DECAY) * student[n].double() for n, weight in worked_out.items()}
-        student, teacher = adapters(resumed["run_dir"], step)
+        student, teacher = adapters(run_dir, step, ranks)
         for name, weight in worked_out.items():
             assert torch.allclose(teacher[name].double(), weight, rtol=1e-6, atol=1e-9), (step, name)
+
+
+def test_the_teachers_adapter_is_the_average_worked_out_by_hand(resumed: dict) -> None:
+    check_average(resumed["run_dir"])
     # step 4 was done by the start that resumed, from what the killed one had saved
     _, third = adapters(resumed["run_dir"], 3)
     assert all(torch.equal(weight, resumed["teacher_of_step_3"][name]) for name, weight in third.items())
@@ -117,3 +121,17 @@ def test_an_export_is_the_model_with_the_adapter_in_it(toy: Path, resumed: dict,
 def test_a_checkpoint_takes_what_the_estimate_says(resumed: dict) -> None:
     folder = resumed["run_dir"] / f"checkpoints/global_step_{STEPS}"
     check_checkpoint_size(folder, is_teacher=True, lora_rank=RANK)
+
+
+@pytest.mark.long
+def test_two_ranks_and_two_wordings(toy: Path) -> None:
+    """Co-rewarding-III: each rank has a vLLM with both adapters, and a share of the factors and of their average."""
+    run_dir, log = toy / "runs/co-rewarding/two_ranks", toy / "two_ranks.log"
+    finish(start("III", toy, "two_ranks", *SETTINGS, GPUS_PER_NODE="2", **GIVEN), log)
+    check_average(run_dir, ranks=2)
+    for step, metrics in metrics_of(run_dir).items():
+        rows = rows_of(run_dir / f"rollouts/{step}.jsonl")
+        groups = Counter((row["question"], row["view"], row["voter"]) for row in rows)
+        assert Counter(groups.values()) == {ROLLOUTS: 2 * QUESTIONS, TEACHER_ROLLOUTS: 2 * QUESTIONS}
+        assert metrics["training/rollout_probs_diff_max"] < 1e-4, step
+        assert metrics["teacher/rollout_probs_diff_max"] < 1e-4, step
