@@ -351,7 +351,7 @@ def test_truths_of_math_are_told_apart(real_data):
 def test_the_page_for_users_says_what_holds():
     """docs/ANSWERS.md: in the second column, what stands between semicolons is one answer; in the third it is not."""
     page = (Path(__file__).parents[2] / "docs/ANSWERS.md").read_text(encoding="utf-8")
-    lines = page[page.index("## What vanishes") : page.index("An expression is what")].splitlines()
+    lines = page[page.index("## What vanishes") : page.index("An expression is evaluated")].splitlines()
     rows = [re.split(r"(?<!\\)\|", line)[1:-1] for line in lines if "`" in line]
     assert len(rows) == 18
 
