@@ -36,6 +36,12 @@ class Arm:
     min_agreement: float = 0.0
     kl_coef: float = KL
     teacher_moves: bool = True
+    lora_rank: int = 0  # 0: all weights are trained
+
+    @property
+    def learning_rate(self) -> float:
+        """An adapter's is ten times as high, as in the run scripts."""
+        return 10 * LEARNING_RATE if self.lora_rank else LEARNING_RATE
 
     @property
     def name_in_product(self) -> str:
@@ -65,6 +71,7 @@ ARMS: dict[str, Arm] = {
         Arm("I, same wording twice", METHODS["co_rewarding_I"], TWICE),
         Arm("III", METHODS["co_rewarding_III"], BOTH, kl_coef=KL_OF_TEACHER),
         Arm("II, frozen teacher", METHODS["co_rewarding_II"], kl_coef=KL_OF_TEACHER, teacher_moves=False),
+        Arm("II, LoRA", METHODS["co_rewarding_II"], kl_coef=KL_OF_TEACHER, lora_rank=8),
         Arm("majority voting, 2 G votes", METHODS["majority_voting"], num_votes=2 * NUM_ROLLOUTS),
         Arm("soft vote", METHODS["majority_voting"], payout="soft"),
         Arm("I, KL x 10", METHODS["co_rewarding_I"], BOTH, kl_coef=10 * KL),
@@ -112,4 +119,7 @@ CLAIMS = (
     Claim("Soft votes help majority voting", "soft vote", "majority voting"),
     Claim("The true answers are better than the best of these: than II", "ground truth", "II"),
     Claim("and than I", "ground truth", "I"),
+    # written later, before any arm had an adapter
+    Claim("All weights are better than an adapter of rank 8", "II", "II, LoRA"),
+    Claim("II with an adapter is better than majority voting of all weights", "II, LoRA", "majority voting"),
 )

@@ -47,6 +47,7 @@ from co_rewarding.storage.dumps import dump_rows
 from co_rewarding.storage.rows import Row, make_row, write_rows
 from co_rewarding.storage.run_dir import RunDir
 
+from .adapter import ALPHA
 from .arms import ARMS, BOTH, LEARNING_RATE, NUM_QUESTIONS, NUM_ROLLOUTS, START_SHARE, Arm
 from .policy import MAX_TOKENS, Responses, prompt_ids
 from .questions import Question, Split
@@ -119,7 +120,11 @@ def _command(arm: Arm) -> str:
         script = "scripts/run_baseline.sh" if arm.wordings == (0,) else "Co-rewarding-I/run_corewarding-I.sh"
     name = re.sub(r"\W+", "_", arm.name)
     overrides = shlex.join(f"{key}={value}" for key, value in _keys(arm).items())
-    return f"RUN_NAME={name} bash {script} trainer.total_training_steps={STEPS} {overrides}  # {arm.name}"
+    variables = f"RUN_NAME={name}"
+    if arm.lora_rank:
+        variables += f" LORA_RANK={arm.lora_rank} LORA_ALPHA={ALPHA} KL_ANCHOR=teacher"
+        variables += f" LEARNING_RATE={arm.learning_rate}"
+    return f"{variables} bash {script} trainer.total_training_steps={STEPS} {overrides}  # {arm.name}"
 
 
 def _keys(arm: Arm) -> dict[str, Any]:
@@ -131,6 +136,7 @@ def _keys(arm: Arm) -> dict[str, Any]:
         "co_rewarding.payout": arm.payout,
         "co_rewarding.min_agreement": arm.min_agreement,
         "actor_rollout_ref.actor.kl_loss_coef": arm.kl_coef,
+        "actor_rollout_ref.model.lora_rank": arm.lora_rank,
         **{f"actor_rollout_ref.teacher.{name}": value for name, value in teacher.items()},
     }
 
@@ -295,9 +301,10 @@ class Retrained:
 
     @classmethod
     def starting_as(cls, arm: Arm, config: DictConfig) -> Retrained | None:
-        """As the run with this configuration began; None where its model is not there (any more)."""
+        """As the run with this configuration began; None where its model is not there (any more), or where it had an
+        adapter, which was drawn there."""
         path = Path(config.actor_rollout_ref.model.path)
-        if not (path / "config.json").is_file():
+        if arm.lora_rank or not (path / "config.json").is_file():
             return None
         model, tokenizer = LlamaForCausalLM.from_pretrained(path), AutoTokenizer.from_pretrained(path)
         return cls(arm, model, tokenizer, config)

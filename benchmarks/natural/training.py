@@ -38,7 +38,8 @@ from co_rewarding.algo.token_statistics import response_means
 from co_rewarding.monitoring.collapse import LabelHistory, collapse_metrics, student_votes
 from co_rewarding.monitoring.metrics import group_metrics
 
-from .arms import LEARNING_RATE, NUM_QUESTIONS, NUM_ROLLOUTS, START_SHARE, STEPS, Arm
+from .adapter import add_adapter
+from .arms import NUM_QUESTIONS, NUM_ROLLOUTS, START_SHARE, STEPS, Arm
 from .policy import MAX_TOKENS, Responses, respond, statistics
 from .questions import Question, Split
 
@@ -123,17 +124,22 @@ class Read:
 class Policy:
     """A copy of the start that is trained, and its reference: the start, or the teacher where there is one."""
 
-    def __init__(self, arm: Arm, start: LlamaForCausalLM, steps: int, learning_rate: float = LEARNING_RATE) -> None:
+    def __init__(self, arm: Arm, start: LlamaForCausalLM, steps: int, learning_rate: float | None = None) -> None:
         self.arm, self.student = arm, copy.deepcopy(start)
-        self.reference = copy.deepcopy(start).requires_grad_(False)
-        self._average = TeacherAverage(dict(self.reference.named_parameters())) if arm.method.needs_teacher else None
+        if arm.lora_rank:
+            add_adapter(self.student, arm.lora_rank)
+        self._trained = {name: weight for name, weight in self.student.named_parameters() if weight.requires_grad}
+        self.reference = copy.deepcopy(self.student).requires_grad_(False)
+        followed = {name: self.reference.get_parameter(name) for name in self._trained}
+        self._average = TeacherAverage(followed) if arm.method.needs_teacher else None
         self._schedule = DecaySchedule(steps, start_share=START_SHARE)
-        self._optimizer = torch.optim.AdamW(self.student.parameters(), lr=learning_rate, weight_decay=0.01)
+        rate = arm.learning_rate if learning_rate is None else learning_rate
+        self._optimizer = torch.optim.AdamW(self._trained.values(), lr=rate, weight_decay=0.01)
 
     def move_teacher(self, step: int) -> None:
         """For step `step`; an arm whose teacher stands still, or that has none, keeps its reference."""
         if self._average is not None and self.arm.teacher_moves:
-            self._average.update(dict(self.student.named_parameters()), self._schedule.decay(step))
+            self._average.update(self._trained, self._schedule.decay(step))
 
     def read(self, responses: Responses, num_rollouts: int) -> Read:
         names = tuple(dict.fromkeys(("log_probs", "entropy", *self.arm.method.statistics)))

@@ -12,11 +12,13 @@ from natural.policy import respond, statistics
 from natural.questions import FAMILIES, split, templates
 from natural.report import claims_table, compared
 from natural.summary import Runs, collapse_step, judge, verdict
-from natural.training import group_advantages, score, train, update
+from natural.training import Policy, group_advantages, score, train, update
 
 from co_rewarding.algo.answers import extract_answer
 from co_rewarding.algo.rollouts import Rollout
 from co_rewarding.tools.quickstart.tiny_model import build_model, build_tokenizer, render_prompt
+
+UNTRAINED = ("model.embed_tokens.weight", "model.norm.weight", "lm_head.weight")  # of an adapter
 
 
 @pytest.fixture(scope="module")
@@ -142,6 +144,24 @@ def test_an_update_follows_the_gradient_of_the_loss(model, tokenizer):
 def log_probs_of(model, prompt: list[int], tokens: list[int]) -> torch.Tensor:
     logits = model(torch.tensor([prompt + tokens])).logits[0, len(prompt) - 1 : -1]
     return logits.log_softmax(-1).gather(-1, torch.tensor(tokens)[:, None])[:, 0]
+
+
+def test_of_an_adapter_only_the_factors_are_trained_and_averaged(model, tokenizer):
+    policy = Policy(ARMS["II, LoRA"], model, steps=10)
+    responses = respond(policy.student, tokenizer, ["What is 1 + 2?"], 4, torch.Generator().manual_seed(1))
+    assert responses == respond(model, tokenizer, ["What is 1 + 2?"], 4, torch.Generator().manual_seed(1))  # B is 0
+    policy.learn(policy.read(responses, 4), torch.tensor([1.0, -1.0, 1.0, -1.0]))
+    policy.move_teacher(2)
+    # alpha 32, r 8
+    layer, of_start = (m.model.layers[1].mlp.down_proj for m in (policy.student, model))
+    factors = layer.parametrizations.weight[0]
+    assert factors.A.shape == (8, of_start.in_features) and factors.B.abs().max() > 0
+    assert torch.allclose(layer.weight, of_start.weight + 4 * factors.B @ factors.A)
+    assert all(torch.equal(policy.student.get_parameter(name), model.get_parameter(name)) for name in UNTRAINED)
+    # the teacher: A did not differ in the start, B was 0 there
+    decay = policy._schedule.decay(2)
+    of_teacher = policy.reference.model.layers[1].mlp.down_proj.parametrizations.weight[0]
+    assert torch.allclose(of_teacher.B, (1 - decay) * factors.B, rtol=1e-6)
 
 
 @pytest.mark.parametrize("name", ARMS)

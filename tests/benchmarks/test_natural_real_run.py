@@ -25,7 +25,7 @@ def config_of(**co_rewarding):
     actor = {"kl_loss_coef": 0.005, "optim": {"lr": 1e-4}}
     return {
         "co_rewarding": defaults | co_rewarding,
-        "actor_rollout_ref": {"actor": actor, "model": {"path": "nowhere"}},
+        "actor_rollout_ref": {"actor": actor, "model": {"path": "nowhere", "lora_rank": 0}},
         "trainer": {"total_training_steps": 10},
     }
 
@@ -210,6 +210,6 @@ def test_every_arm_is_told_by_what_its_command_sets(exported):
     assert settings.startswith("export MODEL_PATH=")
     for command, arm in zip(commands, ARMS.values(), strict=True):
         words, name = shlex.split(command, comments=True), command.partition("  # ")[2]
-        config = OmegaConf.from_dotlist(words[3:])
+        config = OmegaConf.from_dotlist(words[words.index("bash") + 2 :])
         assert name == arm.name
         assert arm_of(config, "a run") is arm
