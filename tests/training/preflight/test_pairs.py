@@ -48,7 +48,7 @@ def test_the_controls_of_co_rewarding_i(config: DictConfig, capsys: pytest.Captu
     check_config(config)
     config.co_rewarding.method = "co_rewarding_I_same_wording"
     settle(config)
-    assert "train_rephrased.parquet: is not read, since co_rewarding_I_same_wording" in capsys.readouterr().out
+    assert "train_rephrased.parquet: is ignored, since co_rewarding_I_same_wording" in capsys.readouterr().out
     check_config(config)
     assert "identical wording" not in capsys.readouterr().out
 
@@ -72,7 +72,7 @@ def test_shifted_by_a_row(
 
 @pytest.mark.parametrize(
     ("text", "told"),
-    [("", "without a letter or digit"), ("<rewritten question>", "stand for several questions")],
+    [("", "without a letter or digit"), ("<rewritten question>", "used for several questions")],
 )
 def test_nothing_but_a_placeholder(
     rephrased_as: Callable[..., None], refusal: Callable[..., str], text: str, told: str
@@ -92,7 +92,7 @@ def test_a_few_are_one_warning(
     rephrased_as(texts)
     check_config(config)
     (line,) = [line for line in capsys.readouterr().out.splitlines() if " WARNING: " in line]
-    assert "identical wording, which vote for themselves: 1 of 16 (rows 3)" in line
+    assert "identical pairs, which vote for themselves: 1 of 16 (rows 3)" in line
     assert "most of the question's numbers: 1 of 16 (rows 5)" in line
 
 
