@@ -174,7 +174,7 @@ def test_notes_on_pairs() -> None:
     rephrased[3]["prompt"][0] = {"role": "system", "content": "Other."}
     rephrased[2]["data_source"] = "other"
     assert pair_found(original, rephrased) == {
-        "pairs of identical wording (they vote for themselves)": (0,),
+        "identical pairs (they vote for themselves)": (0,),
         "pairs whose messages differ beyond the user's": (3,),
         "pairs that differ in the column data_source": (2,),
         "pairs with a ground truth in one file only": (3,),
@@ -364,7 +364,7 @@ def test_figures_of_the_published_pairs(
     counts = {text: len(rows) for text, rows in pair_found(original, rephrased).items()}
     expected = {
         "rephrasings shared by questions with different ground truths, most often '<rewritten question>'": placeholders,
-        "pairs of identical wording (they vote for themselves)": identical,
+        "identical pairs (they vote for themselves)": identical,
         "rephrasings more than 3 times as long": longer,
         "rephrasings less than 1/3 as long": shorter,
     }

@@ -228,6 +228,6 @@ def test_the_command_draws_the_controls_apart_and_writes_the_table(
     assert "| entropy" in text and "accuracy after − ground_truth" in text and "reference" in text
     assert text.endswith("\n\nMade by `bash x.sh` at commit `abc`, 1 steps a run.\n")
     code, _, err = run_script("report.py", runs[1], "--subset", f"q 7={odd(tmp_path, 'question 7')}")
-    assert code == 2 and "no validation dump of these runs asks a question of that file" in err
+    assert code == 2 and "no validation dump of these runs has a question of that file" in err
     code, _, err = run_script("report.py", runs[1], "--reference", "entropy")
     assert code == 2 and "--reference entropy: give --by_method, too" in err
