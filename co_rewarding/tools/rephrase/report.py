@@ -114,7 +114,7 @@ def summary(outcomes: Sequence[Outcome], checks: Sequence[PairCheck], dropped: s
     """One line."""
     kept = sum(o.is_kept and o.row not in dropped for o in outcomes)
     flagged = sum(o.is_kept and bool(o.findings) for o in outcomes)
-    text = f"{kept:,} of {len(outcomes):,} rows rewritten, {len(outcomes) - kept:,} dropped"
+    text = f"{kept:,} of {len(outcomes):,} rows rewritten, {len(outcomes) - kept:,} left out"
     if flagged:
         text += f", {flagged:,} kept despite an objection"
     if checks:

@@ -291,7 +291,7 @@ def test_files_without_the_schema_are_told_in_few_lines_and_not_shown(
         (["good.parquet", "--tokenizer", "."], "cannot be loaded"),
         (["good.parquet", "--html", "good.parquet/x.html"], "good.parquet/x.html: File exists"),
         (["good.parquet", "--drop_invalid", "clean"], "name two files"),
-        (["good.parquet", "short.parquet", "--drop_invalid", "."], "the files themselves are there"),
+        (["good.parquet", "short.parquet", "--drop_invalid", "."], "contains the input files"),
         (["good.parquet", "short.parquet", "--drop-invalid", "clean"], "do not pair up"),
         (["good.parquet", "twin.parquet", "--skip_validators", "taste"], "'taste' is unknown"),
     ],

@@ -108,7 +108,7 @@ def test_prompts_and_formats(command: Callable[..., Any]) -> None:
         (["q.jsonl", "--answer_format", "boxes"], "--answer_format boxes: answer format 'boxes' is unknown"),
         (["q.jsonl", "--held_out", "1.5"], "--held_out 1.5: must be a share below 1, or a whole number"),
         (["q.jsonl", "--held_out", "2"], "--held_out 2: none of 2 questions remains to train on"),
-        (["q.jsonl", "--config", "main"], "--config main: is of a data set on the hub"),
+        (["q.jsonl", "--config", "main"], "--config main: applies to data sets on the hub"),
         (["empty.csv"], "empty.csv: no rows"),
         (["verl.parquet"], "verl.parquet: is already in verl's schema"),
         (["owner/name:train"], "owner/name: no such file, and not loadable from the hub"),

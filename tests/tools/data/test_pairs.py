@@ -228,7 +228,7 @@ def test_another_file_is_refused_and_another_encoding_is_not(theirs: Path) -> No
     rows[3]["reward_model"]["ground_truth"] = "0"
     with pytest.raises(ValueError, match=r"x: not the published file \(git blob .* instead of .*--any_rows$"):
         recognise(file, content + b" ", rows, "x")
-    assert "no hash is known here" in recognise(replace(file, blob=""), content, rows, "x")
+    assert "no hash is known" in recognise(replace(file, blob=""), content, rows, "x")
 
 
 def test_what_is_known_of_each_file() -> None:

@@ -160,7 +160,7 @@ def test_a_chat_template_is_of_a_model_that_runs_here(refusal: Callable[..., str
     template.write_text("x")
     served = ["--base_url", "http://127.0.0.1:1/v1", "--data", f"toy={data}"]
     assert "a server uses its own" in refusal(*served, "--chat_template", template)
-    assert "lm_eval asks ifeval" in refusal("--model", "m", "--tasks", "ifeval", "--chat_template", template)
+    assert "lm_eval runs ifeval" in refusal("--model", "m", "--tasks", "ifeval", "--chat_template", template)
     assert "no such file" in refusal("--model", "m", "--data", f"toy={data}", "--chat_template", tmp_path / "no")
 
 
@@ -277,7 +277,7 @@ def test_regrading_overwrites_no_evaluation(tmp_path: Path, refusal: Callable[..
     assert (folder / "results.json").read_bytes() == before
     # nor one that was stopped before it had a result
     (tmp_path / "stopped/generations").mkdir(parents=True)
-    assert "holds an evaluation" in refusal("--regrade", dump, "--output_dir", tmp_path / "stopped")
+    assert "has an evaluation" in refusal("--regrade", dump, "--output_dir", tmp_path / "stopped")
     # a regrade's own result is replaced
     assert [main(["--regrade", str(dump), "--output_dir", str(tmp_path / "again")]) for _ in range(2)] == [0, 0]
 

@@ -97,7 +97,7 @@ def test_arguments_of_lm_eval_are_compared() -> None:
     one, other = result("a", ifeval=called("")), result("b", ifeval=called("--gen_kwargs temperature=0.8"))
     note = "IFEval: different lm_eval's arguments: None (a), --gen_kwargs temperature=0.8 (b)."
     assert note in markdown(table_of(one, other))
-    assert "not alike" not in markdown(table_of(one, one))
+    assert "different" not in markdown(table_of(one, one))
 
 
 def test_names_that_repeat_are_told_apart() -> None:

@@ -332,7 +332,7 @@ class TestCard:
         again()
         text = card_of(target)
         assert "Trained with Co-rewarding-I, one wording twice, by an independent" in text
-        assert "every question is asked twice in the same words" in text and "(a control)" in text
+        assert "every question is used twice in the same words" in text and "(a control)" in text
         assert "| trained on |" in text and "rephrased questions" not in text
 
     def test_says_what_the_run_was(self, run_dir: Path, sample_folder: Path) -> None:
@@ -585,7 +585,7 @@ class TestCard:
     def test_a_folder_with_something_else_is_refused(self, run_dir: Path) -> None:
         target, again = self.exported(run_dir)
         target.mkdir(parents=True)
-        with pytest.raises(ValueError, match="is no export"):
+        with pytest.raises(ValueError, match="is not an export"):
             again()
         target.rmdir()
         again()
@@ -756,7 +756,7 @@ def test_sending_is_a_dry_run_unless_told(tmp_path: Path, capsys: pytest.Capture
     (repo, created), (_, sent) = hub.calls
     assert (repo, created["repo_type"], created["private"]) == ("me/x", "model", True)
     assert list(filter_repo_objects([*files, "a1.safetensors"], allow_patterns=sent["allow_patterns"])) == list(files)
-    with pytest.raises(ValueError, match=r"--push_to_hub me/x: 401 \(a token"):
+    with pytest.raises(ValueError, match=r"--push_to_hub me/x: 401 \(needs a token"):
         send(tmp_path, files, "model", "me/x", "m", upload=True, public=False, api=Hub(refuses=True))
 
 

@@ -382,7 +382,7 @@ MODEL = ("--model_path", "m")
         ([*MODEL, "--max_tokens", "0"], "--max_tokens 0: must be greater than or equal to 1"),
         ([*MODEL, "--temperature", "nan"], "--temperature nan: must be a finite number"),
         ([*MODEL, "--top_p", "1.5"], "--top_p 1.5: must be less than or equal to 1"),
-        ([*MODEL, "--skip_validators", "emty"], "--skip_validators emty: emty is unknown; use names out of empty"),
+        ([*MODEL, "--skip_validators", "emty"], "--skip_validators emty: emty is unknown; use names from empty"),
         ([*MODEL, "--max_concurrency", "100000"], "--max_concurrency 100000: must be less than or equal to 4096"),
         ([*MODEL, "--question_column", "q"], "has no column 'q': choose --question_column from data_source"),
         ([*MODEL, "--question_column", "reward_model"], "column 'reward_model' is struct<"),

@@ -222,7 +222,7 @@ def test_the_command_draws_the_controls_apart_and_writes_the_table(
     assert (code, err) == (0, "") and f"Curves: {figure}\nCurves: {tmp_path}/f_controls.svg\nTable: " in out
     names = {path.name: path.read_text() for path in tmp_path.glob("f*.svg")}
     assert "<!-- entropy -->" in names["f.svg"] and "<!-- random -->" not in names["f.svg"]
-    assert "<!-- Of it: q 0 -->" in names["f.svg"]
+    assert "<!-- Of these: q 0 -->" in names["f.svg"]
     assert all(f"<!-- {name} -->" in names["f_controls.svg"] for name in ("ground_truth", "random"))
     text = markdown.read_text()
     assert "| entropy" in text and "accuracy after − ground_truth" in text and "reference" in text
