@@ -232,7 +232,7 @@ def test_bad_lines_are_named(tmp_path, capsys, line):
         ("entropy", [], "--method entropy: needs the policy's logits"),
         ("self_certainty", [], "--method self_certainty: needs the policy's logits"),
         ("co_rewarding_II", [], "has no teacher row: in method co_rewarding_II the teacher votes"),
-        ("ground_truth", [], "no row has a 'ground_truth', which method ground_truth rewards by"),
+        ("ground_truth", [], "no row has a 'ground_truth', which method ground_truth needs"),
         ("incorrect", [], "no row has a 'ground_truth'"),
         ("co_rewarding_I", ["--min-agreement", "1.5"], "--min_agreement 1.5: must be less than or equal to 1"),
         ("co_rewarding_I", ["--min-agreement", "much"], "--min_agreement much: must be a valid number"),

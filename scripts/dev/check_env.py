@@ -115,7 +115,7 @@ def check_versions(device: str) -> tuple[list[str], list[str]]:
     for name, found, wanted, ok in rows:
         print(f"{name:<24}{found or '-':<16}{wanted:<16}{'ok' if ok else 'WRONG' if found else 'MISSING'}")
         if not ok:
-            problems.append(f"{name} is {found or 'not installed'}, required: {wanted}: {FIX}")
+            problems.append(f"{name} is {found or 'not installed'}, required is {wanted}: {FIX}")
     others = {name: wanted for name, wanted in required.items() if name not in in_table}
     missing = [name for name in others if found_version(name) is None]
     differing = [name for name, wanted in others.items() if found_version(name) not in (None, wanted)]

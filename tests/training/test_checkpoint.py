@@ -239,7 +239,7 @@ def test_what_cannot_be_resumed_from_is_refused(tmp_path: Path) -> None:
     check_checkpoints(settings(tmp_path))  # nothing there
     save(tmp_path, 2, 2)
     (tmp_path / "global_step_5").mkdir()
-    assert "global_step_5: holds no actor" in refused(
+    assert "global_step_5: has no actor" in refused(
         resume_mode="resume_path", resume_from_path=f"{tmp_path}/global_step_5"
     )
     write(tmp_path / "global_step_5", 5)

@@ -128,7 +128,7 @@ def test_a_reward_that_is_no_vote_takes_one_view_or_two(config: DictConfig, refu
             changed.co_rewarding.method, changed.data.train_aug_files = method, files
             check_config(changed)
     config.co_rewarding.method = "majority_voting"
-    refusal("data.train_aug_files=", "majority_voting asks each question in one wording")
+    refusal("data.train_aug_files=", "majority_voting uses one view of each question")
 
 
 def test_a_label_threshold_without_a_vote(config: DictConfig) -> None:
