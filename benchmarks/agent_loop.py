@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""What an agent-loop worker does for a response besides waiting for it: verl's worker against ours.
+"""Overhead of an agent-loop worker per response: verl's worker against ours.
 
 Both run the same prompts, with the composed configuration of Co-rewarding-I, a tokenizer of 99 characters, an engine
-that answers at once and a queue that drops what it is given, so that only the worker's own work is timed: the prompt's
-tokens, the loop, the row that goes into the queue. CPU ms a response, medians over repeats that take turns; the first
-repeat of each is left out. The engine and the real queue cost extra, in both alike.
+that answers at once and a queue that drops its input, so only the worker's own work is timed: the prompt's tokens, the
+loop, the row for the queue. CPU ms a response, medians over alternating repeats; the first of each is left out. The
+engine and the real queue cost extra, equally in both.
 """
 
 from __future__ import annotations

@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-r"""The relation of answers, measured: what it joins and splits, what a step costs, what hostile answers do to it.
+r"""Measures the answer equivalence: errors, cost of a step, and effect of hostile answers.
 
     pairs    a table of pairs (verdict, a, b, kind): falsely joined, falsely split, another verdict the other way round
-    step     two steps of MATH and two of DAPO: seconds, and who is rewarded, beside exact strings (what the published
-             code compares). Six answers in ten are honest spellings of a real row's truth, others one of a few mistakes
+    step     two steps of MATH and two of DAPO: seconds and rewards, against exact strings (as in the published code).
+             Six answers in ten are honest spellings of a real row's truth, the others one of a few mistakes
     latex    steps of expressions of 120 characters: all of other values, or a question's one value in other orders
     hostile  groups of five honest and three hostile answers: towers, nestings, huge numbers, junk
-    copies   groups of which some box the question's computation (58+23) and the others its result (81)
+    copies   groups in which some box the question's computation (58+23) and the others its result (81)
 
     python benchmarks/answers.py --part pairs step --list
 
-Processor seconds are those of this process and its children, a first step's with their start. Everything is seeded.
+Processor seconds are of this process and its children, in the first step with their start. Everything is seeded.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ SPELLINGS: dict[str, tuple[float, Callable[[str], str]]] = {  # how often, where
 
 
 def wrong_answers(rng: random.Random, truth: str, truths: Sequence[str]) -> list[str]:
-    """Mistakes that this question invites: its sign, a number in it changed, another answer of its kind."""
+    """Likely mistakes: the sign, a changed number, another answer of the same kind."""
     found = [f"-{truth}"] if re.match(r"[1-9]|\\[dt]?frac", truth) else []
     for number in re.finditer(r"\d+", truth):
         changed = max(1, int(number[0]) + rng.choice((-2, -1, 1, 2, 10)))
@@ -199,7 +199,7 @@ def step(args: argparse.Namespace) -> None:
 
 
 def differences(name: str, found: Sequence[tuple[Any, ...]], known: Sequence[bool], num_shown: int) -> None:
-    """Where the two modes reward other rollouts, and where the relation does not know the truth again."""
+    """Where the two modes reward different rollouts, and where the relation misses the truth."""
     lines: dict[tuple[str, str], list[Any]] = {}
     flagged: Counter[tuple[str, ...]] = Counter()
     for ((rollout, truth, spelling), ours, label, theirs, string), is_truth in zip(found, known, strict=True):
@@ -309,7 +309,7 @@ def copies(args: argparse.Namespace) -> None:
 def main() -> None:
     parts = {part.__name__: part for part in (pairs, step, latex, hostile, copies)}
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--part", nargs="+", choices=parts, default=list(parts), help="which (default: all)")
+    parser.add_argument("--part", nargs="+", choices=parts, default=list(parts), help="parts to run (default: all)")
     parser.add_argument("--data", type=Path, default=DATA, help="folder of math and dapo (default: %(default)s)")
     parser.add_argument("--pairs", type=Path, default=PROJECT / "tests/algo/pairs.tsv", help="(default: %(default)s)")
     parser.add_argument("--questions", type=int, default=128, help="of a step, 16 rollouts each (default: %(default)s)")

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""What STOP_DECIDED=True would have saved, from a run's dumps: tokens, and length of the longest rollout.
+"""Savings of STOP_DECIDED=True computed from a run's dumps: tokens, and length of the longest rollout.
 
-Worked out, not measured: all rollouts of a step begin at once and write a token at a time, as they do where vLLM has
-room for all of them, and those of a decided vote end at once. Where rollouts wait for room, those that have not begun
-are saved whole, and more is saved than this says. A dump of a run without the switch is needed; with
---voter student any run's will do, read as if its student voted.
+Calculated, not measured: all rollouts of a step start together and write a token at a time, as when vLLM has room for
+all of them, and those of a decided vote end at once. If rollouts wait for room, unstarted ones are saved completely, so
+the real savings are larger. Needs a dump of a run without the switch; with --voter student any run's, read as if its
+student voted.
 """
 
 from __future__ import annotations

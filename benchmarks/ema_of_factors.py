@@ -5,10 +5,10 @@
     LORA_RANK=8 SAVE_FREQ=1 bash Co-rewarding-II/run_corewarding-II.sh trainer.max_actor_ckpt_to_keep=null
     python benchmarks/ema_of_factors.py RUN_DIR
 
-Reads the student's adapter of every step out of the run's checkpoints and the decays out of its metrics, follows both
+Reads the student's adapter of every step from the run's checkpoints and the decays from its metrics, computes both
 averages in float64, and prints for each step, as norms over all adapted weights (the scale alpha / r cancels):
 
-    moved        ‖product of the averages − start‖: how far the teacher has come
+    moved        ‖product of the averages − start‖: movement of the teacher
     behind       ‖student − product of the averages‖ / moved
     difference   ‖average of the products − product of the averages‖ / moved
 """
@@ -60,7 +60,7 @@ def main() -> None:
     students = {step: factors_of(checkpoint_folder(run.checkpoints, step) / ACTOR) for step in steps}
     if not students[1]:
         sys.exit(f"error: {run.path}: has no adapter (LORA_RANK)")
-    # the student of the first step is the start, with B = 0, whatever A is; that of step k + 1 is saved in step k
+    # the student of the first step is the start, with B = 0; that of step k + 1 is saved in step k
     factors = {name: {"A": pair["A"], "B": torch.zeros_like(pair["B"])} for name, pair in students[1].items()}
     start = average = products(factors)
     print("| step | decay | moved | behind | difference |\n|---|---|---|---|---|")

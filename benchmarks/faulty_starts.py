@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Starts of runs that cannot end well, and odd ones that can: what does each of them say before Ray?
+"""Faulty starts of runs, and unusual valid ones: checks their messages before Ray.
 
-Every case goes through its run script (with `python` replaced by a program that notes its arguments) and then through
-the whole program up to the moment where Ray would start, in a process forked from one that has imported everything.
-Right is: refused in one line that says what the case expects, or started, or started with a warning, as the case says.
+Every case goes through its run script (with `python` replaced by a program that records its arguments) and then through
+the program up to Ray's start, in a process forked from one that has imported everything. The expected result of a case
+is a refusal in one line with the expected text, a start, or a start with a warning.
 
     python benchmarks/faulty_starts.py [--toy FOLDER] [--only REGEX] [--verbose]
 """
@@ -45,7 +45,7 @@ UGLY = (
 
 @dataclass
 class Case:
-    """One start. `expected`: "refuse", "start" or "warn"; `says`: what the line must say, a regular expression."""
+    """One start. `expected`: "refuse", "start" or "warn"; `says`: a regular expression that the line must match."""
 
     section: str
     name: str
@@ -433,7 +433,7 @@ def settings(toy: Path, folder: Path) -> dict[str, str]:
 
 
 def told_arguments(case: Case, environment: dict[str, str], folder: Path) -> tuple[int, str, Any]:
-    """The run script's exit code, what it printed, and (arguments, environment) of its `python` if it came to that."""
+    """The run script's exit code, its output, and (arguments, environment) of its `python` if reached."""
     stub = folder / "bin/python"
     stub.parent.mkdir()
     stub.write_text(
@@ -501,7 +501,7 @@ def start(case: Case, arguments: list[str], environment: dict[str, str], folder:
 
 
 def judged(case: Case, code: int, output: str, runs: Path) -> tuple[str, str]:
-    """What happened ("refuse", "start", "warn" or "wrong"), and why."""
+    """The result ("refuse", "start", "warn" or "wrong"), and the reason."""
     lines = [line for line in output.splitlines() if line.strip()]
     errors = [line for line in lines if re.match(r"(\S+: )?(error|Error):? ", line)]
     warnings = [line for line in lines if re.match(r"(\S+: |\[co-rewarding\] )?WARNING", line)]
@@ -522,9 +522,9 @@ def judged(case: Case, code: int, output: str, runs: Path) -> tuple[str, str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", default="", help="cases whose section and name have this regular expression")
+    parser.add_argument("--only", default="", help="cases whose section and name match this regular expression")
     parser.add_argument("--toy", type=Path, help="folder with data/ and model/ of the toy task; else they are made")
-    parser.add_argument("--verbose", action="store_true", help="what every case said")
+    parser.add_argument("--verbose", action="store_true", help="print the message of every case")
     options = parser.parse_args()
     work = Path(tempfile.mkdtemp())
     toy = options.toy or work / "toy"

@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""The rise and fall of majority voting beside II and the true answers: one picture, and what it shows in three lines.
+"""The rise and fall of majority voting against II and the true answers: one figure, and a summary of three lines.
 
-scripts/illusion.sh trains what this draws, from one start; finished runs of benchmarks/natural_errors.py will do as
-well, and with several starts everything is their mean.
+scripts/illusion.sh trains the runs from one start; finished runs of benchmarks/natural_errors.py work too; several
+starts are averaged.
 
     python benchmarks/illusion.py runs/natural_errors/hard --starts 1 --figure figs/illusion.png
 
-The steps that are compared are fixed: none, a quarter and all. A peak picked afterwards is above what follows by chance
-alone. What a line says has to be in the numbers: a fall is one where the 95 % interval of the difference is below 0.
+The compared steps are fixed: none, a quarter and all, since a peak chosen afterwards is above later values by chance
+alone. A fall is only called one if the 95 % interval of the difference is below 0.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ def quarter(runs: Runs) -> int:
 
 
 def change(found: Interval) -> str:
-    """A difference in words, which no interval around 0 gets."""
+    """A difference in words, unless its interval contains 0."""
     word = "fell" if found.high < 0 else "rose" if found.low > 0 else "neither rose nor fell for certain"
     return f"{word} ({percent(found, signed=True)} points)"
 
 
 def lines(arms: Mapping[str, Runs]) -> list[str]:
-    """What one sees in the picture, a line for each arm. Accuracies and rewards in percent."""
+    """Summary of the figure, a line for each arm. Accuracies and rewards in percent."""
     voting, teacher, truth = (arms[name] for name in TITLE_OF)
     last, early = voting.last, quarter(voting)
     steps = sorted({0, early, last})
@@ -87,11 +87,11 @@ def caveat(arms: Mapping[str, Runs]) -> str:
 
 
 def draw(arms: Mapping[str, Runs], path: Path) -> None:
-    """Accuracy and reward beside each other. Raises OSError: it cannot be written."""
+    """Accuracy and reward side by side. Raises OSError: it cannot be written."""
     with plt.rc_context(SETTINGS), atomic_write(path) as part:
         figure, (accuracy, reward) = plt.subplots(1, 2, figsize=(9, 3.5), layout="constrained")
-        accuracy.set_title("What it is worth: held-out accuracy", loc="left", fontweight="bold")
-        reward.set_title("What training sees: its reward", loc="left", fontweight="bold")
+        accuracy.set_title("Held-out accuracy", loc="left", fontweight="bold")
+        reward.set_title("Training reward", loc="left", fontweight="bold")
         for name, title in TITLE_OF.items():
             look = look_of(name)
             draw_accuracy(accuracy, arms[name], look.colour, title, look.marker)
@@ -111,7 +111,7 @@ def draw(arms: Mapping[str, Runs], path: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="of a regime: has start1/ and perhaps more")
-    parser.add_argument("--starts", nargs="+", type=int, help="default: all in which the three arms are finished")
+    parser.add_argument("--starts", nargs="+", type=int, help="default: all with three finished arms")
     parser.add_argument("--figure", type=Path, required=True, help="a .png")
     args = parser.parse_args()
     found = load(args.folder)

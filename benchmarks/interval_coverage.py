@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""How often the 95 % interval of a paired difference (co_rewarding/tools/bootstrap.py) holds the true one.
+"""Coverage of the 95 % interval of a paired difference (co_rewarding/tools/bootstrap.py).
 
 Made-up data: two methods answer the questions of each start once. The chance that the first is right is 0.6 with normal
 differences between starts, between questions and between pairs of both, cut at 0 and 1; of the second 0.5 everywhere.
-So the true difference is known, the mean of the cut normal − 0.5. Beside it stands the plain percentile bootstrap of
+So the true difference is known, the mean of the cut normal − 0.5. For comparison: the plain percentile bootstrap of
 the same data: whole starts drawn again, and of each the questions (of all starts alike where they are shared).
 """
 
@@ -24,7 +24,7 @@ from co_rewarding.tools.bootstrap import interval
 class Design:
     num_starts: int
     num_questions: int  # of a start
-    shared: bool  # every start is asked the same
+    shared: bool  # every start has the same questions
     of_start: float  # standard deviations of the chance to be right
     of_question: float
     of_pair: float

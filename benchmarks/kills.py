@@ -1,13 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A run that is killed again and again: does each start resume from exactly what the one before had saved?
+"""Kills a run repeatedly and checks that each start resumes from exactly the saved state.
 
-A tiny run on the CPU through the shipped run script, every step saved and validated, two checkpoints kept. Every start
-is ended with SIGKILL for all of its processes: one half at a random moment, the other while a checkpoint is written.
-Checked at every start: it resumes from the checkpoint that the pointer names; validation, greedy, gives the very
-responses that the killed start had got at that step (weights and sampler); every file of the checkpoint loads.
-Checked at the end, over all that was saved: the teacher is the average of the students, worked out in float64; no
-question comes twice in an epoch; the label history has every question that was asked, with its latest label; metrics
-have every step once.
+A tiny run on the CPU through the shipped run script, every step saved and validated, two checkpoints kept. SIGKILL ends
+all processes of every start: half of them at a random moment, the others while a checkpoint is written. Checked at
+every start: it resumes from the checkpoint that the pointer names; validation, greedy, gives exactly the responses of
+the killed start at that step (weights and sampler); every file of the checkpoint loads. Checked at the end, over all
+that was saved: the teacher is the average of the students, computed in float64; no question comes twice in an epoch;
+the label history has every used question with its latest label; metrics have every step once.
 
     python benchmarks/kills.py --tree II --kills 15 --toy FOLDER --work FOLDER
 """
@@ -72,14 +71,14 @@ def wait(until: Callable[[], bool], seconds: float, interval_s: float = 0.02) ->
 
 
 def load_all(folder: Path) -> None:
-    """Every file of a checkpoint can be read whole."""
+    """Every file of a checkpoint can be read completely."""
     for file in folder.rglob("*.pt"):
         torch.load(file, weights_only=False)
     json.loads((folder / "co_rewarding.json").read_text())
 
 
 def one_life(options: argparse.Namespace, run: RunDir, number: int, draw: random.Random) -> list[str]:
-    """Start or resume, train for a step or more, be killed; what was wrong."""
+    """Start or resume, train for a step or more, be killed; return the faults."""
     wrong, log = [], options.work / "kills.log"
     before = pointed_step(run.checkpoints)
     greedy = run.validation_file(before).read_bytes() if before and run.validation_file(before).exists() else None
@@ -87,7 +86,7 @@ def one_life(options: argparse.Namespace, run: RunDir, number: int, draw: random
         run.validation_file(before).unlink()  # the start validates again before it trains
     if before is not None:
         load_all(checkpoint_folder(run.checkpoints, before))
-    for step in range((before or 0) + 1, (before or 0) + 4):  # done again: what is waited for below is this start's
+    for step in range((before or 0) + 1, (before or 0) + 4):  # removed: the code below waits for this start's
         run.rollouts_file(step).unlink(missing_ok=True)
     begun = time.monotonic()
     process = e2e_runs.start(
@@ -132,7 +131,7 @@ def answers(dump: bytes) -> list[tuple[str, str]]:
 
 
 def check_whole(options: argparse.Namespace, run: RunDir, archive: Path) -> list[str]:
-    """What is wrong with the run as a whole, up to the last checkpoint."""
+    """Faults of the complete run, up to the last checkpoint."""
     wrong, last = [], pointed_step(run.checkpoints)
     found = read_run(run.path)
     trained = [step for step in found.steps if step >= 1]
@@ -191,7 +190,7 @@ def main() -> None:
     parser.add_argument("--tree", choices=("I", "II", "III"), default="II")
     parser.add_argument("--kills", type=int, default=15)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--toy", type=Path, required=True, help="data/ and model/, made here if not there")
+    parser.add_argument("--toy", type=Path, required=True, help="data/ and model/, created if missing")
     parser.add_argument("--work", type=Path, required=True, help="an empty folder for the run")
     options = parser.parse_args()
     if not options.toy.exists():
@@ -205,10 +204,7 @@ def main() -> None:
     time.sleep(0.2)
     links.on = False
     wrong += check_whole(options, run, archive)
-    print(
-        "\n".join(f"WRONG: {fault}" for fault in wrong)
-        or f"{options.kills} kills, {options.kills} starts as they should be"
-    )
+    print("\n".join(f"WRONG: {fault}" for fault in wrong) or f"{options.kills} kills, {options.kills} correct starts")
     sys.exit(bool(wrong))
 
 

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""What a token's log-probability costs: ours, in chunks, against verl's without flash-attn, which goes token by token.
+"""Cost of a token's log-probability: ours, in chunks, against verl's without flash-attn, token by token.
 
-Median µs a token of several passes over random logits, without and with the gradient; the two take turns. On a CPU the
-seconds are those of the processor, so that neighbours count less.
+Median µs a token of several passes over random logits, without and with the gradient, alternating. On a CPU processor
+seconds are measured, which other processes disturb less.
 """
 
 from __future__ import annotations

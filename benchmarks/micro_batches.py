@@ -1,17 +1,17 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""How a training pass over the same sequences costs, by how they are put into micro-batches: padded or packed.
+"""Cost of a training pass over the same sequences in different micro-batches: padded or packed.
 
     padded            all sequences at once, padded to the longest of them
     padded N          N sequences at a time
-    padded T tokens   in order of length, as many at a time as are T tokens with their padding
+    padded T tokens   in order of length, up to T tokens at a time including padding
     packed T tokens   verl's dynamic micro-batches of about T tokens, the sequences one after another without padding
 
 Each row is the median of several forward and backward passes through verl's FSDP2 engine as this project extends it, on
-one process and a Llama or Qwen3 with random weights; variants take turns. On a CPU the seconds are those of the
-processor, so that neighbours count less. The loss is the mean of the log-probabilities.
-"Padding" is what goes through the layers beside the sequences' own tokens, as a share of these. That the gradient does
-not depend on the variant is tested: tests/training/test_engine.py.
+one process and a Llama or Qwen3 with random weights; variants alternate. On a CPU processor seconds are measured, which
+other processes disturb less. The loss is the mean of the log-probabilities. "Padding" is the share of additional tokens
+that go through the layers, relative to the sequences' own. That the gradient does not depend on the variant is tested:
+tests/training/test_engine.py.
 """
 
 from __future__ import annotations
@@ -135,7 +135,7 @@ def one_pass(engine: Any, rows: list[torch.Tensor], settings: dict[str, Any]) ->
     tu.assign_non_tensor(data, temperature=1.0, use_fused_kernels=False, **{**padded, **settings})
 
     def loss(model_output: dict[str, torch.Tensor], **_: Any) -> tuple[torch.Tensor, dict]:
-        # the last position of a sequence predicts what is not there
+        # the last position of a sequence has no next token
         own = torch.cat([row[:-1] for row in model_output["log_probs"].unbind()])
         return -own.sum() / sum(map(len, rows)), {}
 

@@ -1,17 +1,17 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""What the methods do to errors that nobody taught: every arm from the same starts, in two regimes, on CPU.
+"""Effect of the methods on natural errors: every arm from the same starts, in two regimes, on CPU.
 
 Small models learn right solutions of three families of arithmetic questions, in four wordings each, and are stopped
-where their majority answer is as good as a regime wants it: easy (right on 75 % or more) or hard (right on 45 % or
-less). From each start every arm (benchmarks/natural/arms.py) is trained by GRPO in plain torch, which is ten times as
-fast as through Ray and vLLM; votes, rewards, the teacher's schedule and average, and the metrics are the project's own.
-`check` holds a real run's dumps against them.
+when their majority answer meets the regime: easy (right on 75 % or more) or hard (right on 45 % or less). From each
+start every arm (benchmarks/natural/arms.py) is trained by GRPO in plain torch, which is ten times as fast as through
+Ray and vLLM; votes, rewards, the teacher's schedule and average, and the metrics are the project's own. `check`
+compares a real run's dumps with them.
 
-    python benchmarks/natural_errors.py run                      everything; started again, it goes on
+    python benchmarks/natural_errors.py run                      everything; the same command resumes
     python benchmarks/natural_errors.py run --regimes hard --starts 1 --arms "majority voting" II
-    python benchmarks/natural_errors.py report                   tables and figures of what is there
-    python benchmarks/natural_errors.py compare A.json B.json    which conclusions stayed
+    python benchmarks/natural_errors.py report                   tables and figures of the finished runs
+    python benchmarks/natural_errors.py compare A.json B.json    which conclusions agree
     python benchmarks/natural_errors.py export hard 1 DIR        a start and its questions, for the run scripts
     python benchmarks/natural_errors.py check RUN_DIR --arm II   labels and rewards of a real run against this file's
 """
@@ -60,7 +60,7 @@ def folder_of(output: Path, regime: str, start: int) -> Path:
 
 
 def make(output: Path, regime: Regime, start: int) -> str:
-    """A start and its agreement matrix, unless they are there."""
+    """A start and its agreement matrix, unless they exist."""
     folder = folder_of(output, regime.name, start)
     if not (folder / "matrix.json").is_file():
         torch.set_num_threads(1)
@@ -76,7 +76,7 @@ def make(output: Path, regime: Regime, start: int) -> str:
 
 
 def run_arm(output: Path, regime: str, start: int, arm: str, steps: int, tells: bool = False) -> float:
-    """Trains one arm, and with `tells` says at every validation how far it is; its seconds."""
+    """Train one arm, with `tells` printing progress at every validation; return its seconds."""
     folder = folder_of(output, regime, start)
     torch.set_num_threads(1)
     began, tokenizer = time.monotonic(), tokenizer_of_all()
@@ -141,7 +141,7 @@ def report(args: argparse.Namespace) -> None:
     into.mkdir(parents=True, exist_ok=True)
     judged = {regime: conclusions(arms) for regime, arms in found.items()}
     atomic_write_text(into / "conclusions.json", json.dumps({"made_at": commit()} | judged, indent=1) + "\n")
-    parts = ["# Errors that nobody taught", claims_table(judged)]
+    parts = ["# Natural errors", claims_table(judged)]
     for regime, arms in found.items():
         num_starts = max(len(runs.verdicts) for runs in arms.values())
         draw(arms, into / f"{regime}.png", f"{regime} regime, mean of {num_starts} starts")
@@ -181,7 +181,7 @@ def check_run(args: argparse.Namespace) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True)
-    command = commands.add_parser("run", help="train what is not there yet")
+    command = commands.add_parser("run", help="train what is missing")
     command.add_argument("--regimes", nargs="+", choices=REGIMES, default=list(REGIMES))
     command.add_argument("--starts", nargs="+", type=int, default=[1, 2, 3, 4, 5])
     command.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS), metavar="ARM")

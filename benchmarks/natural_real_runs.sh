@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # Ten steps of every arm of benchmarks/natural_errors.py through Ray, FSDP2 and vLLM on CPU, from one of its starts, and
-# their labels, rewards and advantages held against the benchmark's: exit code 1 if anything differs. What is there is not
-# run again. The starts are made by `python benchmarks/natural_errors.py run`.
+# comparison of their labels, rewards and advantages with the benchmark's: exit code 1 if anything differs. Finished runs
+# are kept. The starts are made by `python benchmarks/natural_errors.py run`.
 #
 #   bash benchmarks/natural_real_runs.sh                         all arms, from the first hard start
 #   REGIME=easy START=2 bash benchmarks/natural_real_runs.sh

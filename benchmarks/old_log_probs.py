@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""What a step's passes through the policy cost, with a pass of the old log-probabilities and with those of the update.
+"""Cost of a step's passes through the policy, with a separate pass of the old log-probabilities and with the update's
+own.
 
     two passes   log-probabilities and entropies of all sequences, then verl's loss on them, forward and backward
-    one pass     the update with its own, and what it kept of each token handed over for the metrics
+    one pass     the update with its own, and its kept per-token values for the metrics
 
-Through verl's FSDP2 engine as this project extends it, on one process and a model with random weights; the two take
-turns, and the first of each is left out. On a CPU the seconds are those of the processor, so that neighbours count
+Through verl's FSDP2 engine as this project extends it, on one process and a model with random weights; the two
+alternate, and the first of each is left out. On a CPU processor seconds are measured, which other processes disturb
 less. The gradients are compared, too: the largest difference, relative to the largest gradient. The pass of the KL
 term's reference, which a step has in either case, is not counted.
 """

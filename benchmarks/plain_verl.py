@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Train as verl 0.9.1 does by itself, with the settings of one of our runs: what step_phases.py compares methods with.
+"""Train with unmodified verl 0.9.1 and the settings of one of our runs: the reference of step_phases.py.
 
-Trainer, agent loop, reward loop and GRPO are verl's: each response is sent to its reward loop by itself and compared
-with the ground truth there. Ours remain the engine, without which verl trains on no CPU, the comparison of two answers,
-and how often the trainer looks whether all responses are there (verl's 2 s are longer than a tiny model's rollout).
+Trainer, agent loop, reward loop and GRPO are verl's: each response goes to its reward loop singly and is compared with
+the ground truth there. Still ours: the engine, without which verl does not train on a CPU, the comparison of answers,
+and the polling interval for responses (verl's 2 s are longer than a tiny model's rollout).
 
     bash scripts/run_baseline.sh --cfg job > plain.yaml      # METHOD=ground_truth and the settings to measure with
     python benchmarks/plain_verl.py plain.yaml
@@ -26,7 +26,7 @@ from co_rewarding.training.launch import launch, run_main
 
 
 class PlainTrainer(PPOTrainerSync):
-    """verl's, and what `launch` asks a trainer for at the end."""
+    """verl's trainer with the interface that `launch` uses at the end."""
 
     stopped_early_after = None
     steps_done = 0
@@ -47,7 +47,7 @@ class PlainTrainer(PPOTrainerSync):
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("config", type=Path, help="what `--cfg job` of a run script printed")
+    parser.add_argument("config", type=Path, help="output of `--cfg job` of a run script")
     config = OmegaConf.load(parser.parse_args().config)
     assert isinstance(config, DictConfig)
     config.trainer.rollout_data_dir = None  # verl's dump has neither view nor label

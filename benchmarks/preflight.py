@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the checks before a run cost: seconds of each, at a first start and at a second one with the same files.
+"""Cost of the checks before a run: seconds of each, at a first start and at a second one with the same files.
 
     python benchmarks/preflight.py --train ORIGINAL.parquet --rephrased REPHRASED.parquet --val TEST.parquet \\
         --model FOLDER
 
-Of a run of Co-rewarding-I on a CPU with the paper's sizes; nothing is trained. The first start has an empty cache.
-Seconds are those on the clock and the processor's, children included; composing the configuration and imports, which
-every start has, come first and are printed apart.
+For a run of Co-rewarding-I on a CPU with the paper's sizes, without training. The first start has an empty cache.
+Wall-clock and processor seconds, children included; imports and composing the configuration, part of every start, are
+printed separately.
 """
 
 from __future__ import annotations

@@ -1,14 +1,12 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Rewriting with all questions handed to vLLM at once, against loops of fixed batches, each waiting for its slowest.
+"""Rewriting with all questions submitted to vLLM at once, against fixed batches, each waiting for its slowest.
 
-Fixed batches come in two sizes: --batch_size, and as many as the engine has under way at a time on a CPU (64), which
-is how wide it runs when it has all. Against those, what is gained is the waiting alone; against smaller ones it is
-the width too.
+Fixed batches have two sizes: --batch_size, and the engine's number of concurrent requests on a CPU (64), its width when
+it has all. Against the latter only the waiting is saved; against smaller ones the width counts too.
 
-All ways run in one process on the same engine and questions, in turns (all, fixed, wide, wide, fixed, all, …) after one
-way has warmed the engine up; what is told is responses a second of each turn, and the median of all at once over those
-of the fixed batches.
+All ways run in one process on the same engine and questions, in turns (all, fixed, wide, wide, fixed, all, …) after a
+warm-up; printed are responses a second of each turn, and the ratio of the medians.
 """
 
 from __future__ import annotations

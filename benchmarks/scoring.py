@@ -4,8 +4,8 @@ r"""Scoring of a step of the paper's size, beside exact strings: a loop that dec
 its last box, counts the strings of a group and compares with the most common one by ==.
 
 128 questions x 2 views x 8 responses of 300 to 1,500 tokens, rewarded as Co-rewarding-I. Answers are those of a step of
-benchmarks/answers.py: truths of the data in several spellings, mistakes, none in 3 %. What stands before them is cut
-out of the data's own questions. The two steps have questions of their own; before the first no answer has been read.
+benchmarks/answers.py: truths of the data in several spellings, mistakes, none in 3 %. The text before them is cut from
+the data's questions. The two steps have different questions; before the first no answer has been read.
 
 On the step's path, from the tensor of tokens to that of rewards:
 
@@ -13,11 +13,11 @@ On the step's path, from the tensor of tokens to that of rewards:
     vote     GroupRewardManager.score_groups
     write    rewards on the last tokens
 
-Beside the update: metrics of the vote and the dump. "columns" is what unwrapping verl's columns of objects takes,
-whatever is done with them: exact strings get them unwrapped, and so does read here. "tails" is the tokenizer's decoding
-of the last 192 tokens of each response in one batch, which a reader of ends would need. Medians over the repeats, with
-least and most; a ratio is that of one repeat. Seconds are by the clock, in brackets processor seconds of this process
-and its children. The last column counts rewards that are others once every text is decoded by the tokenizer, alone.
+Beside the update: metrics of the vote and the dump. "columns" is the time to unwrap verl's columns of objects, which
+both ways need. "tails" is the tokenizer's decoding of the last 192 tokens of each response in one batch, which reading
+only the ends would need. Medians over the repeats, with least and most; a ratio is that of one repeat. Seconds are by
+the clock, in brackets processor seconds of this process and its children. The last column counts rewards that change if
+the tokenizer decodes every text singly.
 
     python benchmarks/scoring.py --tokenizer MODEL
 """
@@ -95,7 +95,7 @@ class Step:
 
 
 class OneByOne:
-    """What reads every text whole, and alone."""
+    """Reads every full text, singly."""
 
     def __init__(self, tokenizer: Any):
         self.tokenizer = tokenizer

@@ -1,16 +1,16 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""How long a run takes from its launch to the end of its first step, in checkouts of this project, in turn.
+"""Time from a run's launch to the end of its first step, in several checkouts of this project, alternating.
 
 Each repeat starts Co-rewarding-I's run script once in each checkout, on CPU with a tiny model and without validation,
-and ends it when the first step is logged. All use the Python that runs this script. Printed are the seconds of each
-start, the CPU seconds of all its processes, where the run itself says where they went, the medians, and each checkout's
-share of the first one's: compare those, since seconds are of the machine and of what else it does. Ray's workers are
-nice (15), so that other work on the machine slows them down more than the rest; CPU seconds depend less on it.
+and ends it when the first step is logged. All use the Python that runs this script. Prints the seconds of each start,
+the CPU seconds of all its processes, the run's own breakdown if any, the medians, and their ratios to the first
+checkout: compare the ratios, since seconds depend on the machine and its load. Ray's workers are nice (15), so other
+work slows them more than the rest; CPU seconds depend less on it.
 
     python benchmarks/start.py --toy FOLDER OLD_CHECKOUT NEW_CHECKOUT
 
-FOLDER has data/ and model/ as scripts/toy/make_data.py and make_model.py write them.
+FOLDER has data/ and model/ from scripts/toy/make_data.py and make_model.py.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ SETTINGS = {
 @dataclass(frozen=True)
 class Start:
     """Seconds from launch to the first line of metrics, CPU seconds of all its processes until then, seconds of the
-    step in that line, and what the run itself says of them."""
+    step in that line, and the run's own breakdown."""
 
     seconds: float
     cpu: float
@@ -96,7 +96,7 @@ def start(checkout: Path, toy: Path, runs: Path) -> Start:
 
 
 def logged(runs: Path) -> list[str]:
-    """Whole lines of metrics."""
+    """Complete lines of metrics."""
     return [line for file in runs.rglob("metrics/*.jsonl") for line in file.open() if line.endswith("\n")]
 
 

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Where the time of a training step goes: the median seconds of each phase over the steps of runs, side by side.
+"""Times of a training step: the median seconds of each phase over the steps of runs, side by side.
 
 With two runs, the last column is the second minus the first, and as a share of the first one's whole step. Below the
-phases stand the fastest and the slowest step, which tell the noise, and each run's step as a multiple of the first's:
-of the medians, and of the fastest steps, which neighbours on the machine disturb less. The first step of a run is left
-out: it pays for warming up. Memory is the most that was used at the end of an update: of a card by torch, of the host
-by all programs, vLLM's cache included. benchmarks/step_phases.sh makes such runs.
+phases are the fastest and the slowest step, which show the noise, and each run's step as a multiple of the first's: of
+the medians, and of the fastest steps, which other processes disturb less. The first step of a run is left out as
+warm-up. Memory is the most at the end of an update: of a card by torch, of the host by all programs, vLLM's cache
+included. benchmarks/step_phases.sh makes such runs.
 """
 
 from __future__ import annotations

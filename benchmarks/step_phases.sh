@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# Where the time of a step goes: verl alone (plain_verl.py), ground_truth, Co-rewarding-I, II and III one after another, on
-# the same questions and from the same model, and the table of step_phases.py. The learning rate is so small that the
-# responses stay as long as they are; nothing is validated or saved.
+# Times of a step: unmodified verl (plain_verl.py), ground_truth, Co-rewarding-I, II and III one after another, on
+# the same questions and from the same model, and the table of step_phases.py. The learning rate is so small that
+# response lengths do not change; nothing is validated or saved.
 #
 #   MODEL_PATH=models/tiny TRAIN_FILE=data/toy/train.parquet TRAIN_AUG_FILE=data/toy/train_rephrased.parquet \
 #       PLATFORM=cpu GPUS_PER_NODE=1 MAX_PROMPT_LENGTH=64 MAX_RESPONSE_LENGTH=32 bash benchmarks/step_phases.sh

@@ -57,7 +57,7 @@ def model(weights: int, device: torch.device, pinned: bool) -> dict[str, torch.T
 
 
 class Case:
-    """An update of models at two places, by one version, and the copies that it cannot do without."""
+    """An update of models at two places, by one version, and its unavoidable copies."""
 
     def __init__(
         self,

@@ -1,19 +1,19 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Co-rewarding-II's step against GRPO's: the teacher after the student, and beside it on replicas of its own.
+"""Co-rewarding-II's step against GRPO's: the teacher after the student, and beside it on separate replicas.
 
-One run, whose steps take turns on the same questions, models and vLLM replicas:
+One run, whose steps alternate on the same questions, models and vLLM replicas:
 
     alone    the student alone, rewarded by the ground truth: a GRPO step
     after    the teacher rolls out after the student, both on all replicas
     beside   both at once, the student on the first replicas and the teacher on the others
 
-The learning rate is next to nothing, so that the work of a step stays what it is. Printed are the median seconds of
-each phase and turn, the first round left out, and the ratios of whole steps to those of `alone` of the same round:
-median, least and greatest. Each turn's weights go to vLLM at its own beginning, so that its step has all that it costs.
+The learning rate is almost 0, so the work of a step stays the same. Prints the median seconds of each phase and turn,
+without the first round, and the ratios of complete steps to `alone` of the same round: median, least and greatest. Each
+turn sends its weights to vLLM at its beginning, so its step includes all its costs.
 
-`--tail P` makes a long tail by hand: the responses to the first P prompts of a batch, of the student and the teacher,
-have at least `--tail_tokens` tokens each. The others end where the model ends them.
+`--tail P` makes an artificial long tail: the responses to the first P prompts of a batch, of the student and the
+teacher, have at least `--tail_tokens` tokens each. The others end where the model ends them.
 
     python benchmarks/teacher_beside.py --toy FOLDER --work FOLDER [--tail 1 --tail_tokens 384]
 
@@ -51,7 +51,7 @@ PHASES = (*ROLLOUTS, "old_log_prob", "ref", "adv", "update_actor")
 
 
 class LongTail(GroupRewardTrainer):
-    """Below both orders: the last to see the rows that are submitted."""
+    """Below both orders: the last to see the submitted rows."""
 
     def _submit_batch_to_rollout(self, batch: TensorDict) -> int:
         prompts, tokens = int(os.environ[TAIL]), int(os.environ[TAIL_TOKENS])

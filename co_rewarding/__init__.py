@@ -2,10 +2,10 @@
 """Co-rewarding (arXiv 2508.00410), shared by the trees of the methods I and II.
 
     algo/         the paper, pure functions
-    monitoring/   what a run says of itself
+    monitoring/   metrics and alarms of a run
     training/     what is added to verl
     cpu/          verl and vLLM on a machine without a GPU
-    storage/      what is on disk
+    storage/      files on disk
     tools/        the commands
     score.py      the paper offline
 

@@ -1,30 +1,30 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Score a file of responses offline: what would this method, threshold, payout or equivalence have rewarded?
+"""Score a file of responses offline: what rewards would this method, threshold, payout or equivalence give?
 
     python -m co_rewarding.score FILE.jsonl --method co_rewarding_I --output OUT.jsonl
     python -m co_rewarding.score FILE.jsonl --method co_rewarding_I+0.1*brevity.py:short --output OUT.jsonl
 
 FILE holds one JSON object a line, in any order:
 
-    question      string or integer; the same for both wordings of a question
+    question      string or integer; the same for both views of a question
     view          "original" or "rephrased"
     voter         "student" or "teacher"
     response      string
     ground_truth  string, raw or boxed; may be empty, null or absent
-    prompt        string, what was asked, and
+    prompt        string, the user's message, and
     tokens        integer, the response's length: may be absent, for a reward that looks at neither
-    step          string or integer, may be absent; the same question in another step is another group
-    answer_format, choices   how the answer is to be stated and the texts of its options (algo/answer_format.py); absent
+    step          string or integer, may be absent; a question forms a new group in each step
+    answer_format, choices   answer format and the texts of the options (algo/answer_format.py); absent
                   or null: in a box, or as --answer_format says
-    trained       boolean, may be absent; false: a student's row that votes and is not trained on
+    trained       boolean, may be absent; false: a student's row that only votes
 
-Other fields are carried along, so that a training dump can be scored as it is. OUT holds the same rows in the same
-order with answer, label and reward set: label null where there is none, reward null for a row that is never trained on
-(a teacher's, or one with trained false); of a sum also rewards, what each term gave. Metrics (monitoring.metrics) go to
-standard output, progress and errors to standard error. The exit code is 0, or 2 with one line that says what to change;
-then OUT is not touched.
+Other fields are copied, so a training dump can be scored unchanged. OUT has the same rows in the same order with
+answer, label and reward set: label null if there is none, reward null for a row that is never trained on (a teacher's,
+or one with trained false); for a sum also rewards, one per term. Metrics (monitoring.metrics) go to standard output,
+progress and errors to standard error. The exit code is 0, or 2 with one line that says what to change; OUT is then
+unchanged.
 
-The file is read twice, so that only answers and not whole responses are held in memory. Needs neither verl nor a GPU.
+The file is read twice, so only answers and not full responses are in memory. Needs neither verl nor a GPU.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ from co_rewarding.storage.stated_as import stated_as
 from co_rewarding.tools.cli import UserError, command, progress
 from co_rewarding.tools.options import REQUIRED, Options, option, parse
 
-QUIET_S = 2.0  # what is done sooner shows no progress
+QUIET_S = 2.0  # faster work shows no progress
 
 
 class Scoring(Options):
@@ -59,11 +59,11 @@ class Scoring(Options):
     file: Path = option(REQUIRED, "rows {question, view, voter, response, ...}", metavar="FILE.jsonl", positional=True)
     method: str = option(REQUIRED, ", ".join(METHODS) + ", FILE.py:FUNCTION, or a sum A+0.1*B (docs/OWN_REWARD.md)")
     output: Path = option(REQUIRED, "where the scored rows go", metavar="OUT.jsonl")
-    min_agreement: float = option(0.0, "smallest share of votes that makes a label", ge=0, le=1)
+    min_agreement: float = option(0.0, "smallest share of votes for a label", ge=0, le=1)
     payout: Payout = option("hard", "what a vote pays: " + ", ".join(PAYOUTS))
-    answer_format: str = option("", "how answers are stated, of rows that do not say (docs/ANSWERS.md)")
-    equivalence: Mode = option("math", "when two answers are one vote")
-    seed: int = option(0, "of rewards that draw lots")
+    answer_format: str = option("", "answer format of rows that name none (docs/ANSWERS.md)")
+    equivalence: Mode = option("math", "when two answers are the same")
+    seed: int = option(0, "of rewards that draw random numbers")
     json_: bool = option(False, "print the metrics as one JSON object")
 
     @field_validator("method")
@@ -74,9 +74,7 @@ class Scoring(Options):
         except ValueError as error:
             raise ValueError(str(error).removeprefix(f"{name}: ")) from error
         if needs_logits:
-            raise ValueError(
-                "needs the policy's logits, which no file of responses holds: only training can compute it"
-            )
+            raise ValueError("needs the policy's logits, which no file of responses has: only training can compute it")
         return name
 
     @field_validator("answer_format")
@@ -88,7 +86,7 @@ class Scoring(Options):
     @model_validator(mode="after")
     def _pays(self) -> Scoring:
         if self.payout != "hard" and not method(self.method).is_consensus:
-            raise ValueError(f"--payout {self.payout}: method {self.method} takes no vote that could pay; leave it out")
+            raise ValueError(f"--payout {self.payout}: method {self.method} has no vote that could pay; leave it out")
         return self
 
     @model_validator(mode="after")
@@ -98,7 +96,7 @@ class Scoring(Options):
         if self.output.exists() and self.output.samefile(self.file):
             raise ValueError(f"--output {self.output} is the input: name another file")
         if self.output.is_dir() or not self.output.parent.is_dir():
-            raise ValueError(f"--output {self.output}: its folder must exist, and it must not be a folder itself")
+            raise ValueError(f"--output {self.output}: its folder must exist, and it must not be a folder")
         return self
 
 
@@ -134,7 +132,7 @@ def main(arguments: Sequence[str]) -> None:
 
 @dataclass
 class Rows:
-    """What scoring needs of every row; what only functions look at is None for a vote, or if a row does not say it."""
+    """The fields of a row that scoring needs; those that only functions use are None for a vote, or if missing."""
 
     rollouts: list[Rollout] = field(default_factory=list)
     truths: list[str | None] = field(default_factory=list)
@@ -144,10 +142,10 @@ class Rows:
 
 
 def _score(options: Scoring, read: Rows) -> tuple[Scores, dict[str, float]]:
-    """Labels, rewards and metrics of all rows; says how many answers could not be compared by their values.
+    """Labels, rewards and metrics of all rows; prints how many answers could not be compared by value.
 
     Raises:
-        WorkerError: the installation does not allow answers to be compared.
+        WorkerError: the installation cannot compare answers.
     """
     chosen, rollouts, truths = method(options.method), read.rollouts, read.truths
     by_step: dict[Any, list[tuple[Rollout, str | None]]] = defaultdict(list)
@@ -160,7 +158,7 @@ def _score(options: Scoring, read: Rows) -> tuple[Scores, dict[str, float]]:
             compared.update()
             return equivalence.same(a, b)
 
-        for rows in by_step.values():  # as in training, workers get their time anew in every step
+        for rows in by_step.values():  # as in training, workers get a new time budget in every step
             equivalence.prepare(answers_by_question(*zip(*rows, strict=True)))
         inputs = RewardInputs(
             rollouts,
@@ -178,7 +176,7 @@ def _score(options: Scoring, read: Rows) -> tuple[Scores, dict[str, float]]:
         counts = equivalence.counts
     if counts.failures or counts.parse_failures:
         _remark(
-            f"compared by their spelling only: {counts.parse_failures} answers that are no mathematics; given up: "
+            f"compared by spelling only: {counts.parse_failures} answers that are no mathematics; abandoned: "
             f"{counts.timeouts + counts.over_budget} out of time, {counts.memory_kills} out of memory, "
             f"{counts.crashes} by a crash"
         )
@@ -190,7 +188,7 @@ def _remark(text: str) -> None:
 
 
 def _rows(path: Path, doing: str, total: int | None = None) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(line number, row) of every line that is not blank; shows how far it is."""
+    """(line number, row) of every non-blank line; shows progress."""
     with path.open("rb") as file, progress(f"co_rewarding.score: {doing}", "rows", total, delay=QUIET_S) as bar:
         for numbered_row in jsonl_rows(file, str(path)):
             bar.update()
@@ -222,7 +220,7 @@ def _read(path: Path, method: Method, usual_format: str = "") -> Rows:
         stopped = row.get("stopped", False)
         if not isinstance(stopped, bool):
             raise UserError(f"{where}: field 'stopped' is {short_json(stopped)}: it must be true or false")
-        answer = None if stopped else stated.extract(response, choices)  # as the run had it: no answer of it counts
+        answer = None if stopped else stated.extract(response, choices)  # as in the run: its answer does not count
         read.rollouts.append(Rollout((step, question), view, voter, answer, trained, stopped))
         read.truths.append(truth)
         if isinstance(method.rule, Consensus):
@@ -231,7 +229,7 @@ def _read(path: Path, method: Method, usual_format: str = "") -> Rows:
         prompts.append(row.get("prompt"))
         lengths.append(row.get("tokens"))
     if method.needs_labels and read.rollouts and not any(read.truths):
-        raise UserError(f"{path}: no row has a 'ground_truth', which method {method.name} rewards by")
+        raise UserError(f"{path}: no row has a 'ground_truth', which method {method.name} needs")
     if texts:
         read.texts = texts
         read.prompts = prompts if all(isinstance(prompt, str) for prompt in prompts) else None
@@ -251,29 +249,29 @@ def _field(
 
 
 def _check_needs(method: Method, rollouts: list[Rollout], path: Path) -> None:
-    """Refuse what could only give rewards of 0 throughout."""
+    """Refuse input whose rewards would all be 0."""
     voters = {row.voter for row in rollouts}
     views = {row.view for row in rollouts}
     if "student" not in voters:
-        raise UserError(f"{path} has no student row: there is nothing to reward")
+        raise UserError(f"{path} has no student row: nothing to reward")
     if not any(row.trained for row in rollouts):
-        raise UserError(f"{path}: every row has trained false: there is nothing to reward")
+        raise UserError(f"{path}: every row has trained false: nothing to reward")
     if method.needs_teacher and "teacher" not in voters:
         raise UserError(f"{path} has no teacher row: in method {method.name} the teacher votes")
     if method.needs_both_views and len(views) < len(VIEWS):
-        raise UserError(f"{path} has only the view {views.pop()!r}: method {method.name} takes its votes of two views")
+        raise UserError(f"{path} has only the view {views.pop()!r}: method {method.name} needs votes on two views")
 
 
 def _why_no_label(options: Scoring, rollouts: list[Rollout]) -> str:
     voter = "teacher" if method(options.method).needs_teacher else "student"
     answers = [row.answer for row in rollouts if row.voter == voter]
     if any(answers):
-        return f"no answer has --min_agreement {options.min_agreement} of its group's votes"
+        return f"no answer reaches --min_agreement {options.min_agreement} of its group's votes"
     return f"none of the {voter}'s {len(answers):,} responses states an answer in its format (--answer_format)"
 
 
 def _write(source: Path, target: Path, rollouts: list[Rollout], scores: Scores) -> None:
-    """The rows of `source` with what was found out, into `target`, which appears only when it is complete."""
+    """Write the rows of `source` with their results to `target`, which appears only when complete."""
     with atomic_write(target) as part, part.open("wb") as out:
         found = zip(_rows(source, "writing", len(rollouts)), rollouts, scores.row_labels, scores.rewards, strict=True)
         for i, ((_, row), rollout, label, reward) in enumerate(found):

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Who votes for what, and what each response earns: the votes of a dump, group by group, under three rules.
+"""Votes of a dump and rewards of each response, group by group, under three rules.
 
-    python examples/votes.py                    of rollouts.jsonl beside this file, which is made up
+    python examples/votes.py                    of rollouts.jsonl beside this file (made-up data)
     python examples/votes.py runs/co-rewarding/RUN_NAME/rollouts/1.jsonl --questions 5
 
-It needs rollouts in two views, as a run of Co-rewarding-I dumps them. `python -m co_rewarding.score` reads the same
-file and writes the rewards of any method; this script shows the functions behind it.
+It needs rollouts in two views, as dumped by Co-rewarding-I. `python -m co_rewarding.score` reads the same file and
+writes the rewards of any method; this script shows the functions behind it.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ CELL = 10  # characters of a column
 
 
 def read(path: Path) -> tuple[list[Rollout], dict[object, str]]:
-    """The student's rollouts, and of each question its ground truth as it is written ("unknown" without one)."""
+    """The student's rollouts, and each question's ground truth as written ("unknown" without one)."""
     rollouts: list[Rollout] = []
     truths: dict[object, str] = {}
     for row in dump_rows(path):
@@ -50,7 +50,7 @@ def read(path: Path) -> tuple[list[Rollout], dict[object, str]]:
 
 
 def in_words(vote: Vote) -> str:
-    """The classes of a vote, the largest first; equal answers are one class, however they are written."""
+    """The classes of a vote, the largest first; equal answers are one class, in any spelling."""
     classes = sorted(vote.classes, key=lambda of: -of[1])
     return (
         ", ".join(f"{printable(answer, 40)} ({votes} of {vote.num_rollouts})" for answer, votes in classes) or "empty"
@@ -79,7 +79,7 @@ def main() -> None:
             f"{name} {payout}": score_rollouts(method(name), replace(inputs, payout=payout)) for name, payout in RULES
         }
 
-    votes = next(iter(scores.values())).votes  # the same under every rule: who is rewarded by them differs
+    votes = next(iter(scores.values())).votes  # the same under every rule; only the rewarded rollouts differ
     for question in list(truths)[: args.questions]:
         print(f"question {question}, ground truth {printable(truths[question], 40)}")
         for view in VIEWS:

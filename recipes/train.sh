@@ -10,8 +10,8 @@
 # First the method (I, II, III), then a name from recipes/models/ and a machine: 1 to 8 GPUs of 12, 16, 24, 40, 48, 80
 # or 141 GB.
 #
-# Variables, beside those of the run scripts, which win over what is proposed (METHOD is read with I, for its controls):
-#   OFFLOAD         weights and moments in host memory: none, step (while vLLM works) or all (always) (default: what fits)
+# Variables, besides those of the run scripts, which override the proposed values (METHOD is read with I, for its controls):
+#   OFFLOAD         weights and moments in host memory: none, step (while vLLM works) or all (always) (default: the first that fits)
 #   GPUS_PER_NODE   GPUs of each machine (default: those of MACHINE)
 #   NUM_NODES       such machines in the cluster (default: 1)
 #
@@ -51,7 +51,7 @@ for pair in OFFLOAD=offload ROLLOUT_MEMORY_UTILIZATION=memory_utilization MAX_TO
   [[ -z ${!name:-} ]] || given+=("--${pair#*=}=${!name}")
 done
 sizes=$(python "$ROOT/scripts/estimate.py" "$MODEL" --method "$variant" --gpus "${GPUS_PER_NODE}x$CARD" \
-  --variables "${given[@]}") || exit 2 # it has said why
+  --variables "${given[@]}") || exit 2 # it has printed the reason
 OVERRIDES=()
 while IFS='=' read -r name value; do
   if [[ $name == OVERRIDE ]]; then

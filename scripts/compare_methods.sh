@@ -1,28 +1,28 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # Every method from the same start through verl, one after another, on a machine without a GPU or on one GPU (where no run has
-# been completed yet): a table and curves in figs/. It tests the mechanism and compares no methods: the start is the quickstart's
-# model, which was taught to be wrong on one plain difference in five, and to be right where it is told as a story.
-# benchmarks/natural_errors.py compares methods, on errors that nobody taught.
+# been completed yet): a table and curves in figs/. It tests the mechanism and does not rank methods: the start is the
+# quickstart's model, trained to be wrong on one plain difference in five, and right on the same difference told as a story.
+# benchmarks/natural_errors.py compares methods, on natural errors.
 #
 #   bash scripts/compare_methods.sh                                    all methods, one seed
-#   SEEDS="1 2 3 4 5" bash scripts/compare_methods.sh                  intervals over starts, too
+#   SEEDS="1 2 3 4 5" bash scripts/compare_methods.sh                  intervals also over starts
 #   METHODS="co_rewarding_I entropy" SEEDS="1 2" bash scripts/compare_methods.sh
 #   METHODS="majority_voting majority_voting+0.1*my.py:short my.py:short" bash scripts/compare_methods.sh
 #   STEPS=48 bash scripts/compare_methods.sh
 #
-# A seed chooses the starting model, its first weights and what it was warmed up on (models/tiny for seed 1, else
-# models/tiny_seedN, all made before the first run), and which questions come when; rollouts are sampled without one.
-# Older comparisons began all seeds with models/tiny: scripts/report.py reads them, this script does not resume them.
-# The same command, started again, keeps finished runs and resumes the others from their last checkpoints; with other
-# settings, give another NAME.
+# A seed determines the starting model, its initial weights and warm-up data (models/tiny for seed 1, else models/tiny_seedN,
+# all made before the first run), and the order of questions; rollouts are sampled without a seed.
+# Older comparisons started all seeds from models/tiny: scripts/report.py reads them, this script does not resume them.
+# The same command keeps finished runs and resumes the others from their last checkpoints; for other settings, choose
+# another NAME.
 #
-# Variables, beside those of the run scripts (model, files, lengths, GPUS_PER_NODE and LOGGER are fixed):
+# Variables, besides those of the run scripts (model, files, lengths, GPUS_PER_NODE and LOGGER are fixed):
 #   METHODS    names, FILE.py:FUNCTION or sums A+0.1*B, separated by spaces (default: all names)
 #   SEEDS      whole numbers, separated by spaces; each is one run of each method (default: 1)
 #   STEPS      training steps of each run (default: 32)
 #   NAME       folder of the runs, name of figure and table (default: comparison)
-#   PLATFORM   cpu or gpu (default: what the environment was made for; before that, what nvidia-smi says)
+#   PLATFORM   cpu or gpu (default: the environment's; without one, by nvidia-smi)
 #   RUNS_DIR   folder of all runs (default: runs)
 #
 # Other defaults than the run scripts' are TRAIN_BATCH_SIZE=16, LEARNING_RATE=2e-4 (2e-3 with an adapter),
@@ -50,7 +50,7 @@ export RUNS_DIR=${RUNS_DIR:-runs}
 check_name NAME
 check_text RUNS_DIR
 bash scripts/install_env.sh
-# the environment, which may be conda's, and the device that it was made for
+# the environment, possibly conda's, and its device
 PLATFORM=$(bash scripts/install_env.sh --device)
 VIRTUAL_ENV=$(bash scripts/install_env.sh --where)
 export PLATFORM VIRTUAL_ENV PATH=$VIRTUAL_ENV/bin:$PATH
@@ -61,7 +61,7 @@ fi
 
 data=data/toy_differences
 export VAL_FILE=$data/test.parquet TRAIN_FILE=$data/train.parquet TRAIN_AUG_FILE=$data/train_rephrased.parquet
-borrows=$data/plain_borrows.parquet # newer than the other files: made again, these stay as they are
+borrows=$data/plain_borrows.parquet # newer than the other files, which stay unchanged when remade
 start_of() { [[ $1 == 1 ]] && echo models/tiny || echo "models/tiny_seed$1"; }
 export GPUS_PER_NODE=1 LOGGER="[file,tensorboard]" MAX_PROMPT_LENGTH=64 MAX_RESPONSE_LENGTH=32
 export TRAIN_BATCH_SIZE=${TRAIN_BATCH_SIZE:-16} NUM_ROLLOUTS=${NUM_ROLLOUTS:-8}
@@ -69,11 +69,11 @@ export TRAIN_BATCH_SIZE=${TRAIN_BATCH_SIZE:-16} NUM_ROLLOUTS=${NUM_ROLLOUTS:-8}
 export LEARNING_RATE=${LEARNING_RATE:-2e-4} LR_SCHEDULER=${LR_SCHEDULER:-constant} LR_WARMUP_RATIO=${LR_WARMUP_RATIO:-0}
 export TEST_FREQ=${TEST_FREQ:-8} SAVE_FREQ=${SAVE_FREQ:-$((STEPS / 2))}
 
-# What one run is made with: a finished run with other settings must not end up in the same table.
+# Settings of one run: a finished run with other settings must not enter the same table.
 settings() {
   local name
-  [[ $MODEL_PATH == models/tiny ]] || printf 'MODEL_PATH=%s ' "$MODEL_PATH" # no seed had a start of its own in older runs
-  [[ $PLATFORM == cpu ]] || printf 'PLATFORM=%s ' "$PLATFORM" # comparisons made on a CPU have always gone without
+  [[ $MODEL_PATH == models/tiny ]] || printf 'MODEL_PATH=%s ' "$MODEL_PATH" # older runs had one start for all seeds
+  [[ $PLATFORM == cpu ]] || printf 'PLATFORM=%s ' "$PLATFORM" # CPU comparisons never recorded it
   for name in STEPS TRAIN_BATCH_SIZE NUM_ROLLOUTS LEARNING_RATE LR_SCHEDULER LR_WARMUP_RATIO \
     LORA_RANK LORA_ALPHA LORA_TARGETS KL_LOSS_COEF CLIP_RATIO TRAIN_TEMPERATURE TEACHER_NUM_ROLLOUTS LOSS_AGG_MODE MIN_AGREEMENT \
     PAYOUT MAX_LABEL_FLIPS NUM_VOTES KL_ANCHOR TEACHER_TEMPERATURE ANSWER_FORMAT CHAT_TEMPLATE ENABLE_THINKING; do
@@ -81,7 +81,7 @@ settings() {
   done
   printf '%s ' "$@"
 }
-# what a reward of one's own is from another folder, and what its runs are called
+# the path of a user's reward from another folder, and the name of its runs
 TOLD='import sys; from co_rewarding.algo.method_names import absolute_name; from co_rewarding.training.run_name import folder_name
 print(folder_name(sys.argv[1]), absolute_name(sys.argv[1]))'
 run_dirs=() missing=()
@@ -98,7 +98,7 @@ for seed in $SEEDS; do
         "remove the folder"
     fi
     if grep -qE "Steps: $STEPS planned, ($STEPS done|.*stopped early)" "$run_dir/train.log" 2>/dev/null; then
-      echo "$method, seed $seed: there already ($run_dir)"
+      echo "$method, seed $seed: exists already ($run_dir)"
     else
       missing+=("$seed" "$method" "$run_dir")
     fi

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Say what a run needs of GPUs, host memory and disk, from the model's config.json alone.
+"""Estimate GPU memory, host memory and disk for a run, from the model's config.json alone.
 
-Where nothing is said of offloading and sizes, those that cost least among those that fit are proposed; what is given
-stays. All numbers are estimates: co_rewarding/training/estimate.py has the formulas, docs/CLUSTER.md what was measured.
+Offloading and sizes that are not given are proposed: the cheapest that fit. All numbers are estimates:
+co_rewarding/training/estimate.py has the formulas, docs/CLUSTER.md the measurements.
 
-Exit status: 0 it fits, 1 it does not, 2 for a model that cannot be read or a wrong option.
+Exit status: 0 it fits, 1 it does not, 2 for an unreadable model or a wrong option.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ LORA_RANK = 32  # of the advice
 VARIABLES = {"utilization": "ROLLOUT_MEMORY_UTILIZATION", "tokens": "MAX_TOKENS_PER_GPU"}
 VARIABLES |= {"tensor_parallel": "ROLLOUT_TENSOR_PARALLEL", "offload": "OFFLOAD"}
 OPTIONS = {"memory_utilization": "ROLLOUT_MEMORY_UTILIZATION", "tensor_parallel": "ROLLOUT_TENSOR_PARALLEL"}
-OPTIONS |= {"nodes": "NUM_NODES"}  # of recipes/train.sh by another name than their own in capitals
-QUESTIONS, ROLLOUTS = 128, 8  # the paper's, of a step and of a question; trained on, however many vote (NUM_VOTES)
+OPTIONS |= {"nodes": "NUM_NODES"}  # variables of recipes/train.sh with other names than the option's in capitals
+QUESTIONS, ROLLOUTS = 128, 8  # the paper's, per step and per question; trained rollouts, independent of NUM_VOTES
 
 
 class Asked(Options):
@@ -44,28 +44,28 @@ class Asked(Options):
         "", "folder, config.json, hub name, or a name from recipes/models/", positional=True, metavar="MODEL"
     )
     method: Literal["I", "II", "III", "baseline"] = option("II", "")
-    gpus: str = option("", "of a machine, e.g. 2x48; GB: " + ", ".join(map(str, CARDS)), metavar="NxGB")
+    gpus: str = option("", "GPUs of a machine, e.g. 2x48; GB: " + ", ".join(map(str, CARDS)), metavar="NxGB")
     nodes: int = option(1, "such machines", ge=1)
-    host_memory: float | None = option(None, "of a machine, to be judged too", gt=0, metavar="GIB")
+    host_memory: float | None = option(None, "host memory of a machine, to check too", gt=0, metavar="GIB")
     lora_rank: int = option(0, "train an adapter (0: all weights)", ge=0)
     offload: Literal[OFFLOAD] | None = option(
-        None, "to host memory: nothing, weights and moments while vLLM works, or both always"
+        None, "offload to host memory: nothing, weights and moments while vLLM works, or both always"
     )
     memory_utilization: float | None = option(None, "vLLM's share of a GPU's memory", gt=0, lt=1)
-    max_tokens_per_gpu: int | None = option(None, "of a micro-batch", ge=1)
+    max_tokens_per_gpu: int | None = option(None, "tokens of a micro-batch", ge=1)
     tensor_parallel: int | None = option(None, "GPUs that share a vLLM engine", ge=1)
     kl_anchor: Literal["teacher", "start"] = option(
-        "teacher", "II, III: start keeps one model more, unless an adapter is trained"
+        "teacher", "II, III: start keeps one more model, unless an adapter is trained"
     )
     max_prompt_length: int = option(512, "", ge=1)
     max_response_length: int = option(3072, "", ge=1)
 
 
 class Printed(Options):
-    """what is printed"""
+    """output"""
 
     variables: bool = option(False, "the sizes for recipes/train.sh")
-    table: bool = option(False, "docs/CLUSTER.md's table of all recipes, and nothing else")
+    table: bool = option(False, "only docs/CLUSTER.md's table of all recipes")
 
 
 @command("estimate.py")
@@ -75,7 +75,7 @@ def main(arguments: Sequence[str]) -> int:
     except UserError as error:
         if "--variables" not in arguments:
             raise
-        # in words of recipes/train.sh, whose user typed no option
+        # by the variables of recipes/train.sh, whose user typed no option
         said = re.sub(r"^--(\w+) ", lambda match: f"{OPTIONS.get(match[1], match[1].upper())}=", str(error))
         print(f"error: {said}", file=sys.stderr)
         return 2
@@ -102,7 +102,7 @@ def run(arguments: Sequence[str]) -> int:
         print(f"MODEL_PATH={path}")
         for field, variable in VARIABLES.items():
             print(f"{variable}={getattr(setting, field)}")
-        for key, value in changes(setting.with_offload("none"), setting).items():  # what OFFLOAD is to a configuration
+        for key, value in changes(setting.with_offload("none"), setting).items():  # OFFLOAD's keys in a configuration
             print(f"OVERRIDE={key}={value}")
         return 0
     print(report(path, model, setting, asked))
@@ -120,12 +120,12 @@ def run(arguments: Sequence[str]) -> int:
 
 def verdict(is_tight: bool, fullest: float) -> str:
     if fullest > 1:
-        return "may fit: it is more than there is, by no more than the estimate may be wrong by"
+        return "may fit: it exceeds the memory, but within the estimate's error"
     return "fits, tightly" if is_tight else "fits"
 
 
 def batch_that_divides(devices: int) -> str:
-    """What to do where a step's sequences do not divide over the GPUs; "" where they do."""
+    """The fix if a step's sequences do not divide over the GPUs; "" if they do."""
     if QUESTIONS * ROLLOUTS % devices == 0:
         return ""
     whole = devices // math.gcd(devices, ROLLOUTS)
@@ -139,7 +139,7 @@ def read_model(name: str) -> tuple[str, ModelShape]:
     """(path or hub name, shapes).
 
     Raises:
-        OSError, UserError: one line; there is none, or of a family that the estimate does not know.
+        OSError, UserError: there is none, or its family is not supported.
     """
     if not name:
         raise UserError("name a model: a folder, a config.json, a hub name, or one of recipes/models/; see --help")
@@ -155,7 +155,7 @@ def read_model(name: str) -> tuple[str, ModelShape]:
     import httpx
     from huggingface_hub import hf_hub_download
 
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # no line for each try
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # no line per attempt
     try:
         file = Path(hf_hub_download(name, "config.json"))
     except (OSError, httpx.HTTPError) as error:
@@ -169,7 +169,7 @@ def recipes() -> dict[str, dict[str, Any]]:
 
 
 def shape_in(file: Path) -> ModelShape:
-    """Raises: OSError, UserError: one line, which names the file."""
+    """Raises: OSError, UserError: names the file."""
     try:
         return ModelShape.from_config(json.loads(file.read_text(encoding="utf-8")))
     except ValueError as error:  # of json and of Unicode too
@@ -177,7 +177,7 @@ def shape_in(file: Path) -> ModelShape:
 
 
 def given(args: Asked) -> dict[str, Any]:
-    """Fields of Setting that may be proposed, as they were given; None: not."""
+    """Given values of the fields of Setting that can be proposed; None: not given."""
     return {
         "utilization": args.memory_utilization,
         "tokens": args.max_tokens_per_gpu,
@@ -214,7 +214,7 @@ def report(path: str, model: ModelShape, setting: Setting, args: Asked) -> str:
     machines = f"{args.nodes} machines of " if args.nodes > 1 else ""
     lines = [
         f"{path}: {model.parameters:,} weights, {args.method}{lora}, on {machines}{args.gpus} GB "
-        f"({setting.card / GIB:.1f} GiB of each to be used)",
+        f"({setting.card / GIB:.1f} GiB of each usable)",
         " ".join(f"{variable}={getattr(setting, field)}" for field, variable in VARIABLES.items()),
         "",
         "GiB of one GPU",
@@ -235,7 +235,7 @@ def cache(needs: Estimate, setting: Setting) -> str:
 
 
 def advice(model: ModelShape, setting: Setting, fixed: list[str], machine: Machine) -> str:
-    """What else would fit, in a few words."""
+    """A short note on what would fit."""
     if fixed and (better := propose(model, setting, machine=machine)):
         chosen = [f"{VARIABLES[field]}={getattr(better, field)}" for field in VARIABLES]
         return f"what fits: {' '.join(chosen)}"
@@ -246,7 +246,7 @@ def advice(model: ModelShape, setting: Setting, fixed: list[str], machine: Machi
 
 
 def start_command(path: str, setting: Setting, args: Asked) -> str:
-    """What starts the run."""
+    """The command that starts the run."""
     sizes = {"NUM_NODES": args.nodes} if args.nodes > 1 else {}
     for field, variable in VARIABLES.items():
         if given(args)[field] is not None:
@@ -270,12 +270,12 @@ def start_command(path: str, setting: Setting, args: Asked) -> str:
 
 
 def assigned(values: Mapping[str, object]) -> list[str]:
-    """Words of a shell."""
+    """Shell words."""
     return [f"{name}={shlex.quote(str(value))}" for name, value in values.items()]
 
 
 def table(method: str, lora_rank: int) -> str:
-    """Markdown: what is proposed for each model of recipes/models/ and each machine, where it is not the default."""
+    """Markdown: proposals for each model of recipes/models/ and each machine that differ from the defaults."""
     usual = Setting(gpus=1)
     lines = [
         "| model | GPUs | " + " | ".join(f"{size} GB" for size in CARDS) + " |",

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Evaluate a model, grade saved responses again, or put evaluations side by side: see --help, docs/EVALUATION.md."""
+"""Evaluate a model, regrade saved responses, or compare evaluations: see --help, docs/EVALUATION.md."""
 
 import sys
 

@@ -6,7 +6,7 @@
     export_checkpoint.py runs/co-rewarding/my_run --step 40 --weights teacher
     export_checkpoint.py runs/co-rewarding/my_run --push_to_hub ME/NAME     shows what would be sent; --upload sends it
 
-The folder loads in transformers and vLLM. Run again after an evaluation, and the card has its table.
+The folder loads in transformers and vLLM. Run again after an evaluation to add its table to the card.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from co_rewarding.tools.options import REQUIRED, Options, option, parse
 
 
 class ExportOptions(Options):
-    """what to export, and where"""
+    """checkpoint and output"""
 
     run_dir: Path = option(REQUIRED, "e.g. runs/co-rewarding/my_run", metavar="RUN_DIR", positional=True)
-    step: str = option("latest", "the number of a step that was saved, or latest", metavar="N")
+    step: str = option("latest", "a saved step, or latest", metavar="N")
     weights: Literal["student", "teacher"] = option("student", "")
-    dtype: Literal["bfloat16", "float16", "float32"] | None = option(None, "default that of the rollouts")
+    dtype: Literal["bfloat16", "float16", "float32"] | None = option(None, "default: that of the rollouts")
     output_dir: Path | None = option(None, "default RUN_DIR/export/step_N_student (or _teacher)")
     checkpoints: Path | None = option(None, "default RUN_DIR/checkpoints")
 

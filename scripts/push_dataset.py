@@ -31,14 +31,14 @@ class CardOptions(Options):
 
     folder: Path = option(REQUIRED, "parquet files and their card, e.g. data/math", metavar="FOLDER", positional=True)
     add: list[str] = option([], "files of the folder to add to its card", metavar="FILE")
-    made_of: str = option("", "how the added files were made (what a rephrased file says of itself)")
+    made_of: str = option("", "how the added files were made (default: from a rephrased file's metadata)")
     split: Literal["train", "test"] = option("train", "of the added files")
-    title: str = option("", "of the set; for a folder without a card")
-    source: str = option("", "where its questions come from; for a folder without a card")
-    license: str = option("", "the hub's identifier, e.g. mit; for a folder without a card", metavar="ID")
+    title: str = option("", "title of the set; for a folder without a card")
+    source: str = option("", "source of its questions; for a folder without a card")
+    license: str = option("", "licence by the hub's identifier, e.g. mit; for a folder without a card", metavar="ID")
 
     def new_card(self) -> Card | None:
-        """A card without files, None where the options do not make one."""
+        """A card without files, None if the options are incomplete."""
         if not (self.title and self.source and self.license):
             return None
         return Card(self.title, self.source, licence=self.license, licence_id=self.license, may_be_shared=True)
@@ -59,8 +59,8 @@ def add_files(options: CardOptions) -> None:
     """Add files to the folder's card.
 
     Raises:
-        ValueError: one line; no card and none given, a file outside the folder, one that is not in verl's schema, or
-            rows that may not be shared although the card says so.
+        ValueError: no card and none given, a file outside the folder or not in verl's schema, or rows that may not be
+        shared although the card allows it.
     """
     folder = options.folder
     card = read_card(folder) or options.new_card()

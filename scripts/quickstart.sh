@@ -1,22 +1,21 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# From nothing to a model that label-free RL made better, on a laptop without a GPU or on one GPU (where no run has been completed yet):
+# From nothing to a model improved by label-free RL, on a laptop without a GPU or on one GPU (where no run has been completed yet):
 # environment, data, model, training with Co-rewarding-I and, from the same start, with Co-rewarding-II, table and figure.
 #
 #   bash scripts/quickstart.sh                  a tiny model, 5 to 11 minutes after the installation
-#   TREES=I bash scripts/quickstart.sh          Co-rewarding-I alone, 4 to 7 minutes
-#   MODEL=smollm2 bash scripts/quickstart.sh    the real SmolLM2-135M-Instruct, a few steps of I to see the stack at work
+#   TREES=I bash scripts/quickstart.sh          only Co-rewarding-I, 4 to 7 minutes
+#   MODEL=smollm2 bash scripts/quickstart.sh    the real SmolLM2-135M-Instruct, a few steps of I as a test of the stack
 #
-# Variables, beside those of the run scripts (MODEL_PATH, files, MAX_PROMPT_LENGTH, GPUS_PER_NODE and LOGGER are fixed):
+# Variables, besides those of the run scripts (MODEL_PATH, files, MAX_PROMPT_LENGTH, GPUS_PER_NODE and LOGGER are fixed):
 #   MODEL      tiny or smollm2 (default: tiny)
 #   TREES      which runs: I, II or "I II" (default: "I II" with tiny, I with smollm2)
 #   STEPS      training steps of each run (default: 4 with tiny, 3 with smollm2)
-#   PLATFORM   cpu or gpu (default: what the environment was made for; before that, what nvidia-smi says)
+#   PLATFORM   cpu or gpu (default: the environment's; without one, by nvidia-smi)
 #   RUN_NAME   the runs are called RUN_NAME_I and RUN_NAME_II (default: quickstart_MODEL)
 #   RUNS_DIR   folder of all runs (default: runs)
 #
-# Arguments are appended to the training commands as configuration overrides. Finished parts are kept in data/toy and
-# models/ and not made again.
+# Arguments are appended to the training commands as configuration overrides. Finished parts are kept in data/toy and models/.
 set -euo pipefail
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 # shellcheck source=scripts/run_common.sh
@@ -36,7 +35,7 @@ say() { printf '\n== %s\n' "$*"; }
 
 say "1/4 environment"
 bash scripts/install_env.sh
-# the environment, which may be conda's, and the device that it was made for
+# the environment, possibly conda's, and its device
 PLATFORM=$(bash scripts/install_env.sh --device)
 VIRTUAL_ENV=$(bash scripts/install_env.sh --where)
 export PLATFORM VIRTUAL_ENV PATH=$VIRTUAL_ENV/bin:$PATH
@@ -53,7 +52,7 @@ if [[ ! -f $MODEL_PATH/config.json ]]; then
   case $MODEL in
     tiny)
       echo "The model first learns to calculate column by column (\"skill\"), then, on purpose, to guess the answers of plain questions"
-      echo "(\"habit\"): its accuracy falls to about one half. Training without labels then has something to win back."
+      echo "(\"habit\"): its accuracy falls to about one half, which leaves room for training without labels to improve it."
       python scripts/toy/make_model.py --data_dir data/toy --output_dir "$MODEL_PATH"
       ;;
     smollm2) python scripts/toy/make_smollm2.py --output_dir "$MODEL_PATH" ;;
@@ -100,7 +99,7 @@ for tree in $TREES; do
   mkdir -p "$run_dir"
   log=$run_dir/train.log
   echo "settings: MODEL_PATH=$MODEL_PATH, $STEPS steps of $TRAIN_BATCH_SIZE questions, $NUM_ROLLOUTS rollouts of each; log: $log"
-  # the terminal gets one line a step, the log everything
+  # one line a step on the terminal, everything in the log
   if ! bash "Co-rewarding-$tree/run_corewarding-$tree.sh" "${overrides[@]}" "$@" 2>&1 |
     tee "$log" | sed -u -n 's/.*\[co-rewarding\] //p'; then
     echo "error: training failed; the first error in $log:" >&2

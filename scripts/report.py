@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Print what runs achieved, draw their curves, write a page of rollouts: see --help, docs/EXPORT.md."""
+"""Print results of runs, draw their curves, write a page of rollouts: see --help, docs/EXPORT.md."""
 
 import sys
 

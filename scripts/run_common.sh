@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=bash  # sourced by the scripts that start a run
-# What those scripts share: --help, text in the grammar of Hydra's overrides, the rules for a run's name, the environment.
+# Shared by these scripts: --help, quoting for Hydra's overrides, rules for a run's name, the environment.
 
-# refuse MESSAGE: the end of a run, of which ON_END is told as of any other (co_rewarding/training/on_end.py)
+# refuse MESSAGE: ends the run with an error; runs ON_END as for any other end (co_rewarding/training/on_end.py)
 refuse() {
   printf 'error: %s\n' "$*" >&2
   [[ -z ${ON_END:-} ]] || env -u ON_END -u RUN_NAME EXIT_CODE=2 RUN_DIR= bash -c "$ON_END" ON_END 2 || true
   exit 2
 }
 
-# answer_help "$@": for -h or --help the script's head and its settings, out of its own lines
+# answer_help "$@": for -h or --help prints the script's head and its settings, read from its own lines
 answer_help() {
   [[ ${1:-} == -h || ${1:-} == --help ]] || return 0
   local text
@@ -20,19 +20,19 @@ answer_help() {
   exit 0
 }
 
-# check_text NAME…: the variables' values, with ~ as bash has it, or a refusal of what no configuration can hold
+# check_text NAME…: expands ~ in the variables' values and refuses text that no configuration can hold
 check_text() {
   local name value LC_ALL=C
   for name; do
     value=${!name}
     [[ $value != *[[:cntrl:]]* ]] || refuse "$name=${value@Q}: has a line break or another control character; rename it"
     # shellcheck disable=SC2016
-    [[ $value != *'${'* ]] || refuse "$name=$value: has \${, with which the configuration refers to a value; rename it"
+    [[ $value != *'${'* ]] || refuse "$name=$value: has \${, which the configuration reads as a reference to a value; rename it"
     if [[ $value =~ ^~(/|$) ]]; then printf -v "$name" %s "$HOME${value:1}"; fi
   done
 }
 
-# check_name NAME…: the variables' values, where there are any, are names of folders below another one
+# check_name NAME…: the variables' values, if any, must be names of folders below another one
 check_name() {
   local name value LC_ALL=C
   for name; do
@@ -46,17 +46,17 @@ check_name() {
   check_text "$@"
 }
 
-# quoted VALUE: as text of an override; there a backslash is itself, unless a quote or the end follows
+# quoted VALUE: as text of an override; a backslash is literal there, unless a quote or the end follows
 quoted() { printf "'%s'" "$(printf %s "$1" | LC_ALL=C sed -E "s/(\\\\*)'/\\1\\1\\\\'/g; s/(\\\\+)\$/\\1\\1/")"; }
 
-# quote NAME…: the variables' values become text of an override, whatever is in them: Hydra takes 2024_11_26 for a number
+# quote NAME…: turns the variables' values into text of an override: Hydra would read 2024_11_26 as a number
 quote() {
   local name
   check_text "$@"
   for name; do printf -v "$name" %s "$(quoted "${!name}")"; done
 }
 
-# quote_files NAME…: the same, for a file or a list of files: [a.parquet,b c.parquet], unless there is a file of that name.
+# quote_files NAME…: the same for a file or a list of files, [a.parquet,b c.parquet], unless a file has that name.
 # A list with quotes in it is Hydra's: ['a,b.parquet',c.parquet]. No file is null.
 quote_files() {
   local name value file files
@@ -79,14 +79,14 @@ quote_files() {
   done
 }
 
-# vote_of METHOD: the vote among the rewards that METHOD is a sum of, nothing where there is none
+# vote_of METHOD: prints the vote among the terms of METHOD, nothing if there is none
 vote_of() {
   local votes='co_rewarding_I{1,3}|co_rewarding_I_same_wording|majority_voting|majority_voting_both_views'
   [[ "+${1// /}+" =~ [+*]($votes)\+ ]] || return 0
   printf %s "${BASH_REMATCH[1]}"
 }
 
-# use_environment: the one that is active, or the project's
+# use_environment: uses the active environment, or the project's
 use_environment() {
   if [[ -z ${VIRTUAL_ENV:-} && -f $ROOT/.venv/bin/activate ]]; then
     # shellcheck source=/dev/null
@@ -94,7 +94,7 @@ use_environment() {
   fi
 }
 
-# prepare_run: the last thing before the program starts
+# prepare_run: the last step before the program starts
 prepare_run() {
   check_name RUN_NAME
   check_text RUNS_DIR

@@ -3,19 +3,19 @@
 # Test-time training: train on a benchmark's own questions, without their answers, and measure on them before and after.
 #
 #   METHOD=majority_voting bash scripts/run_ttt.sh                       any label-free method
-#   METHOD=majority_voting+0.1*my.py:short bash scripts/run_ttt.sh       a reward of your own, alone or in a sum
+#   METHOD=majority_voting+0.1*my.py:short bash scripts/run_ttt.sh       your own reward, alone or in a sum
 #   METHOD=co_rewarding_I bash scripts/run_ttt.sh                        paired: also FILE=… AUG_FILE=…, row by row
 #   METHOD=majority_voting_both_views bash scripts/run_ttt.sh            its controls: this and co_rewarding_I_same_wording
 #   FILE=data/amc/test.parquet MODEL_PATH=Qwen/Qwen2.5-7B bash scripts/run_ttt.sh trainer.total_epochs=10
 #   METHOD=majority_voting NUM_ROLLOUTS=32 NUM_VOTES=64 bash scripts/run_ttt.sh     TTRL: 64 votes, 32 are trained on
-#   FILE=my_questions.csv bash scripts/run_ttt.sh                        questions whose answers nobody knows
+#   FILE=my_questions.csv bash scripts/run_ttt.sh                        questions without known answers
 #
 # AMC (83 questions) by default: `python scripts/data_preprocess/amc.py` makes the file, `rephrased.py amc` beside it the
 # published pairs, on which co_rewarding_I, its controls and co_rewarding_III train and are measured. Accuracy is avg@8 at
 # temperature 0.8 (the paper's), in the metrics val-core/…/acc/mean@8, before the first step and every TEST_FREQ steps;
-# without known answers there are agreement and stability of the answers instead (val-label-free/…, docs/METRICS.md). A
-# run of 80 steps needs a teacher that moves faster than the paper's: a fifth of the starting model is left in it at the
-# end. All variables of the method's run script but TRAIN_FILE, TRAIN_AUG_FILE and VAL_FILE can be set here too;
+# without known answers, agreement and stability of the answers are measured instead (val-label-free/…, docs/METRICS.md). A
+# run of 80 steps needs a teacher that moves faster than the paper's: it ends with a fifth of the starting model.
+# All variables of the method's run script but TRAIN_FILE, TRAIN_AUG_FILE and VAL_FILE can be set here too;
 # arguments are appended as configuration overrides.
 set -euo pipefail
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -48,7 +48,7 @@ export METHOD
 paired=no overrides=()
 reads_answers="METHOD=$METHOD reads the answers, which test-time training does not have"
 [[ "+${METHOD// /}+" =~ [+*](ground_truth|incorrect)\+ ]] && refuse "$reads_answers"
-if [[ $METHOD == *:* ]]; then # a function may say that it needs them; whether there is one is looked at below
+if [[ $METHOD == *:* ]]; then # a function may declare that it needs them; its existence is checked below
   use_environment
   needs='import sys; from co_rewarding.algo.methods import method; sys.exit(9 * method(sys.argv[1]).needs_labels)'
   python -c "$needs" "$METHOD" >/dev/null 2>&1 || (($? != 9)) || refuse "$reads_answers"

@@ -9,8 +9,8 @@ Usage: bash scripts/test.sh [--all | PYTEST ARGUMENTS]
 
 Makes or completes the environment (scripts/install_env.sh --dev), then runs ruff and shellcheck over the project, then
 the unit tests and, if they pass, the end-to-end tests, which train through Ray and vLLM for a few minutes. Those of the
-tools around training (evaluation, export, rewriting), of the baselines and of two ranks or Ray nodes are run with --all
-only.
+tools around training (evaluation, export, rewriting), of the baselines and of two ranks or Ray nodes run only with
+--all.
 With arguments, pytest runs once with these in place of the two runs:
 
   bash scripts/test.sh --all               all end-to-end tests
@@ -19,7 +19,7 @@ With arguments, pytest runs once with these in place of the two runs:
 
 The end-to-end tests train without a GPU, with the packages for a CPU. An environment made for a GPU runs the unit tests only;
 for all of them (Python 3.11 or 3.12): python3 -m venv DIR && source DIR/bin/activate && PLATFORM=cpu bash scripts/test.sh
-Files that the tests write go to a folder of their own under TMPDIR, which is removed if all passed.
+Files of the tests go to a new folder under TMPDIR, which is removed if all pass.
 HELP
     exit 0
 fi
@@ -38,7 +38,7 @@ bash scripts/install_env.sh --dev
 bin="$(bash scripts/install_env.sh --where)/bin"
 device="$(bash scripts/install_env.sh --device)"
 if [ "${1:-}" = --all ] && [ "$device" = gpu ]; then
-    echo "error: --all: the end-to-end tests need the CPU's packages, and ${bin%/bin} was made with --gpu; see --help" >&2
+    echo "error: --all: the end-to-end tests need the CPU packages, and ${bin%/bin} was made with --gpu; see --help" >&2
     exit 2
 fi
 
@@ -60,7 +60,7 @@ else
     echo "== unit tests"
     run_pytest -m "not e2e"
     if [ "$device" = gpu ]; then
-        echo "== end-to-end tests: left out, they need the CPU's packages and this environment has the GPU's; see --help"
+        echo "== end-to-end tests: skipped, they need the CPU packages and this environment has the GPU packages; see --help"
         echo "next: bash scripts/gpu_check.sh (trains on this machine's GPU, at most 10 minutes)"
     else
         echo "== end-to-end tests"

@@ -141,7 +141,7 @@ def test_recipes_are_for_up_to_eight_gpus(command: Run) -> None:
 def test_sizes_that_a_start_does_not_refuse(command: Run) -> None:
     code, out, _ = command("qwen3-4b-base", "--gpus", "1x24")
     assert code == 0
-    assert "tight: in the update a GPU needs 22.5 GiB and has 22.0\n" in out and "\nmay fit: it is more than " in out
+    assert "tight: in the update a GPU needs 22.5 GiB and has 22.0\n" in out and "\nmay fit: it exceeds " in out
 
 
 def test_a_folder_with_a_space(command: Run, tmp_path: Path) -> None:

@@ -235,7 +235,7 @@ def test_a_platform_that_contradicts_the_environment_is_refused(clone: Path) -> 
     for script in ("install_env.sh", "quickstart.sh", "compare_methods.sh", "illusion.sh", "test.sh"):
         result = run_script(clone, script, PLATFORM="cpu")
         assert f"{clone}/.venv was made with --gpu, not --cpu" in refusal(result), script
-        assert "use it as it is (PLATFORM=gpu)" in result.stderr
+        assert "use it unchanged (PLATFORM=gpu)" in result.stderr
     assert refusal(install(clone, "--device", PLATFORM="tpu")) == "error: PLATFORM=tpu: must be cpu or gpu"
 
 

@@ -105,7 +105,7 @@ def test_what_a_vote_pays(tmp_path, capsys, options, rewards):
     assert code == 0 and [row["reward"] for row in scored] == rewards
     out, err = capsys.readouterr()
     assert "reward/mean" in out and "reward/accuracy" not in out
-    no_label = "co_rewarding.score: no group has a label: no answer has --min_agreement 0.6 of its group's votes\n"
+    no_label = "co_rewarding.score: no group has a label: no answer reaches --min_agreement 0.6 of its group's votes\n"
     assert err == (no_label if "0.6" in options else "")
 
 
@@ -126,7 +126,7 @@ def test_no_label_at_all_is_said(tmp_path, capsys):
     unboxed = [row | {"response": "it is 3"} for row in rows()]
     assert said(unboxed) == "none of the student's 8 responses states an answer in its format (--answer_format)"
     # 2 of 4 votes are the most that an answer has
-    assert said(rows(), "--min-agreement", "0.6") == "no answer has --min_agreement 0.6 of its group's votes"
+    assert said(rows(), "--min-agreement", "0.6") == "no answer reaches --min_agreement 0.6 of its group's votes"
     teacher = rows() + [row | {"voter": "teacher"} for row in unboxed]
     assert (
         said(teacher, method="co_rewarding_II")
@@ -232,12 +232,12 @@ def test_bad_lines_are_named(tmp_path, capsys, line):
         ("entropy", [], "--method entropy: needs the policy's logits"),
         ("self_certainty", [], "--method self_certainty: needs the policy's logits"),
         ("co_rewarding_II", [], "has no teacher row: in method co_rewarding_II the teacher votes"),
-        ("ground_truth", [], "no row has a 'ground_truth', which method ground_truth rewards by"),
+        ("ground_truth", [], "no row has a 'ground_truth', which method ground_truth needs"),
         ("incorrect", [], "no row has a 'ground_truth'"),
         ("co_rewarding_I", ["--min-agreement", "1.5"], "--min_agreement 1.5: must be less than or equal to 1"),
         ("co_rewarding_I", ["--min-agreement", "much"], "--min_agreement much: must be a valid number"),
         ("co_rewarding_I", ["--payout", "half"], "--payout half: must be 'hard', 'soft' or 'negative'"),
-        ("format_only", ["--payout", "soft"], "--payout soft: method format_only takes no vote that could pay"),
+        ("format_only", ["--payout", "soft"], "--payout soft: method format_only has no vote that could pay"),
         ("co_rewarding_I", ["--equivalence", "sympy"], "--equivalence sympy: must be 'math', 'string' or 'exact'"),
         ("co_rewarding_I", ["--treshold", "1"], "unrecognized arguments: --treshold 1"),
     ],
@@ -263,7 +263,7 @@ def test_bad_files_are_named(tmp_path, capsys):
 
 def test_files_that_could_only_earn_nothing_are_refused(tmp_path, capsys):
     assert score(tmp_path, rows()[:4])[0] == 2
-    assert_one_line(capsys, "has only the view 'original': method co_rewarding_I takes its votes of two views")
+    assert_one_line(capsys, "has only the view 'original': method co_rewarding_I needs votes on two views")
     for given in ([], [{**row, "voter": "teacher"} for row in rows()]):
         assert score(tmp_path, given, method="majority_voting")[0] == 2
         assert_one_line(capsys, "has no student row")
@@ -373,7 +373,7 @@ def test_a_reward_of_ones_own_that_fails(tmp_path, capsys):
         (f"{own}:supervised", "no row has a 'ground_truth', which method"),
         (f"random+0.5*{own}:supervised", "no row has a 'ground_truth', which method"),
         ("entropy+random", "--method entropy+random: needs the policy's logits"),
-        ("majority_voting+co_rewarding_I", "of which a sum may have one"),
+        ("majority_voting+co_rewarding_I", "a sum may have only one"),
         ("majority_votin", "'majority_votin' is unknown: use one of co_rewarding_I"),
     ):
         assert score(tmp_path, rows(), method=method) == (2, None)

@@ -13,11 +13,11 @@ def main(config: DictConfig) -> None:
 
 
 def check_two_views(config: DictConfig) -> None:
-    """Raises: ValueError, there is no second view to ask, whatever the method."""
+    """Raises: ValueError, there is no second view; every method of this tree needs one."""
     if not config.data.train_aug_files:
         raise ValueError(
-            f"data.train_aug_files={config.data.train_aug_files}: Co-rewarding-I asks each question in two wordings; "
-            "give the rephrased questions (TRAIN_AUG_FILE in the run script), or use scripts/run_baseline.sh"
+            f"data.train_aug_files={config.data.train_aug_files}: Co-rewarding-I needs two views of each question; "
+            "set it to the rephrased questions (TRAIN_AUG_FILE in the run script), or use scripts/run_baseline.sh"
         )
 
 

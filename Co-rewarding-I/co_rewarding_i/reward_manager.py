@@ -4,9 +4,9 @@
     pseudo-label(x)  = majority answer of the rollouts on x'
     pseudo-label(x') = majority answer of the rollouts on x
 
-The reward of a response on either view is 1 if its answer is equivalent to that view's pseudo-label, else 0 (or what
-co_rewarding.payout says instead: co_rewarding/algo/payout.py). Its control majority_voting_both_views differs in one
-word: the vote of a view rewards that view's own rollouts.
+The reward of a response on either view is 1 if its answer is equivalent to that view's pseudo-label, else 0 (or as
+co_rewarding.payout says: co_rewarding/algo/payout.py). In its control majority_voting_both_views the vote of a view
+rewards that view's own rollouts.
 """
 
 from co_rewarding.algo.rewards import consensus_rewards

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""verl's hybrid worker with a teacher where an adapter is trained: the moving average of the student's adapter.
+"""verl's hybrid worker with a teacher for LoRA training: the moving average of the student's adapter.
 
-There is one model: base weights that never change, and the student's adapter. The teacher is a second set of values
-for that adapter (co_rewarding.algo.second_weights), a few megabytes, sharded like it. vLLM has both adapters at once
-(adapters.py). For its log-probabilities, and to be sent and saved, the teacher takes the student's place for a moment;
-without an adapter the model is the one that the run starts from, which is the KL term's reference by default.
+There is one model: frozen base weights, and the student's adapter. The teacher is a second set of values for that
+adapter (co_rewarding.algo.second_weights), a few megabytes, sharded like it. vLLM has both adapters at once
+(adapters.py). For log-probabilities, sending and saving, the teacher briefly replaces the student; without an adapter
+the model is the starting model, the KL term's reference by default.
 """
 
 import shutil
@@ -27,13 +27,12 @@ from co_rewarding_ii.adapters import both
 from co_rewarding_ii.checkpoint import average_file, teacher_dir
 from co_rewarding_ii.worker import engine_of_actor, forget_gathered, load_average
 
-TEACHERS = "of_teacher"  # non-tensor entry of a batch: its log-probabilities are to be the teacher's
+TEACHERS = "of_teacher"  # non-tensor entry of a batch: requests the teacher's log-probabilities
 
 
 class AdapterTeacherWorker(ActorRolloutRefWorker):
-    """What it overrides of verl 0.9.1: `init_model` (the teacher and its average), `compute_log_prob` (may be of the
-    teacher), `save_checkpoint` and `load_checkpoint` (the teacher beside the actor). What it adds: `update_teacher` and
-    `send_weights`.
+    """Overrides of verl 0.9.1: `init_model` (the teacher and its average), `compute_log_prob` (the teacher's on
+    request), `save_checkpoint` and `load_checkpoint` (with the teacher). Added: `update_teacher` and `send_weights`.
     """
 
     @register(dispatch_mode=Dispatch.ONE_TO_ALL)
@@ -45,7 +44,7 @@ class AdapterTeacherWorker(ActorRolloutRefWorker):
 
     @register(dispatch_mode=Dispatch.ONE_TO_ALL)
     def update_teacher(self, decay: float) -> Distance:
-        """teacher ← decay · teacher + (1 − decay) · student, on this rank's shards; how far apart they are then."""
+        """teacher ← decay · teacher + (1 − decay) · student, on this rank's shards; returns their distance."""
         return self.average.update({name: local_shard(weight) for name, weight in self._adapter().items()}, decay)
 
     @register(dispatch_mode=make_nd_compute_dataproto_dispatch_fn(mesh_name="actor"))
@@ -58,7 +57,7 @@ class AdapterTeacherWorker(ActorRolloutRefWorker):
 
     @register(dispatch_mode=Dispatch.ONE_TO_ALL, blocking=False)
     async def send_weights(self, global_steps: int) -> None:
-        """verl's `update_weights` with both adapters. Like there, the rollout must sleep before, and is awake after."""
+        """verl's `update_weights` with both adapters. The rollout must be asleep before, and is awake after."""
         with engine_of_actor(self, TwoAdapters(self.actor.engine, self._teacher_in_place)):
             await super().update_weights(global_steps=global_steps, mode="naive")
 
@@ -68,7 +67,7 @@ class AdapterTeacherWorker(ActorRolloutRefWorker):
     ) -> None:
         super().save_checkpoint(local_path, hdfs_path, global_step, max_ckpt_to_keep)
         if self.average is None:
-            return  # a teacher that never moves is the adapter that the run starts with
+            return  # a teacher that never moves is the starting adapter
         folder, actor = teacher_dir(local_path), Path(local_path)
         folder.mkdir(parents=True, exist_ok=True)
         with self._teacher_in_place():
@@ -91,13 +90,13 @@ class AdapterTeacherWorker(ActorRolloutRefWorker):
 
     @contextmanager
     def _teacher_in_place(self) -> Iterator[None]:
-        """For the length of the block the engine's adapter is the teacher's."""
+        """Within the block the engine's adapter is the teacher's."""
         with self.teacher.in_place():
             yield
             forget_gathered(self.actor.engine.module)
 
     def _adapter(self) -> dict[str, torch.Tensor]:
-        """The weights that are trained, which lie where the engine has them at the moment."""
+        """The trained weights, on whichever device the engine currently has them."""
         forget_gathered(self.actor.engine.module)
         named = self.actor.engine.module.named_parameters()
         return {name: parameter for name, parameter in named if parameter.requires_grad}
@@ -110,15 +109,15 @@ class TwoAdapters:
         self.student, self.teacher_in_place = student, teacher_in_place
 
     def get_per_tensor_param(self, **options: Any) -> tuple[Iterator[tuple[str, torch.Tensor]], Any]:
-        """As verl's engine, but for the base model's weights, which are sent as they are."""
+        """As verl's engine, except that the base model's weights are sent unchanged."""
         student, facts = self.student.get_per_tensor_param(**options)
         if facts is None or not options.get("base_sync_done"):
             return student, facts
         return both(student, self._teachers(options)), facts
 
     def _teachers(self, options: dict[str, Any]) -> Iterator[tuple[str, torch.Tensor]]:
-        with self.teacher_in_place():  # from when the student's are sent
+        with self.teacher_in_place():  # from sending the student's
             yield from self.student.get_per_tensor_param(**options)[0]
 
-    def __getattr__(self, name: str) -> Any:  # what else verl asks, and does to the engine that is trained
+    def __getattr__(self, name: str) -> Any:  # verl's other accesses to the trained engine
         return getattr(self.student, name)

@@ -2,11 +2,11 @@
 """Where a checkpoint keeps the teacher.
 
 global_step_N/actor/      verl's
-global_step_N/teacher/    model_world_size_W_rank_R.pt, huggingface/   the weights that serve, in verl's format
+global_step_N/teacher/    model_world_size_W_rank_R.pt, huggingface/   the serving weights, in verl's format
                           average_world_size_W_rank_R.pt               what was rounded off them (co_rewarding.algo.ema)
 
-Where an adapter is trained, the weights that serve are the teacher's adapter alone: the base model is in actor/. Verl's
-file with the adapter's scale, lora_train_meta.json, lies beside them.
+With LoRA the serving weights are only the teacher's adapter: the base model is in actor/. verl's file with the
+adapter's scale, lora_train_meta.json, is in the same folder.
 """
 
 from pathlib import Path
@@ -25,7 +25,7 @@ def teacher_dir(actor_dir: str | Path) -> Path:
 
 
 def existing(path: Path) -> Path:
-    """Raises: FileNotFoundError, with the files that are there."""
+    """Raises: FileNotFoundError, listing the files found."""
     if not path.is_file():
         found = ", ".join(sorted(file.name for file in path.parent.glob("*.pt")))
         raise FileNotFoundError(f"{path}: no such file; resume with the number of processes that saved it ({found})")
@@ -37,18 +37,18 @@ def average_file(rank: int, world_size: int) -> str:
 
 
 def check_resumable(config: DictConfig, settings: TeacherSettings) -> None:
-    """Refuse to resume without the teacher's state: the run would silently take the starting model for it.
+    """Refuse to resume without the teacher's state: the run would silently use the starting model instead.
 
     Raises:
-        ValueError: the checkpoint that would be resumed holds no teacher, or not all of it.
+        ValueError: the checkpoint to resume from has no complete teacher.
     """
     folder = resume_dir(config)
     if folder is None or not settings.update:
         return
     if not teacher_dir(folder / ACTOR).is_dir():
         raise ValueError(
-            f"trainer.default_local_dir={config.trainer.default_local_dir}: {folder.name} holds no teacher (was the "
-            "run begun with another method?); choose another RUN_NAME to start afresh, or export its model and start "
+            f"trainer.default_local_dir={config.trainer.default_local_dir}: {folder.name} has no teacher (was the "
+            "run started with another method?); choose another RUN_NAME to start afresh, or export its model and start "
             "from that (MODEL_PATH)"
         )
     world = world_size(config)

@@ -1,25 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
-"""When the teacher of Co-rewarding-II and III rolls out: after the student, or at once with it.
+"""When the teacher of Co-rewarding-II and III rolls out: after the student, or at the same time.
 
-Algorithm 2 needs θ_old for the teacher of step k, and that is there before anyone rolls out: both orders have the same
-teacher, student and questions in every step, and differ in what is drawn at random alone.
+Algorithm 2 needs θ_old for the teacher of step k, which exists before any rollout: both orders have the same teacher,
+student and questions in every step, and differ only in random draws.
 
 After, on any number of vLLM replicas:
 
     student's rollouts → teacher ← α_k · teacher + (1 − α_k) · θ_old → teacher's weights into vLLM → teacher's rollouts
     → log-probs, vote, update as in co_rewarding_ii.trainer → checkpoint → student's weights into vLLM
 
-At once, where both can be asked at one time: on two replicas or more (beside), or on any number where an adapter is
-trained, since one engine holds the adapters of both:
+At the same time, where both can be served at once: on two replicas or more (beside), or with LoRA on any number, since
+one engine holds both adapters:
 
     teacher ← α_k · teacher + (1 − α_k) · θ_old → beside: the student's weights into the first replicas, the teacher's
-    into the others; adapters: both into all → both are asked at once, and the step waits for the slower → log-probs,
+    into the others; adapters: both into all → both roll out at once, and the step waits for the slower → log-probs,
     vote, update → checkpoint
 
-There vLLM sleeps from the end of a step's rollouts until it is asked again, and is given weights then: both models' at
-the beginning of a step, the student's on all replicas for a validation. So a step without one exchanges weights once.
-In both orders the teacher moves within its step, after the checkpoint of the step before and before its own: that has
-the student and the teacher of its own step.
+Then vLLM sleeps after a step's rollouts until the next request, and gets weights only then: both models' at the
+beginning of a step, the student's on all replicas for a validation. So a step without validation exchanges weights
+once. In both orders the teacher moves within its step, after the previous checkpoint and before its own, so a
+checkpoint has the student and teacher of its step.
 """
 
 from typing import Any
@@ -44,12 +44,12 @@ from co_rewarding_ii.trainer import CoRewardingIITrainer
 
 
 class TeacherAfterStudent(CoRewardingIITrainer):
-    """What it overrides of verl 0.9.1, beside what `CoRewardingIITrainer` does:
+    """Overrides of verl 0.9.1, besides those of `CoRewardingIITrainer`:
 
     | method | why |
     |---|---|
-    | `on_sample_end` | the student's rollouts are there and the policy has not moved yet: the teacher's turn |
-    | `_step_once` | the teacher's time leaves verl's "gen" |
+    | `on_sample_end` | the student's rollouts are done and the policy has not moved yet: the teacher rolls out |
+    | `_step_once` | excludes the teacher's time from verl's "gen" |
     """
 
     timed: tuple[str, ...] = ("teacher_update", "teacher_sync", "teacher_gen")  # all inside verl's "gen"
@@ -74,18 +74,18 @@ class TeacherAfterStudent(CoRewardingIITrainer):
 
 
 class BothAtOnce(CoRewardingIITrainer):
-    """Both are asked at once; a subclass says how their requests are told apart, and how vLLM is given their weights.
+    """Both roll out at once; a subclass marks their requests and sends their weights to vLLM.
 
-    What it overrides of verl 0.9.1, beside what `CoRewardingIITrainer` does:
+    Overrides of verl 0.9.1, besides those of `CoRewardingIITrainer`:
 
     | method | why |
     |---|---|
-    | `on_init_end` | vLLM sleeps until it is asked |
-    | `prepare_step` | the teacher moves, and weights are exchanged, before anyone is asked |
-    | `_submit_batch_to_rollout` | both are asked |
+    | `on_init_end` | vLLM sleeps until its first request |
+    | `prepare_step` | moves the teacher and exchanges weights before the rollouts |
+    | `_submit_batch_to_rollout` | submits the prompts of both |
     | `_step_once` | a sample holds the prompts of both |
-    | `_balance_batch` | the first thing after sampling: the teacher's rows leave the batch |
-    | `on_validate_begin`, `on_validate_end` | the student on all replicas, for that time |
+    | `_balance_batch` | first step after sampling: removes the teacher's rows |
+    | `on_validate_begin`, `on_validate_end` | put the student on all replicas meanwhile |
     """
 
     @property
@@ -103,7 +103,7 @@ class BothAtOnce(CoRewardingIITrainer):
     def prepare_step(self) -> dict:
         self._move_teacher()
         with marked_timer("update_weights", self.timing_raw):
-            # the student is that of the step before, as verl's own exchange at the end of that would say
+            # the student of the previous step, as after verl's exchange at its end
             self._send_both(self.global_steps - 1)
         return super().prepare_step()
 
@@ -119,13 +119,13 @@ class BothAtOnce(CoRewardingIITrainer):
     def _balance_batch(self, batch: KVBatchMeta, metrics: dict, **options: Any) -> KVBatchMeta:
         self._teacher_batch, students = rollout_io.split_by_prompt(batch, self._teachers_uids)
         for who, rows in (("student", students), ("teacher", self._teacher_batch)):
-            if not rows.keys:  # as after the student, where verl ends the run: its replicas are gone, say
+            if not rows.keys:  # as for the student, where verl ends the run: its replicas may be gone
                 raise RuntimeError(f"step {self.global_steps}: all rollouts of the {who} failed; look for their errors")
         self._check_teacher()
         return super()._balance_batch(students, metrics, **options)
 
     def _send_weights(self) -> None:
-        pass  # the next step or validation does
+        pass  # the next step or validation does it
 
     def on_validate_begin(self) -> None:
         super().on_validate_begin()
@@ -160,13 +160,13 @@ class TeacherBesideStudent(BothAtOnce):
 
 
 class TeacherAsAdapter(BothAtOnce):
-    """What it overrides of verl 0.9.1, beside what `BothAtOnce` does:
+    """Overrides of verl 0.9.1, besides those of `BothAtOnce`:
 
     | method | why |
     |---|---|
-    | `__init__` | servers with room for two adapters, and workers of theirs that take both |
+    | `__init__` | servers and workers with room for two adapters |
 
-    verl's reference is the model without an adapter, and needs no worker of its own.
+    verl's reference is the model without an adapter, and needs no separate worker.
     """
 
     role, worker = Role.ActorRollout, AdapterTeacherWorker
@@ -197,7 +197,7 @@ class TeacherAsAdapter(BothAtOnce):
 
 
 def make_trainer(config: DictConfig) -> CoRewardingIITrainer:
-    """The trainer of Co-rewarding-II and III, with the teacher's rollouts where the configuration lets them be."""
+    """The trainer of Co-rewarding-II and III, with the order of rollouts that the configuration allows."""
     if trains_adapter(config):
         return TeacherAsAdapter(config)
     order = TeacherAfterStudent if replicas_of(config) is None else TeacherBesideStudent

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the teacher needs of a configuration, checked before Ray starts, one line for what is wrong."""
+"""Checks of the teacher's settings before Ray starts; errors are one line."""
 
 from omegaconf import DictConfig
 
@@ -21,12 +21,12 @@ def check_teacher(config: DictConfig) -> None:
         settings.schedule(steps, unmoved_steps(config, steps))
     if settings.one_direction and not method(config.co_rewarding.method).needs_both_views:
         raise ValueError(
-            f"{settings.NAME}.one_direction=True: is a form of co_rewarding_III, which asks two wordings; set "
+            f"{settings.NAME}.one_direction=True: is a variant of co_rewarding_III, which needs two views; set "
             f"co_rewarding.method=co_rewarding_III instead of {config.co_rewarding.method}, or leave it False"
         )
     if not actor.use_kl_loss:
         raise ValueError(
-            "actor_rollout_ref.actor.use_kl_loss=False: the teacher lives in the reference that this term needs; keep "
+            "actor_rollout_ref.actor.use_kl_loss=False: the teacher uses the reference that this term needs; keep "
             "it True, with kl_loss_coef=0 for a loss without the term"
         )
     check_adapter(config, settings)
@@ -43,7 +43,7 @@ def check_teacher(config: DictConfig) -> None:
     sampler = config.trainer.v1.sampler
     if sampler.get("sync_refill_failed_groups", False):
         raise ValueError(
-            "trainer.v1.sampler.sync_refill_failed_groups=True: the teacher answers the questions of the step as they "
+            "trainer.v1.sampler.sync_refill_failed_groups=True: the teacher answers the questions of a step as they "
             "were drawn; set it to False"
         )
     if not trains_adapter(config):
@@ -63,26 +63,25 @@ def check_teacher(config: DictConfig) -> None:
 
 
 def check_adapter(config: DictConfig, settings: TeacherSettings) -> None:
-    """What a teacher that is an adapter cannot go with.
+    """Settings that an adapter teacher does not support.
 
     Raises: ValueError, one line.
     """
     model, rollout = config.actor_rollout_ref.model, config.actor_rollout_ref.rollout
     if model.lora_adapter_path is not None:
         raise ValueError(
-            f"actor_rollout_ref.model.lora_adapter_path={model.lora_adapter_path}: student and teacher begin as the "
+            f"actor_rollout_ref.model.lora_adapter_path={model.lora_adapter_path}: student and teacher start as the "
             "model without an adapter; merge this one into the model, or leave it null"
         )
     if model.lora.get("rank", 0) > 0:
         raise ValueError(
-            f"actor_rollout_ref.model.lora.rank={model.lora.rank}: is Megatron's; set lora_rank (LORA_RANK) instead"
+            f"actor_rollout_ref.model.lora.rank={model.lora.rank}: is Megatron's key; set lora_rank (LORA_RANK) instead"
         )
     if not trains_adapter(config):
         return
     if model.lora.get("merge", False):
         raise ValueError(
-            "actor_rollout_ref.model.lora.merge=True: vLLM gets the adapters of student and teacher, no merged model; "
-            "set it to False"
+            "actor_rollout_ref.model.lora.merge=True: vLLM gets both adapters, not a merged model; set it to False"
         )
     if settings.rollout != AUTO:
         raise ValueError(
@@ -91,13 +90,13 @@ def check_adapter(config: DictConfig, settings: TeacherSettings) -> None:
         )
     if "dummy" in rollout.load_format:
         raise ValueError(
-            f"actor_rollout_ref.rollout.load_format={rollout.load_format}: vLLM is sent the adapters alone and must "
+            f"actor_rollout_ref.rollout.load_format={rollout.load_format}: vLLM is sent only the adapters and must "
             "read the model itself; set it to safetensors"
         )
 
 
 def check_stop_decided(config: DictConfig, settings: TeacherSettings) -> None:
-    """What needs the whole vote, or all that is written of the teacher.
+    """Settings that need the full vote, or all of the teacher's text.
 
     Raises: ValueError, one line.
     """
@@ -105,23 +104,23 @@ def check_stop_decided(config: DictConfig, settings: TeacherSettings) -> None:
     needs = {
         f"co_rewarding.payout={config.co_rewarding.payout}": (
             config.co_rewarding.payout != "hard",
-            "pays by the shares of a whole vote (PAYOUT=hard)",
+            "pays by the shares of a full vote (use PAYOUT=hard)",
         ),
         f"co_rewarding.method={chosen}": (
             chosen not in METHODS or not METHODS[chosen].needs_teacher,
-            "may look at all that the teacher writes; only co_rewarding_II and co_rewarding_III do not",
+            "may read all of the teacher's text; only co_rewarding_II and co_rewarding_III do not",
         ),
         f"{settings.NAME}.check_log_probs=True": (
             settings.check_log_probs,
-            "compares log-probabilities of whole responses",
+            "compares log-probabilities of full responses",
         ),
         "actor_rollout_ref.rollout.full_determinism=True": (
             bool(rollout.get("full_determinism")),
-            "names all requests alike, so that none can be stopped by its name",
+            "gives all requests one name, so none can be stopped by name",
         ),
         f"actor_rollout_ref.rollout.agent.agent_loop_manager_class={rollout.agent.agent_loop_manager_class}": (
             rollout.agent.agent_loop_manager_class != MANAGER,
-            f"does not count votes; leave it at {MANAGER}",
+            f"does not count votes; keep {MANAGER}",
         ),
     }
     for given, (stands_in_the_way, why) in needs.items():

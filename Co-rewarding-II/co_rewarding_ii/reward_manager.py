@@ -4,8 +4,8 @@
     II     pseudo-label(x)  = majority answer of the teacher's rollouts on x
     III    pseudo-label(x)  = … on the rephrased x'      pseudo-label(x') = … on x
 
-The reward of a student's response is 1 if its answer is equivalent to the pseudo-label of what was asked, else 0 (or
-what co_rewarding.payout says instead: co_rewarding/algo/payout.py).
+The reward of a student's response is 1 if its answer is equivalent to the pseudo-label of its prompt, else 0 (or as
+co_rewarding.payout says: co_rewarding/algo/payout.py).
 """
 
 from co_rewarding.algo.rewards import consensus_rewards

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A router of requests that lets a request say which replicas may answer it.
+"""A request router: each request may name the replicas that may answer it.
 
-While some replicas hold the teacher's weights and the others the student's, each row of the step names those that may
-answer it (`among`). A request that names none, as validation's, goes to any: so the router need not be told
-whether a step or a validation is on.
+While some replicas hold the teacher's weights and the others the student's, each row of the step names its replicas
+(`among`). A request that names none, such as validation's, may go to any, so the router works in steps and validations
+alike.
 
-The names travel in `extra_args`, a field of vLLM's sampling parameters for what plugins want to be told: a row, verl's
-loop and verl's client hand it on unchanged to the router, and vLLM itself does not look into it.
+The names travel in `extra_args`, a field of vLLM's sampling parameters for plugins: verl's loop and client pass it
+unchanged from the row to the router, and vLLM ignores it.
 """
 
 from collections.abc import Collection, Mapping
@@ -20,14 +20,14 @@ REPLICAS = "replicas"  # in extra_args: [first, beyond the last], counted as ver
 
 
 def among(first: int, end: int) -> dict[str, Any]:
-    """Sampling parameters of a request that the replicas first … end − 1 may answer."""
+    """Sampling parameters of a request for replicas first … end − 1."""
     return {"extra_args": {REPLICAS: [first, end]}}
 
 
 class RouterAmongReplicas(Router):
-    """Overrides `choices`, by the sampling parameters that `acquire_server` is given with the request."""
+    """Overrides `choices`, using the sampling parameters passed to `acquire_server`."""
 
-    _named: Collection[int] | None = None  # of the request at hand; an actor answers one call after the other
+    _named: Collection[int] | None = None  # of the current request; an actor handles one call at a time
 
     def require_acquire_fields(self) -> list[str]:
         return ["sampling_params"]

@@ -28,8 +28,8 @@ class TeacherSettings(ConfigBlock):
     update_interval: int = 1  # >= 1, steps between updates
     start_share: float | None = None  # 0–1: scale α so that this share of the start is left at the end; null: do not
     one_direction: bool = False  # III: the student answers one view, drawn at random, the teacher the other
-    kl_anchor: str = "teacher"  # what the KL loss keeps the student near: teacher, or start, the frozen starting model
-    rollout: str = AUTO  # beside the student, on vLLM engines of its own, or after it; auto: beside from two engines on
+    kl_anchor: str = "teacher"  # reference of the KL loss: teacher, or start (the frozen starting model)
+    rollout: str = AUTO  # beside the student, on separate vLLM engines, or after it; auto: beside from two engines on
     stop_decided: bool = False  # True: stop a question's rollouts once more than half of all n state one answer
     check_log_probs: bool = False  # log how well vLLM and reference engine agree on the teacher; costs a forward pass
 
@@ -39,11 +39,11 @@ class TeacherSettings(ConfigBlock):
         self.require("temperature", is_allowed, f"a number from 0 to {MAX_TEMPERATURE:g}, or null for the student's")
         self.require("kl_anchor", self.kl_anchor in ANCHORS, " or ".join(ANCHORS))
         self.require("rollout", self.rollout in ORDERS, "one of " + ", ".join(ORDERS))
-        self.schedule(total_steps=3 * max(1, self.update_interval))  # long enough for any values that go together
+        self.schedule(total_steps=3 * max(1, self.update_interval))  # long enough for any compatible values
 
     @classmethod
     def read(cls, config: DictConfig) -> TeacherSettings:
-        """... with the temperature that it comes to."""
+        """... with the resolved temperature."""
         block = super().read(config)
         if block.temperature is not None:
             return block
@@ -51,11 +51,11 @@ class TeacherSettings(ConfigBlock):
 
     @property
     def keeps_start(self) -> bool:
-        """Whether the starting model is another one than the teacher, and the anchor."""
+        """Whether the anchor is the starting model and the teacher moves."""
         return self.update and self.kl_anchor == "start"
 
     def schedule(self, total_steps: int, unmoved_steps: int = 1) -> DecaySchedule:
-        """Raises: ValueError, a value out of its range, or the values do not go together (see DecaySchedule)."""
+        """Raises: ValueError, a value is out of range, or values conflict (see DecaySchedule)."""
         try:
             return DecaySchedule(
                 total_steps=total_steps,
@@ -75,9 +75,9 @@ def trains_adapter(config: DictConfig) -> bool:
 
 
 def unmoved_steps(config: DictConfig, total_steps: int) -> int:
-    """First steps of a run that begin with the starting model as the student: 2 where the first one learns nothing.
+    """Number of first steps whose student is the starting model: 2 if the first one learns nothing.
 
-    With a warm-up the learning rate of verl 0.9.1's first update is 0. Whether rewards move the student is not asked.
+    With a warm-up the learning rate of verl 0.9.1's first update is 0. Rewards are not considered.
     """
     optim = config.actor_rollout_ref.actor.optim
     warmup = optim.lr_warmup_steps or 0

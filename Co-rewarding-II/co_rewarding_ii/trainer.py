@@ -1,18 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Co-rewarding-II adds one thing to a training step: a slow teacher, which answers the questions too and labels them.
+"""Co-rewarding-II adds one thing to a training step: a slow teacher that answers the questions and labels them.
 
-What happens in step k (arXiv 2508.00410, Algorithm 2), with what is added marked *:
+Step k (arXiv 2508.00410, Algorithm 2), additions marked *:
 
     student's rollouts with θ_old; * teacher ← α_k · teacher + (1 − α_k) · θ_old, * its rollouts of the same questions
     → old log-probs, log-probs of the KL term's reference: the teacher or, * in its place for this pass, the starting
     model (actor_rollout_ref.teacher.kl_anchor) → * vote of the teacher's answers → reward, advantage → update to θ
 
-The teacher rolls out after the student or beside it: co_rewarding_ii/orders.py has both, which build on this.
-Its responses are cleared after the vote: nothing that trains ever sees them.
+The teacher rolls out after the student or beside it (co_rewarding_ii/orders.py). Its responses are cleared after the
+vote: training never sees them.
 
 Co-rewarding-III is the same on questions in two views (data.train_aug_files): student and teacher answer both, and
-the teacher's vote on one view labels the student's answers to the other. In its cheaper one-direction form a chance
-draw for each question and step says which view the student answers; the teacher answers the other one alone.
+the teacher's vote on one view labels the student's answers to the other. In its cheaper one-direction form a random
+draw for each question and step decides which view the student answers; the teacher answers only the other one.
 """
 
 import hashlib
@@ -47,19 +47,19 @@ from co_rewarding_ii.worker import TeacherWorker
 
 
 class CoRewardingIITrainer(GroupRewardTrainer):
-    """What it overrides of verl 0.9.1, beside what `GroupRewardTrainer` does:
+    """Overrides of verl 0.9.1, besides those of `GroupRewardTrainer`:
 
     | method | why |
     |---|---|
     | `__init__` | reads the teacher's settings |
     | `_fetch_one_gen_batch` | III: P questions become 2 P prompts |
-    | `get_llm_client` | whose requests can be stopped |
+    | `get_llm_client` | its requests can be stopped |
     | `_init_dataloader` | the schedule needs the run's number of steps |
     | `_init_resource_pool_mgr` | workers with a teacher in the reference slot |
     | `_submit_batch_to_rollout` | keeps the questions for the teacher |
-    | `_load_checkpoint` | a schedule that is not the one of the run so far is told |
+    | `_load_checkpoint` | reports a schedule that differs from the run's so far |
     | `_compute_ref_log_prob` | the KL term's reference may be the starting model |
-    | `_step_once` | what the teacher did joins the metrics |
+    | `_step_once` | adds the teacher's metrics |
     """
 
     role, worker = Role.ActorRolloutRef, TeacherWorker
@@ -108,7 +108,7 @@ class CoRewardingIITrainer(GroupRewardTrainer):
         return with_rephrased(batch) if self.two_views else batch
 
     def _submit_batch_to_rollout(self, batch: TensorDict) -> int:
-        self._teachers_questions = batch.copy()  # the agent loop takes columns out of what it is given
+        self._teachers_questions = batch.copy()  # the agent loop removes columns from its input
         if self.teacher.one_direction:
             students = [
                 drawn_view(question, self.global_steps) == view
@@ -126,7 +126,7 @@ class CoRewardingIITrainer(GroupRewardTrainer):
         return (self._log_probs_of_start if self.teacher.keeps_start else self._log_probs_of_teacher)(batch, metrics)
 
     def _log_probs_of_start(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
-        """The column ref_log_prob, by the model that the run began with."""
+        """The column ref_log_prob, by the starting model."""
         self.actor_rollout_wg.exchange_teacher_and_start()
         batch = self._log_probs_of_reference(batch, metrics)  # if this fails, so does the run
         self.actor_rollout_wg.exchange_teacher_and_start()
@@ -137,7 +137,7 @@ class CoRewardingIITrainer(GroupRewardTrainer):
         return self._log_probs_of_reference(batch, metrics)
 
     def _log_probs_of_reference(self, batch: KVBatchMeta, metrics: dict) -> KVBatchMeta:
-        """... by verl's own reference, whose place the teacher has unless an adapter is trained (orders.py)."""
+        """... by verl's own reference, which is the teacher unless an adapter is trained (orders.py)."""
         return super()._compute_ref_log_prob(batch, metrics)
 
     def _step_once(self, metrics: dict, timing_raw: dict, sample_batch_size: int) -> KVBatchMeta:
@@ -155,7 +155,7 @@ class CoRewardingIITrainer(GroupRewardTrainer):
                 self._teacher_metrics = {"teacher/decay": decay, "teacher/distance": distance}
 
     def _submit_to_teacher(self) -> int:
-        """Ask the teacher the step's questions: rows of the same queue under uids of their own; how many prompts."""
+        """Send the step's questions to the teacher, in the same queue under new uids; return their number."""
         self._teachers_uids = [str(uuid.uuid4()) for _ in range(len(self._teachers_questions))]
         questions = rollout_io.with_column(self._teachers_questions, "uid", self._teachers_uids.__getitem__)
         questions = rollout_io.with_column(questions, NUM_ROLLOUTS, lambda _: self.teacher.n)
@@ -163,7 +163,7 @@ class CoRewardingIITrainer(GroupRewardTrainer):
         if self.teacher.stop_decided:
             group = (rollout_io.QUESTION, rollout_io.VIEW)
             asked = list(zip(*(rollout_io.column(questions, name) for name in group), strict=True))
-            # the same question under two uids is one group, whose vote no worker sees whole
+            # the same question under two uids is one group, which no worker sees completely
             alone = [times == 1 for times in map(Counter(asked).__getitem__, asked)]
             questions = rollout_io.with_column(questions, STOP_DECIDED, alone.__getitem__)
         tu.assign_non_tensor_data(questions, "global_steps", self.global_steps)
@@ -171,8 +171,8 @@ class CoRewardingIITrainer(GroupRewardTrainer):
 
     @property
     def teachers_sampling(self) -> dict[str, Any]:
-        """Sampling parameters of the teacher where they are not the student's."""
-        # vLLM has no log-probabilities of an answer that is stopped before its first token, and nobody needs them
+        """Sampling parameters of the teacher that differ from the student's."""
+        # vLLM has no log-probabilities of an answer stopped before its first token, and none are needed
         return {"temperature": self.teacher.temperature, "logprobs": self.teacher.check_log_probs}
 
     def _check_teacher(self) -> None:
@@ -188,7 +188,7 @@ class CoRewardingIITrainer(GroupRewardTrainer):
         return responses
 
     def _gap_of_teacher(self) -> dict[str, float]:
-        """Probabilities of the teacher's tokens: what vLLM sampled with against what the reference engine computes."""
+        """Probabilities of the teacher's tokens: vLLM's when sampling against the reference engine's."""
         batch = self._log_probs_of_teacher(self._teacher_batch, metrics={})
         fields = ["rollout_log_probs", "ref_log_prob"]
         data = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=fields)
@@ -200,13 +200,12 @@ class CoRewardingIITrainer(GroupRewardTrainer):
 
 
 def drawn_view(question: str, step: int) -> View:
-    """The view that the student answers in one-direction III: a fair coin a question and step, the same after a
-    restart."""
+    """The student's view in one-direction III: a fair coin for each question and step, unchanged by a restart."""
     return VIEWS[hashlib.blake2b(f"{step} {question}".encode(), digest_size=1).digest()[0] & 1]
 
 
 def teacher_line(settings: TeacherSettings, schedule: DecaySchedule) -> str:
-    """What the schedule amounts to in a run of its length, with a warning where the teacher hardly moves."""
+    """A summary of the schedule over the run, with a warning if the teacher hardly moves."""
     if not settings.update:
         return "teacher: the starting model, frozen (actor_rollout_ref.teacher.update=False)"
     total_steps, share = schedule.total_steps, schedule.share_of_start
@@ -228,16 +227,16 @@ def teacher_line(settings: TeacherSettings, schedule: DecaySchedule) -> str:
 
 
 def other_schedule_line(schedule: DecaySchedule, step: int, logged: float) -> str | None:
-    """What a run that resumes says if the decay of its last step is not the schedule's; None if it is.
+    """The message of a resuming run if its last step's decay differs from the schedule; None if it does not.
 
     Args:
-        step: that was saved.
+        step: the saved one.
         logged: its decay.
     """
     if step > schedule.total_steps or math.isclose(now := schedule.decay(step), logged, rel_tol=1e-9):
         return None
     return (
-        f"teacher: the decay of step {step} was {logged:.6g} and is {now:.6g} in this start's schedule, which holds "
-        "from here on: the run had another number of steps, or was begun by a version whose start_share counted the "
-        "first update, which changes nothing; what is left of the starting model at the end is not the share said above"
+        f"teacher: the decay of step {step} was {logged:.6g} and is {now:.6g} in this start's schedule, which applies "
+        "from here on: the run had another number of steps, or was started by a version whose start_share counted the "
+        "first update, which changes nothing; the share of the starting model at the end is not the one printed above"
     )

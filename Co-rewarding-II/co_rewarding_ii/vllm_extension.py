@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What vLLM's workers do with a message that holds the adapters of student and teacher (adapters.py)."""
+"""How vLLM's workers load a message with the adapters of student and teacher (adapters.py)."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from co_rewarding_ii.adapters import TEACHER, TEACHER_ID, split
 
 
 class TwoAdapters(WeightReceiver):
-    """Overrides of verl 0.9.1: `_update_weights`, which adds an adapter that has arrived whole."""
+    """Overrides of verl 0.9.1: `_update_weights`, which adds an adapter once it is complete."""
 
     def _update_weights(
         self, weights: list[tuple[str, torch.Tensor]], peft_config: dict[str, Any] | None, base_sync_done: bool
@@ -23,7 +23,7 @@ class TwoAdapters(WeightReceiver):
         super()._update_weights(student, peft_config, base_sync_done)
         if teacher:
             self.remove_lora(TEACHER_ID)
-            # verl frees the memory that a message came in
+            # verl frees the message's memory
             tensors = {name: tensor.clone() for name, tensor in teacher}
             self.add_lora(
                 TensorLoRARequest(

@@ -2,8 +2,8 @@
 """verl's hybrid worker (actor, rollout, reference) with a reference that follows the actor: the teacher.
 
 The teacher lives in the reference slot: sharded like the actor, forward only, in host memory on a GPU machine. So the
-KL term of the loss is against the moving teacher, as in the paper's code; with kl_anchor=start the starting model takes
-the teacher's place for the pass that this term needs (co_rewarding.algo.second_weights).
+KL term of the loss is against the moving teacher, as in the paper's code; with kl_anchor=start the starting model
+replaces the teacher for that term's pass (co_rewarding.algo.second_weights).
 """
 
 from collections.abc import Iterator
@@ -25,31 +25,31 @@ from co_rewarding_ii.checkpoint import average_file, existing, teacher_dir
 
 
 class TeacherWorker(ActorRolloutRefWorker):
-    """What it overrides of verl 0.9.1: `init_model` (starts the teacher's moving average, keeps the starting model),
-    `save_checkpoint` and `load_checkpoint` (the teacher beside the actor). What it adds: `update_teacher`,
-    `send_weights` and `exchange_teacher_and_start`.
+    """Overrides of verl 0.9.1: `init_model` (starts the teacher's moving average, keeps the starting model),
+    `save_checkpoint` and `load_checkpoint` (with the teacher). Added: `update_teacher`, `send_weights` and
+    `exchange_teacher_and_start`.
     """
 
     @register(dispatch_mode=Dispatch.ONE_TO_ALL)
     def init_model(self) -> None:
         settings = self.config.teacher
         super().init_model()
-        # before a checkpoint is loaded: the reference is what the run starts from, in a start that resumes, too
+        # before a checkpoint is loaded: the reference is the starting model, in a resuming start too
         keeps_start = settings.update and settings.kl_anchor == "start"
         self.start = SecondWeights(lambda: _parameters(self.ref), device=get_device_name()) if keeps_start else None
-        # on verl's device, also where it keeps the teacher, and between steps the student, in host memory
+        # on verl's device, even if the teacher, and between steps the student, is in host memory
         self.average = TeacherAverage(_parameters(self.ref), device=get_device_name()) if settings.update else None
 
     @register(dispatch_mode=Dispatch.ONE_TO_ALL)
     def update_teacher(self, decay: float) -> Distance:
-        """teacher ← decay · teacher + (1 − decay) · student, on this rank's shards; how far apart they are then."""
+        """teacher ← decay · teacher + (1 − decay) · student, on this rank's shards; returns their distance."""
         distance = self.average.update(_parameters(self.actor), decay)
         self._forget_gathered_weights()
         return distance
 
     @register(dispatch_mode=Dispatch.ONE_TO_ALL)
     def exchange_teacher_and_start(self) -> None:
-        """The starting model comes into the reference slot, the teacher goes beside it; a second time, back."""
+        """Swap teacher and starting model in the reference slot; a second call swaps them back."""
         self.start.exchange()
         self._forget_gathered_weights()
 
@@ -57,8 +57,8 @@ class TeacherWorker(ActorRolloutRefWorker):
     async def send_weights(self, global_steps: int, students: int = 0) -> None:
         """verl's `update_weights`, with the student for the first `students` replicas and the teacher for the others.
 
-        Like there, the rollout must sleep before, and is awake after. `update_weights` sends the weights of
-        `self.actor`, whatever that is, for the length of the call. To go when verl lets the caller name the engine.
+        The rollout must be asleep before, and is awake after. `update_weights` sends the weights of whatever
+        `self.actor` is during the call. Remove this once verl lets the caller name the engine.
         """
         sent = self.ref.engine
         if students:
@@ -72,8 +72,8 @@ class TeacherWorker(ActorRolloutRefWorker):
     ) -> None:
         super().save_checkpoint(local_path, hdfs_path, global_step, max_ckpt_to_keep)
         if self.average is None:
-            return  # a teacher that never moves is the model that the run starts from
-        # the serving weights in verl's format, so that verl's tools take the teacher for a model, and its limit on
+            return  # a teacher that never moves is the starting model
+        # the serving weights in verl's format, so that verl's tools treat the teacher as a model, and its limit on
         # kept checkpoints counts it; then, in the same folder, what the weights were rounded from
         folder = teacher_dir(local_path)
         self.ref.save_checkpoint(str(folder), None, global_step, max_ckpt_to_keep)
@@ -95,16 +95,16 @@ class TeacherWorker(ActorRolloutRefWorker):
 
 
 class OneOfTwo:
-    """Two engines of which one sends its weights, while both gather theirs.
+    """Two engines: one sends its weights, while both gather theirs.
 
-    A weight is gathered from the shards of all ranks, so all must do it, in one order, whichever they send.
+    Gathering a weight needs all ranks, so all must gather in the same order, whichever they send.
     """
 
     def __init__(self, student: Any, teacher: Any, is_teachers: bool):
         self.student, self.teacher, self.is_teachers = student, teacher, is_teachers
 
     def get_per_tensor_param(self, **options: Any) -> tuple[Iterator[tuple[str, torch.Tensor]], Any]:
-        """As verl's engine: names with whole tensors, of which no more than two are there at a time."""
+        """As verl's engine: names with full tensors, at most two in memory at a time."""
         student, options_of_lora = self.student.get_per_tensor_param(**options)
         teacher, _ = self.teacher.get_per_tensor_param(**options)
         return self._sent(iter(student), iter(teacher)), options_of_lora
@@ -119,13 +119,13 @@ class OneOfTwo:
             del other
             yield sent
 
-    def __getattr__(self, name: str) -> Any:  # what else verl asks, and does to the engine that is trained
+    def __getattr__(self, name: str) -> Any:  # verl's other accesses to the trained engine
         return getattr(self.student, name)
 
 
 @contextmanager
 def engine_of_actor(worker: ActorRolloutRefWorker, engine: Any) -> Iterator[None]:
-    """For the length of the block `worker.actor` has this engine, whose weights verl's `update_weights` then sends."""
+    """Within the block `worker.actor` has this engine, so verl's `update_weights` sends its weights."""
     actor, worker.actor = worker.actor, SimpleNamespace(engine=engine)
     try:
         yield
@@ -134,15 +134,15 @@ def engine_of_actor(worker: ActorRolloutRefWorker, engine: Any) -> Iterator[None
 
 
 def load_average(average: TeacherAverage, actor_dir: str, rank: int, world_size: int) -> None:
-    """Resume the average of a process from the checkpoint that has the actor in `actor_dir`.
+    """Resume this process's average from the checkpoint with the actor in `actor_dir`.
 
     Raises:
-        FileNotFoundError: the checkpoint has no teacher, or one of another number of processes.
+        FileNotFoundError: the checkpoint has no teacher, or one from another number of processes.
     """
     folder = teacher_dir(actor_dir)
     if not folder.is_dir():
-        raise FileNotFoundError(f"{folder}: the checkpoint holds no teacher, which the run must resume with")
-    # tensors only: a file from elsewhere must not run code; of its own files, in actor/, verl unpickles all
+        raise FileNotFoundError(f"{folder}: the checkpoint has no teacher to resume with")
+    # tensors only: a foreign file must not run code; verl unpickles everything in actor/
     serving, state = (
         torch.load(existing(folder / name(rank, world_size)), weights_only=True) for name in (shard_file, average_file)
     )
@@ -150,7 +150,7 @@ def load_average(average: TeacherAverage, actor_dir: str, rank: int, world_size:
 
 
 def forget_gathered(module: torch.nn.Module) -> None:
-    """FSDP2 may hold full parameters of a root from its last forward pass, which are from before a change of shards."""
+    """Drop a root's full parameters from FSDP2's last forward pass, which predate a change of shards."""
     for part in module.modules():
         if isinstance(part, FSDPModule):
             part.reshard()

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is trained from every start, and what each comparison of two of them would have to show.
+"""The arms trained from every start, and the claims of their comparisons.
 
-CLAIMS was written before anything was trained. A claim is a difference that it says is above 0: of accuracies at the
-last step, of two steps of one arm, or of shares of questions that were corrupted. It holds where the whole 95 %
-interval is above 0, is refuted where it is below, and is not told otherwise.
+CLAIMS was written before any training. A claim says that a difference is above 0: of accuracies at the last step, of
+two steps of one arm, or of shares of corrupted questions. It holds if the whole 95 % interval is above 0, is refuted if
+it is below, and is undecided otherwise.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from co_rewarding.algo.payout import Payout
 STEPS = 200
 NUM_QUESTIONS = 8  # a step
 NUM_ROLLOUTS = 8  # G
-LEARNING_RATE = 1e-4  # constant; chosen with the true answers alone, on start 0, which is in no result
+LEARNING_RATE = 1e-4  # constant; chosen with the true answers on start 0, which is in no result
 KL, KL_OF_TEACHER = 0.005, 0.001  # of the paper: I and its baselines, II
 START_SHARE = 0.1  # of the start that is left in the teacher after STEPS, as in scripts/compare_methods.sh
 
 
 @dataclass(frozen=True)
 class Arm:
-    """One way to train.
+    """One way of training.
 
     `wordings`: which of a question's wordings (0: original, 1: rephrased) stand for the views original and rephrased.
     """
@@ -50,7 +50,7 @@ class Arm:
 
     @property
     def rollouts(self) -> int:
-        """Responses that are generated for a question, in multiples of G."""
+        """Generated responses per question, in multiples of G."""
         return len(self.wordings) * (self.num_votes // NUM_ROLLOUTS + self.method.needs_teacher)
 
 
@@ -59,7 +59,7 @@ IN_PRODUCT = {
     ("majority_voting", BOTH): "majority_voting_both_views",
     ("co_rewarding_I", TWICE): "co_rewarding_I_same_wording",
 }
-"""Methods that have another name on other wordings than their own."""
+"""Methods with another name on other wordings."""
 ARMS: dict[str, Arm] = {
     arm.name: arm
     for arm in (
@@ -88,7 +88,7 @@ ARMS: dict[str, Arm] = {
 class Claim:
     """`better` − `worse` > 0, in greedy accuracy on held-out questions in both wordings unless `of` says otherwise.
 
-    An arm may have a step behind an @; else it is the last one.
+    ARM@STEP compares at that step, else at the last one.
     """
 
     says: str
@@ -98,7 +98,7 @@ class Claim:
 
 
 EARLY = STEPS // 4
-"""The step that an arm's end is compared with: fixed, since a peak picked afterwards is above the end by chance."""
+"""The fixed step that an arm's end is compared with: a peak chosen afterwards is above the end by chance."""
 
 CLAIMS = (
     Claim("Majority voting falls after a quarter of the steps", f"majority voting@{EARLY}", "majority voting"),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How independent the errors of a start's two wordings are: the votes of both on the same questions, before any RL."""
+"""Independence of the errors on a start's two wordings: both votes on the same questions, before any RL."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A small Llama as a policy in plain torch: rollouts, and what it thinks of them.
+"""A small Llama as a policy in plain torch: rollouts and their token statistics.
 
 Legend: B rollouts or sequences, T tokens, V vocabulary.
 """
@@ -82,11 +82,11 @@ def answers_of_groups(
 
 @dataclass(frozen=True)
 class Asked:
-    """B rollouts whose prompts, padded on the left, the model has read: each prompt once."""
+    """B rollouts with the model's state after their prompts, padded on the left, each prompt read once."""
 
     cache: DynamicCache  # keys and values, with their gradients if any
     mask_B_T: torch.Tensor  # 0 for padding
-    hidden_B: torch.Tensor  # that the first token is told from
+    hidden_B: torch.Tensor  # predicts the first token
 
 
 def _asked(model: LlamaForCausalLM, prompts: Sequence[Sequence[int]], num_rollouts: int) -> Asked:
@@ -103,9 +103,9 @@ def _asked(model: LlamaForCausalLM, prompts: Sequence[Sequence[int]], num_rollou
 
 
 class Decoder:
-    """A Llama's next token, one after another: what transformers computes, with a third of its time a token.
+    """A Llama's next token, step by step: as in transformers, in a third of its time a token.
 
-    At this size a model's own arithmetic is the smaller part of a call; here are no masks and caches made anew.
+    At this size a model's arithmetic is the smaller part of a call; this avoids rebuilding masks and caches.
     """
 
     def __init__(self, model: LlamaForCausalLM, asked: Asked) -> None:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-r"""Arithmetic questions of three families, each in four wordings, with a worked solution and none that is wrong.
+r"""Arithmetic questions of three families, each in four wordings, with only correct worked solutions.
 
-A question is a family and its operands, whatever the wording: that is what is held out. Its original and its rephrased
-wording are two different ones of the four, drawn for each question, so that neither view is the easier one by
-construction. Nothing here makes a mistake: all wrong answers are the model's own.
+A question is a family with operands, in any wording: questions are held out as such. Its original and its rephrased
+wording are two different ones of the four, drawn for each question, so neither view is easier by construction. Nothing
+here teaches a mistake: all wrong answers are the model's own.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ class Family:
     templates: tuple[str, ...]
     operands: tuple[tuple[int, ...], ...]  # all that there are
     answer: Callable[..., int]
-    worked: Callable[..., str]  # how it is worked out, with the box at its end
+    worked: Callable[..., str]  # its worked solution, with the box at the end
 
 
 def _in_columns(operation: arithmetic.Operation) -> Callable[[int, int], str]:
-    """As the quickstart's model is taught it."""
+    """As taught to the quickstart's model."""
 
     def worked(a: int, b: int) -> str:
         return arithmetic.worked_solution(arithmetic.Question("", "plain", a, b, arithmetic.Fact(a, b, operation)))
@@ -83,7 +83,7 @@ FAMILIES: dict[str, Family] = {
 
 @dataclass(frozen=True)
 class Question:
-    """One thing to work out, and the two of its family's wordings in which it is asked: original, rephrased."""
+    """One computation, with two of its family's wordings: original, rephrased."""
 
     family: str
     operands: tuple[int, ...]
@@ -113,11 +113,11 @@ class Question:
 
 @dataclass(frozen=True)
 class Split:
-    """Questions of which no two are the same, each family with an equal part of the first two."""
+    """Different questions, each family with an equal part of the first two."""
 
     held_out: list[Question]
     trained: list[Question]  # by RL
-    taught: dict[str, list[Question]]  # family → to the start, and what is left to measure it
+    taught: dict[str, list[Question]]  # family → for the start, and the rest to measure it
 
 
 def split(num_held_out: int, num_trained: int, seed: int) -> Split:

@@ -1,21 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The arms through the product: a start and its questions for the run scripts, and dumps held against training.py.
+"""The arms through the product: a start and its questions for the run scripts, and dumps compared with training.py.
 
-Of a dump `check` takes questions, views, voters, ground truths and the texts of the responses. Answers, labels,
-rewards, advantages and metrics come from them by what trains the arms here; then all that the run said is compared:
+From a dump `check` takes questions, views, voters, ground truths and response texts. The code of the arms recomputes
+answers, labels, rewards, advantages and metrics, which are compared with the run's:
 
     exactly                    answer, label, reward of every row of the student, and whether it was trained on
     within TOLERANCE           advantages (largest, smallest, mean over tokens) and the vote's metrics, as logged
-    within POLICY_TOLERANCE    the policy: the start is trained here once more on what the run sampled and rewarded. Its
-                               KL and entropy, and rewards that are read off it (self-certainty, entropy)
+    within POLICY_TOLERANCE    the policy: the start is retrained here on the run's samples and rewards. Its KL and
+                               entropy, and rewards computed from it (self-certainty, entropy)
 
-Who came first decides ties and coins. A dump has the rows of a group in the order in which they were asked for,
-whatever order they were finished in (training.rollout_io), those that are trained on before those that only vote.
-Coins are the run's own if its co_rewarding.seed is 0: they depend on step, question, view and place in the group.
+Order decides ties and coins. A dump has the rows of a group in the order of their requests, not of their completion
+(training.rollout_io), trained rows before those that only vote. Coins are the run's own if its co_rewarding.seed is 0:
+they depend on step, question, view and place in the group.
 
-A dump has texts and no tokens: a text is split anew. In texts of an exported start a byte token is spelled out
-(<0x31>), so that it is not taken for the character's own. What is split into another number of tokens than the run
-sampled is not known; from the first such response on the policies differ, and KL and entropy are printed, not judged.
+A dump has texts and no tokens, so texts are re-tokenized. In texts of an exported start a byte token is spelled out
+(<0x31>), so that it is not taken for the character's own. A text that has another number of tokens than the run sampled
+is unknown; from the first such response on, the policies differ, and KL and entropy are only reported.
 
 Legend: B rows that are trained on, N all rows of a step.
 """
@@ -90,7 +90,7 @@ def _rows(questions: Sequence[Question], view: int, split: str) -> list[Row]:
 
 
 def _settings(folder: Path) -> str:
-    """What the runs of all arms are given, as variables of the run scripts."""
+    """Run-script variables shared by all arms."""
     variables = {
         "MODEL_PATH": folder / "model",
         "TRAIN_FILE": folder / "train.parquet",
@@ -128,7 +128,7 @@ def _command(arm: Arm) -> str:
 
 
 def _keys(arm: Arm) -> dict[str, Any]:
-    """The keys of the configuration in which arms differ, with this one's values."""
+    """The configuration keys in which arms differ, with this arm's values."""
     teacher = {"update": arm.teacher_moves, "start_share": START_SHARE} if arm.method.needs_teacher else {}
     return {
         "co_rewarding.method": arm.name_in_product,
@@ -143,7 +143,7 @@ def _keys(arm: Arm) -> dict[str, Any]:
 
 @dataclass
 class Compared:
-    """What `check` looked at, and what it found."""
+    """The result of `check`."""
 
     steps: int = 0
     rows: int = 0  # of the student
@@ -164,10 +164,10 @@ class Compared:
 
 
 def check(run_dir: Path, arm_name: str | None = None) -> int:
-    """Prints how a run compares with its arm; the number of differences.
+    """Print how a run compares with its arm; return the number of differences.
 
     Raises:
-        ValueError: one line: there is nothing to compare, or no way to tell the arm.
+        ValueError: there is nothing to compare, or the arm is unknown.
     """
     run = RunDir(run_dir)
     path = run.last_configuration()
@@ -210,7 +210,7 @@ def arm_of(config: DictConfig, run_dir: Path) -> Arm:
 
 
 def logged(run: RunDir) -> dict[int, dict[str, float]]:
-    """The metrics of each step, of a later start before those of an earlier one."""
+    """The metrics of each step; later starts override earlier ones."""
     metrics: dict[int, dict[str, float]] = {step: {} for step in run.dumped_steps()}
     for start in run.starts():
         for line in run.metrics_file(start).read_text(encoding="utf-8").splitlines():
@@ -245,7 +245,7 @@ def _compare_step(
     if policy is not None:
         means_B, is_known_B = policy.read([rows[i] for i in trained])
     scores = score(arm, rollouts, truths, on_rows(means_B, trained, len(rows)), step, equivalence.same)
-    # of the run's rewards, which are the ones here or a difference that is told
+    # of the run's rewards, which equal these or are reported as a difference
     advantages_B = group_advantages([rollouts[i] for i in trained], [rows[i]["reward"] or 0.0 for i in trained])
 
     found.steps += 1
@@ -289,7 +289,7 @@ def _compare_step(
 
 
 class Retrained:
-    """The start, trained by training.py on what a run sampled and rewarded."""
+    """The start, trained by training.py on a run's samples and rewards."""
 
     def __init__(
         self, arm: Arm, model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, config: DictConfig
@@ -301,8 +301,7 @@ class Retrained:
 
     @classmethod
     def starting_as(cls, arm: Arm, config: DictConfig) -> Retrained | None:
-        """As the run with this configuration began; None where its model is not there (any more), or where it had an
-        adapter, which was drawn there."""
+        """The state at the start of the run; None if its model is missing, or if it had an adapter, drawn there."""
         path = Path(config.actor_rollout_ref.model.path)
         if arm.lora_rank or not (path / "config.json").is_file():
             return None
@@ -326,7 +325,7 @@ class Retrained:
         return [*ids, self._tokenizer.eos_token_id][:MAX_TOKENS], len(ids) + 1 == row["tokens"]
 
     def learn(self, advantages_B: torch.Tensor, metrics: Mapping[str, float]) -> dict[str, float]:
-        """The step's update on what was read; its metrics, by the run's names."""
+        """The step's update on the read rows; returns its metrics, by the run's names."""
         self._policy.move_teacher(len(self.curves["actor/kl_loss"]) + 1)
         kl = self._policy.learn(self._read, advantages_B)
         here = {"actor/kl_loss": kl, "actor/entropy": fmean(self._read.means_B["entropy"])}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tables and figures of the finished runs: benchmarks/natural/summary.py says what the numbers are."""
+"""Tables and figures of the finished runs: benchmarks/natural/summary.py defines the numbers."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ DRAWN = ("ground truth", "majority voting", "majority voting, both wordings", "I
 
 
 def look_of(arm: str) -> Look:
-    """As the figures of real runs have it; several arms of one method look alike."""
+    """As in the figures of real runs; arms of one method look alike."""
     return LOOKS[METHODS_IN_ORDER.index(ARMS[arm].name_in_product)]
 
 
@@ -78,7 +78,7 @@ def arms_table(arms: Mapping[str, Runs]) -> str:
 
 
 def claims_table(judged: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
-    """The claims, a line each, with their difference in points and what becomes of them in each regime."""
+    """The claims, a line each, with their difference in points and verdict in each regime."""
     regimes = list(judged)
     rows = []
     for of_claim in zip(*judged.values(), strict=True):
@@ -102,7 +102,7 @@ def conclusions(arms: Mapping[str, Runs]) -> list[dict[str, Any]]:
 
 
 def compared(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
-    """The claims of two results (conclusions.json), each with what became of it in both."""
+    """The claims of two results (conclusions.json), each with both verdicts."""
     rows = []
     for regime in REGIMES:
         others = {(claim["better"], claim["worse"], claim["of"]): claim for claim in other.get(regime, [])}

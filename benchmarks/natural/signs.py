@@ -1,22 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a run says of itself without labels, held against when its accuracy fell.
+"""Label-free signs of a run, compared with the fall of its accuracy.
 
-    goes wrong    the run has a collapse (benchmarks/natural/summary.py): accuracy falls two standard errors under its
-                  peak and stays there; the step is known to VALIDATE_EVERY steps. A run that is there at the last
-                  validation alone is left out: whether it stays is not known
+    goes wrong    the run has a collapse (benchmarks/natural/summary.py): accuracy falls two standard errors below its
+                  peak and stays there; the step is known to VALIDATE_EVERY steps. Runs below only at the last
+                  validation are left out
     in time       the sign's first step is the one of the collapse or before
     late          it is after it
     false         a sign in a run that does not go wrong
     ahead         collapse − first step, in steps, of the signs in time; the median
-    going back    accuracy at the last validation before a sign − accuracy at the end, in points, mean of the runs with
-                  the sign: what it would have gained (+) or lost (−) to go back to there and stop
+    going back    accuracy at the last validation before a sign − accuracy at the end, in points, mean of the runs
+                  with the sign: the gain (+) or loss (−) of going back and stopping
 
-A sign that told nothing would be in time as often as it is false. The project's own signs are watched by its own
-CollapseMonitor, with their declared bounds. A candidate is a kind of sign with several bounds, of which the one is
-taken that has the largest (share in time − share false) on the starts with an even number, the first of equal ones. All
-signs are judged on the starts with an odd number.
-
-Deliberately absent: a sign fitted together out of several; there are too few runs for it.
+An uninformative sign would be in time as often as it is false. The project's own signs are computed by its
+CollapseMonitor, with their declared bounds. A candidate is a kind of sign with several bounds; the bound with the
+largest (share in time − share false) on even-numbered starts is chosen, the first of ties. All signs are judged on
+odd-numbered starts. Combined signs are not fitted: there are too few runs.
 """
 
 from __future__ import annotations
@@ -35,13 +33,13 @@ from co_rewarding.tools.tables import ABSENT, to_markdown
 from .summary import LAST, Runs, under_best
 
 ERRORS = (1.0, 2.0, 3.0)
-"""Standard errors, paired over questions, by which a share of held-out questions falls under its best."""
+"""Standard errors, paired over questions, by which a share of held-out questions falls below its best."""
 HELD_OUT = (
     "held-out `views_agree` under its best",
     "held-out `stability` under its best",
     "accuracy on every third held-out question under its best (needs labels)",
 )
-"""Of greedy answers. The last one is what labels would do, and not apart from the collapse, which is of all of them."""
+"""Of greedy answers. The last one uses labels, and is not independent of the collapse, which uses all questions."""
 REWARD_UP = ", `reward/mean` up since"
 BINS = {"up to 3 of 8": (0, 0.4), "4 or 5": (0.4, 0.7), "6 or 7": (0.7, 0.9), "all": (0.9, 1.1)}
 """Of agreement: at least, below."""
@@ -52,7 +50,7 @@ SURE_FLIPS, BY_RISE = "bench/sure_flips", (0.0, 0.05, 0.1, 0.2)
 
 
 def _kind(metric: str, kind: str, values: Iterable[float], *also: Condition) -> dict[str, tuple[Condition, ...]]:
-    """The same condition with each of several bounds, beside conditions that are always the same."""
+    """One condition with several bounds, together with fixed conditions."""
     return {f"{value:g}": (Condition(metric, **{kind: value}), *also) for value in values}
 
 
@@ -92,7 +90,7 @@ KINDS = {
 
 @dataclass(frozen=True)
 class Watched:
-    """One run: when it went wrong, and when each sign was first there."""
+    """One run: when it went wrong, and when each sign first held."""
 
     arm: str
     start: int
@@ -130,7 +128,7 @@ def _candidates(window: int) -> list[Signal]:
 
 
 def first_steps(rows: pd.DataFrame, signals: Sequence[Signal], window: int = WINDOWS[0]) -> dict[str, int]:
-    """Sign → the first step at which it is there."""
+    """Sign → the first step at which it holds."""
     logged = {
         row["step"]: {name: value for name, value in row.items() if value == value} for row in rows.to_dict("records")
     }
@@ -139,8 +137,7 @@ def first_steps(rows: pd.DataFrame, signals: Sequence[Signal], window: int = WIN
 
 
 def sure_flips(groups: pd.DataFrame) -> pd.DataFrame:
-    """By step: of the groups whose majority answer was sure the last time, the share that has another one now. Answers
-    are compared by their spelling."""
+    """By step: share of groups whose previously sure majority answer has changed. Answers are compared by spelling."""
     ordered = groups.sort_values("step", kind="stable")
     last = ordered.groupby(["question", "view"])[["majority", "agreement"]].shift()
     was_sure = ordered.assign(changed=last.majority != ordered.majority)[last.agreement >= SURE]
@@ -148,7 +145,7 @@ def sure_flips(groups: pd.DataFrame) -> pd.DataFrame:
 
 
 def held_out_steps(verdicts: pd.DataFrame, rows: pd.DataFrame) -> dict[str, int]:
-    """Sign of the held-out questions' answers → the first validation at which it is there."""
+    """Sign of the held-out questions' answers → the first validation at which it holds."""
     greedy = verdicts[verdicts.how == "greedy"]
     original, rephrased = (
         greedy[greedy.view == view].pivot(index="question", columns="step", values="answer") for view in VIEWS
@@ -176,7 +173,7 @@ def held_out_steps(verdicts: pd.DataFrame, rows: pd.DataFrame) -> dict[str, int]
 
 @dataclass(frozen=True)
 class Counts:
-    """A sign in some runs."""
+    """Statistics of a sign over runs."""
 
     ahead: list[int]  # steps, of those in time
     late: int
@@ -205,7 +202,7 @@ def count(runs: Sequence[Watched], sign: str) -> Counts:
 
 
 def signs_table(arms: Mapping[str, Runs]) -> str:
-    """The project's signs and the candidates, and what became of questions by the agreement of their first visit."""
+    """The project's signs and the candidates, and outcomes of questions by the agreement of their first visit."""
     runs = watched(arms)
     judged, chosen_on = ([run for run in runs if run.start % 2 == rest] for rest in (1, 0))
     silent = [signal.name for signal in SIGNALS if not any(signal.name in run.seen for run in runs)]
@@ -226,10 +223,8 @@ def signs_table(arms: Mapping[str, Runs]) -> str:
         (
             f"Judged on {_counted(judged)}. Bounds of candidates were chosen on {_counted(chosen_on)}.",
             to_markdown(pd.DataFrame(rows)),
-            f"Of the project's signs, not there in any of the {len(runs)} runs: "
-            + ", ".join(f"`{name}`" for name in silent),
-            "Of the candidates, with no bound more often in time than false where bounds were chosen: "
-            + "; ".join(useless),
+            f"Project signs that never appeared in the {len(runs)} runs: " + ", ".join(f"`{name}`" for name in silent),
+            "Candidates without a bound more often in time than false on the choosing starts: " + "; ".join(useless),
             "### Learned and corrupted questions (needs labels)\n\nQuestions of training, original wording, by how "
             "many answers were equal at their first visit: percent learned / corrupted at the last (how many).",
             first_visits_table(arms),

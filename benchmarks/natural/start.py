@@ -1,13 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A start: a small model that was taught right solutions only, and no wrong one.
+"""A start: a small model trained only on correct solutions.
 
-    skill   worked solutions, until the habit would end where the regime wants it
-    habit   HABIT_UPDATES updates in which a share of the solutions is the right answer at once: shorter, and the harder
-            way, so that the model is wrong more often than it would have to be
+    skill   worked solutions, until the habit would meet the regime
+    habit   HABIT_UPDATES updates in which a share of the solutions is only the right answer: shorter but harder, so
+            the model is wrong more often than necessary
 
-From time to time the habit is tried on a copy, which becomes the start if its majority answers are right on as many
-questions as the regime says. Wordings are drawn anew for each example, all alike. A start differs from another one in
-its weights, in its questions, and in their order.
+From time to time the habit is tried on a copy, which becomes the start if its share of right majority answers meets the
+regime. Wordings are drawn uniformly for each example. Starts differ in weights, questions, and their order.
 """
 
 from __future__ import annotations
@@ -38,11 +37,11 @@ MAX_UPDATES = 2000
 
 @dataclass(frozen=True)
 class Regime:
-    """How good a start is, told from it alone and fixed before anything was trained from it. Shares from 0 to 1."""
+    """Quality of a start, measured on it alone and fixed before training from it. Shares from 0 to 1."""
 
     name: str
     skill: float  # sampled responses that are right when the habit is first tried
-    direct: float  # solutions of the habit that are the answer at once
+    direct: float  # solutions of the habit that are only the answer
     least: float  # of NUM_CHECKED questions: those whose majority answer of 8 rollouts is right, at least
     most: float  # and at most
 
@@ -80,7 +79,7 @@ def majority_accuracy(
 def make_start(
     regime: Regime, parts: Split, seed: int, report: Callable[[str], None] = print
 ) -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast, int]:
-    """The model, its tokenizer, and the updates that it took.
+    """The model, its tokenizer, and the number of updates.
 
     Raises:
         RuntimeError: the regime was not met within MAX_UPDATES.
@@ -120,11 +119,11 @@ def make_start(
             return model, tokenizer, updates + HABIT_UPDATES
         model.load_state_dict(before[0])
         optimizer.load_state_dict(before[1])
-    raise RuntimeError(f"start {seed} of {regime.name}: not there after {updates} updates")
+    raise RuntimeError(f"start {seed} of {regime.name}: not met after {updates} updates")
 
 
 def _examples(taught: dict[str, list[Question]], direct: float, rng: Random) -> list[tuple[Question, str]]:
-    """BATCH_SIZE questions, each family as often as any other, with what is to be said."""
+    """BATCH_SIZE questions, families equally often, with their target texts."""
     examples = []
     for family in rng.choices(list(taught), k=BATCH_SIZE):
         question = rng.choice(taught[family])

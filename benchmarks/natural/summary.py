@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the finished runs say: numbers with 95 % intervals over (start, question), and what becomes of the claims.
+"""Results of the finished runs: numbers with 95 % intervals over (start, question), and verdicts on the claims.
 
     accuracy    greedy, held-out questions, both wordings
     learned     held-out questions that are wrong before and right at the last step, in the original wording, greedy
     corrupted   right before, wrong at the last step
-    collapse    the first validation from which on accuracy is two standard errors (paired, over questions) under its
-                highest before; of one start
+    collapse    the first validation from which accuracy stays two standard errors (paired, over questions) below its
+                earlier maximum; of one start
 
 The accuracy of a step is one number of one start and question: the mean over its two wordings.
 """
@@ -53,7 +53,7 @@ class Runs:
         }
 
     def changed(self, before: bool, after: bool) -> Shares:
-        """Questions that were right (before) or not, and are right in the end (after) or not: 1, the others 0."""
+        """1 for questions with this verdict before and after, else 0."""
         found = {}
         for start, table in self.verdicts.items():
             table = table[(table.how == "greedy") & (table.view == "original")]
@@ -81,7 +81,7 @@ class Runs:
 
 
 def load(folder: Path) -> dict[str, Runs]:
-    """The finished arms of a regime, in their order, with the starts in which they are finished."""
+    """The finished arms of a regime, in order, with their finished starts."""
     arms = {}
     for name in ARMS:
         found = {int(path.parent.name.removeprefix("start")): path for path in sorted(folder.glob(f"start*/{name}"))}
@@ -120,7 +120,7 @@ def under_best(shares: pd.DataFrame, errors: float) -> list[tuple[int, int]]:
 
 
 def judge(claim: Claim, arms: Mapping[str, Runs]) -> Interval | None:
-    """`better` − `worse`; None: one of them has not been run."""
+    """`better` − `worse`; None: one of them is missing."""
 
     def shares(what: str) -> Shares | None:
         name, _, step = what.partition("@")

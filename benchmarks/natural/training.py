@@ -6,8 +6,8 @@
     loss = mean over responses of the mean over tokens of  −A π_θ / π_old + coefficient · k3
     k3 = r − log r − 1,  r = π_reference / π_θ
 
-One update a step, so π_old is π_θ. The reference is the start, or the teacher where there is one. A group is a question
-in one view; "rephrased" is the second view whatever its wording is.
+One update a step, so π_old is π_θ. The reference is the start, or the teacher if there is one. A group is a question
+in one view; "rephrased" is the second view, in any wording.
 
 Legend: B rollouts, T tokens, N rows.
 """
@@ -48,7 +48,7 @@ VALIDATE_EVERY = 25
 
 @dataclass(frozen=True)
 class Curves:
-    """What is left of a run: metrics a step, groups a step, and verdicts on held-out questions a validation."""
+    """Record of a run: metrics and groups per step, and verdicts on held-out questions per validation."""
 
     metrics: pd.DataFrame
     groups: pd.DataFrame
@@ -64,7 +64,7 @@ def train(
     steps: int = STEPS,
     report: Callable[[Curves], None] = lambda so_far: None,
 ) -> Curves:
-    """Trains a copy of `start`; `report` hears of every validation after the first, with what there is so far."""
+    """Train a copy of `start`; `report` is called at every validation after the first, with the record so far."""
     policy = Policy(arm, start, steps)
     student = policy.student
     generator, order = torch.Generator().manual_seed(seed), Random(f"order:{seed}")
@@ -112,7 +112,7 @@ def train(
 
 @dataclass(frozen=True)
 class Read:
-    """What a policy thinks of B responses, of which `num_rollouts` in a row have one prompt."""
+    """A policy's statistics of B responses, of which each `num_rollouts` in a row share a prompt."""
 
     responses: Responses
     num_rollouts: int
@@ -122,7 +122,7 @@ class Read:
 
 
 class Policy:
-    """A copy of the start that is trained, and its reference: the start, or the teacher where there is one."""
+    """A copy of the start that is trained, and its reference: the start, or the teacher if there is one."""
 
     def __init__(self, arm: Arm, start: LlamaForCausalLM, steps: int, learning_rate: float | None = None) -> None:
         self.arm, self.student = arm, copy.deepcopy(start)
@@ -137,7 +137,7 @@ class Policy:
         self._optimizer = torch.optim.AdamW(self._trained.values(), lr=rate, weight_decay=0.01)
 
     def move_teacher(self, step: int) -> None:
-        """For step `step`; an arm whose teacher stands still, or that has none, keeps its reference."""
+        """For step `step`; an arm with a frozen teacher, or without one, keeps its reference."""
         if self._average is not None and self.arm.teacher_moves:
             self._average.update(self._trained, self._schedule.decay(step))
 
@@ -294,7 +294,7 @@ def _validate(
     generator: torch.Generator,
     sampled: bool,
 ) -> list[dict[str, Any]]:
-    """Greedy in both wordings, and sampled once in the original. Right is the answer's own spelling and no other."""
+    """Greedy in both wordings, and sampled once in the original. Only the answer's exact spelling is right."""
     lines = []
     for how, wording in (("greedy", 0), ("greedy", 1), *[("sampled", 0)] * sampled):
         texts = [question.text(wording) for question in held_out]

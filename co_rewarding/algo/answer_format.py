@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 r"""How a response states its answer, and so how a prompt asks for it and how answers are compared.
 
-A format is a setting of the data, written in a row as a short text, and used alike wherever a response is read: in
-votes, validation, evaluation and the check of rewritten questions.
+A format is a property of the data, written in a row as a short text, and used wherever a response is read: in votes,
+validation, evaluation and the check of rewritten questions.
 
     boxed             the last \boxed{...} (algo/answers.py); the default                     mathematics
     choice            the letter of an option: the last box, else the last "answer is ..." or "... is the answer",
@@ -14,18 +14,17 @@ votes, validation, evaluation and the check of rewritten questions.
     file.py:function  what a function of yours returns for (response) or (response, choices);
     module:function   None for no answer                                                      text
 
-What stands on the right is how answers are compared, which goes with the format: as mathematics
-(algo/equivalence/relation.py) or as text (algo/equivalence/text.py). A suffix says otherwise: tag/text,
-regex:PATTERN/math.
+The right column is how answers of the format are compared: as mathematics (algo/equivalence/relation.py) or as text
+(algo/equivalence/text.py). A suffix overrides it: tag/text, regex:PATTERN/math.
 
-Of every format: what stands before the last </think> is thinking; once there is an answer, nothing counts from the mark
-of a next turn on; what states nothing casts no vote and earns 0. Time is linear in the length of the response; a
-pattern of yours gets about PATTERN_SECONDS, and what takes longer has no answer, with a warning; MAX_SLOW such
-responses end the run, as does whatever a function of yours raises.
+For every format: text before the last </think> is thinking; after an answer, text from a next turn's mark on is
+ignored; a response without an answer casts no vote and earns 0. Time is linear in the length of the response; your
+pattern gets about PATTERN_SECONDS; a response that takes longer has no answer, with a warning. MAX_SLOW such responses
+end the run, as does any error in your function.
 
 Degenerate cases: a choice that is none of the options, or two, states nothing; without options, a letter from A to Z is
-one. A response that was cut off has a last number all the same: the format "number" cannot tell it from one that has
-ended. An exponent belongs to its number (2^10), or to a unit and is none.
+one. A truncated response still has a last number: the format "number" cannot tell it from a complete one. An exponent
+belongs to its number (2^10), or to a unit and is none.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Literal, get_args
 
-import regex  # like re, with a limit of time
+import regex  # like re, with a time limit
 
 from co_rewarding.algo.answers import (
     NEXT_TURN,
@@ -67,9 +66,9 @@ BOXED = "boxed"
 CHOICE = "choice"
 REGEX = "regex:"
 PATTERN_SECONDS = 1.0
-MAX_SLOW = 30  # responses on which a pattern may take that long before it ends the run
+MAX_SLOW = 30  # responses on which a pattern may take that long before the run ends
 MAX_STATEMENT_CHARS = 200  # of what follows "the answer is"
-MAX_STATEMENTS = 200  # that are read from the beginning of a response, and as many from its end
+MAX_STATEMENTS = 200  # read from the beginning of a response, and as many from its end
 
 _CJK = r"\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"  # letters that are written beside a number without a space
 _SIGN = rf"(?<![^\W{_CJK}])(?<![.^])(?<!\^\{{)(?<!\^-)(?<!\^\{{-)(?:[-−–]?(?:\\?\$|[€£¥])?)"  # no exponent, no H2
@@ -113,21 +112,21 @@ _SPACE = re.compile(r"\\q?quad(?![A-Za-z])|\\[ ,;:!]|~")
 class AnswerFormat:
     """One format; made by `answer_format`."""
 
-    spec: str  # as it stands in the data; says how answers are compared, see `recorded`
-    instruction: str  # the system prompt that asks for it; "" where only its author knows
-    find: Find  # (response, options) -> the answer as it is written, None for none
-    asked: re.Pattern[str]  # what a prompt has that asks for it
+    spec: str  # as in the data; says how answers are compared, see `recorded`
+    instruction: str  # the system prompt that asks for it; "" if only its author knows it
+    find: Find  # (response, options) -> the answer as written, None for none
+    asked: re.Pattern[str]  # the text by which a prompt asks for it
 
     def extract(self, response: str, choices: Sequence[str] = ()) -> str | None:
-        """ans(y): what the response states; None where it states nothing."""
+        """ans(y): the answer that the response states, None if it states none."""
         return recorded(self.find(response, choices), self.spec)
 
     def truth(self, text: str | None, choices: Sequence[str] = ()) -> str | None:
-        """The answer in a ground-truth field, raw or written as in a response; None where there is none."""
+        """The answer in a ground-truth field, raw or written as in a response; None if missing."""
         return truth_of(text, self.spec, choices)
 
     def is_asked_in(self, prompt: str) -> bool:
-        """Whether a prompt asks for it, as far as that can be seen."""
+        """Whether a prompt recognisably asks for it."""
         return self.asked.search(prompt) is not None
 
 
@@ -136,7 +135,7 @@ def answer_format(spec: str | None) -> AnswerFormat:
     """The format that a row names; None and "" are the default.
 
     Raises:
-        ValueError: one line: there is none of that name, its pattern is none, or its function cannot be had.
+        ValueError: unknown name, invalid pattern, or a function that cannot be loaded.
     """
     spec = spec or BOXED
     name, equality = _parts(spec)
@@ -149,7 +148,7 @@ def answer_format(spec: str | None) -> AnswerFormat:
     else:
         raise ValueError(
             f"answer format {spec!r} is unknown: use {', '.join(_FORMATS)}, {REGEX}PATTERN or "
-            "path/to/file.py:function, with /text or /math behind it for another equality"
+            "path/to/file.py:function, with the suffix /text or /math for another comparison"
         )
     if name == CHOICE and equality == "math":
         raise ValueError(f"answer format {spec!r}: letters are compared as text; use {CHOICE}")
@@ -157,14 +156,14 @@ def answer_format(spec: str | None) -> AnswerFormat:
 
 
 def recorded(answer: str | None, spec: str | None) -> str | None:
-    """An answer as it was written down, with how its format compares it; no function of a user's is loaded for that."""
+    """A written answer with its format's comparison; no user function is loaded for that."""
     name, equality = _parts(spec or BOXED)
     usual = _FORMATS[name][0] if name in _FORMATS else "text"
     return TextAnswer(answer) if answer is not None and (equality or usual) == "text" else answer
 
 
 def truth_of(text: str | None, spec: str | None, choices: Sequence[str] = ()) -> str | None:
-    """AnswerFormat.truth, without loading a function of a user's, which is made for responses as a pattern is."""
+    """AnswerFormat.truth without loading a user's function; like a pattern, it is made for responses."""
     raw = ground_truth_answer(text)
     if raw is None:
         return None
@@ -177,19 +176,19 @@ def truth_of(text: str | None, spec: str | None, choices: Sequence[str] = ()) ->
 
 
 def own_function_of(spec: str) -> str | None:
-    """The place of the function that reads answers in this format; None where it is no function of a user's."""
+    """The place of the user's function that reads answers in this format; None for other formats."""
     name, _ = _parts(spec)
     return None if name in _FORMATS or name.startswith(REGEX) or not is_own_function(name) else name
 
 
 def label_of_format(spec: str) -> str:
-    """The same format wherever the file of a user's function stands."""
+    """The format without the folder of a user's function."""
     own = own_function_of(spec)
     return f"{Path(own.rpartition(':')[0]).name}:{own.rpartition(':')[2]}{spec[len(own) :]}" if own else spec
 
 
 def absolute_spec(spec: str) -> str:
-    """The same format for a process that stands in another folder."""
+    """The format with an absolute path, for a process in another folder."""
     own = own_function_of(spec)
     return absolute(own) + spec[len(own) :] if own else spec
 
@@ -201,13 +200,13 @@ def _parts(spec: str) -> tuple[str, str | None]:
 
 
 def letter_of(stated: str, choices: Sequence[str] = ()) -> str | None:
-    """The letter of the option that is stated: by its letter alone, B or (B), by its text, or by both, B. Paris.
+    """The letter of the stated option: given by letter, B or (B), by text, or by both, B. Paris.
 
     Args:
-        choices: texts of the options, of which the first is A; none where they are not known.
+        choices: texts of the options, the first is A; empty if unknown.
 
     Returns:
-        None for what is no option, or the text of several.
+        None for no option, or the text of several.
     """
     letters = [chr(ord("A") + i) for i in range(len(choices) or 26)]
     key, bare = text_key(stated), _LABEL.sub("", _plain(stated), count=1)
@@ -239,8 +238,7 @@ def _keys(choices: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _last(text: str, matches: Iterable[tuple[int, int, str]]) -> str | None:
-    """The last of what was found at (start, end), stripped: placeholders are nothing, and after the first that counts
-    nothing does from a next turn on."""
+    """The last text at (start, end), stripped; skips placeholders, and all text after an answer's next turn mark."""
     answer, end = None, len(text)
     for start, stop, content in matches:
         if start >= end:
@@ -287,7 +285,7 @@ def _choice(response: str, choices: Sequence[str]) -> str | None:
 
 
 def _option_alone(text: str, choices: Sequence[str]) -> str | None:
-    """The option that a whole response consists of: its letter, its text, or both; a list of options is none."""
+    """The option if the response is only its letter, its text, or both; a list of options is none."""
     if "\n" in text or len(text) > MAX_STATEMENT_CHARS:
         return None
     letter, bare = letter_of(text, choices), _plain(text)
@@ -329,7 +327,7 @@ def _by_pattern(pattern: str) -> Find:
             num_slow += 1
             told = f"answer format {REGEX}{pattern}: took {PATTERN_SECONDS:.0f} s on {num_slow} responses"
             if num_slow >= MAX_SLOW:
-                raise OwnFunctionError(f"{told}: it goes back and forth; write it without nested repetitions") from None
+                raise OwnFunctionError(f"{told}: it backtracks; write it without nested repetitions") from None
             warnings.warn(told, stacklevel=2)
             return None
         return _last(text, ((m.start(), m.end(), m.group(group) or "") for m in matches))

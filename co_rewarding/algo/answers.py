@@ -8,14 +8,14 @@ counted; \{ and \} are characters. Decisions for degenerate text:
 - a box that never closes (a response cut off at its length limit) states nothing: the last box that did close counts;
 - an empty box, or one with a placeholder (\boxed{}, \boxed{...}, \boxed{?}, \boxed{\text{your answer}}), neither votes
   nor takes the place of an earlier answer: a model that repeats the instruction has not changed its mind;
-- what stands before the last </think> is thinking and not the answer (the opening tag may be in the prompt). Thinking
-  that never closes is all there is, and its boxes count;
-- a model that goes on after its answer and plays the next turn has answered: of the text after an answer, nothing
-  counts from a turn's mark on (NEXT_TURN: a chat template's token, "User:", or a new line "Question:");
+- text before the last </think> is thinking and not the answer (the opening tag may be in the prompt). If thinking never
+closes, its boxes count;
+- a model that continues after its answer with a made-up next turn has answered: text after an answer is ignored from a
+turn's mark on (NEXT_TURN: a chat template's token, "User:", or a new line "Question:");
 - the brace-less TeX spelling \boxed 5 states nothing; \boxed {5} and a doubled backslash, \\boxed{5}, are read;
 - an answer longer than MAX_ANSWER_CHARS is still an answer, but the equivalence compares it as a string only.
 
-Time and memory are linear in the length of the text, whatever it holds.
+Time and memory are linear in the length of the text, for any text.
 
 This is the default of several formats (answer_format.py). Deliberately absent: looking for an answer outside a box.
 Such a response casts no vote and earns 0.
@@ -34,14 +34,14 @@ NEXT_TURN = re.compile(
     r"|(?<!\w)(?:User|Human|Assistant)\s?:"
     r"|\n\s{0,8}(?:#{1,6} )?(?:Question|Problem|Instruction|Exercise)\s?(?:\d{1,4}\s?)?:"
 )
-"""Where a response that has answered begins the next turn."""
+"""Marks the next turn in a response that has already answered."""
 MAX_PLACEHOLDER_CHARS = 64
 
 
 class TextAnswer(str):
     """An answer that is compared as text and not as mathematics: "5 apples" is not "5", "ab" is not "ba".
 
-    How answers are compared goes with the answers (algo/answer_format.py), so whoever compares need not ask.
+    The answer itself carries its comparison (algo/answer_format.py), so callers need not know it.
     """
 
     __slots__ = ()
@@ -60,14 +60,14 @@ _TOKEN = re.compile(r"\\{1,2}(?:boxed|fbox)\s{0,8}\{|\\.|[{}]", re.DOTALL)
 
 
 def extract_answer(text: str) -> str | None:
-    r"""Content of the box that counts, stripped; None where there is none."""
+    r"""Content of the box that counts, stripped; None if there is none."""
     text = after_thinking(text)
     first = text.find("box")
     if first < 0:
         return None
     open_braces: list[int] = []  # per open brace: where its content starts if it is a box's, else -1
     last_start, answer, end = -1, None, len(text)
-    # Nothing before the first box matters: whatever brace is open there is none of a box. -2: \f of \fbox.
+    # Braces before the first box do not matter: none of them is a box's. -2: \f of \fbox.
     for token in _TOKEN.finditer(text, max(0, first - 2)):
         if token.start() >= end:
             break
@@ -90,12 +90,12 @@ def extract_answer(text: str) -> str | None:
 
 
 def after_thinking(text: str) -> str:
-    """What stands behind the last </think>, or all of it."""
+    """The text after the last </think>, or all of it."""
     return text[text.rfind(THINKING_ENDS) + len(THINKING_ENDS) :] if THINKING_ENDS in text else text
 
 
 def is_placeholder(content: str) -> bool:
-    """Stands where an answer should: nothing, dots, a question mark, "your answer"."""
+    """Whether it is a placeholder: nothing, dots, a question mark, "your answer"."""
     return len(content) <= MAX_PLACEHOLDER_CHARS and _PLACEHOLDER.fullmatch(content) is not None
 
 

@@ -3,13 +3,13 @@
 
     decided  ⇔  v > G / 2  and  v / G ≥ min_agreement          v votes of one class so far, G rollouts of the group
 
-A class with more than half of all G can be neither overtaken nor tied by what is still to come, whatever that is and in
-whatever order, and has its label whatever agreement it ends with: v can only grow, and rollouts that fail only make
-the group smaller. So the label of the vote without the rest is, as a class, that of the whole vote; which of its
-spellings is written may differ. A smaller lead could be tied, and ties go to who comes first (algo/voting.py).
+A class with more than half of all G cannot be overtaken or tied by the remaining rollouts in any order, and its
+agreement stays sufficient: v can only grow, and failed rollouts only shrink the group. So the label is, as a class,
+that of the full vote; its spelling may differ. A smaller lead could be tied, and ties go to the class that came first
+(algo/voting.py).
 
-`same` may tell apart what the vote counts as one, which delays the decision; it must never join what the vote
-keeps apart.
+`same` may separate answers that the vote joins, which delays the decision; it must never join answers that the vote
+separates.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from co_rewarding.algo.rollouts import Same
 class OpenVote:
     """The votes of a group so far, in the order in which its rollouts end."""
 
-    num_rollouts: int  # G, all that were asked for
+    num_rollouts: int  # G, all requested
     same: Same
     min_agreement: float = 0.0  # 0-1, as majority_vote's
     _classes: list[tuple[str, int]] = field(default_factory=list)  # first member, votes
 
     def add(self, answer: str | None) -> bool:
-        """Count a rollout's answer, None if it has none; whether the vote is decided."""
+        """Count a rollout's answer (None if it has none); return whether the vote is decided."""
         if answer is not None:
             for place, (member, votes) in enumerate(self._classes):
                 if self.same(member, answer):

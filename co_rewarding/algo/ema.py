@@ -16,11 +16,11 @@ more, because one slice after another goes through all of
     d = student − (high + low)      exact = (high + low) + (1 − α) d      high = float32(exact)      low = exact − high
 
 in float64, in two buffers of a slice: on a CPU they stay in its cache, to an accelerator the slice is copied and back.
-Nothing as large as a parameter is allocated. How far apart the two are afterwards is α ‖d‖: no further pass.
+Nothing as large as a parameter is allocated. Their distance afterwards is α ‖d‖, without another pass.
 
-float64 has 53 binary digits, more than the 48 of a pair, so it need not be asked which of high and low is larger. The
-same in pairs of float32 numbers needs no fewer steps: with a plain float32 d (seven steps) every update is off by up to
-1e-7 of itself, and the digits that are missing then take more steps than float64.
+float64 has 53 binary digits, more than the 48 of a pair, so it does not matter which of high and low is larger. Pairs
+of float32 numbers would need no fewer steps: with a plain float32 d (seven steps) every update is off by up to 1e-7 of
+itself, and recovering those digits takes more steps than float64.
 
 Where the student is an adapter W + s · B A (LoRA), its factors are averaged, each as above, and the teacher's product
 is that of the averages b, a, not the average of the products. With w_i what is left of the i-th student (0 is the
@@ -28,15 +28,15 @@ start, Σ w_i = 1) they differ by
 
     Σ w_i B_i A_i − b a = Σ w_i (B_i − b)(A_i − a)        b = Σ w_i B_i, a = Σ w_i A_i
 
-how far the factors have moved within the teacher's memory, squared: next to nothing for a slow student. The average of
-products would have to be kept at full size, and has no rank r. benchmarks/ema_of_factors.py measures it along a run.
+the squared movement of the factors within the teacher's memory: almost nothing for a slow student. The average of
+products would need full size, since it has no rank r. benchmarks/ema_of_factors.py measures it along a run.
 
 Works on the local shards of FSDP2's DTensors: elementwise, so there is nothing to gather. Teacher and student may lie
 on different devices (verl keeps the reference in host memory).
 
-Degenerate cases: α = 1 changes no bit, α = 0 gives the student exactly. A weight of the student that is infinite or
-undefined makes the teacher's undefined, for good, and with it the distance. float32 ends at 2^-149: `low` holds all its
-digits for weights above 1e-31.
+Degenerate cases: α = 1 changes no bit, α = 0 gives the student exactly. An infinite or undefined student weight makes
+the teacher's weight, and the distance, permanently undefined. float32 ends at 2^-149: `low` holds all its digits for
+weights above 1e-31.
 
 Deliberately absent: buffers (they do not learn), and who calls it when (Co-rewarding-II).
 """
@@ -52,7 +52,7 @@ from torch.distributed.tensor import DTensor
 
 # weights in a slice: 28 bytes of each are worked on
 SLICE_ON_CPU = 1 << 16  # for each thread: 1.8 MB, cache rather than memory
-SLICE_ON_ACCELERATOR = 1 << 22  # 16 MiB a copy, so that the bus and not the start of a copy takes the time
+SLICE_ON_ACCELERATOR = 1 << 22  # 16 MiB a copy, so that transfer and not start-up dominates
 
 
 @dataclass(frozen=True)
@@ -74,11 +74,10 @@ class TeacherAverage:
     """The moving average behind a teacher's parameters, in twice float32's precision.
 
     Args:
-        teacher: the serving parameters by name, floating point, contiguous, plain or DTensor; their values are the
-            average's starting values and follow it from now on, in place. Tied weights come once, as
-            `named_parameters` has them.
-        device: where the arithmetic is done, wherever teacher and student lie; None: on the machine's accelerator if
-            torch finds one, else on the CPU.
+        teacher: the serving parameters by name, floating point, contiguous, plain or DTensor; their values start the
+        average and follow it from now on, in place. Tied weights appear once, as in `named_parameters`. device: where
+        to compute, independent of where teacher and student are; None: the machine's accelerator if torch finds one,
+        else the CPU.
 
     Raises:
         ValueError: a parameter is not contiguous.
@@ -107,11 +106,11 @@ class TeacherAverage:
             decay: α, from 0 to 1.
 
         Returns:
-            how far apart the two are afterwards.
+            their distance afterwards.
 
         Raises:
-            ValueError: a parameter is missing, is one too many, is not contiguous, or has another shape or layout;
-                nothing was changed.
+            ValueError: a parameter is missing, extra, not contiguous, or has another shape or layout; nothing was
+            changed.
         """
         self._check(student)
         self._finish_copies()
@@ -127,7 +126,7 @@ class TeacherAverage:
         return distance
 
     def state_dict(self) -> dict[str, dict[str, torch.Tensor]]:
-        """What the serving parameters do not hold of the average, as local shards by name (not copied).
+        """The part of the average not in the serving parameters, as local shards by name (not copied).
 
         "low" of every parameter, "high" of those that do not serve in float32.
         """
@@ -137,11 +136,11 @@ class TeacherAverage:
     def load_state_dict(
         self, state: Mapping[str, Mapping[str, torch.Tensor]], serving: Mapping[str, torch.Tensor]
     ) -> None:
-        """Resume from a saved average, to the last bit.
+        """Resume from a saved average, bit for bit.
 
         Args:
-            state: what its `state_dict` returned.
-            serving: its serving parameters, plain or DTensor; names beside the teacher's are ignored (a module's
+            state: its `state_dict`.
+            serving: its serving parameters, plain or DTensor; names other than the teacher's are ignored (a module's
                 `state_dict` has buffers, and tied weights twice).
 
         Raises:
@@ -158,7 +157,7 @@ class TeacherAverage:
                 local_shard(parameter).copy_(self._high(name))
 
     def _high(self, name: str) -> torch.Tensor:
-        # the parameter is asked each time: FSDP2 may give it another storage
+        # read each time: FSDP2 may give the parameter another storage
         return self._high_beside[name] if name in self._high_beside else local_shard(self._teacher[name])
 
     def _zeros_beside(self, parameter: torch.Tensor) -> torch.Tensor:
@@ -168,12 +167,12 @@ class TeacherAverage:
         )
 
     def _finish_copies(self) -> None:
-        """Wait until the accelerator has done all it was given.
+        """Wait until the accelerator has finished all queued work.
 
-        Copies to and from pinned host memory return at once and keep their order on one stream only. Before an
-        update: verl moves the student with such copies, and FSDP2 reads the teacher on streams of its own. After it:
-        the next reader is torch.save, on the host, or FSDP2 again. Nothing waits in between: an update is one stream,
-        so a slice is there before the arithmetic and its buffer free before the next slice.
+        Copies to and from pinned host memory return at once and are ordered only within a stream. Before an update:
+        verl moves the student with such copies, and FSDP2 reads the teacher on its own streams. After it: the next
+        reader is torch.save, on the host, or FSDP2 again. No waiting is needed in between: an update is one stream, so
+        a slice arrives before the arithmetic and its buffer is free before the next slice.
         """
         if self._device.type != "cpu":
             torch.accelerator.synchronize(self._device)
@@ -191,14 +190,14 @@ class TeacherAverage:
 
 
 class _Workbench:
-    """The buffers of one slice on the device where the arithmetic is done, and the norms so far."""
+    """Buffers of one slice on the computing device, and the norms so far."""
 
     def __init__(self, device: torch.device, size: int):
         self.size = size
         self._device = device
         self._async = device.type != "cpu"  # the CPU would not wait before it reads
         self._exact, self._other = (torch.empty(size, dtype=torch.float64, device=device) for _ in range(2))
-        self._copies: dict[str, torch.Tensor] = {}  # of slices that lie elsewhere
+        self._copies: dict[str, torch.Tensor] = {}  # for slices on other devices
         self.difference, self.student = (torch.zeros((), dtype=torch.float64, device=device) for _ in range(2))
 
     def average(
@@ -237,7 +236,7 @@ class _Workbench:
                 part.copy_(here, non_blocking=self._async)
 
     def _fetch(self, name: str, part: torch.Tensor) -> torch.Tensor:
-        """The slice itself if it lies here, else a copy, which the next slice of that name replaces."""
+        """The slice itself if it is on this device, else a copy, which the next slice of that name overwrites."""
         if _lies_on(self._exact.device, part):  # the buffer's: "cuda" has an index by now
             return part
         if name not in self._copies:
@@ -260,7 +259,7 @@ def _lies_on(device: torch.device, tensor: torch.Tensor) -> bool:
 
 
 def _to_pin(place: torch.device, device: torch.device) -> bool:
-    """Whether memory at `place` is copied to and from an accelerator: pinned, that is several times faster."""
+    """Whether memory at `place` should be pinned, which makes copies to an accelerator several times faster."""
     return place.type == "cpu" and device.type != "cpu"
 
 
@@ -276,7 +275,7 @@ def _layout(tensor: torch.Tensor) -> tuple:
 
 def _check_contiguous(name: str, tensor: torch.Tensor, who: str) -> None:
     if not local_shard(tensor).is_contiguous():
-        raise ValueError(f"parameter {name}: {who} does not hold it contiguously; make it so with .contiguous()")
+        raise ValueError(f"parameter {name}: {who} does not have it contiguous; call .contiguous()")
 
 
 def _check_same(ours: Mapping[str, torch.Tensor], theirs: Mapping[str, torch.Tensor], who: str) -> None:

@@ -7,13 +7,13 @@
 11 as printed gives 0.9901 → 1.0 for their values. The published script's `sliding_average.alpha_start=0.01,
 alpha_end=1e-5` are weights of the *new* policy: decay = 1 − theirs, here decay_start=0.99, decay_end=0.99999.
 
-What a schedule does depends on the number of steps: with these values 19 % of the starting model are left in the
-teacher after 330 steps and 91 % after 20, nearly a frozen teacher. `start_share` turns that round.
+The effect of a schedule depends on the number of steps: with these values the teacher still has 19 % of the starting
+model after 330 steps and 91 % after 20, nearly a frozen teacher. `start_share` sets that share instead.
 
-That share is Π α over the updates that meet a student that has moved. The update of step s takes the student that the
-step begins with, after s − 1 updates of its own: in step 1 that is the starting model, whose average with itself is
-itself, and so in step 2 where the learning rate of step 1 was 0, as it is with a warm-up. Such updates are made, change
-nothing and are not counted; with an `update_interval` of 2 or more the first update meets a student that has moved.
+That share is Π α over the updates with a student that has moved. The update of step s uses the student at the beginning
+of the step, after s − 1 updates of the student: in step 1 that is the starting model, and in step 2 too if the learning
+rate of step 1 was 0, as with a warm-up. Such updates change nothing and are not counted; with an `update_interval` of 2
+or more the student has moved before the first update.
 
 Deliberately absent: the average itself (co_rewarding.algo.ema).
 """
@@ -29,14 +29,14 @@ class DecaySchedule:
     """α for each step of a run (Eq. 11).
 
     Raises:
-        ValueError: a value out of its range.
+        ValueError: a value is out of range.
     """
 
     total_steps: int  # K, >= 1
     decay_start: float = 0.99  # 0–1, α of the first step
     decay_end: float = 0.9999  # 0–1, α towards the end; equal to decay_start for a constant
     update_interval: int = 1  # >= 1, steps between updates
-    start_share: float | None = None  # 0–1 exclusive: what is to be left of the starting model; see decay
+    start_share: float | None = None  # 0–1 exclusive: share of the starting model at the end; see decay
     unmoved_steps: int = 1  # >= 1, first steps whose student is the starting model: 2 if the first learning rate is 0
 
     def __post_init__(self) -> None:
@@ -53,22 +53,22 @@ class DecaySchedule:
         if not (0.0 < self.decay_start < 1.0 and 0.0 < self.decay_end < 1.0):
             raise ValueError(
                 f"start_share={self.start_share}: needs decay_start={self.decay_start} and decay_end={self.decay_end} "
-                "between 0 and 1, both excluded; they give the schedule its shape"
+                "between 0 and 1, both excluded; they define the schedule's shape"
             )
         if not self._moving_updates:
             raise ValueError(
                 f"start_share={self.start_share}: update_interval={self.update_interval} leaves no update in "
-                f"{self.total_steps} steps that meets a student that has moved; leave start_share out, or train longer"
+                f"{self.total_steps} steps after the student has moved; leave start_share out, or train longer"
             )
 
     def decay(self, step: int) -> float:
-        """α of step `step` = k + 1, from 1 to K; 1.0 (the teacher stands still) in a step without an update.
+        """α of step `step` = k + 1, from 1 to K; 1.0 (the teacher does not move) in a step without an update.
 
-        With `start_share` every α of the cosine is raised to the same power, the one that makes the product of those
-        that count that share; the shape of the schedule stays.
+        With `start_share` every α of the cosine is raised to the same power, chosen so that the product of the counted
+        ones is that share; the schedule keeps its shape.
 
         Raises:
-            ValueError: a step outside 1 to K.
+            ValueError: the step is outside 1 to K.
         """
         if not 1 <= step <= self.total_steps:
             raise ValueError(f"step {step} is outside the schedule's 1 to {self.total_steps}")
@@ -76,12 +76,12 @@ class DecaySchedule:
 
     @property
     def share_of_start(self) -> float:
-        """How much of the starting model is in the teacher after the last step, from 0 to 1."""
+        """Share of the starting model in the teacher after the last step, from 0 to 1."""
         return math.prod(self.decay(step) for step in self._moving_updates)
 
     @property
     def _moving_updates(self) -> list[int]:
-        """The steps with an update that meets a student that has moved."""
+        """The steps that update the teacher with a student that has moved."""
         updates = range(self.update_interval, self.total_steps + 1, self.update_interval)
         return [step for step in updates if step > self.unmoved_steps]
 

@@ -1,28 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
 """Leaving out questions whose pseudo-label flips: a label that changes from visit to visit teaches noise.
 
-    flips(g) = 0 at the first visit of g, and where its label is that of the visit before; otherwise one more than then
-    where flips(g) > max_flips the label is withheld, and the whole group earns 0
+    flips(g) = 0 at the first visit of g, and if its label is that of the previous visit; otherwise one more than then
+    if flips(g) > max_flips the label is withheld, and the whole group earns 0
 
-Legend: a group g is a (question, view) that is trained on; a visit is a step in which it has a label.
+Legend: a group g is a trained (question, view); a visit is a step in which it has a label.
 
-So flips are counted in a row. With max_flips = 0 a label that is not that of the last visit is withheld, and trusted
-again once the next visit confirms it; with 1 one change is forgiven, a second in a row is not.
+So consecutive flips count. With max_flips = 0 a label that differs from the last visit's is withheld until the next
+visit confirms it; with 1 one change is allowed, a second in a row is not.
 
 Source: the first term of the reward scaling in TTRL-Guard (arXiv 2605.19444, and its code), which multiplies a
 question's rewards by 1 - λ · flip, with flip = 1 where the majority answer is not that of the question's last visit:
 max_flips = 0 is λ = 1. Leaving out examples whose predictions fluctuate from epoch to epoch is older (Self-Filtering,
-arXiv 2208.11351, for noisy labels of images). To count in a row is this project's: a total over the run would give up
-for good a question on which the policy has come to a better answer.
+arXiv 2208.11351, for noisy labels of images). Counting in a row is this project's choice: a total over the run would
+permanently drop a question whose answer has improved.
 
 Degenerate cases:
-- a step in which a group has no label is no visit: the last label, and the number of flips, stay;
-- a withheld label is remembered like any other, so that the next visit is compared with it;
-- where a step asks one view of a question only (one-direction III), each view is visited by itself: when it is asked;
+- a step in which a group has no label is no visit: the last label and the number of flips are kept;
+- a withheld label is remembered like any other, so the next visit is compared with it;
+- if a step uses only one view of a question (one-direction III), each view has its own visits;
 - questions are visited once an epoch, so more than max_flips + 1 epochs are needed before a label can be withheld.
 
-Deliberately absent: how often labels flip as a sign of collapse (co_rewarding.monitoring.collapse), on which no reward
-depends; the other terms of TTRL-Guard.
+Deliberately absent: flips as a sign of collapse (co_rewarding.monitoring.collapse), which affects no reward; the other
+terms of TTRL-Guard.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def visits(last: Mapping[Group, Visit], labels: Mapping[Group, str | None], same
 
     Args:
         last: the last visit of every group that had one.
-        labels: this step's, None where a group has none.
+        labels: this step's, None for a group without one.
         same: the equivalence of answers.
     """
 

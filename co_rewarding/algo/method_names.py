@@ -2,11 +2,11 @@
 """How a method is written: one reward, or a weighted sum of several.
 
     majority_voting                                 a name of co_rewarding.algo.methods
-    rewards/brevity.py:short                        a function of one's own (own_reward.py), or package.module:short
-    co_rewarding_I+0.1*rewards/brevity.py:short     a sum (weighted_sum.py); a weight is 1 where none is written
+    rewards/brevity.py:short                        your own function (own_reward.py), or package.module:short
+    co_rewarding_I+0.1*rewards/brevity.py:short     a sum (weighted_sum.py); a weight is 1 if omitted
 
-A term that counts negatively is +-0.1*…; one of weight 0 is computed and logged, and rewards nothing. What is read here
-is the form alone: no file is opened, so that a report can name the method of a run whose files are gone.
+A negative term is +-0.1*…; one of weight 0 is computed and logged, but rewards nothing. Only the form is read here: no
+file is opened, so a report can name the method of a run whose files are gone.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 from co_rewarding.algo.own_function import absolute, is_own_function
 
 MAX_WEIGHT = 1e6
-# of several places where a function's name could end, the first one; a path may have + and * in it
+# a function's name ends at the first possible place; a path may contain + and *
 _TERM = re.compile(
     r"\s*(?:(?P<weight>[-+]?[0-9.]+(?:[eE][-+]?[0-9]+)?)\s*\*\s*)?(?P<name>[\w-]+|.+?:[^\W\d]\w*)\s*(?:\+(?P<rest>.+))?",
     re.DOTALL,
@@ -27,7 +27,7 @@ _TERM = re.compile(
 
 @dataclass(frozen=True)
 class Term:
-    """One reward of a sum; a method that is no sum has one, of weight 1."""
+    """One reward of a sum; any other method is one term of weight 1."""
 
     weight: float
     name: str  # of a built-in method, or the place of a function
@@ -38,7 +38,7 @@ class Term:
 
     @property
     def label(self) -> str:
-        """What logs, figures and the names of runs call it: brevity.short of rewards/brevity.py:short."""
+        """Its name in logs, figures and run names: brevity.short for rewards/brevity.py:short."""
         if not self.is_own:
             return self.name
         place, _, function = self.name.rpartition(":")
@@ -47,10 +47,10 @@ class Term:
 
 
 def terms_of(name: str) -> tuple[Term, ...]:
-    """The terms of a method, as they are written.
+    """The terms of a method, as written.
 
     Raises:
-        ValueError: one line: it cannot be read, or a weight is none.
+        ValueError: it cannot be parsed, or a weight is no number.
     """
     terms, rest = [], name
     while rest is not None:
@@ -71,7 +71,7 @@ def label_of(name: str) -> str:
 
 
 def absolute_name(name: str) -> str:
-    """The same method for a process that stands in another folder."""
+    """The method with absolute paths, for a process in another folder."""
     return "+".join(
         _weighted(term.weight, absolute(term.name) if term.is_own else term.name) for term in terms_of(name)
     )

@@ -1,18 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The methods by name: what config, logs, commands and figures call them (arXiv 2508.00410, Appendix C.1).
+"""The methods by their name in config, logs, commands and figures (arXiv 2508.00410, Appendix C.1).
 
 A name stands for a rule: the two switches of a vote (Consensus, see co_rewarding.algo.rewards) or a function from
 RewardInputs to Scores. ground_truth is the paper's GT-Reward; self_certainty and entropy reward the policy's own
-distribution and so need its logits; random, format_only and incorrect are controls: on some models they lift a
+distribution and so need its logits; random, format_only and incorrect are controls: on some models they improve a
 benchmark too, and without them a gain proves little. majority_voting_both_views and co_rewarding_I_same_wording are
-what co_rewarding_I is held against: the same questions and as many rollouts, of which each group labels itself, or is
-labelled by another group of the same wording. They are not the paper's.
+controls for co_rewarding_I, not from the paper: the same questions and as many rollouts, but each group labels itself,
+or is labelled by another group on the same view.
 
-`method` finds these, a function in a file of one's own (algo/own_reward.py), and a weighted sum of several
-(algo/weighted_sum.py), written as algo/method_names.py says. A function runs wherever a training run gives it rows: on
-one view or two, with a teacher (whose rows it sees, and which are never trained on) or without. What it may look at is
-RewardInputs: answers, texts, prompts, lengths. Nothing here has to be edited for a new reward; one that is to belong to
-the project is a file like co_rewarding/algo/baselines/format_only.py and an entry in METHODS.
+`method` finds these, a user's function (algo/own_reward.py), and a weighted sum of several (algo/weighted_sum.py),
+written as algo/method_names.py says. A function works in any run: on one view or two, with a teacher (whose rows it
+sees, and which are never trained on) or without. It sees RewardInputs: answers, texts, prompts, lengths. A new reward
+needs no edit here; one that becomes part of the project is a file like co_rewarding/algo/baselines/format_only.py and
+an entry in METHODS.
 """
 
 from __future__ import annotations
@@ -37,21 +37,21 @@ from co_rewarding.algo.weighted_sum import weighted_sum
 
 Reward = Callable[[RewardInputs], Scores]
 SecondView = Literal["rephrased", "original"]
-"""What is asked beside the original question: the rephrased one, or the original once more, for another group of it."""
+"""The second prompt of a question: the rephrased one, or the original again, for another group."""
 
 
 @dataclass(frozen=True)
 class Consensus:
-    """The two switches of a vote, whose answers vote and which view's vote labels a view, and what it is taken of."""
+    """The two switches of a vote, who votes and which view's vote labels a view, and the views it needs."""
 
     voter: Voter
     label_view: LabelView
-    second_view: SecondView | None = None  # None: each question is asked in one view
+    second_view: SecondView | None = None  # None: one view of each question
 
 
 @dataclass(frozen=True)
 class Sum:
-    """Several rewards, by the labels that logs have of them, each with its weight."""
+    """Several rewards by their names in logs, each with its weight."""
 
     terms: Mapping[str, tuple[float, Method]]
 
@@ -64,11 +64,11 @@ class Method:
     rule: Consensus | Reward | Sum
     needs_labels: bool = False  # reads the ground truth for its reward
     statistics: tuple[str, ...] = ()  # of the policy's distribution, algo/token_statistics.py
-    is_control: bool = False  # not meant to work
+    is_control: bool = False  # a control
 
     @property
     def consensus(self) -> Consensus | None:
-        """The vote with which agreement is rewarded, alone or in a sum, which has one at most."""
+        """The vote whose agreement is rewarded, alone or in a sum, which has at most one."""
         terms = [term for _, term in self.rule.terms.values()] if isinstance(self.rule, Sum) else [self]
         return next((term.rule for term in terms if isinstance(term.rule, Consensus)), None)
 
@@ -82,7 +82,7 @@ class Method:
 
     @property
     def repeats_original(self) -> bool:
-        """Whether the original question is asked in both views."""
+        """Whether both views are the original question."""
         return self.consensus is not None and self.consensus.second_view == "original"
 
     @property
@@ -91,7 +91,7 @@ class Method:
 
     @property
     def needs_logits(self) -> bool:
-        """Whether text alone does not decide the reward."""
+        """Whether the reward needs more than text."""
         return bool(self.statistics)
 
 
@@ -115,10 +115,10 @@ METHODS: dict[str, Method] = {
 
 
 def method(name: str) -> Method:
-    """The method that is written as `name`: built in, a function of one's own, or a sum.
+    """The method written as `name`: built in, a user's function, or a sum.
 
     Raises:
-        ValueError: one line: there is none, or the terms of a sum do not go together.
+        ValueError: there is none, or the terms of a sum conflict.
     """
     terms = terms_of(name)
     if len(terms) == 1 and terms[0].weight == 1:
@@ -126,9 +126,9 @@ def method(name: str) -> Method:
     found = [_of_term(term) for term in terms]
     labels = [term.label for term in terms]
     if twice := [label for label in labels if labels.count(label) > 1]:
-        raise ValueError(f"{name}: has two terms that are logged as {twice[0]}; give each function a name of its own")
+        raise ValueError(f"{name}: has two terms that are logged as {twice[0]}; give each function a different name")
     if len(votes := [term.name for term in found if term.is_consensus]) > 1:
-        raise ValueError(f"{name}: {' and '.join(votes)} are votes, of which a sum may have one")
+        raise ValueError(f"{name}: {' and '.join(votes)} are votes; a sum may have only one")
     return Method(
         name,
         Sum(dict(zip(labels, zip([term.weight for term in terms], found, strict=True), strict=True))),
@@ -138,13 +138,13 @@ def method(name: str) -> Method:
 
 
 def consensus_of(name: str) -> Consensus | None:
-    """The vote of the method that is written as `name`, told without loading a function; None: it has none."""
+    """The vote of the method written as `name`, without loading a function; None: it has none."""
     built_in = [METHODS[term.name] for term in terms_of(name) if term.name in METHODS]
     return next((term.consensus for term in built_in if term.is_consensus), None)
 
 
 def is_method(name: str) -> bool:
-    """Whether `name` is written as a method is; a function need not be there (any more)."""
+    """Whether `name` has the form of a method; a function need not exist (any more)."""
     try:
         return all(term.is_own or term.name in METHODS for term in terms_of(name))
     except ValueError:
@@ -167,13 +167,13 @@ def score_rollouts(method: Method, inputs: RewardInputs, vote: Reward | None = N
     """Rewards of all rows under any method, in their order.
 
     Args:
-        vote: takes the method's vote, if it has one; a tree's own rule (None: as METHODS says).
+        vote: computes the method's vote, if it has one; a tree's rule (None: as METHODS says).
 
     Raises:
         ValueError: the method needs ground truths or statistics that the inputs do not have; see also its function.
     """
     if method.needs_labels and inputs.ground_truths is None:
-        raise ValueError(f"method {method.name!r} needs ground truths: give one a row")
+        raise ValueError(f"method {method.name!r} needs ground truths: give one for each row")
     if missing := [name for name in method.statistics if name not in (inputs.statistics or {})]:
         raise ValueError(f"method {method.name!r} needs the policy's logits, for its {missing[0]}: text is not enough")
     match method.rule:
@@ -187,5 +187,5 @@ def score_rollouts(method: Method, inputs: RewardInputs, vote: Reward | None = N
             return weighted_sum(
                 {label: (weight, score_rollouts(term, inputs, vote)) for label, (weight, term) in terms.items()}
             )
-        case reward:  # of a sum a term that is label-free sees no ground truth, whatever another one needs
+        case reward:  # a label-free term of a sum sees no ground truth, even if another term needs it
             return reward(inputs if method.needs_labels else replace(inputs, ground_truths=None))

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A function that a user wrote: a reward, or what the answer of a response is. Only here a module is looked up by name.
+"""A user's function: a reward, or a reader of answers. Only this file looks up modules by name.
 
     path/to/file.py:function        a file, from the current folder; its folder need not be a package
     package.module:function         anything that can be imported
 
-A file is loaded once for each content, so that a function that was edited is the new one in the next process and the
-same object within one. It runs with the rights of whoever names it, like any program: name what you trust.
+A file is loaded once per content, so an edited function takes effect in the next process and stays one object within a
+process. It runs with the user's rights, like any program: name only code that you trust.
 
-Degenerate cases: whatever a file raises while it is loaded is told in one line with its place in the file.
+Degenerate cases: an error while a file is loaded is reported in one line with its place in the file.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from typing import Any
 
 
 class OwnFunctionError(ValueError):
-    """What a user's function did wrong, in one line that names its file and line: it ends the run, never as a 0."""
+    """An error in a user's function, in one line with file and line: it ends the run and never counts as 0."""
 
 
 def is_own_function(name: str) -> bool:
-    """Whether `name` has the form of a function's place, whether or not there is one."""
+    """Whether `name` has the form of a function's place, existing or not."""
     place, mark, function = name.rpartition(":")
     return bool(mark and place) and function.isidentifier()
 
 
 def absolute(name: str) -> str:
-    """The same function for a process that stands in another folder."""
+    """The function with an absolute path, for a process in another folder."""
     place, _, function = name.rpartition(":")
     return f"{Path(place).expanduser().resolve()}:{function}" if place.endswith(".py") else name
 
@@ -44,7 +44,7 @@ def load_function(name: str) -> Callable[..., Any]:
     """The function at `path/to/file.py:function` or `package.module:function`.
 
     Raises:
-        ValueError: one line: no such file, module or function, or what loading it raised.
+        ValueError: no such file, module or function, or an error while loading it.
     """
     place, _, function = name.rpartition(":")
     if not is_own_function(name):
@@ -58,7 +58,7 @@ def load_function(name: str) -> Callable[..., Any]:
 
 
 def source_sha256(name: str) -> str:
-    """Of the function's file, "" where it has none: what tells a function that was changed.
+    """Hash of the function's file, "" if it has none: detects a changed function.
 
     Raises:
         ValueError: see load_function.
@@ -69,9 +69,9 @@ def source_sha256(name: str) -> str:
 
 
 def line_of(function: Callable[..., Any], place: str, error: Exception | None = None) -> str:
-    """file:line (function) of what `function` raised, or of itself; `place` where it has no code of Python's."""
+    """file:line (function) of the error in `function`, or of itself; `place` if it has no Python code."""
     code = getattr(inspect.unwrap(function), "__code__", None)
-    if code is None:  # an object that can be called
+    if code is None:  # a callable object
         return place
     line = code.co_firstlineno
     if error is not None:
@@ -81,7 +81,7 @@ def line_of(function: Callable[..., Any], place: str, error: Exception | None = 
 
 
 def call(function: Callable[..., Any], place: str, *arguments: Any) -> Any:
-    """What the function returns. Raises OwnFunctionError for whatever it raises."""
+    """Call the function. Raises OwnFunctionError for any error in it."""
     try:
         return function(*arguments)
     except Exception as error:
@@ -100,12 +100,12 @@ def _of_file(path: Path, name: str) -> ModuleType:
         spec = importlib.util.spec_from_file_location(module_name, path.resolve())
         assert spec is not None and spec.loader is not None  # a file that ends in .py
         module = importlib.util.module_from_spec(spec)
-        sys.modules[module_name] = module  # a dataclass in it looks itself up there
+        sys.modules[module_name] = module  # dataclasses in it look themselves up there
         try:
             spec.loader.exec_module(module)
         except BaseException as error:
             del sys.modules[module_name]
-            if not isinstance(error, Exception | SystemExit):  # a script that ends itself is told like an error
+            if not isinstance(error, Exception | SystemExit):  # a script that exits is reported like an error
                 raise
             raise ValueError(f"{name}: {_reason(error, str(path.resolve()))}") from error
     return sys.modules[module_name]
@@ -119,7 +119,7 @@ def _imported(module: str, name: str) -> ModuleType:
 
 
 def _reason(error: BaseException, where: str) -> str:
-    """What was raised, and the last line of the user's own file on the way there."""
+    """The error, and the last line of the user's file in its traceback."""
     if isinstance(error, SyntaxError) and error.filename == where:
         return f"line {error.lineno}: {error.msg}"
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == where]

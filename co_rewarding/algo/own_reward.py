@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A reward that a user wrote: one function in a file of its own, named by its place (algo/own_function.py).
+"""A user's reward: one function in a file, named by its place (algo/own_function.py).
 
     def reward(inputs: RewardInputs) -> Sequence[float]      one number a row, in the order of inputs.rollouts
 
-What a row is, and what else there is to look at, is in co_rewarding/algo/rollouts.py. Of rows that are never trained on
-(a teacher's) the number is ignored, and None will do. A function that compares answers with labels may return Scores,
-so that metrics know them. It is given no ground truths, unless a line below it says that it needs them:
+co_rewarding/algo/rollouts.py defines the rows and other inputs. For rows that are never trained on (a teacher's) the
+number is ignored and may be None. A function that compares answers with labels may return Scores, so that metrics see
+them. It gets no ground truths unless a line below it requests them:
 
-    reward.needs_labels = True      then inputs.ground_truths has them as answers, None where there is none
+    reward.needs_labels = True      then inputs.ground_truths has them as answers, None if missing
 
-Degenerate cases: an exception, too many or too few numbers, and what is no finite number of at most MAX_REWARD end the
-run in one line that names the file and the line. Nothing is ever taken for a 0.
+Degenerate cases: an exception, a wrong number of values, or a value that is no finite number up to MAX_REWARD ends the
+run in one line with file and line. No fault ever counts as 0.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from co_rewarding.algo.rewards import trained_rows, truths, without_labels
 from co_rewarding.algo.rollouts import RewardInputs, Scores
 
 MAX_REWARD = 1e12
-"""With the largest weight of a sum 1e18, whose square GRPO's group deviation holds in float32."""
+"""Times the largest weight of a sum it is 1e18, whose square GRPO's group deviation can hold in float32."""
 
 
 @dataclass(frozen=True)
 class OwnReward:
-    """The function, held to what it promises."""
+    """The function, with its result checked."""
 
     place: str
     function: Callable[[RewardInputs], Any]
@@ -41,12 +41,12 @@ class OwnReward:
         """The function at `place`.
 
         Raises:
-            ValueError: one line: there is none that can be called with RewardInputs.
+            ValueError: there is none that can be called with RewardInputs.
         """
         function = load_function(place)
         try:
             inspect.signature(function).bind(None)
-        except (TypeError, ValueError):  # ValueError: of some that are written in C
+        except (TypeError, ValueError):  # ValueError: some written in C
             raise ValueError(f"{place}: must take one argument: def {place.rpartition(':')[2]}(inputs)") from None
         return cls(place, function)
 

@@ -4,27 +4,27 @@
     is_match(a, y) = 1 if ans(y) is equivalent to the label a, else 0
     pseudo-label of (question, view) = majority vote of (question, view or the other view, voter)
 
-All consensus methods are that one rule with two switches, who votes and on which view (a third, what a vote pays, is
-in co_rewarding.algo.payout; by default it is is_match):
+All consensus methods are this rule with two switches, who votes and on which view (a third, what a vote pays, is in
+co_rewarding.algo.payout; by default is_match):
 
                      label from the same view     label from the other view
     student votes    majority_voting              co_rewarding_I      (Eq. 6-8)
     teacher votes    co_rewarding_II (Eq. 9-11)   co_rewarding_III
 
-Majority-Voting (TTRL, arXiv 2504.16084) is the cell in which an answer votes for its own reward, so that the certain
-way to more reward is to agree on any answer, right or wrong. The other three take the vote away from it. Two controls
-are cells of the upper row on other prompts: majority_voting_both_views is majority_voting on those of co_rewarding_I,
-and co_rewarding_I_same_wording is co_rewarding_I with the original question in both views.
+Majority-Voting (TTRL, arXiv 2504.16084) is the cell in which an answer votes for its own reward, so agreeing on any
+answer, right or wrong, surely raises the reward. The other three give the vote to another group. Two controls are cells
+of the upper row on other prompts: majority_voting_both_views is majority_voting on those of co_rewarding_I, and
+co_rewarding_I_same_wording is co_rewarding_I with the original question in both views.
 
 Degenerate cases:
-- a group without a label, because nobody answered or too few agreed: every reward is 0 (but see the payout negative),
-  and `group_labels` says None;
-- no rollout at all in the group that should vote (all of them failed): no label either, counted in num_missing_groups;
+- a group without a label, because no rollout answered or too few agreed: every reward is 0 (but see the payout
+negative), and `group_labels` has None;
+- no rollouts in the voting group (all failed): no label either, counted in num_missing_groups;
 - a response without an answer earns 0 (likewise);
-- a row that only votes (a teacher's; a student's beyond those that are trained on, as in TTRL) has the reward None.
+- a row that only votes (a teacher's; a student's surplus rollouts, as in TTRL) has the reward None.
 
 Deliberately absent: a place for a ground truth (consensus_rewards takes none, and Rollout holds none); advantages,
-which are the host's; the other rewards, one file each (co_rewarding/algo/baselines).
+which verl computes; the other rewards, one file each (co_rewarding/algo/baselines).
 """
 
 from __future__ import annotations
@@ -99,10 +99,10 @@ def trained_rows(rollouts: Sequence[Rollout], rewards: Sequence[float | None]) -
 
 
 def without_labels(rollouts: Sequence[Rollout], rewards: Sequence[float | None]) -> Scores:
-    """The scores of a method that compares answers with nothing."""
+    """The scores of a method without labels."""
     return Scores(row_labels=(None,) * len(rollouts), rewards=trained_rows(rollouts, rewards))
 
 
 def truths(inputs: RewardInputs) -> tuple[str | None, ...]:
-    """N, the ground truths of a supervised method, unboxed; None where a question has none."""
+    """N, the ground truths of a supervised method, unboxed; None if a question has none."""
     return tuple(ground_truth_answer(truth) for truth in inputs.ground_truths or ())

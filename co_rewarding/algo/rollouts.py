@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a reward is computed from, and what comes out: rollouts, and the scores of their groups.
+"""Inputs and outputs of a reward: rollouts, and the scores of their groups.
 
 Legend: P questions, V views of a question (original, rephrased), G rollouts of one question in one view by one voter; N
-rows of a batch, which holds whole groups in any order: views and voters are tags on rows, never parallel lists.
+rows of a batch, which has complete groups in any order: views and voters are tags on rows, never parallel lists.
 
-A Rollout has no place for a ground truth, so a reward that is given rollouts alone cannot depend on one.
+A Rollout has no field for a ground truth, so a reward that gets only rollouts cannot depend on one.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ def other_view(view: View) -> View:
 
 @dataclass(frozen=True)
 class Rollout:
-    """One response, as far as a reward may know it.
+    """One response, with all that a reward may know.
 
     Raises:
-        ValueError: `view` or `voter` is none of those that there are.
+        ValueError: `view` or `voter` is unknown.
     """
 
     question: Hashable  # which question; the same for both views. Put the step in it if a batch holds several
-    view: View  # which view was asked
-    voter: Voter  # who answered
-    answer: str | None  # what extract_answer found in the response
-    trained: bool = True  # False: it votes and is not trained on; so every teacher's, whatever is given
-    stopped: bool = False  # ended before it could answer, as the others had decided the vote
+    view: View  # view of the prompt
+    voter: Voter  # who wrote the response
+    answer: str | None  # the response's answer, see extract_answer
+    trained: bool = True  # False: votes and is not trained on; always so for a teacher's
+    stopped: bool = False  # stopped before it could answer, since the vote was decided
 
     def __post_init__(self) -> None:
         for name, value, allowed in (("view", self.view, VIEWS), ("voter", self.voter, VOTERS)):
@@ -55,7 +55,7 @@ class Rollout:
 def answers_by_question(
     rollouts: Sequence[Rollout], ground_truths: Sequence[str | None] | None = None
 ) -> list[list[str]]:
-    """The answers that may be compared with one another: of a question in all views, by all voters, and its truth."""
+    """The answers that may be compared with one another: of a question in all views, by all voters, with its truth."""
     answers: dict[Hashable, list[str]] = {}
     for row, truth in zip(rollouts, ground_truths or [None] * len(rollouts), strict=True):
         answers.setdefault(row.question, []).extend(answer for answer in (row.answer, truth) if answer)
@@ -64,43 +64,43 @@ def answers_by_question(
 
 @dataclass(frozen=True)
 class RewardInputs:
-    """What a reward function may look at. Within a group the order of rows decides ties.
+    """Inputs of a reward function. Within a group the order of rows decides ties.
 
-    `ground_truths` and `statistics` are None but for the methods that say that they need them. Every sequence has the
-    order of the rows.
+    `ground_truths` and `statistics` are None except for methods that declare them. Every sequence has the order of the
+    rows.
     """
 
     rollouts: Sequence[Rollout]  # N
     same: Same
     min_agreement: float = 0.0  # 0-1, see majority_vote
     payout: Payout = "hard"  # what a vote pays
-    ground_truths: Sequence[str | None] | None = None  # N, as answers; raw or boxed will do where answers are boxed
+    ground_truths: Sequence[str | None] | None = None  # N, as answers; raw or boxed for boxed answers
     # name of a token statistic → N: its mean over the response's tokens, None for a teacher's row
     statistics: Mapping[str, Sequence[float | None]] | None = None
     texts: Sequence[str] | None = None  # N: the responses
-    prompts: Sequence[str] | None = None  # N: what was asked, the user's message; None where a file does not say
-    lengths: Sequence[int] | None = None  # N: tokens of the responses; None where a file does not say
-    seed: int = 0  # other numbers in another step
+    prompts: Sequence[str] | None = None  # N: the user's message; None if a file has none
+    lengths: Sequence[int] | None = None  # N: tokens of the responses; None if a file has none
+    seed: int = 0  # differs from step to step
 
 
 @dataclass(frozen=True)
 class Scores:
-    """Labels and rewards of a batch. A label is a pseudo-label or, of a supervised method, the ground truth."""
+    """Labels and rewards of a batch. A label is a pseudo-label or, for a supervised method, the ground truth."""
 
-    row_labels: tuple[str | None, ...]  # N: what the row was compared with; None: no label, or a method that has none
+    row_labels: tuple[str | None, ...]  # N: the row's label; None: no label, or a method without labels
     rewards: tuple[float | None, ...]  # N: what the vote pays, or 0 or 1, or nats; None: never trained on, or no tokens
-    # the label of each group that is trained on; empty for a method without labels
+    # the label of each trained group; empty for a method without labels
     group_labels: dict[tuple[Hashable, View], str | None] = field(default_factory=dict)
-    # the vote of every group that there is, whether or not it labels one; empty for a method without votes
+    # the vote of every group, used as a label or not; empty for a method without votes
     votes: dict[tuple[Hashable, View, Voter], Vote] = field(default_factory=dict)
     voter: Voter | None = None  # whose votes are the labels
     payout: Payout = "hard"  # what the votes paid
-    num_missing_groups: int = 0  # groups that are trained on and whose voting group has no rollout
-    # labels that groups lost because they flip (co_rewarding.algo.label_flips); None: nothing looks for such
+    num_missing_groups: int = 0  # trained groups whose voting group has no rollouts
+    # labels withheld because they flip (co_rewarding.algo.label_flips); None: not checked
     withheld: dict[tuple[Hashable, View], str] | None = None
     # of a weighted sum: label of each term → N, its rewards without the weight
     rewards_of_term: Mapping[str, tuple[float | None, ...]] = field(default_factory=dict)
 
     def terms_of_row(self, row: int) -> dict[str, float | None]:
-        """What each term gave a row; empty without a sum."""
+        """Each term's reward of a row; empty without a sum."""
         return {term: rewards_N[row] for term, rewards_N in self.rewards_of_term.items()}

@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A second set of values for an engine's parameters, which lies beside them and can take their place.
+"""A second set of values for an engine's parameters, kept beside them and swapped in on demand.
 
-Two of the paper's models need no engine of their own by it (arXiv 2508.00410, Eq. 4 and Algorithm 2):
+It saves two of the paper's models a separate engine (arXiv 2508.00410, Eq. 4 and Algorithm 2):
 
     the starting model, π_ref of KL(π_θ ‖ π_ref), in the engine that holds the moving teacher
-    the teacher, where an adapter is trained: its adapter in the student's engine
+    with LoRA, the teacher: its adapter in the student's engine
 
-The engine computes with one set of weights. The others are kept in the type of the parameter (4 bytes a weight in
-float32), sharded like it, and the two change places around a pass: every bit comes back, and nothing as large as a
-parameter is allocated.
+The engine computes with one set of weights. The other is kept in the parameters' type (4 bytes a weight in float32),
+sharded like them, and the two are swapped around a pass, bit for bit, without allocating anything as large as a
+parameter.
 
-Works on the local shards of FSDP2's DTensors, wherever they lie. Deliberately absent: who calls it when
+Works on the local shards of FSDP2's DTensors, on any device. Deliberately absent: who calls it when
 (Co-rewarding-II).
 """
 
@@ -23,19 +23,19 @@ import torch
 
 from co_rewarding.algo.ema import local_shard
 
-SLICE = 1 << 22  # weights that are exchanged at a time
+SLICE = 1 << 22  # weights swapped at a time
 
 
 class SecondWeights:
-    """Begins as a copy of the parameters as they are now.
+    """Starts as a copy of the current parameters.
 
     Args:
-        parameters: gives them as they are now, by name, plain or DTensor, contiguous. It is asked at every exchange: an
-            engine that moves its weights to another device may make new ones.
-        device: the accelerator that may still read or write them when an exchange is asked for; "cpu": none.
+        parameters: returns the current ones by name, plain or DTensor, contiguous. Called at every swap: an engine that
+        moves its weights to another device may create new ones. device: the accelerator that may still be using them at
+        a swap; "cpu": none.
 
     Attributes:
-        beside: local shards by name: what is not in the parameters at the moment. They may be changed in place.
+        beside: local shards by name, of the set that is not in the parameters now. They may be changed in place.
     """
 
     @torch.no_grad()
@@ -46,7 +46,7 @@ class SecondWeights:
 
     @torch.no_grad()
     def exchange(self) -> None:
-        """What the parameters hold and what lies beside them change places; a second time, back."""
+        """Swap the parameters and the second set; a second call swaps them back."""
         self._finish_copies()
         parameters = self._parameters()
         for name, beside in self.beside.items():
@@ -59,7 +59,7 @@ class SecondWeights:
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
-        """For the length of the block the parameters hold the second set."""
+        """Within the block the parameters hold the second set."""
         self.exchange()
         try:
             yield
@@ -67,5 +67,5 @@ class SecondWeights:
             self.exchange()
 
     def _finish_copies(self) -> None:
-        if self._device.type != "cpu":  # FSDP2 copies to the accelerator on streams of its own
+        if self._device.type != "cpu":  # FSDP2 copies to the accelerator on its own streams
             torch.accelerator.synchronize(self._device)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a policy's distribution says about each token (arXiv 2508.00410, Eq. 3 and Appendix C.1).
+"""Statistics of a policy's distribution for each token (arXiv 2508.00410, Eq. 3 and Appendix C.1).
 
     z = logits / temperature,  π = softmax(z)
     log-probability = log π_y = z_y − log Σ_v exp z_v          ≤ 0, of the token y that came next; nats
@@ -11,11 +11,10 @@
 
 Legend: N rows of a batch, T tokens (packed: of all rows one after another), V vocabulary.
 
-|V| is the width of the logits: an output layer that is padded beyond the tokenizer's vocabulary counts as it is.
-Memory: the logits are kept as they came, for the backward pass, which makes one gradient of their size and type;
-beside them there are at most three temporaries of a chunk in fp32, in both directions, whatever T is. bf16 logits are
-read as they are and widened a chunk at a time: their type costs no precision beyond what they have lost already.
-Degenerate cases:
+|V| is the width of the logits, padding beyond the tokenizer's vocabulary included. Memory: the logits are kept
+unchanged for the backward pass, which makes one gradient of their size and type; besides them there are at most three
+fp32 temporaries of a chunk, in both directions, for any T. bf16 logits are widened a chunk at a time, so no further
+precision is lost. Degenerate cases:
 - a logit of −inf (a masked token) adds nothing to the entropy and makes the self-certainty infinite, by its formula;
 - a response without tokens has no mean: None;
 - a statistic that is not finite is an error where the mean is taken: it would make a whole group's advantages NaN.
@@ -33,9 +32,9 @@ import torch
 from torch.autograd.function import FunctionCtx, once_differentiable
 
 CHUNK_NUMBERS = {"cpu": 2**20, "cuda": 2**26}
-"""Logits handled at once: on a CPU what its cache holds, on a GPU 441 tokens of a vocabulary of 152k, 256 MiB."""
+"""Logits per chunk: on a CPU what fits into its cache, on a GPU 441 tokens of a vocabulary of 152k, 256 MiB."""
 STATISTICS = ("log_probs", "entropy", "self_certainty")
-DISTRIBUTION_STATISTICS = STATISTICS[1:]  # those that need no next token
+DISTRIBUTION_STATISTICS = STATISTICS[1:]  # those without a next token
 
 
 def token_statistics(
@@ -45,17 +44,17 @@ def token_statistics(
     positions: torch.Tensor | None = None,
     labels_T: torch.Tensor | None = None,
 ) -> dict[str, torch.Tensor]:
-    """Statistics of the distributions that these logits stand for: T numbers in nats, fp32, by name.
+    """Statistics of the distributions given by these logits: T numbers in nats, fp32, by name.
 
     `log_probs` and `entropy` carry the gradient of the logits.
 
     Args:
-        logits_T_V: any floating-point type; to be left unchanged until the backward pass.
+        logits_T_V: any floating-point type; must stay unchanged until the backward pass.
         temperature_T: of each selected token, > 0 (clamped to 1e-8 from below, as verl does); None: 1. verl divides in
             the logits' own type; here it is done in fp32, which differs by rounding only.
         names: which of STATISTICS; each costs a pass over the vocabulary.
-        positions: the rows of logits_T_V that are wanted, each once, in the order wanted; None: all of them.
-        labels_T: of each selected token, the token that came next; for `log_probs`.
+        positions: the selected rows of logits_T_V, each once, in this order; None: all. labels_T: of each selected
+        token, the token that came next; for `log_probs`.
     """
     if unknown := set(names) - set(STATISTICS):
         raise ValueError(f"token statistics {', '.join(sorted(unknown))}: must be of {', '.join(STATISTICS)}")
@@ -64,13 +63,13 @@ def token_statistics(
         if given is not None and given.shape != (num_tokens,):
             raise ValueError(f"{name} has shape {tuple(given.shape)}: give one a token, ({num_tokens},)")
     if "log_probs" in names and labels_T is None:
-        raise ValueError("labels_T is None: log_probs are those of the tokens that came next; give them")
+        raise ValueError("labels_T is None: log_probs needs the next tokens; pass them")
     columns = _TokenStatistics.apply(logits_T_V, temperature_T, positions, labels_T, tuple(names))
     return dict(zip(names, columns, strict=True))
 
 
 class _TokenStatistics(torch.autograd.Function):
-    """The formulas above, a chunk of tokens at a time; the backward pass makes each chunk's π again."""
+    """The formulas above, a chunk of tokens at a time; the backward pass recomputes each chunk's π."""
 
     @staticmethod
     def forward(
@@ -105,9 +104,9 @@ class _TokenStatistics(torch.autograd.Function):
         by_log_prob_T, by_entropy_T = by_name.get("log_probs"), by_name.get("entropy")
         gradient_T_V = torch.empty_like(logits_T_V) if positions is None else torch.zeros_like(logits_T_V)
         for chunk, rows, log_probs in _chunks(logits_T_V, temperature_T, positions):
-            by_z = log_probs.exp().neg_()  # −π, times what both have in common: g_y + g_H (log π + H)
+            by_z = log_probs.exp().neg_()  # −π, times the common factor g_y + g_H (log π + H)
             if by_entropy_T is not None:
-                # π is 0 in fp32 where log π < −104: any finite number will do there, −∞ would make 0 · ∞
+                # π is 0 in fp32 where log π < −104: any finite number works there, −∞ would give 0 · ∞
                 factor = log_probs.clamp_(min=-200.0).add_(entropy_T[chunk, None]).mul_(by_entropy_T[chunk, None])
                 by_z.mul_(factor if by_log_prob_T is None else factor.add_(by_log_prob_T[chunk, None]))
             elif by_log_prob_T is not None:
@@ -159,7 +158,7 @@ def response_means(statistic_N_T: torch.Tensor, response_mask_N_T: torch.Tensor,
         mean = values.mean().item() if len(values) else None
         if mean is not None and not math.isfinite(mean):
             raise ValueError(
-                f"{name} of row {row} is {mean}: its logits hold NaN or −inf; look at the training loss and for a "
+                f"{name} of row {row} is {mean}: its logits have NaN or −inf; check the training loss and look for a "
                 "model that masks tokens in its own forward pass"
             )
         means.append(mean)

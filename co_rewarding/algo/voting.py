@@ -6,13 +6,13 @@
 
 Legend: G rollouts of one question in one view by one voter.
 
-A response without an answer casts no vote but counts in the agreement, so that one lone box among eight responses is
-1/8 and not unanimous. An answer joins the first class whose first member it is the same as: where the relation is
-not transitive, that first member decides. Degenerate cases: no answer at all, or an agreement below the minimum, is
-no label; one rollout with an answer agrees with itself (1.0); a group that lost rollouts votes with those it has.
+A response without an answer casts no vote but counts in the agreement, so one box among eight responses is 1/8 and not
+unanimous. An answer joins the first class whose first member it equals: if the relation is not transitive, that first
+member decides. Degenerate cases: no answer, or an agreement below the minimum, gives no label; one rollout with an
+answer agrees with itself (1.0); a group that lost rollouts votes with the rest.
 
-Deliberately absent: what is done with the label (co_rewarding.algo.rewards), what an answer earns by its class
-(co_rewarding.algo.payout), and weights on votes.
+Deliberately absent: use of the label (co_rewarding.algo.rewards), the reward of a class (co_rewarding.algo.payout), and
+weights on votes.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from dataclasses import dataclass
 class Vote:
     """The outcome of one group's vote."""
 
-    pseudo_label: str | None  # the winning class's first member, as it was written; None: no label
-    agreement: float  # 0-1: num_votes / num_rollouts, whether or not it was enough for a label
+    pseudo_label: str | None  # the winning class's first member, as written; None: no label
+    agreement: float  # 0-1: num_votes / num_rollouts, sufficient for a label or not
     num_answered: int  # rollouts that cast a vote
     num_rollouts: int  # rollouts in the group
-    classes: tuple[tuple[str, int], ...] = ()  # first member and votes of each class, in the order in which they came
+    classes: tuple[tuple[str, int], ...] = ()  # first member and votes of each class, in order of appearance
 
     @property
     def num_votes(self) -> int:
@@ -48,12 +48,12 @@ def majority_vote(
     """Vote of one group.
 
     Args:
-        answers_G: the rollouts' answers in the order in which they came, None for a response without one.
+        answers_G: the rollouts' answers in order, None for a response without one.
         same: the equivalence of answers.
-        min_agreement: 0-1, smallest agreement that makes a label; 0, as in the paper, keeps every plurality.
+        min_agreement: 0-1, smallest agreement for a label; 0, as in the paper, keeps every plurality.
 
     Raises:
-        ValueError: min_agreement outside 0-1.
+        ValueError: min_agreement is outside 0-1.
     """
     if not 0.0 <= min_agreement <= 1.0:
         raise ValueError(f"min_agreement is {min_agreement}: use a share between 0 and 1")

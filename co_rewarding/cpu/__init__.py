@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""verl on a machine with no accelerator: every adaptation that the real stack needs there, and nothing else.
+"""verl on a machine without an accelerator: the adaptations that the real stack needs there.
 
 | adaptation | where | how it is reached |
 |---|---|---|
@@ -8,6 +8,5 @@
 | weights that stay reloadable in vLLM | `vllm_weights.py` | entry point `vllm.general_plugins`: every vLLM process |
 | settings (threads, caches, sizes) | `../training/config/platform/cpu.yaml` | `platform=cpu` on the command line |
 
-A process with a GPU build of torch never activates any of them unless VERL_PLATFORM=cpu asks for it
-(`platform.is_active`).
+With a GPU build of torch none of them is active unless VERL_PLATFORM=cpu is set (`platform.is_active`).
 """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which torch this is; without verl, for the tools that use vLLM alone."""
+"""The kind of torch build; imports no verl, for the tools that use only vLLM."""
 
 
 def is_cpu() -> bool:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The FSDP2 engine for device "cpu", where verl has none. Imported by verl through
+"""The FSDP2 engine for device "cpu", which verl lacks. Imported by verl through
 `actor_rollout_ref.model.external_lib`."""
 
 import torch
@@ -10,7 +10,7 @@ from co_rewarding.training.engine import TokenStatisticsEngine
 
 @EngineRegistry.register(model_type="language_model", backend="fsdp2", device="cpu")
 class FSDPEngineOnCPU(TokenStatisticsEngine):
-    """FSDP2 without an offload policy: they are on the CPU already, and pinning memory needs an accelerator."""
+    """FSDP2 without an offload policy: parameters are on the CPU already, and pinning memory needs an accelerator."""
 
     def _build_fsdp_module(self, module: torch.nn.Module) -> torch.nn.Module:
         forward_only, self.engine_config.forward_only = self.engine_config.forward_only, False

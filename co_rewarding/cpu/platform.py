@@ -2,8 +2,8 @@
 """The platform "cpu" for verl 0.9.1: torch on the CPU, gloo, and Ray's "GPU" as a logical resource.
 
 verl picks a platform by probing the registered ones, and knows nvidia, npu and rocm. `register()` is the `verl.plugins`
-entry point: it adds "cpu" and selects it where `is_active()` says so. verl swallows an error in a plugin at debug
-level, so a run checks that this one was loaded (`co_rewarding.training.preflight`).
+entry point: it adds "cpu" and selects it if `is_active()`. verl hides plugin errors at debug level, so a run checks
+that this one was loaded (`co_rewarding.training.preflight`).
 """
 
 import os
@@ -19,10 +19,10 @@ from co_rewarding.cpu.build import is_cpu
 
 
 def is_active() -> bool:
-    """True when verl has to run on the CPU: asked for by VERL_PLATFORM=cpu, or torch was built without an accelerator.
+    """True if verl must run on the CPU: VERL_PLATFORM=cpu is set, or torch was built without an accelerator.
 
-    The test is the build and not `torch.cuda.is_available()`: on a GPU cluster Ray hides the GPUs from the actors that
-    need none, and those must stay on verl's own platform.
+    The test is the build and not `torch.cuda.is_available()`: on a GPU cluster Ray hides the GPUs from actors that need
+    none, and those must stay on verl's own platform.
     """
     asked_for = os.environ.get("VERL_PLATFORM", "").strip().lower()
     if asked_for:
@@ -41,8 +41,8 @@ def _nothing(*_args: Any, **_kwargs: Any) -> None:
 class CPUDeviceModule:
     """`torch.cpu` plus the calls of an accelerator's module that verl makes and that `torch.cpu` lacks.
 
-    Memory figures are 0 because the CPU has no allocator statistics, not because nothing was used: verl's metrics
-    perf/max_memory_* mean nothing here, perf/cpu_memory_used_gb is the one to read.
+    Memory figures are 0 because the CPU has no allocator statistics: verl's metrics perf/max_memory_* mean nothing
+    here; read perf/cpu_memory_used_gb.
     """
 
     memory = SimpleNamespace(_set_allocator_settings=_nothing, _record_memory_history=_nothing)
@@ -56,7 +56,7 @@ class CPUDeviceModule:
     set_rng_state = staticmethod(torch.set_rng_state)
 
     def is_available(self) -> bool:
-        return False  # verl asks this to learn whether it may use accelerator-only calls
+        return False  # verl calls this to learn whether it may use accelerator-only calls
 
     def device_count(self) -> int:
         return 1
@@ -116,7 +116,7 @@ class PlatformCPU(PlatformBase):
         return "gloo"
 
     def visible_devices_envvar(self) -> str:
-        return "CUDA_VISIBLE_DEVICES"  # what Ray sets for its resource "GPU"; read by nobody else here
+        return "CUDA_VISIBLE_DEVICES"  # set by Ray for its resource "GPU"; not read elsewhere here
 
     def ray_resource_name(self) -> str:
         return "GPU"  # verl's resource check knows GPU and NPU only; `ray_init.num_gpus` declares how many
@@ -149,9 +149,9 @@ def register() -> None:
     if not is_active():
         return
     set_platform(PlatformCPU())
-    # verl 0.9.1 builds the backend string "cpu:gloo,<device>:<backend>", in which the device "cpu" would stand twice,
+    # verl 0.9.1 builds the backend string "cpu:gloo,<device>:<backend>", which would contain the device "cpu" twice,
     # an error in torch. The function takes a ready string as its last argument: change that default, in place, so that
-    # modules which imported the function by name get it too. To go when verl skips its own prefix for device "cpu".
+    # modules which imported the function by name get it too. Remove this once verl skips its prefix for device "cpu".
     from verl.utils.distributed import initialize_global_process_group_ray
 
     initialize_global_process_group_ray.__defaults__ = (None, "gloo")

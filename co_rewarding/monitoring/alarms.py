@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Watching a run for collapse: which of its metrics moved as they do when it goes wrong, and what to try.
+"""Watches a run for collapse: changes of metrics that indicate a failing run, and what to try.
 
     start  = mean of the metric's first W values of the run          recent = mean of its last W values
     noise  = 2 √(s²_start / W + s²_recent / W),  s² the variance of the W values
@@ -7,16 +7,14 @@
 A signal is a list of conditions that all hold (SIGNALS). A condition compares `recent` with a number, or with `start`,
 in which case the two windows must not overlap and differ by more than `noise`. A metric that a run does not log, or has
 not logged W times, satisfies no condition: missing data never raises an alarm. Signals and thresholds are this
-project's choice, not the paper's, and an alarm is a hint to look, not a verdict: an agreement that rises because the
-policy learned looks the same from here as one that rises because it collapsed.
+project's choice, not the paper's, and an alarm is a hint, not a verdict: agreement that rises through learning looks
+the same as agreement that rises through collapse.
 
-Stopping early is optional and never looks at a ground truth: signals that need one warn, but do not stop
-(`Signal.stops`), or a run would be selected by the labels that it is said not to have; where they are shown they say so
-(`Signal.needs_labels`). While a signal that can stop is there, no checkpoint is to be saved (`may_save`), so that the
-last good one is not rotated away.
+Early stopping is optional and never uses a ground truth: signals that need one warn, but do not stop (`Signal.stops`),
+or labels would select the run; they are marked (`Signal.needs_labels`). While a stopping signal holds, no checkpoint is
+saved (`may_save`), so that the last good one is not rotated away.
 
-Deliberately absent: an entropy that goes down and a KL that jumps, which sound runs show as often as bad ones
-(docs/METRICS.md); how the numbers come about (monitoring.metrics, monitoring.collapse, verl), printing, files.
+Falling entropy and jumps of the KL are no signals: sound runs show them as often as bad ones (docs/METRICS.md).
 """
 
 from __future__ import annotations
@@ -33,7 +31,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Condition:
-    """What must hold of one metric; of the bounds, all that are given."""
+    """A condition on one metric: all given bounds must hold."""
 
     metric: str
     at_least: float | None = None  # recent ≥ this
@@ -49,7 +47,7 @@ class Condition:
 
     @property
     def needs_labels(self) -> bool:
-        """Whether the metric compares with ground truths, as every `accuracy` does (monitoring.metrics)."""
+        """Whether the metric needs ground truths, as every `accuracy` does (monitoring.metrics)."""
         return "accuracy" in self.metric.split("/")
 
 
@@ -58,23 +56,23 @@ class Signal:
     """One way in which a run goes wrong."""
 
     name: str  # stable, for logs and state
-    seen: str  # what the numbers say, in words
+    seen: str  # the numbers in words
     advice: str
     conditions: tuple[Condition, ...]
     stops: bool = False  # may end a run; only for signals that need no labels
 
     def __post_init__(self) -> None:
         if self.stops and self.needs_labels:
-            raise ValueError(f"{self.name} needs labels: it may warn, but not stop a run")
+            raise ValueError(f"{self.name} needs labels: it may warn but not stop a run")
 
     @property
     def needs_labels(self) -> bool:
-        """Whether no label-free method could see it."""
+        """Whether a label-free method could not see it."""
         return any(condition.needs_labels for condition in self.conditions)
 
 
 LOWER_THE_STEP = (
-    "a smaller learning rate, a larger KL coefficient, labels from elsewhere (co_rewarding_I, II or III), or go back "
+    "a smaller learning rate, a larger KL coefficient, labels from elsewhere (co_rewarding_I, II or III), or return "
     "to an earlier checkpoint"
 )
 SIGNALS: tuple[Signal, ...] = (
@@ -94,7 +92,7 @@ SIGNALS: tuple[Signal, ...] = (
     ),
     Signal(
         "short_and_sure",
-        "all rollouts of a question agree, in ever shorter responses: it may answer without working anything out",
+        "all rollouts of a question agree, in ever shorter responses: it may answer without reasoning",
         "a larger KL coefficient, more rollouts, harder questions; compare with validation accuracy, if there is one",
         (
             Condition("collapse/agreement", at_least=0.95),
@@ -133,7 +131,7 @@ SIGNALS: tuple[Signal, ...] = (
     ),
     Signal(
         "not_worked_out",
-        "many answers only pose what is to be computed (58+23): copying the question may have won the votes",
+        "many answers only state a computation (58+23): copying the question may have won the votes",
         LOWER_THE_STEP,
         (Condition("answer/unevaluated", at_least=0.2, rise=0.1),),
         stops=True,
@@ -170,8 +168,8 @@ SIGNALS: tuple[Signal, ...] = (
     ),
     Signal(
         "few_labels",
-        "few groups have a label, the others earn nothing",
-        "a smaller co_rewarding.min_agreement, a larger co_rewarding.max_label_flips (-1: none is left out), a longer "
+        "few groups have a label; the others earn nothing",
+        "a smaller co_rewarding.min_agreement, a larger co_rewarding.max_label_flips (-1: off), a longer "
         "data.max_response_length, a model that boxes its answers",
         (Condition("label/share", at_most=0.2),),
     ),
@@ -179,7 +177,7 @@ SIGNALS: tuple[Signal, ...] = (
         "engine_gap",
         "rollout and training engine disagree on the probabilities of the same tokens: drift of the engines, not "
         "of the policy",
-        "the same number type in both, actor_rollout_ref.rollout.enforce_eager=True; look whether weights still arrive",
+        "the same number type in both, actor_rollout_ref.rollout.enforce_eager=True; check that weights still arrive",
         (Condition("training/rollout_probs_diff_mean", at_least=0.03, times_start=2.0),),
     ),
 )
@@ -187,7 +185,7 @@ SIGNALS: tuple[Signal, ...] = (
 
 @dataclass(frozen=True)
 class Alarm:
-    """A signal that is there, and the numbers that show it."""
+    """A signal that holds, and its numbers."""
 
     signal: Signal
     since: int  # step at which it appeared, in one unbroken stretch with this one
@@ -200,15 +198,14 @@ class Alarm:
 
 
 class CollapseMonitor:
-    """Follows the metrics of a run. Its state belongs into the checkpoint: without it a resumed run takes the middle of
-    its training for the start.
+    """Tracks the metrics of a run. Its state belongs in the checkpoint, or a resumed run has the wrong start window.
 
     Args:
         window: W, steps, ≥ 2.
-        stop_after: after how many steps in a row with a signal that can stop `should_stop` is true; 0: never.
+        stop_after: consecutive steps with a stopping signal after which `should_stop` is true; 0: never.
 
     Raises:
-        ValueError: an argument out of its range.
+        ValueError: an argument is out of range.
     """
 
     def __init__(self, window: int = 5, stop_after: int = 0, signals: Sequence[Signal] = SIGNALS) -> None:
@@ -220,11 +217,11 @@ class CollapseMonitor:
         self._recent: dict[str, deque[float]] = {}
         self._counts: dict[str, int] = {}
         self._since: dict[str, int] = {}
-        self._bad_since: int | None = None  # first of an unbroken row of steps with a signal that can stop
+        self._bad_since: int | None = None  # first of consecutive steps with a stopping signal
         self._bad_steps = 0
 
     def first_steps(self, metrics_of: Mapping[int, Mapping[str, Any]]) -> dict[Signal, int]:
-        """Watch a run that is over, by step in order: each signal that was there → its first step."""
+        """Replay a finished run in order of steps: each signal that held → its first step."""
         first: dict[Signal, int] = {}
         for step, metrics in metrics_of.items():
             for alarm in self.observe(step, metrics):
@@ -232,7 +229,7 @@ class CollapseMonitor:
         return first
 
     def observe(self, step: int, metrics: Mapping[str, Any]) -> tuple[Alarm, ...]:
-        """Record one step's metrics and return the alarms that hold now. Numbers that are not finite are ignored."""
+        """Record one step's metrics and return the current alarms. Non-finite numbers are ignored."""
         for name in {condition.metric for signal in self.signals for condition in signal.conditions} & metrics.keys():
             value = float(metrics[name])
             if math.isfinite(value):
@@ -242,7 +239,7 @@ class CollapseMonitor:
                 self._recent.setdefault(name, deque(maxlen=self.window)).append(value)
         alarms = []
         for signal in self.signals:
-            # only metrics of this step: a metric that is logged every few steps is judged when it is
+            # only metrics of this step: one logged every few steps is judged when logged
             if all(condition.metric in metrics and self._holds(condition) for condition in signal.conditions):
                 new = signal.name not in self._since
                 self._since.setdefault(signal.name, step)
@@ -263,12 +260,12 @@ class CollapseMonitor:
 
     @property
     def may_save(self) -> bool:
-        """False while a run that may stop early shows a signal for it: saving now could push out a good checkpoint."""
+        """False while a run with early stopping shows a stopping signal: saving now could remove a good checkpoint."""
         return self.stop_after == 0 or self._bad_steps == 0
 
     @property
     def good_until(self) -> int | None:
-        """The last step before the window that first showed a signal that can stop; 0: none; None: none now."""
+        """The last step before the window that first showed a stopping signal; 0: no such step; None: no signal now."""
         return None if self._bad_since is None else max(self._bad_since - self.window, 0)
 
     def state_dict(self) -> dict[str, Any]:
@@ -286,10 +283,10 @@ class CollapseMonitor:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """
         Raises:
-            ValueError: the state is of another window.
+            ValueError: the state has another window.
         """
         if state["window"] != self.window:
-            raise ValueError(f"the checkpoint was watched with window {state['window']}, this run has {self.window}")
+            raise ValueError(f"the checkpoint has watch window {state['window']}, this run {self.window}")
         self._start = {name: list(values) for name, values in state["start"].items()}
         self._recent = {name: deque(values, maxlen=self.window) for name, values in state["recent"].items()}
         self._counts, self._since = dict(state["counts"]), dict(state["since"])
@@ -310,7 +307,7 @@ class CollapseMonitor:
             return False
         first_W = self._start[condition.metric]
         start = fmean(first_W)
-        # statistics.variance computes with fractions, which was most of the time of watching a run again
+        # statistics.variance computes with fractions, which took most of the time of a replay
         noise = 2 * math.sqrt((np.var(first_W, ddof=1) + np.var(last_W, ddof=1)) / self.window)
         return (
             abs(recent - start) > noise

@@ -12,18 +12,17 @@ question, shorter and shorter responses, or the same words again and again. None
     collapse/repetition             mean over responses of: 1 − different n-grams / n-grams of their tokens, n = 4
     collapse/label_flips            groups whose label is not that of their last visit / groups with a label both times
 
-Of the student's rows, those that only vote included. The majority answer is the student's own, whoever labels, so that
-methods can be compared; a question asked in two views counts once, by the original. label_flips is of the labels of a
-method that votes, of the student's majority answers under any other. A metric without data is absent: never 0, never
-NaN. How to read them:
-- questions that share their answer (multiple choice, small sums) make a concentration above 0 and an entropy below
-  log(questions) from the start; so it is the change that counts (co_rewarding.monitoring.alarms);
+All student rows count, those that only vote included. The majority answer is always the student's own, so that methods
+can be compared; a question with two views counts once, by the original. label_flips uses the labels of a voting method,
+and the student's majority answers otherwise. A metric without data is absent: never 0, never NaN. How to read them:
+- questions that share their answer (multiple choice, small sums) have a concentration above 0 and an entropy below
+log(questions) from the start, so only changes count (co_rewarding.monitoring.alarms);
 - for repetition the last MAX_TOKENS tokens count, because loops are at the end; a response of fewer than 4 has no
   n-gram and is left out. Time is bounded;
 - answers of different questions are compared by spelling and exact number, not by algebra: one pass over the questions.
 
-Deliberately absent: teacher against student (label/voters_agree in monitoring.metrics), entropy, KL and engine gap
-(verl logs them), and what to make of all that (co_rewarding.monitoring.alarms).
+See also label/voters_agree in monitoring.metrics; verl logs entropy, KL and engine gap. co_rewarding.monitoring.alarms
+interprets all of these.
 """
 
 from __future__ import annotations
@@ -43,14 +42,13 @@ from co_rewarding.algo.voting import Vote, majority_vote
 
 NGRAM = 4
 MAX_TOKENS = 1024
-"""Of a response, from its end, that are looked at for repetition: NGRAM places below it fit into 63 bits."""
+"""Tokens at a response's end checked for repetition; NGRAM token ids below it fit into 63 bits."""
 
 Group = tuple[Hashable, View]
 
 
 class LabelHistory:
-    """The last label of every (question, view) of the run, or of whatever two names tell apart. State of training: it
-    belongs into the checkpoint."""
+    """The last label of every (question, view), or other pair of names; part of the checkpoint."""
 
     def __init__(self) -> None:
         self._labels: dict[tuple[Hashable, str], str] = {}
@@ -59,7 +57,7 @@ class LabelHistory:
         """Record this step's labels; unlabelled visits are ignored.
 
         Returns:
-            (groups whose label changed, groups that had one before and have one now).
+            (groups whose label changed, groups with a label before and now).
         """
         now = {group: label for group, label in labels.items() if label is not None}
         comparable = [group for group in now if group in self._labels]
@@ -88,7 +86,7 @@ def collapse_metrics(
     Args:
         rollouts: N rows, the teacher's among them or not.
         scores: of these rows.
-        tokens: N responses, of T tokens each, by their numbers in the vocabulary.
+        tokens: N responses, of T token ids each.
         max_length: tokens at which a response is cut off.
         same: the equivalence of answers inside a group.
         history: records this step's labels.
@@ -103,7 +101,7 @@ def collapse_metrics(
     _put_mean(metrics, "collapse/length_limit", [length >= max_length for length in lengths])
     shares = repetition([tokens_T for _, tokens_T in student])
     _put_mean(metrics, "collapse/repetition", [share for share in shares if share is not None])
-    labels = scores.group_labels | (scores.withheld or {})  # that a label is withheld does not make it stable
+    labels = scores.group_labels | (scores.withheld or {})  # a withheld label is not therefore stable
     changed, comparable = history.flips(labels if scores.voter is not None else majority, same)
     if comparable:
         metrics["collapse/label_flips"] = changed / comparable
@@ -111,9 +109,9 @@ def collapse_metrics(
 
 
 def student_votes(rollouts: Sequence[Rollout], scores: Scores, same: Same) -> dict[Group, Vote]:
-    """The student's own vote in every group; taken here where the method takes none.
+    """The student's own vote in every group; computed here if the method has none.
 
-    The label of a vote that fell short of the method's `min_agreement` is None, as it is there.
+    The label of a vote below the method's `min_agreement` is None, as in the method.
     """
     answers_of_group: dict[Group, list[str | None]] = defaultdict(list)
     for row in rollouts:
@@ -137,8 +135,9 @@ def answer_spread(answers_P: Sequence[str]) -> dict[str, float]:
 
 
 def repetition(tokens: Sequence[np.ndarray]) -> list[float | None]:
-    """1 − different n-grams / n-grams at the end of each response: 0 where none comes twice, near 1 in a loop; None:
-    short.
+    """1 − different n-grams / n-grams at the end of each response: 0 without repeats, near 1 in a loop.
+
+    None for a response that is too short.
 
     Args:
         tokens: N responses, of T whole numbers from 0 each.
@@ -152,7 +151,7 @@ def repetition(tokens: Sequence[np.ndarray]) -> list[float | None]:
             shares.append(None)
             continue
         place_of[end_T] = np.arange(len(end_T))
-        places_T = place_of[end_T]  # a number below MAX_TOKENS for each token, the same where the token is
+        places_T = place_of[end_T]  # maps each token to a number below MAX_TOKENS
         ngrams = np.zeros(num_ngrams, dtype=np.int64)
         for i in range(NGRAM):
             ngrams = ngrams * MAX_TOKENS + places_T[i : i + num_ngrams]

@@ -3,7 +3,7 @@
 
 
 def duration(seconds: float) -> str:
-    """Seconds as a person says them: 42 s, 7 min 05 s, 3 h 20 min."""
+    """Readable seconds: 42 s, 7 min 05 s, 3 h 20 min."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"

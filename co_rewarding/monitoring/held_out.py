@@ -1,22 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a validation says of questions whose answers nobody knows, as numbers named like paths.
+"""Metrics of a validation without ground truths, named like paths.
 
     val-label-free/SOURCE/agreement     mean over questions of: votes of the majority answer / responses to the question
     val-label-free/SOURCE/stability     questions whose majority answer is that of their last validation / questions
                                         with a majority answer in both
-    val-label-free/SOURCE/views_agree   questions asked in two wordings whose majority answers are the same / those with
+    val-label-free/SOURCE/views_agree   questions in two views whose majority answers are the same / those with
                                         a majority answer in both
     val-label-free/SOURCE/answer_share  responses with an answer / responses
     val-label-free/SOURCE/length        mean tokens of a response
     val-label-free/SOURCE/length_limit  responses as long as the limit / responses
 
-SOURCE is the data_source of the rows. Two rows of it are two wordings of one question if their extra_info names the
-same index and split, as in the two files of a pair; all metrics but views_agree take each for a question. Questions
-with a ground truth count as those without one. A question to which nobody found an answer agrees by 0 and is in no
-stability. One response agrees with itself: of questions with one response alone there is no agreement. Its answer is
-their majority answer, and stability how often it stayed.
+SOURCE is the data_source of the rows. Two rows of it are two views of one question if their extra_info has the same
+index and split, as in the two files of a pair; all metrics but views_agree count each row as a question. Questions with
+and without a ground truth count alike. A question without any answer has agreement 0 and no stability. Questions with a
+single response have no agreement; its answer is the majority answer, and stability measures how often it stayed.
 
-None of it is accuracy: a policy that gives one answer to everything agrees perfectly and is stable. A metric without
+None of these is accuracy: a policy that gives one answer to everything agrees perfectly and is stable. A metric without
 data is absent: never 0, never NaN.
 """
 
@@ -38,9 +37,9 @@ class HeldOutResponse:
     """One response of a validation."""
 
     source: str
-    question: str  # what its wordings have in common, "" where that is not known
-    prompt: str  # what tells this wording from all others, in every validation
-    group: str  # the prompt as it was asked this time: equal for its responses
+    question: str  # shared by its views, "" if unknown
+    prompt: str  # identifies this view, in every validation
+    group: str  # the prompt of this validation: equal for its responses
     answer: str | None
     length: int  # tokens
 
@@ -51,7 +50,7 @@ def held_out_metrics(
     """The numbers of one validation.
 
     Args:
-        responses: N, of whole groups, in any order.
+        responses: N, of complete groups, in any order.
         max_length: tokens at which a response is cut off.
         same: the equivalence of answers to one question.
         history: the majority answers of earlier validations; records those of this one.
@@ -77,7 +76,7 @@ def _numbers(
     for asked, vote in votes:
         if asked.question and vote.pseudo_label is not None:
             wordings.setdefault(asked.question, {})[asked.prompt] = vote.pseudo_label
-    # more than two prompts are no wordings of one question, but rows that share their id
+    # more than two prompts are not views of one question, but rows that share an id
     pairs = [tuple(labels.values()) for labels in wordings.values() if len(labels) == 2]
     numbers = {
         "answer_share": fmean(response.answer is not None for response in responses),

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a step's votes and rewards amount to, as numbers named like paths.
+"""Metrics of a step's votes and rewards, named like paths.
 
-All are shares between 0 and 1, but reward/mean where rewards are something else (self_certainty, entropy: nats; the
-payout negative: -1 to 1). reward/accuracy is there where rewards say right or wrong: not for nats, and not for another
-payout than hard, even in a step in which each reward happens to be 0 or 1. Groups are (question, view) with at least
-one row that is trained on.
+All are shares between 0 and 1, except reward/mean for other rewards (self_certainty, entropy: nats; the payout
+negative: -1 to 1). reward/accuracy exists only if rewards mean right or wrong: not for nats, and only for the payout
+hard, even in a step in which each reward happens to be 0 or 1. Groups are (question, view) with at least one trained
+row.
 
     label/share         groups with a label / groups
     label/withheld      groups whose label flipped too often and was withheld / these and the groups with a label
@@ -22,14 +22,13 @@ one row that is trained on.
     reward/TERM/mean    of a weighted sum: mean reward of each term, without its weight
     reward/accuracy     responses rewarded as the ground truth would have / responses with a ground truth
 
-answer/* is of the student's rows, those that only vote included, reward/* of those that are trained on;
-answer/share/teacher and answer/accuracy/teacher are the teacher's, those that were stopped left out. label/agreement is
-of all rows that vote; a stopped one counts as one without an answer, so that it is a lower bound then.
-Where both views are there, NAME/original and NAME/rephrased are of one view alone (label/agreement: of the view that
-voted). label/* is there only for a method with labels.
+answer/* covers the student's rows, those that only vote included, reward/* the trained ones; answer/share/teacher and
+answer/accuracy/teacher cover the teacher's rows that were not stopped. label/agreement covers all voting rows; a
+stopped one counts as without an answer, so it is then a lower bound. With two views, NAME/original and NAME/rephrased
+cover one view each (label/agreement: the view that voted). label/* exists only for a method with labels.
 
-A metric without data is absent: never 0, never NaN. Ground truth is a diagnostic here and nothing else: rewards are
-given (co_rewarding.algo.rewards), and what is computed here goes back to no reward.
+A metric without data is absent: never 0, never NaN. Ground truths are only diagnostics here: rewards are given already
+(co_rewarding.algo.rewards), and nothing here affects them.
 """
 
 from __future__ import annotations
@@ -50,8 +49,8 @@ def group_metrics(
     Args:
         rollouts: N rows.
         scores: their labels and rewards.
-        ground_truths: N entries, raw or boxed, None or empty where there is none; None if there are none at all.
-        same: the equivalence of answers.
+        ground_truths: N entries, raw or boxed, None or empty if missing; None if there are none at all. same: the
+        equivalence of answers.
     """
     truths_N = [ground_truth_answer(truth) for truth in ground_truths or [None] * len(rollouts)]
     rows = list(zip(rollouts, scores.rewards, truths_N, strict=True))

@@ -5,23 +5,22 @@
     learned    not right at the first visit, right at the last
     corrupted  right at the first visit, not right at the last
 
-What is compared with the ground truth at two times is the learning and the forgetting event of "An Empirical Study of
-Example Forgetting" (arXiv 1812.05159); there a visit is compared with the one before, here the two ends of a run. A
-gain in accuracy is learned minus corrupted, which alone tell whether a method teaches or only moves mistakes. A visit
-is a step in which the question was asked in training, or a validation: of held-out questions, whose answers are no
-rewards, the table is the more honest one. Without a ground truth there is only whether the majority answer changed.
+These are the learning and forgetting events of "An Empirical Study of Example Forgetting" (arXiv 1812.05159), which
+compares consecutive visits; here the two ends of a run are compared. A gain in accuracy is learned minus corrupted;
+only the two together show whether a method teaches or moves mistakes. A visit is a training step with the question, or
+a validation; held-out questions, whose answers earn no reward, give the more honest table. Without a ground truth only
+a changed majority answer is known.
 
-Which of them were sure at the first visit (agreement ≥ SURE) is counted apart: a sure majority answer that changes is
-a lesson where it was wrong and damage where it was right.
+Questions that were sure at the first visit (agreement ≥ SURE) are also counted separately: changing a sure answer is
+learning if it was wrong, damage if it was right.
 
-Ground truth is a diagnostic here and nothing else: runs are over when this is computed.
+Ground truths are only diagnostics here: the run is over when this is computed.
 
-Degenerate cases:
 - a question that was visited once is in no table;
-- one response agrees with itself: it has no agreement, and its question is not among the sure ones;
-- no majority answer (nobody answered) is not right; without a ground truth such a question is "unanswered";
-- a question asked in two views is looked at in its original wording, or the other where that one was not asked;
-- rollouts that only vote count as those that are trained on do, a teacher's do not.
+- a single response has no agreement, and its question is not among the sure ones;
+- a question without a majority answer is not right; without a ground truth it is "unanswered";
+- of two views the original counts, or the other if the original was not used;
+- rollouts that only vote count too, a teacher's do not.
 """
 
 from __future__ import annotations
@@ -50,24 +49,24 @@ OUTCOMES = {
     "same": "kept it",
     "unanswered": "without one",
 }
-"""What can become of a question, in the order of the table; the last three where there is no ground truth."""
+"""Outcomes of a question, in the order of the table; the last three without a ground truth."""
 COLUMNS = (
     "set", "question", "outcome", "visits", "first_step", "first_answer", "first_right", "last_step", "last_answer",
     "last_right", "ground_truth", "prompt", "first_agreement", "last_agreement",
 )  # fmt: skip
 SURE = 0.75
-"""Agreement of a visit, 0-1, from which on its majority answer counts as sure."""
+"""Agreement of a visit, 0-1, from which its majority answer counts as sure."""
 QUESTIONS_AT_ONCE = 128
-"""Questions whose answers are compared in the time of a step (Equivalence.prepare)."""
+"""Questions whose answers are compared within one step's time (Equivalence.prepare)."""
 MAX_PROMPT_CHARS = 200
 
 
 @dataclass(frozen=True)
 class Row:
-    """What is kept of a response."""
+    """The stored part of a response."""
 
-    key: str  # what tells the question from all others
-    question: str  # as a person knows it
+    key: str  # identifies the question
+    question: str  # readable
     view: str
     answer: str | None
     truth: str | None
@@ -94,12 +93,12 @@ class _Seen:
 
 @dataclass(frozen=True)
 class End:
-    """A visit in short."""
+    """Summary of a visit."""
 
     step: int
     answer: str | None  # of the majority
     right: float | None  # share of right answers; None without a ground truth
-    agreement: float | None  # share of answers behind the majority's; None of one answer alone
+    agreement: float | None  # share of answers behind the majority's; None for a single answer
 
 
 @dataclass(frozen=True)
@@ -145,8 +144,8 @@ def of_rollout(row: Mapping[str, Any]) -> Row | None:
 
 
 def of_validation(row: Mapping[str, Any]) -> Row | None:
-    """A line of validation/<step>.jsonl; None for one of a run that did not name the question."""
-    key = row.get("prompt_id")  # two sets may name a question alike
+    """A line of validation/<step>.jsonl; None for runs that did not name the question."""
+    key = row.get("prompt_id")  # two sets may use the same name for a question
     if not key or "pred" not in row:
         return None
     prompt = str(row.get("input", ""))[-MAX_PROMPT_CHARS:]
@@ -173,7 +172,7 @@ def _of_the_sure(of_set: Sequence[Change]) -> str:
 
 
 def to_csv(changes: Changes) -> str:
-    """All questions as a table; the corrupted first. Text of a model cannot become a formula of a spreadsheet."""
+    """All questions as a table, the corrupted first. Model text cannot become a spreadsheet formula."""
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(COLUMNS)
@@ -190,7 +189,7 @@ def to_csv(changes: Changes) -> str:
 def _row(
     row: Mapping[str, Any], key: str, question: str, view: str, answer: Any, truth: Any, choices: Any, prompt: str
 ) -> Row:
-    """What is kept; answers are compared as they were in the run, by the format that the row names."""
+    """The stored part; answers are compared by the row's format, as in the run."""
     spec = row.get("answer_format")
     if truth not in (None, ""):
         truth = truth_of(str(truth), spec, choices or ())
@@ -199,7 +198,7 @@ def _row(
 
 
 def _visit(seen: dict[str, _Seen], step: int, rows: Iterable[Row]) -> None:
-    """Record a step's answers: of each question the first visit and the last one."""
+    """Record a step's answers: first and last visit of each question."""
     views: dict[str, dict[str, list[Row]]] = {}
     for row in rows:
         views.setdefault(row.key, {}).setdefault(row.view, []).append(row)
@@ -249,7 +248,7 @@ def _chunks(items: Iterable[_Seen]) -> Iterator[list[_Seen]]:
 
 
 def _cell(value: object) -> str:
-    """On one line; what a spreadsheet would compute begins with an apostrophe there."""
+    """On one line; text that a spreadsheet would compute gets a leading apostrophe."""
     if value is None:
         return ""
     if isinstance(value, float):

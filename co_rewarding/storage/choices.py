@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A question's options, however a file writes them, and its answer as the letter of one of them.
+"""A question's options, in any supported form, and its answer as the letter of one of them.
 
     options    a list of texts; {label: […], text: […]} (ARC); a list of {label, text}; {A: …, B: …}; JSON text of any
                of these; lettered lines; or one column an option
     answer     its letter or label ("B", "(B)", "B. Paris"), its number from 0 or from 1, or its text
 
-What a number means can be told from one row only by chance, so it is told from all rows: a 0 counts from 0, the number
-of options counts from 1. Where nothing tells, it is asked for and not guessed.
+What a number means is decided from all rows, since one row rarely shows it: a 0 counts from 0, the number of options
+counts from 1. If no row decides, it must be given (--answer_is) and is not guessed.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any, Literal
 LETTERS = string.ascii_uppercase
 MAX_CHARS = 100_000  # of options as text
 AnswerIs = Literal["letter", "index0", "index1", "text"]
-ANSWERS = {  # what an answer may be -> in words
+ANSWERS = {  # kind of answer -> in words
     "letter": "letters (or labels) of options",
     "index0": "numbers of options counted from 0",
     "index1": "numbers of options counted from 1",
@@ -30,14 +30,14 @@ ANSWERS = {  # what an answer may be -> in words
 LABELS = ("label", "key", "id", "letter", "option")  # names of an option's label where each option is an object
 TEXTS = ("text", "value", "content")  # and of its text
 _LABEL = re.compile(r"(?<!\w)\(?([a-z])[).:、．]\s?")
-Options = Mapping[str, str]  # label -> text, in order; labels are letters unless the file has its own
+Options = Mapping[str, str]  # label -> text, in order; letters unless the file has its own labels
 
 
 def read_options(value: Any) -> dict[str, str]:
-    """Label → text of each option, in order; {} where there are none.
+    """Label → text of each option, in order; {} without options.
 
     Raises:
-        ValueError: something else, without naming the row.
+        ValueError: another form; does not name the row.
     """
     if isinstance(value, str) and value.strip():
         value = _parsed(value.strip())
@@ -65,7 +65,7 @@ def read_options(value: Any) -> dict[str, str]:
             raise ValueError(f"its choices are {value!r:.60}; each must be a text")
     options = {str(label).strip(): str(text).strip() for label, text in pairs}
     if not 2 <= len(pairs) <= len(LETTERS) or len(options) != len(pairs):
-        raise ValueError(f"has {len(pairs)} choices, {value!r:.60}; must be 2 to {len(LETTERS)}, of different labels")
+        raise ValueError(f"has {len(pairs)} choices, {value!r:.60}; must be 2 to {len(LETTERS)}, with different labels")
     marked = [_mark(text) for text in options.values()]
     if _are_lettered(marked):
         return {label: found[1] for label, found in zip(options, marked, strict=True)}
@@ -73,14 +73,14 @@ def read_options(value: Any) -> dict[str, str]:
 
 
 def as_letters(answers: Sequence[str], options: Sequence[Options], answer_is: str | None) -> tuple[list[str], str]:
-    """The letter of each answer, "" where there is none; and how that was decided, in words.
+    """The letter of each answer ("" if none), and how that was decided, in words.
 
     Args:
-        options: of each answer's question; where there are none, the answer stays as it is.
-        answer_is: what the answers are, one of ANSWERS; None: told from all of them.
+        options: of each answer's question; without options the answer is unchanged.
+        answer_is: the kind of the answers, one of ANSWERS; None: decided from all of them.
 
     Raises:
-        ValueError: one line that names the row; an answer is no option, or what it means cannot be told.
+        ValueError: names the row; an answer is no option, or its kind cannot be decided.
     """
     answers = [_whole(answer, of) if of else answer for answer, of in zip(answers, options, strict=True)]
     chosen = [i for i, answer in enumerate(answers) if answer and options[i]]
@@ -101,7 +101,7 @@ def as_letters(answers: Sequence[str], options: Sequence[Options], answer_is: st
             if len(set(possible.values())) > 1:
                 raise ValueError(
                     f"row {i}: its answer {answers[i]!r:.60} may be among {' or '.join(ANSWERS[k] for k in possible)}, "
-                    f"and no row tells; say it with --answer_is {'|'.join(possible)}"
+                    f"and no row decides; set --answer_is {'|'.join(possible)}"
                 )
             kind, letters[i] = next(iter(possible.items()))
             used[kind] += 1
@@ -109,7 +109,7 @@ def as_letters(answers: Sequence[str], options: Sequence[Options], answer_is: st
 
 
 def meanings_of(answer: str, options: Options) -> dict[str, str]:
-    """What an answer may be, by itself: its kind (of ANSWERS) → the letter that it is then."""
+    """Readings of a single answer: kind (of ANSWERS) → its letter."""
     answer, found = answer.strip(), {}
     labels = [label.casefold() for label in options]
     texts = [_folded(text) for text in options.values()]
@@ -144,7 +144,7 @@ def _parsed(text: str) -> Any:
         return lines
     if len(text) > MAX_CHARS or text[0] not in "[{":
         raise ValueError(f"its choices are {text!r:.60}; make them a list as JSON, or one column an option")
-    for parse in (json.loads, ast.literal_eval):  # of Python's own spelling, which pandas writes into CSV
+    for parse in (json.loads, ast.literal_eval):  # Python literals, which pandas writes into CSV
         try:
             return parse(text)
         except (ValueError, SyntaxError, RecursionError, MemoryError):
@@ -153,7 +153,7 @@ def _parsed(text: str) -> Any:
 
 
 def _mark(text: str) -> tuple[str, str] | None:
-    """The letter that a text begins with, and what follows: "B. Paris", "(b) Paris"."""
+    """The letter at a text's beginning, and the rest: "B. Paris", "(b) Paris"."""
     found = re.fullmatch(r"\(?([A-Za-z])[).:、．]\s*(\S.*)", text, re.DOTALL)
     return (found[1].upper(), found[2].strip()) if found else None
 
@@ -174,7 +174,7 @@ def _pair(part: Mapping[str, Any]) -> tuple[Any, Any]:
 
 
 def _whole(answer: str, options: Options) -> str:
-    """The number of an option without the point that it gets in a column that has gaps: "2.0" is 2."""
+    """The number of an option without the decimal point of a column with gaps: "2.0" is 2."""
     found = re.fullmatch(r"(\d{1,9})\.0+", answer.strip())
     return found[1] if found and _folded(answer) not in map(_folded, options.values()) else answer
 

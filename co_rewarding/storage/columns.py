@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which column of a table holds the question, its context, the answer, the choices and the id: as named, or by name.
+"""Finds the columns with question, context, answer, choices and id: as given, or by their names.
 
 A name is compared without case, spaces and signs: "Ground Truth" is ground_truth. The first of each list of names wins
-over the others (a table with `answer` and `solution` has its answer in `answer`); which of two others it is, somebody
-has to say.
+(a table with `answer` and `solution` has its answer in `answer`); between two others the user must choose.
 """
 
 from __future__ import annotations
@@ -34,13 +33,13 @@ _OPTION = re.compile(
 
 @dataclass(frozen=True)
 class Columns:
-    """What somebody said of a table. None: found by name; "": there is none."""
+    """The user's choice of columns. None: found by name; "": there is none."""
 
     question: str | None = None
     answer: str | None = None
-    choices: str | None = None  # one column, or one an option, separated by commas
+    choices: str | None = None  # one column, or one per option, separated by commas
     id: str | None = None
-    context: str | None = None  # what is read before the question
+    context: str | None = None  # text before the question
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,7 @@ class Found:
 
     question: str
     answer: str | None
-    choices: tuple[str, ...]  # one that holds all options of a row, or one for each option
+    choices: tuple[str, ...]  # one with all options of a row, or one per option
     id: str | None
     answer_format: str | None
     context: str | None = None
@@ -61,7 +60,7 @@ class Found:
 
 
 def find_columns(names: Sequence[str], given: Columns) -> Found:
-    """Raises ValueError, one line that lists the columns and names the option that says which it is."""
+    """Raises ValueError, which lists the columns and names the option to choose one."""
     question = _one(names, given.question, QUESTION, "question")
     if question is None:
         raise ValueError(f"no column for the question; name it with --question; its columns are {shown(names)}")
@@ -90,7 +89,7 @@ def _one(names: Sequence[str], given: str | None, known: Sequence[str], what: st
 
 def _named(names: Sequence[str], given: str, option: str) -> str:
     if given not in names:
-        raise ValueError(f"--{option} {given}: there is no such column; its columns are {shown(names)}")
+        raise ValueError(f"--{option} {given}: no such column; its columns are {shown(names)}")
     return given
 
 
@@ -103,14 +102,14 @@ def _choices(names: Sequence[str], given: str | None) -> tuple[str, ...]:
     if len(families) + (lists is not None) > 1:
         both = [*([lists] if lists else []), *(name for family in families for name in family)]
         raise ValueError(
-            f"columns {shown(both)} may each hold the choices; name one, or one an option separated by commas, with "
+            f"columns {shown(both)} may each hold the choices; name one, or one per option separated by commas, with "
             f"--choices; its columns are {shown(names)}"
         )
     return (lists,) if lists else families[0] if families else ()
 
 
 def _option_columns(names: Sequence[str]) -> list[tuple[str, ...]]:
-    """Columns A, B, … or option_1, option_2, … that follow one another, at least two of a kind; a, b, c, d at least."""
+    """Consecutive columns A, B, … or option_1, option_2, …, at least two; for lower case at least a, b, c, d."""
     families: dict[tuple[str, bool], dict[int, str]] = {}
     for name in names:
         if (found := _OPTION.fullmatch(name.strip())) is None:
@@ -126,7 +125,7 @@ def _option_columns(names: Sequence[str]) -> list[tuple[str, ...]]:
         run = []
         while start + len(run) in of:
             run.append(of[start + len(run)])
-        if len(run) >= (4 if kind == "small" else 2):  # a, b and c may be other things
+        if len(run) >= (4 if kind == "small" else 2):  # a, b and c may be something else
             runs.append(tuple(run))
     return runs
 

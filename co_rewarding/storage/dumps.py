@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The rows of a run's dumps, step by step and one at a time: a long run has gigabytes of responses."""
+"""Rows of a run's dumps, step by step and one at a time: a long run has gigabytes of responses."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Dump = Iterator[tuple[int, Iterator[dict[str, Any]]]]
 
 
 def dumps(run: RunDir, last_step: int) -> dict[str, Dump]:
-    """(step, rows) of rollouts and of validations, in order, up to a step; what lies after it is of an earlier run."""
+    """(step, rows) of rollouts and of validations, in order, up to a step; later ones are from an earlier run."""
     return {
         TRAINING: _dump(run.dumped_steps(), run.rollouts_file, last_step),
         HELD_OUT: _dump(run.validated_steps(), run.validation_file, last_step),
@@ -24,7 +24,7 @@ def dumps(run: RunDir, last_step: int) -> dict[str, Dump]:
 
 
 def dump_rows(path: Path) -> Iterator[dict[str, Any]]:
-    """The rows of one dump; a last line that was cut off (killed run) is left out.
+    """The rows of one dump, without a truncated last line (killed run).
 
     Raises:
         ValueError: another line is no JSON object; names the file and the line.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files that appear whole or not at all (written beside their place, on the disk, then moved there); lines of JSONL."""
+"""Atomic files (written beside their place, synced, then moved), and lines of JSONL."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """The place where the block writes what is to become `path`; if it fails, `path` keeps what it was.
+    """The temporary file that the block writes and that then becomes `path`; on failure `path` is unchanged.
 
     Raises:
         OSError: it cannot be written; `filename` is `path`.
@@ -39,15 +39,15 @@ def atomic_write_text(path: Path, text: str) -> None:
 
 
 def json_line(value: Any) -> bytes:
-    """`value` as a line of a JSONL file, readable where it can be."""
+    """`value` as a line of a JSONL file, without escapes if possible."""
     try:
         return json.dumps(value, ensure_ascii=False).encode() + b"\n"
-    except UnicodeEncodeError:  # half a surrogate pair, which only an escape can spell
+    except UnicodeEncodeError:  # a lone surrogate, which needs an escape
         return json.dumps(value).encode() + b"\n"
 
 
 def jsonl_rows(lines: Iterable[bytes], name: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(line number, row) of every line of a JSONL file that is not blank.
+    """(line number, row) of every non-blank line of a JSONL file.
 
     Raises:
         ValueError: a line is no JSON object; names the file and the line.
@@ -65,12 +65,12 @@ def jsonl_rows(lines: Iterable[bytes], name: str) -> Iterator[tuple[int, dict[st
 
 
 def parse_jsonl(content: bytes, name: str) -> tuple[list[dict[str, Any]], bool]:
-    """Rows of a JSONL file, and whether its last line was cut off (and left out).
+    """Rows of a JSONL file, and whether its last line was truncated (and left out).
 
     Raises:
         ValueError: another line is no JSON object; names the file and the line.
     """
-    # split by newline alone: str.splitlines would also cut at separators inside a response
+    # split only at newlines: str.splitlines would also cut at separators inside a response
     *lines, last = content.split(b"\n")
     rows = [row for _, row in jsonl_rows(lines, name)]
     try:

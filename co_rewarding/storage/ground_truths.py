@@ -1,15 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-r"""The ground truth as each published set writes it, as text; anything else is a ValueError that says what it is.
+r"""The ground truth of each published set, as text; anything else is a ValueError that shows it.
 
     MATH              content of the solution's last \boxed{...} or \fbox{...}
     GSM8K             what follows the solution's last ####, without thousands separators
     AMC               a float column: 142.0 is the answer 142
     DAPO, MATH-500    the text itself; OpenRS too, where a missing one is ""
 
-Ground truths keep their spaces and their LaTeX, because the published Co-rewarding files do: two runs on either are
-compared by the same strings. Equivalence (co_rewarding.algo.equivalence.relation) ignores such differences anyway.
-co_rewarding.algo.answers, made for what models write, strips them, passes over empty boxes and does not read
-`\boxed 5`.
+Ground truths keep their spaces and LaTeX, as in the published Co-rewarding files, so runs on either have the same
+strings. Equivalence (co_rewarding.algo.equivalence.relation) ignores such differences. co_rewarding.algo.answers, made
+for model output, strips them, skips empty boxes and does not read `\boxed 5`.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ def optional_truth(answer: object) -> str:
 
 
 def boxed_truth(solution: object) -> str:
-    r"""Content of the last box that closes, not stripped; "" where there is none.
+    r"""Content of the last box that closes, not stripped; "" if there is none.
 
     Of nested boxes the inner one counts. TeX's brace-less spelling `$\boxed 5$` is read up to the end of its formula.
     """
@@ -46,7 +45,7 @@ def boxed_truth(solution: object) -> str:
 
 
 def hash_mark_truth(solution: object) -> str:
-    """What follows the last ####, without spaces around it and without thousands separators."""
+    """The text after the last ####, stripped and without thousands separators."""
     _, mark, answer = text_truth(solution).rpartition("####")
     if not mark:
         raise ValueError("its answer has no '####'")

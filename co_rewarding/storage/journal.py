@@ -1,16 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A file that outlives a killed run: one JSON object a line, only ever appended to.
+"""An append-only file that survives a kill: one JSON object a line.
 
     line 1      {"kind": "header", "version", "settings": {...}}   what the records depend on
-    afterwards  records, each with an identity (`key`): of two with the same one the first counts
+    afterwards  records, each with a `key`: of two with the same key the first counts
 
-So nothing is doubled, and nothing that was found is changed later. A record reaches the kernel before it counts as
-done, so a killed process loses none, and the disk every SYNC_S seconds or `checkpoint` records, which bounds what a
-power failure can take.
+So no result is duplicated or changed later. A record reaches the kernel before it counts as done, so a killed process
+loses none, and the disk every SYNC_S seconds or `checkpoint` records, which bounds the loss in a power failure.
 
-Degenerate cases: a last line without its end (the process or machine died while writing it) is cut off when the file
-is opened; a broken line anywhere else is damage and refused, as are a file of another kind, other settings and a
-second writer. A file system without locks cannot tell a second writer, which is said on standard error.
+An incomplete last line (the process or machine died while writing) is cut off when the file is opened; a broken line
+anywhere else is refused, as are a file of another kind, other settings and a second writer. On a file system without
+locks a second writer cannot be detected, which is reported on standard error.
 """
 
 from __future__ import annotations
@@ -34,24 +33,24 @@ Record = dict[str, Any]
 
 
 class JournalError(ValueError):
-    """The file cannot be resumed; its message is one line that says what to do."""
+    """The file cannot be resumed; the one-line message says what to do."""
 
 
 class Journal:
-    """An open file; `records` are those that it had when it was opened and those appended since, by their keys.
+    """An open file; `records` are those found when opened and those appended since, by key.
 
     Args:
-        path: the file; it is made where it is missing, with its folder.
-        settings: JSON values by name; a file made with other ones is refused.
-        key: what may exist once; a KeyError or TypeError says that it is no record.
-        restart: throw away what it has.
-        restart_option: the option that does, for the errors.
-        digests: settings that are digests -> what they are of, for the errors.
-        checkpoint: records after which the disk is waited for, >= 1; None: only the time counts.
+        path: the file, created with its folder if missing.
+        settings: JSON values by name; a file with other settings is refused.
+        key: returns the unique key of a record; a KeyError or TypeError means that it is no record.
+        restart: discard its content.
+        restart_option: the command-line option for it, for the errors.
+        digests: settings that are digests -> what they cover, for the errors.
+        checkpoint: number of records after which to sync the disk, >= 1; None: by time only.
 
     Raises:
-        JournalError: another process writes to it, it was made with other settings, it is damaged or no journal, or the
-            disk is full. So do all methods that write.
+        JournalError: another process writes to it, it has other settings, it is damaged or no journal, or the disk is
+        full. All writing methods raise it too.
     """
 
     def __init__(
@@ -67,7 +66,7 @@ class Journal:
     ) -> None:
         self.path, self.key = path, key
         self.records: dict[Any, Record] = {}
-        self._anew, self._digests = f"start anew with {restart_option}", digests or {}
+        self._anew, self._digests = f"start over with {restart_option}", digests or {}
         self._checkpoint, self._unsynced, self._synced_at = checkpoint, 0, time.monotonic()
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -86,7 +85,7 @@ class Journal:
             raise
 
     def append(self, record: Record) -> bool:
-        """Add `record`, unless there is one with its key; whether it was added."""
+        """Add `record` unless its key exists; return whether it was added."""
         key = self.key(record)
         if key in self.records:
             return False
@@ -98,7 +97,7 @@ class Journal:
         return True
 
     def sync(self) -> None:
-        """Wait until the disk has everything."""
+        """Sync everything to disk."""
         with self._on_disk():
             os.fsync(self._file.fileno())
         self._unsynced, self._synced_at = 0, time.monotonic()
@@ -118,16 +117,19 @@ class Journal:
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise JournalError(f"{self.path} is in use by another process: wait for it, or end it") from None
+            raise JournalError(f"{self.path} is in use by another process: wait for it, or stop it") from None
         except OSError as error:
-            print(f"{self.path} cannot be locked ({error.strerror}): let nothing else write to it", file=sys.stderr)
+            print(
+                f"{self.path} cannot be locked ({error.strerror}): make sure that nothing else writes to it",
+                file=sys.stderr,
+            )
 
     def _load(self, header: Record) -> None:
         self._file.seek(0)
         end = 0
         for number, line in enumerate(self._file, start=1):
             if not line.endswith(b"\n") and (end or _encoded(header).startswith(line)):
-                self._file.truncate(end)  # torn while it was written
+                self._file.truncate(end)  # incomplete write
                 break
             end += len(line)
             try:
@@ -136,7 +138,7 @@ class Journal:
                     self.records.setdefault(self.key(value), value)
             except (ValueError, KeyError, TypeError, RecursionError):
                 if number > 1:
-                    message = f"line {number}: not a record of this tool; take the line out, or {self._anew}"
+                    message = f"line {number}: not a record of this tool; remove the line, or {self._anew}"
                     raise JournalError(f"{self.path}, {message}") from None
                 value = None
             if number == 1:
@@ -163,11 +165,11 @@ class Journal:
 
     @contextmanager
     def _on_disk(self) -> Iterator[None]:
-        """A disk that is full or fails is reported in one line."""
+        """Report a full or failing disk in one line."""
         try:
             yield
         except OSError as error:
-            raise JournalError(f"{self.path} cannot be written: {error.strerror}; what it has is kept") from None
+            raise JournalError(f"{self.path} cannot be written: {error.strerror}; its records are kept") from None
 
     def _write(self, record: Record) -> None:
         with self._on_disk():
@@ -176,12 +178,12 @@ class Journal:
 
 
 def _encoded(record: Record) -> bytes:
-    # ASCII: half a surrogate pair, which a decoded response can hold, has no other spelling.
+    # ASCII: a lone surrogate, which a decoded response can have, needs an escape.
     return json.dumps(record).encode() + b"\n"
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make the folder's new entry durable."""
+    """Sync the folder's new entry."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

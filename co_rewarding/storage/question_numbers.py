@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-r"""The numbers of a question in words and formulas: those it depends on, and those that another wording can mean.
+r"""The numbers of a question in words and formulas: those it depends on, and those that a rephrasing can mean.
 
     numbers(text)    written with digits
-    stated(prose)    those of them that an equivalent question must say again, exactly or in other words
-    said(text)       written with digits or words, and what follows from one of those in one step
+    stated(prose)    those of them that an equivalent question must repeat, exactly or in other words
+    said(text)       written with digits or words, and those that follow from one of these in one step
 
-A number of stated(x) that is not in said(x') is gone. Deliberately absent: what a number counts.
+A number of stated(x) that is not in said(x') is lost. What a number counts is ignored.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import re
 from fractions import Fraction
 from itertools import pairwise
 
-MAX_VANISHED_SHARE = 0.5  # of the different numbers that a question states
+MAX_VANISHED_SHARE = 0.5  # of the different numbers in a question
 _WORDS: dict[str, int] = {
     name: value
     for value, names in {
@@ -51,7 +51,7 @@ _WORDS: dict[str, int] = {
     }.items()
     for name in names.split()
 }
-"""Words that say a number; of several that a word may say, this has one and _ALSO the rest."""
+"""Words for numbers; if a word has several meanings, this has one and _ALSO the rest."""
 _ALSO: dict[str, tuple[int, ...]] = {
     "half": (2, 50, 180),
     "quarter": (15, 25, 90),
@@ -70,7 +70,7 @@ _ALSO: dict[str, tuple[int, ...]] = {
     "triangle": (180,),
 }
 _NUMBER = re.compile(r"(?<![\d.])(?:\d{1,3}(?:(?:,|\{,\}|\\,|,\\!|\\!,)\d{3})+(?!\d)|\d+)(?:\.\d+)?|(?<![\d.])\.\d+")
-_MAX_DIGITS = 9  # more are a pattern, which has other spellings
+_MAX_DIGITS = 9  # more form a pattern, which has other spellings
 _NO_QUANTITY = re.compile(
     r"""_\s{0,2}(?:\{[^{}]{0,40}\}|\d)          # an index
     |\\angle\s{0,2}\d|\b[a-zA-Z]\d\b              # a name
@@ -81,7 +81,7 @@ _NO_QUANTITY = re.compile(
 )
 _DIGIT_FRACTION = re.compile(r"(\\[dtc]?frac)\s{0,2}(?:(\d)\s{0,2}(\d)|\{(\d{1,9})\}\s{0,2}(\d)|(\d)\s{0,2}\{)")
 _DOTS = re.compile(r"\\[lcv]?dots[bcm]?\b|\.\.\.|…")
-# An example, or a reminder of what a word means, is not what is asked.
+# An example, or a reminder of a definition, is not part of the question.
 _EXAMPLE = re.compile(
     r"\(?\b(?:for\s(?:example|instance)|e\.g\.|i\.e\.|such\sas|reminder|examples?\b|like\s\$?\d).{0,400}?(?:[.)](?=\s|$)|$)"
     r"|\([^()]{0,200}\bfor\s(?:example|instance)\b[^()]{0,200}\)",
@@ -90,7 +90,7 @@ _EXAMPLE = re.compile(
 
 
 def numbers(text: str) -> list[Fraction]:
-    r"""Numbers that are written in `text` with digits, in its order.
+    r"""Numbers written in `text` with digits, in order.
 
     \frac12 is 1 and 2, and neighbours such as 400,401,402 are three, where 123,456 is one.
     """
@@ -112,10 +112,10 @@ def _spell_fraction(found: re.Match[str]) -> str:
 
 
 def stated(prose: str) -> set[Fraction]:
-    """Numbers that a question depends on, as far as can be seen.
+    """Numbers that a question recognisably depends on.
 
-    Not among them: 1 and 2, which are as often said by other means (a, both, squared, even), names and indices, the
-    inside of a run of neighbours. Where a list goes on in dots, which has many spellings, there are none at all.
+    Excluded: 1 and 2, which are often expressed otherwise (a, both, squared, even), names and indices, the inside of a
+    run of neighbours. A list that continues in dots, which has many spellings, has none at all.
     """
     prose = _NO_QUANTITY.sub(" ", _EXAMPLE.sub(" ", prose))
     if _DOTS.search(prose):
@@ -126,7 +126,7 @@ def stated(prose: str) -> set[Fraction]:
 
 
 def said(text: str) -> set[Fraction]:
-    """Numbers that `text` states in digits or words, or that follow from one of those in one step."""
+    """Numbers that `text` has in digits or words, or that follow from one of these in one step."""
     found = set(numbers(text)) | set(numbers(re.sub(r"(?<=\d)[,-](?=\d)", " ", text)))
     found |= {Fraction(part) for decimal in re.findall(r"\d{1,9}\.\d{1,9}", text) for part in decimal.split(".")}
     previous = 0
@@ -151,9 +151,9 @@ def said(text: str) -> set[Fraction]:
 
 
 def vanished(prose: str, rewrite: str) -> tuple[list[Fraction], int]:
-    """(numbers that `prose` states and `rewrite` says in no way, how many it states).
+    """(numbers that `prose` states and `rewrite` does not express, number that it states).
 
-    None are gone unless most are: a wording may do without a few.
+    None count as lost unless most are: a rephrasing may omit a few.
     """
     needed = gone = stated(prose)
     for find in (numbers, said):  # the second is exact and slow

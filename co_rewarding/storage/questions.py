@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Any file of questions as a table in verl's schema (rows.py), the same for every command and for training.
+"""Any file of questions as a table in verl's schema (rows.py), alike for all commands and training.
 
-A parquet file in verl's schema is the table as it stands. In any other (raw_table.py) the columns are found
-(columns.py) and each row becomes one of verl's schema, with the columns `answer_format`, `choices` and `id` beside it:
+A parquet file in verl's schema is used unchanged. In any other (raw_table.py) the columns are found (columns.py) and
+each row is converted, with the additional columns `answer_format`, `choices` and `id`:
 
-    answer    "… #### 42" and "… \\boxed{42}" are 42; of a choice question it is a letter (choices.py); or there is none
-    format    what the row says, else `answer_format`, else "choice" where there are choices, and else null, a box
+    answer    "… #### 42" and "… \\boxed{42}" are 42; of a choice question it is a letter (choices.py); or none
+    format    the row's, else `answer_format`, else "choice" if there are choices, else null, a box
     prompt    the system prompt that asks for the format, the context if there is one (a passage that is read first) and
               the question, with its choices as lettered lines; of a question that is a list of messages, these, and
               that system prompt where they have none
-    index     the id, where all ids are whole numbers and different, else the row's number; the id itself stays in `id`
+    index     the id, if all ids are different whole numbers, else the row's number; `id` keeps the id itself
 """
 
 from __future__ import annotations
@@ -39,22 +39,22 @@ _WHOLE = re.compile(r"[+-]?\d{1,18}")
 
 @dataclass(frozen=True)
 class Reading:
-    """How a file that is not in verl's schema is read."""
+    """How to read a file that is not in verl's schema."""
 
     instruction_of: Callable[[str], str]  # an answer format -> the system prompt that asks for it
-    answer_format: str = ""  # of rows that name none; "": what suits the row
+    answer_format: str = ""  # of rows that name none; "": by the row's columns
     columns: Columns = field(default_factory=Columns)
-    answer_is: str | None = None  # of choice questions: one of choices.ANSWERS; None: told from the answers
+    answer_is: str | None = None  # of choice questions: one of choices.ANSWERS; None: decided from the answers
     system_prompt: str | None = None  # None: the format's
-    say: Callable[[str], object] = lambda text: None  # is told in words how the file was read
-    tick: Callable[[], object] = lambda: None  # is called once a row
+    say: Callable[[str], object] = lambda text: None  # gets a description of how the file was read
+    tick: Callable[[], object] = lambda: None  # called once a row
 
 
 def question_tables(paths: Sequence[Path], reading: Reading) -> list[pa.Table]:
-    """One table of each file or folder; where rows are numbered, they are numbered on from one to the next.
+    """One table per file or folder; row numbers continue from one to the next.
 
     Raises:
-        ValueError: one line; see `question_table`.
+        ValueError: see `question_table`.
     """
     tables: list[pa.Table] = []
     for path in paths:
@@ -66,7 +66,7 @@ def question_table(path: Path, reading: Reading, first_index: int = 0) -> pa.Tab
     """The questions of a file, or of the files of a folder, in verl's schema.
 
     Raises:
-        ValueError: one line that names the file, the column or row, and the fix.
+        ValueError: names the file, the column or row, and the fix.
     """
     files = files_of(path)
     if all(map(is_verl_parquet, files)):
@@ -88,20 +88,20 @@ def question_table(path: Path, reading: Reading, first_index: int = 0) -> pa.Tab
 
 
 def is_verl_parquet(file: Path) -> bool:
-    """Whether verl's loader reads the file as this module does, its name aside."""
+    """Whether verl's loader reads the file as this module does, apart from its name."""
     if not file.is_file() or not is_parquet(file):
         return False
     try:
         return has_verl_schema(pq.read_schema(file))
-    except (OSError, pa.ArrowException):  # `read_table` says what is wrong with it
+    except (OSError, pa.ArrowException):  # `read_table` reports the fault
         return True
 
 
 def to_table(raw: RawTable, data_source: str, reading: Reading, first_index: int = 0, split: str = "train") -> pa.Table:
-    """Rows in verl's schema of rows as they were given.
+    """Raw rows converted to verl's schema.
 
     Raises:
-        ValueError: one line that names the column or row, and not the file.
+        ValueError: names the column or row, not the file.
     """
     if not raw.rows:
         return SCHEMA.empty_table()
@@ -117,7 +117,7 @@ def to_table(raw: RawTable, data_source: str, reading: Reading, first_index: int
         spec = _row(i, _text, row, found.answer_format) or reading.answer_format or (CHOICE if texts else BOXED)
         *before, question = _row(i, _messages, row, found.question)
         if not question["content"].strip():
-            raise ValueError(f"row {i}: column {found.question} has no question; fill it or take the row out")
+            raise ValueError(f"row {i}: column {found.question} has no question; fill it or remove the row")
         context = _row(i, _text, row, found.context).strip()
         text = "\n\n".join(part for part in (context, question["content"].strip()) if part)
         made = make_row(
@@ -141,16 +141,16 @@ def to_table(raw: RawTable, data_source: str, reading: Reading, first_index: int
 
 
 def _system_prompt(reading: Reading, spec: str, before: Sequence[Mapping[str, str]]) -> str:
-    """ "" where the row's own messages begin with one."""
+    """ "" if the row's own messages begin with one."""
     if before and before[0]["role"] == "system" and reading.system_prompt is None:
         return ""
     return reading.instruction_of(spec) if reading.system_prompt is None else reading.system_prompt
 
 
 def _answers(raw: RawTable, found: Found) -> tuple[list[str], str]:
-    """The final answer of each row, "" where there is none; and how they were taken out of solutions, in words.
+    """The final answer of each row ("" if none), and how they were extracted from solutions, in words.
 
-    Where most answers are solutions that end in #### or a box, one without it states no answer.
+    If most answers are solutions that end in #### or a box, one without it has no answer.
     """
     texts = [_row(i, _answer_text, row, found.answer).strip() for i, row in enumerate(raw.rows)]
     told, known = "", max(1, sum(map(bool, texts)))
@@ -173,7 +173,7 @@ def _answers(raw: RawTable, found: Found) -> tuple[list[str], str]:
 
 
 def _ids(raw: RawTable, found: Found) -> list[str]:
-    """The id of each row; none unless every row has one."""
+    """The id of each row; empty unless every row has one."""
     ids = [_row(i, _text, row, found.id).strip() for i, row in enumerate(raw.rows)]
     return ids if all(ids) else []
 
@@ -186,13 +186,13 @@ def _options(row: Mapping[str, Any], found: Found) -> Options:
 
 def _answer_text(row: Mapping[str, Any], column: str | None) -> str:
     value = row.get(column) if column else None
-    if isinstance(value, list) and len(value) == 1:  # as sets of questions with several right answers write one
+    if isinstance(value, list) and len(value) == 1:  # as in sets of questions with several right answers
         return _text({column: value[0]}, column)
     return _text(row, column)
 
 
 def _messages(row: Mapping[str, Any], column: str) -> list[dict[str, str]]:
-    """A question as messages, of which the last is the user's: text is that one alone."""
+    """A question as messages ending with the user's; text becomes a single user message."""
     value = row.get(column)
     if not isinstance(value, list):
         return [{"role": "user", "content": _text(row, column)}]
@@ -205,7 +205,7 @@ def _messages(row: Mapping[str, Any], column: str) -> list[dict[str, str]]:
 
 
 def _text(row: Mapping[str, Any], column: str | None) -> str:
-    """A value as text, "" for none; a whole number has no decimal point."""
+    """A value as text, "" for none; a whole number without a decimal point."""
     value = row.get(column) if column else None
     if value is None or value != value:
         return ""
@@ -215,7 +215,7 @@ def _text(row: Mapping[str, Any], column: str | None) -> str:
     if len(text) > MAX_FIELD:
         raise ValueError(f"column {column} has {len(text):,} characters; at most {MAX_FIELD:,}")
     if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
-        raise ValueError(f"column {column} has half of a character (a surrogate); use UTF-8")
+        raise ValueError(f"column {column} has a lone surrogate character; use UTF-8")
     return text
 
 
@@ -230,7 +230,9 @@ def _joined(path: Path, tables: Sequence[pa.Table]) -> pa.Table:
     try:
         return pa.concat_tables(tables, promote_options="default")
     except pa.ArrowException as error:
-        raise ValueError(f"{path}: its files do not join ({str(error).splitlines()[0]}); name one of them") from error
+        raise ValueError(
+            f"{path}: its files cannot be joined ({str(error).splitlines()[0]}); name one of them"
+        ) from error
 
 
 def _next_index(tables: Sequence[pa.Table]) -> int:

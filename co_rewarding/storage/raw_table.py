@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A file of questions as somebody wrote it: CSV, TSV, JSONL, JSON or parquet → named columns and rows of values.
+"""A raw file of questions: CSV, TSV, JSONL, JSON or parquet → named columns and rows of values.
 
     CSV, TSV   the delimiter is the one of DELIMITERS that fits, or that Excel's first line "sep=;" names; quoted fields
-               may hold it, and line breaks; all is text
+               may have it, and line breaks; all values are text
     JSON       an array of objects, or an object with one such array or one that has a name of ROWS, or of an object a
                question by its id; JSONL: an object a line, or one after the other
-    parquet    known by its first bytes, whatever its name
+    parquet    recognised by its first bytes
 
-Text is UTF-8, with a byte order mark or without. The libraries csv, json and pyarrow read; a text file is read whole,
-up to MAX_BYTES.
+Text is UTF-8, with or without a byte order mark. The libraries csv, json and pyarrow parse it; text files are limited
+to MAX_BYTES.
 """
 
 from __future__ import annotations
@@ -30,24 +30,24 @@ DELIMITERS = ",;\t|"
 ROWS = ("questions", "problems", "data", "rows", "items", "examples", "samples", "instances")  # names of an array
 ROWS_TRIED = 20  # with each delimiter
 MAX_BYTES = 2 * 2**30  # of a text file
-MAX_FIELD = 131_072  # characters of a field of CSV; a quote that never closes takes all that follows
+MAX_FIELD = 131_072  # characters of a CSV field; an unclosed quote would take all the rest
 MAX_SHOWN = 30  # characters of a column's name in a message
 _NOT_BLANK = re.compile(r"\S|\Z")
 
 
 @dataclass(frozen=True)
 class RawTable:
-    """Rows as they stand in a file; a row need not have every column."""
+    """Raw rows of a file; a row need not have every column."""
 
     columns: tuple[str, ...]
     rows: list[dict[str, Any]]
 
 
 def files_of(path: Path) -> list[Path]:
-    """The file itself, or the files of a folder that have one of FORMATS' endings, by name.
+    """The file itself, or the files of a folder with an ending of FORMATS, by name.
 
     Raises:
-        ValueError: one line; there is no such file, or none in the folder.
+        ValueError: there is no such file, or none in the folder.
     """
     if path.is_file():
         return [path]
@@ -72,13 +72,13 @@ def read_raw(path: Path) -> RawTable:
     """All rows of a file or of the files of a folder.
 
     Raises:
-        ValueError: one line that names the file, the place in it and the fix.
+        ValueError: names the file, the place in it and the fix.
     """
     return joined([_read_file(file) for file in files_of(path)])
 
 
 def joined(tables: Sequence[RawTable]) -> RawTable:
-    """The rows of all tables, one after the other."""
+    """The rows of all tables, concatenated."""
     columns = dict.fromkeys(name for table in tables for name in table.columns)
     return RawTable(tuple(columns), [row for table in tables for row in table.rows])
 
@@ -128,7 +128,7 @@ def _read_tsv(text: str) -> RawTable:
     try:
         return _read_delimited(text, "\t")
     except ValueError:
-        try:  # spreadsheets on the web write TSV without quoting anything
+        try:  # web spreadsheets write TSV without quoting
             return _read_delimited(text, "\t", csv.QUOTE_NONE)
         except ValueError:
             pass
@@ -136,7 +136,7 @@ def _read_tsv(text: str) -> RawTable:
 
 
 def _delimiter(text: str) -> str:
-    """The one that the header has, and that cuts the first rows into as many fields."""
+    """The delimiter in the header that cuts the first rows into as many fields."""
     best = (False, 1, ",")
     for delimiter in DELIMITERS:
         try:
@@ -183,7 +183,7 @@ def _read_delimited(text: str, delimiter: str, quoting: int = csv.QUOTE_MINIMAL)
 def _names(header: Sequence[str]) -> tuple[str, ...]:
     names = tuple(name.strip() or f"column {i}" for i, name in enumerate(header, start=1))
     if repeated := sorted({name for name in names if names.count(name) > 1}):
-        raise ValueError(f"two columns are called {shown(repeated)}; give each a name of its own")
+        raise ValueError(f"two columns are called {shown(repeated)}; give them different names")
     return names
 
 
@@ -197,17 +197,17 @@ def _read_json(text: str) -> RawTable:
     except json.JSONDecodeError as error:
         if error.msg != "Extra data":
             raise ValueError(f"not readable as JSON ({error})") from error
-        return _read_jsonl(text)  # lines of JSON under the name of JSON
+        return _read_jsonl(text)  # JSONL with the ending .json
     if isinstance(found, dict) and len(found) > 1 and all(map(_is_object, found.values())):
         found = [{"id": key, **value} for key, value in found.items()]
     if isinstance(found, dict):
         arrays = [key for key, value in found.items() if isinstance(value, list) and any(map(_is_object, value))]
-        if len(arrays) > 1:  # beside the questions there may be other tables, of categories for instance
+        if len(arrays) > 1:  # there may be other tables besides the questions, of categories for instance
             arrays = [key for key in arrays if key.lower() in ROWS] or arrays
         if len(arrays) != 1:
             raise ValueError(
                 f"an object with {len(arrays)} arrays of objects ({shown(found)}); must be an array of objects, or an "
-                f"object with one such array, or with one that is called {', '.join(ROWS)}"
+                f"object with one such array, or one called {', '.join(ROWS)}"
             )
         found = found[arrays[0]]
     return _objects(found if isinstance(found, list) else [found], "element")
@@ -227,7 +227,7 @@ def _read_jsonl(text: str) -> RawTable:
 
 
 def _one_after_the_other(text: str) -> list[Any]:
-    """The values of a text that has several, over several lines or in one; none where it is no such text."""
+    """The values of a text with several JSON values, on one line or more; empty for other text."""
     found, at, decode = [], 0, json.JSONDecoder().raw_decode
     try:
         while (at := _NOT_BLANK.search(text, at).start()) < len(text):

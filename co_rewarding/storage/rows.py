@@ -1,16 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One question as a row of verl's parquet schema, files of such rows, and pairs of files in two wordings.
+"""One question as a row of verl's parquet schema, files of such rows, and pairs of files in two views.
 
     data_source str | prompt [{role, content}] | ability str | reward_model {style, ground_truth}
     extra_info {index, split}
-    answer_format str, choices [str]    where a file has them: how the answer is to be stated (stated_as.py)
+    answer_format str, choices [str]    optional: the answer's format and options (stated_as.py)
 
-`extra_info` has the same two fields in every set, and what a set has beside them (level, subject ...) stands in columns
-of its own: verl joins the files of one setting, and two files whose structs differ do not join, while a column that
-one of them lacks is filled with nulls.
+`extra_info` has the same two fields in every set; other fields of a set (level, subject ...) are separate columns: verl
+joins the files of one setting, which fails if structs differ, while a column missing in one file is filled with nulls.
 
-Two files of a pair (paper Algorithm 1 pairs x with its rephrasing x') have the same rows in the same order with only
-the wording changed: rows pair up by position.
+Two files of a pair (paper Algorithm 1 pairs x with its rephrasing x') have the same rows in the same order and differ
+only in wording: rows pair up by position.
 
 A ground truth may be "" or null, and a file may have no column reward_model at all (label-free data). Checks of single
 rows are in schema.py.
@@ -36,12 +35,12 @@ Row = Mapping[str, Any]
 SYSTEM_PROMPT = r"Let's think step by step and output the final answer within \boxed{}."
 ABILITY = "math"
 MAX_NAMED = 3  # rows named in a message
-REQUIRED_COLUMNS = ("data_source", "prompt", "extra_info")  # of those above; training reads these
+REQUIRED_COLUMNS = ("data_source", "prompt", "extra_info")  # of the above; read in training
 ANSWER_COLUMNS = {ANSWER_FORMAT: pa.string(), CHOICES: pa.list_(pa.string())}
-READ_COLUMNS = (*REQUIRED_COLUMNS, "reward_model", *ANSWER_COLUMNS)  # and these, if they are there
+READ_COLUMNS = (*REQUIRED_COLUMNS, "reward_model", *ANSWER_COLUMNS)  # read if present
 MADE_OF = b"co_rewarding.made_of"
-"""In the metadata of a rephrased file: who wrote it."""
-PAIR_COLUMNS = ("extra_info.index", "reward_model.ground_truth", *ANSWER_COLUMNS)  # all that check_pairs reads of a row
+"""Metadata key of a rephrased file: who wrote it."""
+PAIR_COLUMNS = ("extra_info.index", "reward_model.ground_truth", *ANSWER_COLUMNS)  # the columns that check_pairs reads
 
 
 def make_row(
@@ -56,7 +55,7 @@ def make_row(
     answer_format: str | None = None,
     choices: Sequence[str] | None = None,
 ) -> dict[str, Any]:
-    """One row; `index` is the question's id and `extra` holds further columns, which come last.
+    """One row; `index` is the question's id and `extra` has further columns, which come last.
 
     Args:
         system_prompt: "" for a prompt without one.
@@ -81,10 +80,10 @@ def arrow_schema(
     *,
     has_answer_columns: bool = False,
 ) -> pa.Schema:
-    """Types of a file, written out rather than inferred, so that they do not depend on its content.
+    """Explicit types of a file, so that they do not depend on its content.
 
     Args:
-        extra_info: its fields beside index and split, for a file that is joined with none of another set.
+        extra_info: its fields besides index and split, for a file that is never joined with another set.
         has_answer_columns: ANSWER_COLUMNS, too.
     """
     return pa.schema(
@@ -101,7 +100,7 @@ def arrow_schema(
 
 
 def write_rows(rows: Sequence[Row], path: Path, schema: pa.Schema | None = None) -> None:
-    """Write rows that `make_row` made; the same rows give the same bytes for one version of pyarrow.
+    """Write rows from `make_row`; the same rows give the same bytes for one version of pyarrow.
 
     Args:
         schema: of `arrow_schema`, which is the default.
@@ -115,17 +114,17 @@ def write_rows(rows: Sequence[Row], path: Path, schema: pa.Schema | None = None)
 
 
 def as_paths(files: str | Sequence[str] | None) -> list[str]:
-    """The paths of a data setting as a list: it may be one path, a list of them, or none (null or "")."""
+    """The paths of a data setting as a list: one path, a list of them, or none (null or "")."""
     if not files:
         return []
     return [files] if isinstance(files, str) else list(files)
 
 
 def read_table(path: Path) -> pa.Table:
-    """A parquet file, with whatever columns it has; its texts are UTF-8.
+    """A parquet file with any columns; its texts are UTF-8.
 
     Raises:
-        ValueError: one line naming the file, where it is absent, of another format or damaged.
+        ValueError: names the file; it is missing, of another format or damaged.
     """
     if not path.is_file():
         raise ValueError(f"{path}: {'not a file' if path.exists() else 'no such file'}; name a parquet file")
@@ -143,7 +142,7 @@ def read_table(path: Path) -> pa.Table:
 
 
 def made_of(path: Path) -> str:
-    """What the file itself says of how it was made; "" where it says nothing."""
+    """The file's own note on how it was made; "" if there is none."""
     return (pq.read_schema(path).metadata or {}).get(MADE_OF, b"").decode("utf-8", "replace")
 
 
@@ -153,7 +152,8 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
 
 
 def has_verl_schema(schema: pa.Schema) -> bool:
-    """Whether a table is meant to be in verl's schema, right or wrong: it has its columns, or prompts of no text."""
+    """Whether a table is meant to be in verl's schema, valid or not: it has its columns, or prompts that are no
+    text."""
     if set(REQUIRED_COLUMNS) <= set(schema.names):
         return True
     kind = schema.field("prompt").type if "prompt" in schema.names else pa.string()
@@ -161,7 +161,7 @@ def has_verl_schema(schema: pa.Schema) -> bool:
 
 
 def question_text(row: Row) -> str | None:
-    """Content of the last user message, None where the row has none of that form."""
+    """Content of the last user message, None if the row has none of that form."""
     prompt = row.get("prompt")
     messages = [m for m in prompt if isinstance(m, Mapping)] if isinstance(prompt, list | tuple) else []
     contents = [m.get("content") for m in messages if m.get("role") == "user"]
@@ -169,7 +169,7 @@ def question_text(row: Row) -> str | None:
 
 
 def ground_truth(row: Row) -> str:
-    """The row's ground truth, "" where it has none (label-free data).
+    """The row's ground truth, "" if it has none (label-free data).
 
     Raises:
         ValueError: there is something else in its place.
@@ -198,10 +198,10 @@ def ground_truths(rows: Sequence[Row], name: str) -> list[str]:
 
 
 def check_question_ids(rows: Sequence[Row], name: str) -> None:
-    """Raise unless every row has an id of its own: rollouts of rows with one id would be taken for one group.
+    """Raise unless all row ids are different: rollouts of rows with the same id would form one group.
 
     Raises:
-        ValueError: one line naming the file and the first rows whose `extra_info.index` is missing or repeated.
+        ValueError: names the file and the first rows whose `extra_info.index` is missing or repeated.
     """
     ids = _each(question_id, rows, name)
     _raise_for(
@@ -214,21 +214,20 @@ def check_question_ids(rows: Sequence[Row], name: str) -> None:
     _raise_for(
         repeated,
         lambda i: f"row {i} repeats {ids[i]!r:.60} of row {first_row[ids[i]]}",
-        f"{name}: extra_info.index must be different in every row, also of several files together",
+        f"{name}: extra_info.index must be different in every row, across all files",
     )
 
 
 def check_pairs(original: Sequence[Row], rephrased: Sequence[Row], names: tuple[str, str]) -> None:
-    """Raise unless row i of `rephrased` is another wording of row i of `original`, for every i.
+    """Raise unless row i of `rephrased` is a second view of row i of `original`, for every i.
 
     Args:
         original, rephrased: rows in verl's schema, P each.
-        names: what to call the two files in a message.
+        names: of the two files, for messages.
 
     Raises:
-        ValueError: one line naming both files, what differs and the first rows that do: unequal length, a question id
-            (`extra_info.index`) that is missing, repeated or different, another ground truth where both have one, other
-            options, or another answer format.
+        ValueError: names both files, the difference and its first rows: unequal length, a question id
+        (`extra_info.index`) that is missing, repeated or different, different ground truths, options or answer formats.
     """
     both = f"{names[0]} and {names[1]}"
     if len(original) != len(rephrased):
@@ -255,12 +254,12 @@ def check_pairs(original: Sequence[Row], rephrased: Sequence[Row], names: tuple[
         [i for i, (a, b) in enumerate(stated) if a != b],
         lambda i: "row {}: {!r:.60} and {!r:.60}".format(i, *stated[i]),
         f"{both} do not pair up: {ANSWER_FORMAT} or {CHOICES} differ; a letter must mean the same option in both, and "
-        "both must state their answer in the same way",
+        "both must have the same answer format",
     )
 
 
 def content_sha256(items: Iterable[Any]) -> str:
-    """SHA-256 of JSON values, one a line: a fingerprint of content that no file format or library version changes."""
+    """SHA-256 of JSON values, one a line: a content hash independent of file format and library versions."""
     digest = hashlib.sha256()
     for item in items:
         digest.update(json.dumps(item, ensure_ascii=True, separators=(",", ":")).encode("ascii") + b"\n")

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where the files of a training run are: the one place that knows the layout of its directory.
+"""The layout of a training run's directory, defined only here.
 
     RUN_DIR/
       hydra/<start>/.hydra/config.yaml       the configuration of a start, and overrides.yaml beside it
-      metrics/<start>.jsonl                  what a start logged, one step a line
+      metrics/<start>.jsonl                  metrics of a start, one step a line
       made_with/<start>.json                 versions of packages and the commit of a start
-      started_as.json                        what every start of the run must agree with (training.started_as)
+      started_as.json                        what all starts of the run must agree in (training.started_as)
       tensorboard/                           the same metrics for TensorBoard
       rollouts/<step>.jsonl                  one training rollout a line
       validation/<step>.jsonl                one validation response a line
@@ -13,16 +13,15 @@
       checkpoints/                           verl's; a setting can place them elsewhere
         latest_checkpointed_iteration.txt    N, written when global_step_N is complete
         global_step_N/                       actor/, save_state.txt, teacher/, co_rewarding.json, labels.json
-      run.lock                               locked while a run is on
-      leftovers.json                         what of a start is on its machine while it is on (training.leftovers)
+      run.lock                               locked during a run
+      leftovers.json                         what a running start has on its machine (training.leftovers)
       wandb/, wandb_id                       one folder a start, one id for all; offline until `wandb login`
       train.log, curves.png                  of scripts/quickstart.sh and report.py
       evaluation/<name>/                     scripts/evaluate.py
       export/step_N_<weights>/               scripts/export_checkpoint.py
 
-A start is named by its time, %Y-%m-%d_%H-%M-%S, so names in order are starts in order. Older runs have folders in
-hydra/ of refused starts, too, and their times are a moment earlier. Nothing is created here, and what the files hold is
-for their readers.
+A start is named by its time, %Y-%m-%d_%H-%M-%S, so starts sort by name. Older runs also have folders in hydra/ of
+refused starts, and their times are slightly earlier. Nothing is created or parsed here.
 """
 
 from __future__ import annotations
@@ -33,8 +32,8 @@ TRACKER = "latest_checkpointed_iteration.txt"  # verl's; importing it from there
 STEP_PREFIX = "global_step_"  # verl's
 ACTOR, TEACHER = "actor", "teacher"  # in the folder of a checkpoint: verl's name, and ours
 ADAPTER_FACTS = "lora_train_meta.json"  # in those folders, verl's: rank and alpha of an adapter
-DATA_STATE = "data.pt"  # beside them, verl's: where the order of questions stands
-STATE_FILE = "co_rewarding.json"  # beside them: what training.run_monitor has seen of the run
+DATA_STATE = "data.pt"  # beside them, verl's: position in the order of questions
+STATE_FILE = "co_rewarding.json"  # beside them: state of training.run_monitor
 LABELS_FILE = "labels.json"  # beside them, with co_rewarding.max_label_flips: the labels of the last visits
 SAVE_STATE = "save_state.txt"  # beside them: one of the next; older runs have none (training.checkpoint)
 BEGUN, WHOLE, SET_ASIDE = "begun", "whole", "set aside"
@@ -42,7 +41,7 @@ REMOVING = ".removing"  # after the name of a checkpoint that is being removed
 
 
 class RunDir:
-    """The directory of one run, which need not exist."""
+    """The directory of one run; need not exist."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
@@ -64,7 +63,7 @@ class RunDir:
 
     @classmethod
     def containing(cls, path: Path) -> RunDir | None:
-        """The run whose directory `path` lies in, recognised by its metrics or checkpoints; None outside of one."""
+        """The run whose directory contains `path`, recognised by metrics or checkpoints; None outside of one."""
         runs = map(cls, path.parents)
         return next((run for run in runs if run.metrics.is_dir() or run.checkpoints.is_dir()), None)
 
@@ -87,7 +86,7 @@ class RunDir:
         return dump_file(self.validation, step)
 
     def export_folder(self, step: int, weights: str) -> Path:
-        """Where `weights` (student or teacher) of a checkpoint are exported to."""
+        """The export folder of `weights` (student or teacher) of a checkpoint."""
         return self.export / f"step_{step}_{weights}"
 
     def starts(self) -> list[str]:
@@ -95,7 +94,7 @@ class RunDir:
         return [path.stem for path in sorted(self.metrics.glob("*.jsonl"))]
 
     def noted_starts(self) -> list[str]:
-        """The starts that noted what they were made with, earliest first."""
+        """The starts with recorded versions, earliest first."""
         return sorted(path.stem for path in self.made_with.glob("*.json"))
 
     def configurations(self) -> dict[str, Path]:
@@ -103,7 +102,7 @@ class RunDir:
         return {path.parent.parent.name: path for path in sorted(self.hydra.glob("*/.hydra/config.yaml"))}
 
     def last_configuration(self) -> Path | None:
-        """The configuration file of the last start that logged metrics, or else of the last; None without one."""
+        """The configuration file of the last start with metrics, or else of the last start; None without one."""
         paths, logged = self.configurations(), self.starts()
         earlier = [start for start in paths if logged and start <= logged[-1]]
         return paths[(earlier or list(paths))[-1]] if paths else None
@@ -133,7 +132,7 @@ def checkpoint_folder(checkpoints: Path, step: int | str) -> Path:
 
 
 def save_state(folder: Path) -> str | None:
-    """BEGUN, WHOLE or SET_ASIDE, of the folder of a checkpoint; None in runs that did not say."""
+    """BEGUN, WHOLE or SET_ASIDE for a checkpoint folder; None in older runs."""
     file = folder / SAVE_STATE
     return file.read_text(encoding="utf-8", errors="replace").strip() if file.is_file() else None
 
@@ -144,7 +143,7 @@ def shard_file(rank: int, world_size: int, part: str = "model") -> str:
 
 
 def step_of(folder: Path) -> int:
-    """The step that the folder of a checkpoint is named by."""
+    """The step in a checkpoint folder's name."""
     return int(folder.name.removeprefix(STEP_PREFIX))
 
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Departures of one row from verl's schema (storage.rows), each with what is there and how to mend it.
+"""Violations of verl's schema (storage.rows) in one row, each with the value found and the fix.
 
-Nested columns are where files written by other programs differ: a struct as JSON text, numbers where text belongs,
-nulls. A ground truth that is absent is no departure.
+Files of other programs often differ in nested columns: a struct as JSON text, numbers instead of text, nulls. A missing
+ground truth is allowed.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _INDEX = "extra_info has no index (a number or text), the id that a pair shares"
 
 @dataclass(frozen=True)
 class Fault:
-    problem: str  # names the column; the same for all rows that have it
+    problem: str  # names the column; equal for all rows with the fault
     found: Any
     fix: str
 
@@ -31,28 +31,28 @@ class Fault:
 
 
 def row_faults(row: Row, *, needs_index: bool = True) -> list[Fault]:
-    """What is wrong with a row.
+    """Violations of a row.
 
     Args:
-        needs_index: a row without extra_info.index is a fault, and not only one with something else there.
+        needs_index: a missing extra_info.index is a fault, not only an invalid one.
     """
     faults = [fault] if (fault := prompt_fault(row)) else []
     source = row.get("data_source")
     if not isinstance(source, str) or not source:
-        faults.append(Fault("data_source is not text", source, "name the set that the question is of"))
+        faults.append(Fault("data_source is not text", source, "name the question's data set"))
     reward_model = row.get("reward_model")
     truth = reward_model.get("ground_truth") if isinstance(reward_model, Mapping) else None
     if not isinstance(reward_model, Mapping | None):
         faults.append(Fault("reward_model is no struct with the field ground_truth", reward_model, _STRUCT))
     if not isinstance(truth, str | None):
-        fix = 'write it as text ("0" for 0), "" where there is none'
+        fix = 'write it as text ("0" for 0), "" if there is none'
         faults.append(Fault("reward_model.ground_truth is not text", truth, fix))
     extra_info = row.get("extra_info")
     index = extra_info.get("index") if isinstance(extra_info, Mapping) else None
     if not isinstance(extra_info, Mapping | None):
         faults.append(Fault(_INDEX, extra_info, _STRUCT))
     elif not isinstance(index, int | float | str | None) or (index is None and needs_index):
-        faults.append(Fault(_INDEX, extra_info, "give each question an id of its own"))
+        faults.append(Fault(_INDEX, extra_info, "give each question a unique id"))
     try:
         stated_as(row)
     except ValueError as error:
@@ -62,7 +62,7 @@ def row_faults(row: Row, *, needs_index: bool = True) -> list[Fault]:
 
 
 def prompt_fault(row: Row) -> Fault | None:
-    """What is wrong with the row's prompt, None if nothing."""
+    """The fault in the row's prompt, None without one."""
     prompt = row.get("prompt")
     if not isinstance(prompt, list | tuple) or not prompt:
         return Fault("prompt is not a list of messages", prompt, _MESSAGES)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How a row says that its answer is to be stated: two columns that a file need not have.
+"""The answer format of a row: two optional columns.
 
-answer_format   str    a format of algo/answer_format.py; null: the usual one
-choices         [str]  texts of the options, of which the first is A; null: there are none
+answer_format   str    a format of algo/answer_format.py; null: the default
+choices         [str]  texts of the options, the first is A; null: none
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ ANSWER_FORMAT, CHOICES = "answer_format", "choices"
 
 
 def stated_as(row: Mapping[str, Any], default: str = "") -> tuple[str, tuple[str, ...]]:
-    """The row's answer format, `default` where the row does not say, and the texts of its options.
+    """The row's answer format (`default` if it names none), and the texts of its options.
 
     Raises:
-        ValueError: there is something else in their places.
+        ValueError: one of the columns has another type.
     """
     spec, choices = row.get(ANSWER_FORMAT), row.get(CHOICES)
     if not isinstance(spec, str | None):

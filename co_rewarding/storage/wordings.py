@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Do two files as a whole hold the same questions in two wordings? What of each pair says that they do not.
+"""Checks that two files as a whole are two views of the same questions, and finds pairs that are not.
 
-`storage.rows.check_pairs` compares ids and ground truths, which agree too where the texts were copied, lost or moved to
-another row. The texts themselves tell (measured on 21,609 published pairs of MATH and DAPO: a question shares 41 % of
-its words and numbers, rare ones counting more, with its rephrasing, and 3 % with that of the next question).
+`storage.rows.check_pairs` compares ids and ground truths, which also agree if texts were copied, lost or moved to
+another row. The texts reveal that (measured on 21,609 published pairs of MATH and DAPO: a question shares 41 % of its
+words and numbers, rare ones counting more, with its rephrasing, and 3 % with that of the next question).
 
-Deliberately absent: whether one pair is a good one (tools.data.validators, tools.rephrase.verify).
+The quality of single pairs is checked elsewhere (tools.data.validators, tools.rephrase.verify).
 """
 
 from __future__ import annotations
@@ -16,30 +16,30 @@ from collections.abc import Sequence
 
 from co_rewarding.storage.question_numbers import vanished
 
-MAX_CHARS = 20_000  # of a text that are read
-MIN_RUN = 4  # neighbouring rows that all fit the same neighbour better; single ones are chance (3 % of good pairs)
-MIN_LEAD = 0.1  # by which the neighbour must fit better
+MAX_CHARS = 20_000  # characters read of a text
+MIN_RUN = 4  # consecutive rows that fit the same neighbour better; single ones occur by chance (3 % of good pairs)
+MIN_LEAD = 0.1  # margin by which the neighbour must fit better
 _PART = re.compile(r"\\?[^\W\d_]+|\d+(?:\.\d+)?")
 
 
 def is_empty(text: str) -> bool:
-    """Has no letter or digit."""
+    """Whether it has no letter or digit."""
     return re.search(r"[^\W_]", text) is None
 
 
 def normalized(text: str) -> str:
-    """Without what spaces and line ends alone say."""
+    """Without differences in spaces and line ends."""
     return " ".join(text.split())
 
 
 def repeats(texts: Sequence[str]) -> list[int]:
-    """Rows whose text an earlier row has, spaces aside."""
+    """Rows whose text repeats an earlier row, ignoring spaces."""
     first_row: dict[str, int] = {}
     return [i for i, text in enumerate(texts) if first_row.setdefault(normalized(text), i) != i]
 
 
 def suspect_pairs(original_P: Sequence[str], rephrased_P: Sequence[str]) -> dict[str, list[int]]:
-    """What is wrong with P pairs of texts -> its rows; only what there is.
+    """Kinds of fault in P pairs of texts -> their rows; only kinds that occur.
 
     Args:
         original_P, rephrased_P: the questions, without system prompt; row i of both is a pair.
@@ -47,11 +47,11 @@ def suspect_pairs(original_P: Sequence[str], rephrased_P: Sequence[str]) -> dict
     a_P, b_P = ([text[:MAX_CHARS] for text in texts] for texts in (original_P, rephrased_P))
     found = {
         "rephrasings without a letter or digit": [i for i, b in enumerate(b_P) if is_empty(b)],
-        "pairs of identical wording, which vote for themselves": [
+        "identical pairs, which vote for themselves": [
             i for i, (a, b) in enumerate(zip(a_P, b_P, strict=True)) if normalized(a) == normalized(b)
         ],
-        "rephrasings that stand for several questions": shared(a_P, b_P),
-        "rephrasings that fit the question in the row before or after better": shifted(a_P, b_P),
+        "rephrasings used for several questions": shared(a_P, b_P),
+        "rephrasings that fit the question in the previous or next row better": shifted(a_P, b_P),
         "rephrasings without most of the question's numbers": [
             i for i, (a, b) in enumerate(zip(a_P, b_P, strict=True)) if not is_empty(b) and loses_numbers(a, b)
         ],
@@ -60,7 +60,7 @@ def suspect_pairs(original_P: Sequence[str], rephrased_P: Sequence[str]) -> dict
 
 
 def shared(original_P: Sequence[str], rephrased_P: Sequence[str]) -> list[int]:
-    """Rows whose rephrasing is also that of another question: a placeholder, or one that was copied."""
+    """Rows whose rephrasing is also that of another question: a placeholder or a copy."""
     questions_of: dict[str, set[str]] = {}
     for a, b in zip(original_P, rephrased_P, strict=True):
         questions_of.setdefault(normalized(b), set()).add(normalized(a))
@@ -68,10 +68,10 @@ def shared(original_P: Sequence[str], rephrased_P: Sequence[str]) -> list[int]:
 
 
 def shifted(original_P: Sequence[str], rephrased_P: Sequence[str]) -> list[int]:
-    """Rows in runs that all fit the rephrasing of the next row better than their own, or all that of the row before.
+    """Rows in runs that all fit the next row's rephrasing better than their own, or all the previous row's.
 
-    How well a rephrasing fits is the share of the question's words and numbers that it has, each weighted by one over
-    the number of texts that have it. A neighbour with the same question is none.
+    Fit is the share of the question's words and numbers in the rephrasing, each weighted by one over the number of
+    texts that have it. A neighbour with the same question does not count.
     """
     a_P, b_P = ([set(_PART.findall(text.lower())) for text in texts] for texts in (original_P, rephrased_P))
     weight = {part: 1 / count for part, count in Counter(part for parts in (*a_P, *b_P) for part in parts).items()}
@@ -99,8 +99,8 @@ def shifted(original_P: Sequence[str], rephrased_P: Sequence[str]) -> list[int]:
 
 
 def loses_numbers(original: str, rephrased: str) -> bool:
-    """The rephrasing says most of the question's numbers in no way (storage.question_numbers)."""
+    """Whether the rephrasing lacks most of the question's numbers in any form (storage.question_numbers)."""
     digits = set(re.findall(r"\d+", original))
     if 2 * len(digits & set(re.findall(r"\d+", rephrased))) > len(digits):
-        return False  # a quick look; the exact one takes a millisecond
+        return False  # a quick check; the exact one takes a millisecond
     return bool(vanished(original, rephrased)[0])

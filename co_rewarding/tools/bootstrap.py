@@ -4,16 +4,15 @@ r"""A score, or the difference of two on the same questions, and its interval ov
     d_S_K = share of right responses of a − share of b's            m_S = its mean over the questions of a start
     value = mean of m_S
 
-Two things are there by chance: the starts (starting model and seed of a run) and the questions. One draw of the
-bootstrap is
+Two things are random: the starts (starting model and seed of a run) and the questions. One draw of the bootstrap is
 
-    value + stretch(S) · Σ_S (w_S − 1) (m_S − value) / S          w_S: how often start S is among S drawn ones
-          + shrink · stretch(K) · Σ_K (w_K − 1) c_K               w_K: how often question K is among K drawn ones
+    value + stretch(S) · Σ_S (w_S − 1) (m_S − value) / S          w_S: how often start S is drawn in S draws
+          + shrink · stretch(K) · Σ_K (w_K − 1) c_K               w_K: how often question K is drawn in K draws
 
-    c_K        = Σ_S c_S_K, c_S_K = (d_S_K − m_S) / (S · questions of start S): what a question adds to the value
-    stretch(n) = sqrt(n / χ²_{n−1}), drawn anew each time
+    c_K        = Σ_S c_S_K, c_S_K = (d_S_K − m_S) / (S · questions of start S): a question's part of the value
+    stretch(n) = sqrt(n / χ²_{n−1}), drawn each time
     shrink²    = S/(S − 1) · (Σ_K c_K² − Σ_S_K c_S_K²) / Σ_K c_K², at least 0; with one start 1
-    interval   = the percentiles of the draws, and of those of the questions alone where these are further out
+    interval   = the percentiles of the draws, or of those of the questions alone if these are wider
 
 Legend: S start, K key of a question, over all starts.
 
@@ -22,22 +21,21 @@ the χ of a normal sample's variance makes the draws Student's t (1908); two suc
 Fisher's.
 
 shrink: the spread of m_S holds all that differs between starts, the noise of their own questions included; to draw the
-questions beside them counts that again (Owen, "The pigeonhole bootstrap", Annals of Applied Statistics, 2007). What is
-left for the questions is what starts have in common: the mean covariance of two starts' means, from the questions of
-both (the two-way clustered variance of Cameron, Gelbach and Miller, 2011). So questions that several starts were asked
-(one key) are crossed with the starts, questions with keys of their own are nested in them and add nothing, and mixtures
-are between.
+questions beside them counts that again (Owen, "The pigeonhole bootstrap", Annals of Applied Statistics, 2007). Only
+what starts share remains for the questions: the mean covariance of two starts' means, from the questions of both (the
+two-way clustered variance of Cameron, Gelbach and Miller, 2011). So questions shared by several starts (one key) are
+crossed with the starts, questions with separate keys are nested in them and add nothing, and mixtures are between.
 
-Never narrower than over questions with these starts for given: the means of two or three starts may be alike by chance,
-which would say that nothing is left to it.
+Never narrower than over questions with the starts fixed: the means of two or three starts may agree by chance, which
+would suggest no randomness.
 
 Measured on made-up data of 2, 3 and 5 starts with 250 questions, 1,000 data sets of each kind
-(benchmarks/interval_coverage.py): what is called 95 % holds the true difference in 93.8 to 98.3 % of them, in more than
-95 where starts hardly differ. A plain percentile bootstrap, of starts and of each start's questions, holds it in 86 %
-where 5 starts differ much and in 99.8 % where they do not.
+(benchmarks/interval_coverage.py): the 95 % interval contains the true difference in 93.8 to 98.3 % of them, in more
+than 95 % if starts hardly differ. A plain percentile bootstrap, of starts and of each start's questions, contains it in
+86 % if 5 starts differ much and in 99.8 % if they do not.
 
-Degenerate cases: one start: only questions are drawn, and the interval says nothing of other starts; one start and one
-question: the whole range. Where no two questions differ (all right) the width is 0, which is no certainty.
+With one start only questions are drawn, and the interval does not cover other starts; with one start and one question
+it is the full range. If no two questions differ (all right), the width is 0, which is not certainty.
 """
 
 from __future__ import annotations
@@ -67,18 +65,17 @@ class Interval:
 
     @property
     def excludes_zero(self) -> bool:
-        """Whether chance does not explain a difference."""
+        """Whether the interval excludes 0."""
         return self.low > 0 or self.high < 0
 
 
 def interval(
     a: Verdicts, b: Verdicts | None = None, *, num_resamples: int = 10_000, seed: int = 0, level: float = 0.95
 ) -> Interval:
-    """Of a − b on the same starts and questions, or of a alone.
+    """The interval of a − b on the same starts and questions, or of a alone.
 
     Raises:
-        ValueError: there is no start, or one without a question; a verdict is not from 0 to 1; the keys of a and b
-            differ.
+        ValueError: no start, a start without questions, a verdict outside 0 to 1, or different keys in a and b.
     """
     d_S = _paired(a, b)
     columns = {question: i for i, question in enumerate(dict.fromkeys(k for d_K in d_S for k in d_K))}
@@ -105,11 +102,13 @@ def _paired(a: Verdicts, b: Verdicts | None) -> list[dict[Hashable, float]]:
     if b is None:
         return [dict(shares_K) for shares_K in a.values()]
     if a.keys() != b.keys():
-        raise ValueError(f"no paired difference of other starts: {sorted(map(str, a))}, {sorted(map(str, b))}")
+        raise ValueError(f"no paired difference of different starts: {sorted(map(str, a))}, {sorted(map(str, b))}")
     for start in a:
         if a[start].keys() != b[start].keys():
             num_other = len(a[start].keys() ^ b[start].keys())
-            raise ValueError(f"no paired difference of other questions: {num_other} of start {start} are only in one")
+            raise ValueError(
+                f"no paired difference of different questions: {num_other} of start {start} are only in one"
+            )
     return [{k: share - b[start][k] for k, share in shares_K.items()} for start, shares_K in a.items()]
 
 
@@ -128,7 +127,7 @@ def _draws(m_S: np.ndarray, c_S_K: np.ndarray, num: int, rng: np.random.Generato
 
 def _resampled(parts: np.ndarray, num: int, rng: np.random.Generator) -> np.ndarray:
     """Sums of n of the n parts (whose sum is 0), drawn with replacement and stretched, (num,)."""
-    parts, n = np.sort(parts), len(parts)  # whatever their order, the same draws
+    parts, n = np.sort(parts), len(parts)  # the same draws in any order
     at_once = max(1, _DRAWS_AT_ONCE // n)
     sums = [
         parts[rng.integers(n, size=(min(at_once, num - done), n), dtype=np.uint32)].sum(axis=1)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the commands share: errors in one line, progress, and text of a model made fit for a terminal or a page."""
+"""Shared by the commands: one-line errors, progress, and model text made safe for a terminal or page."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from tqdm import tqdm
 
 
 class UserError(ValueError):
-    """Something the user can mend; its message is one line."""
+    """A user error, with a one-line message."""
 
 
 def command(program: str) -> Callable[[Callable[[Sequence[str]], int | None]], Callable[..., int]]:
-    """Makes a command of a function of the arguments: its exit code, errors of the user in one line.
+    """Turns a function of the arguments into a command: exit codes, and user errors in one line.
 
     Exit codes: 0 done; 2 a user error (UserError, ValueError, OSError); 130 interrupted; what the function returns. A
-    reader that closes the pipe (| head) ends it quietly.
+    closed pipe (| head) ends it quietly.
     """
 
     def decorate(main: Callable[[Sequence[str]], int | None]) -> Callable[..., int]:
@@ -32,8 +32,8 @@ def command(program: str) -> Callable[[Callable[[Sequence[str]], int | None]], C
                 sys.stdout.flush()
                 return code
             except BrokenPipeError:
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing is left to be flushed at exit
-                return 141  # as of a process that the closed pipe ends
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing remains to be flushed at exit
+                return 141  # as for a process ended by a closed pipe
             except ValueError as error:
                 message = str(error)
             except OSError as error:
@@ -61,12 +61,12 @@ class _Lines:
 
 
 def progress(what: str, unit: str, total: int | None, already: int = 0, delay: float = 0.0) -> tqdm:
-    """A bar on standard error with rate and time left; a line now and then where that is no terminal.
+    """A progress bar on standard error with rate and time left; occasional lines if that is no terminal.
 
     Args:
-        total: None where it is not known.
+        total: None if unknown.
         already: of `total`, done by an earlier run.
-        delay: seconds; what is done sooner is not shown.
+        delay: seconds; faster work is not shown.
     """
     bar = {"desc": what, "unit": f" {unit}", "total": total, "initial": already, "delay": delay}
     if sys.stderr.isatty():
@@ -77,12 +77,12 @@ def progress(what: str, unit: str, total: int | None, already: int = 0, delay: f
 
 
 def one_line(error: Any) -> str:
-    """What an error of a library says, on one line of at most 300 characters."""
+    """A library's error message on one line of at most 300 characters."""
     return " ".join(str(error).split())[:300] or type(error).__name__
 
 
 def printable(text: Any, limit: int, keep_end: bool = False) -> str:
-    """`text` on one line without control characters, at most `limit` long; the end is what a long prompt asks."""
+    """`text` on one line without control characters, at most `limit` long; of a long prompt the end is kept."""
     clean = " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())
     if len(clean) <= limit:
         return clean

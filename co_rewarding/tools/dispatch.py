@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command `co-rewarding`: each of its commands is a script of the clone, which gets the arguments as they are.
+"""The command `co-rewarding`: each subcommand is a script of the clone, which gets the arguments unchanged.
 
-Nothing but the choice of the script is made here, and the script takes this process's place: its help, signals and exit
-code are the command's. It runs in the environment that `co-rewarding` is installed in, active or not.
+This only chooses the script, which replaces this process: help, signals and exit code are the script's. It runs in the
+environment in which `co-rewarding` is installed, active or not.
 
-Exit codes: the script's; 2 with one line where there is no such command, method or script.
+Exit codes: the script's; 2 with one line for an unknown command, method or script.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from co_rewarding.storage.provenance import PROJECT
 from co_rewarding.tools.cli import UserError, command
 
 COMMANDS = {  # name → script or module, what it does
-    "doctor": ("scripts/dev/check_env.py", "check that this environment can train; then a GPU: scripts/gpu_check.sh"),
-    "inspect": ("scripts/inspect_data.py", "check a data file, or a file of questions and that of their rephrasings"),
-    "rewrite": ("rewrite_questions.py", "rephrase questions, for methods that ask in two views"),
-    "estimate": ("scripts/estimate.py", "what a run needs of GPUs, host memory and disk"),
-    "train": ("", "train with I, II, III, a baseline or a reward of your own"),
-    "report": ("scripts/report.py", "what runs achieved, their curves, a page of rollouts"),
+    "doctor": ("scripts/dev/check_env.py", "check that this environment can train (GPUs: scripts/gpu_check.sh)"),
+    "inspect": ("scripts/inspect_data.py", "check a data file, or a pair of original and rephrased questions"),
+    "rewrite": ("rewrite_questions.py", "rephrase questions, for methods with two views"),
+    "estimate": ("scripts/estimate.py", "estimate GPUs, host memory and disk for a run"),
+    "train": ("", "train with I, II, III, a baseline or your own reward"),
+    "report": ("scripts/report.py", "results of runs, curves, a page of rollouts"),
     "export": ("scripts/export_checkpoint.py", "turn a checkpoint into a Hugging Face model with its card"),
     "evaluate": ("scripts/evaluate.py", "measure models on benchmarks, compare evaluations"),
-    "score": ("co_rewarding.score", "what a method would have rewarded in a file of responses"),
+    "score": ("co_rewarding.score", "rewards of a method for a file of responses"),
 }
 SHORT = {"I": "co_rewarding_I", "II": "co_rewarding_II", "III": "co_rewarding_III"}
 HELP = ("-h", "--help")
@@ -59,7 +59,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def usage() -> str:
     lines = "\n".join(f"  {name:<10}{what}" for name, (_, what) in COMMANDS.items())
-    return f"usage: co-rewarding COMMAND [ARGUMENT ...]\n\n{lines}\n\nco-rewarding COMMAND --help says what it takes."
+    return f"usage: co-rewarding COMMAND [ARGUMENT ...]\n\n{lines}\n\nco-rewarding COMMAND --help prints its options."
 
 
 def train(arguments: Sequence[str]) -> int:
@@ -69,12 +69,14 @@ def train(arguments: Sequence[str]) -> int:
         return 0 if arguments else 2
     method, *overrides = SHORT.get(arguments[0], arguments[0]), *arguments[1:]
     if unknown := [term.name for term in terms_of(method) if not term.is_own and term.name not in METHODS]:
-        there = [*SHORT, *METHODS] if unknown == [method] else METHODS  # a sum has the long names
+        there = [*SHORT, *METHODS] if unknown == [method] else METHODS  # a sum uses the long names
         raise UserError(f"{unknown[0]}: no such method; {nearest(unknown[0], there)}")
     if (os.environ.get("METHOD") or method) != method:
-        raise UserError(f"METHOD={os.environ['METHOD']}: the method is {method}, as the command says; unset METHOD")
+        raise UserError(
+            f"METHOD={os.environ['METHOD']}: conflicts with the method {method} of the command; unset METHOD"
+        )
     if variables := [text for text in overrides if VARIABLE.fullmatch(text)]:
-        raise UserError(f"{variables[0]}: a variable is set before the command: {variables[0]} co-rewarding train …")
+        raise UserError(f"{variables[0]}: set variables before the command: {variables[0]} co-rewarding train …")
     place = run_script(method)
     if place.startswith("Co-rewarding-II/") and method not in METHODS:  # the other scripts read METHOD
         overrides.insert(0, f"co_rewarding.method={quoted(method)}")
@@ -82,7 +84,7 @@ def train(arguments: Sequence[str]) -> int:
 
 
 def train_usage() -> str:
-    """The methods by the run scripts that they have."""
+    """The methods by their run scripts."""
     short, scripts = {name: letter for letter, name in SHORT.items()}, defaultdict(list)
     for name in METHODS:
         scripts[run_script(name)].append(short.get(name, name))
@@ -93,13 +95,13 @@ METHOD chooses the script:
 
 {lines}
 
-A function of yours, FILE.py:FUNCTION, has the baselines' script, a weighted sum that of its vote: I's for
+Your own function, FILE.py:FUNCTION, uses the baselines' script; a weighted sum uses that of its vote: I's for
 co_rewarding_I+0.1*FILE.py:FUNCTION.
 co-rewarding train METHOD --help prints the script's variables; KEY=VALUE is any key of the configuration."""
 
 
 def run_script(method: str) -> str:
-    """The run script of a method, below the clone; a sum has that of its vote."""
+    """The run script of a method, below the clone; for a sum that of its vote."""
     vote = consensus_of(method)
     if vote and vote.voter == "teacher":
         return f"Co-rewarding-II/run_corewarding-{'III' if vote.second_view else 'II'}.sh"
@@ -107,29 +109,29 @@ def run_script(method: str) -> str:
 
 
 def quoted(text: str) -> str:
-    """Text of an override of Hydra's, in which a backslash is itself unless a quote or the end follows."""
+    """Quoted text for a Hydra override: a backslash is literal unless a quote or the end follows."""
     return "'" + re.sub(r"(\\*)('|\Z)", lambda found: found[1] * 2 + found[2].replace("'", r"\'"), text) + "'"
 
 
 def script(place: str) -> str:
-    """Raises: UserError: one line; the package is installed without its clone."""
+    """Raises: UserError: the package is installed without its clone."""
     path = PROJECT / place
     if not path.is_file():
         raise UserError(
-            f"{place} is not at {PROJECT}: a wheel has the package alone, the scripts are in a clone of the project; "
+            f"{place} is not at {PROJECT}: a wheel has only the package, the scripts are in a clone of the project; "
             "run `bash scripts/install_env.sh` there"
         )
     return str(path)
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
-    """What to write in place of a name that there is not."""
+    """A suggestion for an unknown name."""
     close = difflib.get_close_matches(name, names, n=1)
     return f"did you mean {close[0]}?" if close else f"there are {', '.join(names)}"
 
 
 def run(program: Sequence[str], **variables: str) -> NoReturn:
-    """Become `program`, for which `python` is the one that runs this."""
+    """Replace this process by `program`, with this Python first on PATH."""
     here = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
     os.execvpe(program[0], program, os.environ | {"PATH": here, "VIRTUAL_ENV": sys.prefix} | variables)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sending files of a folder, a model or a data set, to the Hugging Face hub: a dry run unless `upload`.
+"""Uploads a folder's files, a model or a data set, to the Hugging Face hub: a dry run unless `upload`.
 
 A new repository is private unless `public`.
 """
@@ -23,7 +23,7 @@ class SharingOptions(Options):
     push_to_hub: str = option(
         "", "hub repository for files and card; shows what would be sent", metavar="OWNER/NAME", min_length=1
     )
-    upload: bool = option(False, "really send it (needs a token: hf auth login)")
+    upload: bool = option(False, "upload it (needs a token: hf auth login)")
     public: bool = option(False, "make a new repository public instead of private")
 
     @model_validator(mode="after")
@@ -44,15 +44,15 @@ def send(
     public: bool,
     api: Any = None,
 ) -> list[str]:
-    """Print what is sent, send it if `upload`, and return the names of the files.
+    """Print the files, upload them if `upload`, and return their names.
 
     Args:
-        files: those of the folder that are sent, each with what is said of it in the list ("": nothing).
+        files: of the folder, each with a remark for the list ("": none).
         message: of the commit.
         api: huggingface_hub's HfApi, or something with its `create_repo` and `upload_folder`.
 
     Raises:
-        ValueError: one line; the hub refused.
+        ValueError: the hub refused.
     """
     url = f"https://huggingface.co/{'datasets/' if repo_type == 'dataset' else ''}{repo_id}"
     print(f"{'uploading' if upload else 'would upload'} to {url}:")
@@ -74,8 +74,6 @@ def send(
         )  # fmt: skip
     except (OSError, httpx.HTTPError, HFValidationError) as error:
         why = one_line(str(error).strip().partition("\n")[0] or type(error).__name__)
-        raise ValueError(
-            f"--push_to_hub {repo_id}: {why} (a token that may write there is needed: hf auth login)"
-        ) from error
+        raise ValueError(f"--push_to_hub {repo_id}: {why} (needs a token with write access: hf auth login)") from error
     print(f"done: {url}")
     return list(files)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The options of a command, declared once: name, type, range, help and default of each are one line of a class.
+"""The options of a command, declared once: each has name, type, range, help and default in one line of a class.
 
     class Sampling(Options):
         \"\"\"sampling\"\"\"                                                         heading in --help
@@ -9,9 +9,8 @@
     (sampling,) = parse("rewrite.py", "Rewrites questions.", [Sampling], arguments)
 
 Types and ranges are pydantic's, --help is argparse's. Every command spells its options --with_underscores (hyphens are
-read, too), and several values follow one option (--compare A B). A name that pydantic has for itself ends in an
-underscore, which is not part of the option (json_: --json). What cannot be meant is one UserError that names the
-option and the value.
+read, too), and several values follow one option (--compare A B). A name reserved by pydantic ends in an underscore,
+which is not part of the option (json_: --json). Invalid input is one UserError that names the option and the value.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from pydantic_core import PydanticUndefined
 from co_rewarding.tools.cli import UserError
 
 REQUIRED = PydanticUndefined
-"""Default of an option that must be given."""
+"""Default of a required option."""
 
 
 def _split(value: Any) -> Any:
@@ -54,7 +53,7 @@ def option(
     """One option.
 
     Args:
-        const: the value of an option that is given without one.
+        const: the value of an option given without one.
         limits: pydantic's: ge, gt, le, lt (numbers), min_length.
     """
     more = {"metavar": metavar, "const": const, "positional": positional}
@@ -74,10 +73,10 @@ def parse(
     epilog: str = "",
     usage: str | None = None,
 ) -> list[G]:
-    """One checked instance of each group, in their order.
+    """A checked instance of each group, in order.
 
     Raises:
-        UserError: an option that is unknown, missing, or whose value is not allowed.
+        UserError: an option is unknown or missing, or its value is not allowed.
     """
     parser = _Parser(
         prog=program, usage=usage, description=description, epilog=epilog, allow_abbrev=False,
@@ -119,7 +118,7 @@ def _add(place: Any, name: str, field: Any) -> None:
 
 
 def _metavar(kind: Any) -> str:
-    """What stands for the value in --help."""
+    """The value's placeholder in --help."""
     if get_origin(kind) is Literal:
         return "{" + ",".join(map(str, get_args(kind))) + "}"
     parts = [part for part in get_args(kind) if part is not NoneType] or [kind]

@@ -2,9 +2,10 @@
 """verl's single-turn rollout for rows that are rewarded in groups. Registered with the engine (training.engine).
 
 Two differences, for the rows that ask for this loop (training rows; validation keeps verl's own):
-- the response has reward 0 at once and is not sent to verl's reward loop, which could not tell a group's reward and
-  would be one more round trip a response;
-- a row may say how it is to be sampled (Co-rewarding-II's teacher); verl would take the student's settings.
+- the response has reward 0 at once and skips verl's reward loop, which cannot compute a group's reward and costs one
+more round trip a response;
+- a row may bring its own sampling settings (Co-rewarding-II's teacher); verl would use the
+student's.
 """
 
 from typing import Any

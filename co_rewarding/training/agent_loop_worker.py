@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""verl's agent-loop workers with one loop for all rows of ours, and with votes that end when they are decided.
+"""verl's agent-loop workers with one shared loop for our rows, and with early stopping of decided votes.
 
-One loop: verl makes one for each response from its configuration, which Hydra copies and resolves every time: most of
-what a worker does for a response (benchmarks/agent_loop.py). Ours keeps nothing of a response, so one serves them all.
+One loop: verl builds one for each response, and Hydra copies and resolves its configuration every time, which is most
+of a worker's time per response (benchmarks/agent_loop.py). Ours keeps no state of a response, so one serves all.
 
-Decided votes, of prompts whose row asks for it (co_rewarding.algo.decided): a worker has all rollouts of a prompt. When
-those that are done decide the vote, the others are stopped, and go into the queue with what they have written and the
-mark `stopped`. Answers are compared by their spelling here, which takes no time and joins nothing that the vote keeps
-apart; rows whose answers are read by a function of the user's, which may take any time, are left to the whole vote.
+Decided votes, for prompts whose row requests it (co_rewarding.algo.decided): a worker has all rollouts of a prompt.
+Once the finished ones decide the vote, it stops the others, which enter the queue with the text so far and the mark
+`stopped`. Answers are compared by spelling here, which is fast and never joins answers that the vote keeps apart; rows
+whose answers are read by a user's function, which may be slow, always get the full vote.
 
 How it is reached: `actor_rollout_ref.rollout.agent.agent_loop_manager_class`.
 """
@@ -38,8 +38,7 @@ class _Prompt:
 
 
 class GroupRewardAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):
-    """Overrides `__init__`, `_run_prompt` (opens a vote) and `_run_agent_loop`, for rows of our loop that nobody
-    traces."""
+    """Overrides `__init__`, `_run_prompt` (opens a vote) and `_run_agent_loop`, for untraced rows of our loop."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -77,7 +76,7 @@ class GroupRewardAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_cla
             return await self._agent_loop_postprocess(output, trajectory["validate"], **row)
 
     async def _voted(self, prompt: _Prompt, output: AgentLoopOutput, row: dict[str, Any]) -> bool:
-        """Count a rollout that is done, and stop the others if that decides the vote. Whether it was stopped itself."""
+        """Count a finished rollout, stop the others if it decides the vote; return whether it was itself stopped."""
         if output.extra_fields.pop(STOPPED):
             if not output.response_ids:  # verl puts a reward on the last token
                 output.response_ids, output.response_mask = [self.tokenizer.eos_token_id], [1]
@@ -109,7 +108,7 @@ class GroupRewardAgentLoopWorker(AgentLoopWorkerTQ.__ray_metadata__.modified_cla
 
 
 class GroupRewardAgentLoopManager(AgentLoopManagerTQ):
-    """Overrides `__init__`: whose workers."""
+    """Overrides `__init__`: the class of its workers."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

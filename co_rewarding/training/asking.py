@@ -1,13 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How the model is asked: settings of this project, put where verl and the data set read them, once and before anything
-else.
+"""How prompts are built: this project's settings, copied to where verl and the dataset read them, before anything else.
 
     co_rewarding.chat_template     a Jinja file      → its text in actor_rollout_ref.model.custom_chat_template
     co_rewarding.enable_thinking   True, False       → data.apply_chat_template_kwargs.enable_thinking
-    co_rewarding.method            one that asks the original question twice → data.train_aug_files=data.train_files
+    co_rewarding.method            majority_voting_both_views → data.train_aug_files=data.train_files
 
-verl has the template as a text, which no command line can hold. From there on, all of a run asks alike: the filter of
-long prompts, rollouts, validation; checkpoints keep the template with their tokenizer, and so do their exports.
+verl takes the template as text, which is too long for a command line. Everything in a run then builds prompts alike:
+the filter of long prompts, rollouts, validation. Checkpoints and exports keep the template with their tokenizer.
 """
 
 from pathlib import Path
@@ -23,10 +22,10 @@ TEMPLATE, THINKING = "actor_rollout_ref.model.custom_chat_template", "data.apply
 
 
 def settle(config: DictConfig) -> None:
-    """Write them into the keys that are read.
+    """Copy them into the keys that verl and the dataset read.
 
     Raises:
-        ValueError: one line: the file is no template, or verl's key says something else.
+        ValueError: the file is no template, or verl's key has another value.
     """
     settings = Settings.read(config)
     if method(settings.method).repeats_original:
@@ -38,21 +37,19 @@ def settle(config: DictConfig) -> None:
         found[THINKING] = ("enable_thinking", settings.enable_thinking)
     for key, (name, value) in found.items():
         if OmegaConf.select(config, key) not in (None, value):
-            raise ValueError(
-                f"{settings.NAME}.{name}={getattr(settings, name)}: {key} is set to something else; leave that out"
-            )
+            raise ValueError(f"{settings.NAME}.{name}={getattr(settings, name)}: {key} has another value; leave it out")
         with open_dict(config):
             OmegaConf.update(config, key, value, force_add=True)
 
 
 def _repeat_original(config: DictConfig) -> None:
-    """Both views are the original questions, whatever the run script has as the rephrased ones, which all have."""
+    """Use the original questions as both views; the run script's rephrased file is ignored."""
     original, rephrased = (OmegaConf.select(config, f"data.{name}") for name in ("train_files", "train_aug_files"))
     if "train_aug_files" not in config.data.keys() or not original:  # noqa: SIM118 - "in" is False for ???, too
-        return  # refused later: one view is asked here, or there are no questions
+        return  # refused later: only one view, or no questions
     if rephrased and rephrased != original:
         say(
-            f"data.train_aug_files={rephrased}: is not read, since {config.co_rewarding.method} asks each question of "
+            f"data.train_aug_files={rephrased}: is ignored, since {config.co_rewarding.method} uses each question of "
             "data.train_files twice"
         )
     config.data.train_aug_files = original
@@ -66,6 +63,6 @@ def _text(path: str) -> str:
         raise ValueError(f"{where}: {error} (CHAT_TEMPLATE in the run script)") from None
     if "${" in text:
         raise ValueError(
-            f"{where}: has ${{, with which the configuration refers to a value; write the $ as {{{{ '$' }}}}"
+            f"{where}: has ${{, which the configuration reads as a reference to a value; write the $ as {{{{ '$' }}}}"
         )
     return text

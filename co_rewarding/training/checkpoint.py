@@ -1,21 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Checkpoints of a run: which it resumes from, how one is saved, which are kept (layout: co_rewarding.storage.run_dir).
+"""Checkpoints of a run: which one it resumes from, how they are saved and kept (layout: co_rewarding.storage.run_dir).
 
-A kill at any moment, or the machine going down, leaves the last checkpoint that was saved whole, and the pointer at it:
+A kill or power loss at any moment leaves the last completely saved checkpoint and the pointer to it:
 
-    1. global_step_N begins: SAVE_STATE in it says "begun". A pointer that names this very step (of a run that was set
-       back) moves to an older one first
-    2. verl and the method write what belongs to it
-    3. all of it is on the disk, then SAVE_STATE says "whole"
+    1. global_step_N begins: SAVE_STATE in it says "begun". A pointer that already names this step (the run was
+       set back) first moves to an older one
+    2. verl and the method write their parts
+    3. once all of it is on the disk, SAVE_STATE says "whole"
     4. the pointer names N
-    5. older ones go: each is renamed, which is one operation, and then removed
+    5. older ones are removed: each is renamed first, which is atomic
 
-verl 0.9.1 by itself removes the old actor before 4, keeps the rest of the folder, and writes the pointer in place, so
-that a kill can leave it empty.
+Unmodified verl 0.9.1 removes the old actor before 4, keeps the rest of the folder, and writes the pointer in place, so
+a kill can leave it empty.
 
-Where a run is begun anew over them, the pointer goes and they are "set aside": no start resumes from them by itself,
-and in 5 they go, once the run has passed their steps. Only checkpoints with a SAVE_STATE are ever removed: those of
-runs from before it are their owner's.
+When a run starts over in the same folder, the pointer is removed and old checkpoints are "set aside": no start resumes
+from them by default, and step 5 removes them once the run has passed their steps. Only checkpoints with a SAVE_STATE
+are ever removed; older runs' checkpoints are left to their owner.
 """
 
 import errno
@@ -61,7 +61,7 @@ def resume_dir(config: DictConfig) -> Path | None:
 
 
 def is_of_another(config: DictConfig, folder: Path) -> bool:
-    """Whether the folder of a checkpoint is another run's."""
+    """Whether a checkpoint folder belongs to another run."""
     return folder.parent.resolve() != Path(config.trainer.default_local_dir).resolve()
 
 
@@ -69,8 +69,8 @@ def pointed_step(checkpoints: Path) -> int | None:
     """The step that is resumed from by default, None where none was ever saved.
 
     Raises:
-        ValueError: one line; the file that names it is empty or garbled, or the checkpoint that it names is gone. verl
-            would stop after its start, or train from the beginning.
+        ValueError: the pointer file is empty or garbled, or its checkpoint is gone. verl would stop after its start, or
+        train from the beginning.
     """
     pointer = checkpoints / TRACKER
     if not pointer.is_file():
@@ -81,15 +81,15 @@ def pointed_step(checkpoints: Path) -> int | None:
     there = ", ".join(map(str, saved_steps(checkpoints))) or "none"
     raise ValueError(
         f"{pointer}: names no checkpoint ({text[:20]!r}; there are {there}, the last may be half-written); write the "
-        "step to resume from into it, or begin anew with trainer.resume_mode=disable"
+        "step to resume from into it, or start over with trainer.resume_mode=disable"
     )
 
 
 def check_checkpoints(config: DictConfig) -> None:
-    """A run resumes from a whole checkpoint, or starts afresh because nothing was saved; and what it keeps is a number.
+    """Check that a run can resume from a complete checkpoint or start afresh, and the number of checkpoints to keep.
 
     Raises:
-        ValueError: one line.
+        ValueError: a setting or checkpoint that cannot be resumed.
     """
     trainer = config.trainer
     keep = trainer.max_actor_ckpt_to_keep
@@ -98,8 +98,7 @@ def check_checkpoints(config: DictConfig) -> None:
     for key in ("remove_previous_ckpt_in_save", "del_local_ckpt_after_load"):
         if trainer.get(key):
             raise ValueError(
-                f"trainer.{key}=True: removes what a run that is killed would resume from; use "
-                "trainer.max_actor_ckpt_to_keep=1"
+                f"trainer.{key}=True: removes what a killed run would resume from; use trainer.max_actor_ckpt_to_keep=1"
             )
     place = trainer.default_local_dir
     if not isinstance(place, str) or (os.path.lexists(place) and not os.path.isdir(place)):
@@ -114,14 +113,14 @@ def check_checkpoints(config: DictConfig) -> None:
     folder = resume_dir(config)
     if folder is None:
         whole = [step for step in saved_steps(Path(place)) if save_state(checkpoint_folder(Path(place), step)) == WHOLE]
-        if whole and trainer.resume_mode == "auto":  # verl would begin anew, and the first save remove them
+        if whole and trainer.resume_mode == "auto":  # verl would start over, and the first save would remove them
             raise ValueError(
                 f"{Path(place) / TRACKER}: missing, and the checkpoints of steps {', '.join(map(str, whole))} are "
-                "whole; write the step to resume from into it, or begin anew with trainer.resume_mode=disable"
+                "whole; write the step to resume from into it, or start over with trainer.resume_mode=disable"
             )
         return
     if not (folder / ACTOR).is_dir():
-        raise ValueError(f"{folder}: holds no {ACTOR}, nothing can be resumed from it; choose another checkpoint")
+        raise ValueError(f"{folder}: has no {ACTOR} to resume from; choose another checkpoint")
     if save_state(folder) == BEGUN:
         raise ValueError(f"{folder}: saving it was interrupted; choose another checkpoint")
 
@@ -137,13 +136,13 @@ def latest_checkpoint_before(checkpoints: Path, step: int) -> Path | None:
 
 
 def set_resume_checkpoint(folder: Path) -> None:
-    """Name `folder` as the checkpoint that the next start resumes from; on the disk when this returns."""
+    """Point the next start at `folder`; durable on disk when this returns."""
     atomic_write_text(folder.parent / TRACKER, folder.name.removeprefix(STEP_PREFIX))
     _sync(folder.parent)
 
 
 def set_aside(checkpoints: Path) -> list[int]:
-    """Before a run begins anew over these checkpoints. Returns: their steps."""
+    """Set existing checkpoints aside before a run starts over. Returns: their steps."""
     (checkpoints / TRACKER).unlink(missing_ok=True)
     steps = saved_steps(checkpoints)
     for folder in (checkpoint_folder(checkpoints, step) for step in steps):
@@ -156,11 +155,11 @@ def set_aside(checkpoints: Path) -> list[int]:
 
 @contextmanager
 def saving(folder: Path, keep: int | None, spare: Path | None = None) -> Iterator[None]:
-    """Around what writes a checkpoint into `folder`: steps 1, 3, 4 and 5 above. If the block fails, the pointer stays.
+    """Wraps the code that writes a checkpoint into `folder`: steps 1, 3, 4 and 5 above. If it fails, the pointer stays.
 
     Args:
-        keep: how many checkpoints there are afterwards, this one included; None: all.
-        spare: another one that stays, whatever its age.
+        keep: number of checkpoints kept, this one included; None: all.
+        spare: one more to keep, whatever its age.
     """
     _begin(folder)
     yield
@@ -186,12 +185,12 @@ def _begin(folder: Path) -> None:
 
 def _prune(newest: Path, keep: int, spare: Path | None) -> None:
     checkpoints, last = newest.parent, int(newest.name.removeprefix(STEP_PREFIX))
-    # what is after the pointer belongs to a run that was set back, which saves over it when it gets there
+    # checkpoints after the pointer belong to a run that was set back, which overwrites them when it gets there
     older = [checkpoint_folder(checkpoints, step) for step in saved_steps(checkpoints) if step < last]
     whole = [folder for folder in older if save_state(folder) == WHOLE]
     kept = whole[::-1][: keep - 1]
     for folder in older:
-        # a link is its owner's way to another disk
+        # the owner may link to another disk
         ours = save_state(folder) in (BEGUN, WHOLE, SET_ASIDE) and not folder.is_symlink()
         if ours and folder not in kept and not (spare and spare.resolve() == folder.resolve()):
             folder.rename(folder.with_name(folder.name + REMOVING))
@@ -203,7 +202,7 @@ def _remove_leftovers(checkpoints: Path) -> None:
         try:
             shutil.rmtree(leftover)
         except OSError as error:  # on a shared disk a file may be open elsewhere; the next save tries again
-            print(f"{leftover}: cannot be removed now ({error.strerror}); training goes on", flush=True)
+            print(f"{leftover}: cannot be removed now ({error.strerror}); training continues", flush=True)
 
 
 def _mark(folder: Path, state: str) -> None:
@@ -226,6 +225,6 @@ def _sync(path: Path) -> None:
         os.fsync(descriptor)
     except OSError as error:
         if not path.is_dir() or error.errno not in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):
-            raise  # otherwise a file system, of a network or in user space, that syncs no folders
+            raise  # otherwise a network or user-space file system that cannot sync folders
     finally:
         os.close(descriptor)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether what a run resumes from has every file that is read back: each process reads the part that it wrote.
+"""Whether a checkpoint has every file that a resumed run reads: each process reads the part that it wrote.
 
-verl names the parts `model_world_size_4_rank_0.pt`. torch writes zip files, whose end says that they are whole; a part
-that was cut off lacks it.
+verl names the parts `model_world_size_4_rank_0.pt`. torch writes zip files, whose last bytes mark them as complete; a
+truncated part lacks them.
 """
 
 import json
@@ -21,10 +21,10 @@ PARTS = {"model": "model", "optimizer": "optim", "extra": "extra_state"}  # verl
 
 
 def check_checkpoint_files(config: DictConfig) -> None:
-    """The checkpoint that is resumed from has the actor of each process, and where the order of questions stood.
+    """The checkpoint has the actor part of each process and the position in the order of questions.
 
     Raises:
-        ValueError: one line.
+        ValueError: a part is missing, or the number of processes differs.
     """
     folder = resume_dir(config)
     if folder is None:
@@ -35,7 +35,7 @@ def check_checkpoint_files(config: DictConfig) -> None:
     if saved_by and world not in saved_by:
         raise ValueError(
             f"trainer.nnodes={config.trainer.nnodes}, trainer.n_gpus_per_node={config.trainer.n_gpus_per_node}: "
-            f"{folder} was saved by {saved_by[0]} processes and is read by as many; set NUM_NODES and GPUS_PER_NODE to "
+            f"{folder} was saved by {saved_by[0]} processes and needs as many; set NUM_NODES and GPUS_PER_NODE to "
             "them, or start another run from its model (scripts/export_checkpoint.py, then MODEL_PATH and RUN_NAME)"
         )
     wanted = config.actor_rollout_ref.actor.checkpoint.load_contents
@@ -50,7 +50,7 @@ def check_checkpoint_files(config: DictConfig) -> None:
 
 
 def check_files(folder: Path, names: Iterable[str]) -> None:
-    """Raise ValueError unless each of a checkpoint's torch files is there and has its end; it names the first three."""
+    """Raise ValueError, naming the first three, if torch files of a checkpoint are missing or truncated."""
     bad = [f"{name} {fault}" for name in names if (fault := _fault(folder / name))]
     if bad:
         more = f" and {len(bad) - 3} more" if len(bad) > 3 else ""

@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Questions as verl reads them, without its need of ground truths, and questions in two views: the rephrased prompt is
-one more column.
+"""verl's dataset without its need for ground truths, and a dataset with two views: the rephrased prompt is one more
+column.
 
 `data.train_files` hold the original view and `data.train_aug_files` the rephrased one, row by row; without the
-latter, and in validation, which has the original view only, there is no such column. Files of other formats than
-parquet in verl's schema become such files in `data.cache_dir` first, with the rows that the checks before a run read.
+latter, and in validation, which has the original view only, there is no such column. Other formats than parquet in
+verl's schema are converted into `data.cache_dir` first, with the same rows that the preflight checks read.
 
 verl 0.9.1 does not tell a dataset what it is for: `create_rl_dataset` keeps its `is_train` to itself, and
-`max_samples` may be the same for both. So the paths tell, and `data.val_files` with the very paths of
-`data.train_files` (a check for overfitting) is read as training is. That changes no accuracy of a question: validation
-asks `raw_prompt`, which is the original view, and nobody reads the additional column there. The questions are then
-those that are trained on: one whose rephrasing is too long is left out, too.
+`max_samples` may be the same for both. So the paths decide, and `data.val_files` equal to `data.train_files` (a check
+for overfitting) is read like training data. That changes no question's accuracy: validation uses `raw_prompt`, the
+original view, and ignores the additional column. A question whose rephrasing is too long is then left out of validation
+too.
 """
 
 import glob
@@ -39,10 +39,9 @@ REPHRASED_PROMPT = "rephrased_prompt"
 class QuestionDataset(RLHFDataset):
     """Overrides of verl's `RLHFDataset`: `_read_files_and_tokenize` takes no file for no rows (a run that validates
     nothing), `_download` takes files of any format and lets a path have any characters, `maybe_filter_out_long_prompts`
-    merges a system message into the user's where the chat template takes none (storage/messages.py), so that all that
-    verl sees of a prompt is what is asked, `__getitem__` gives every row the `reward_model` that verl's reward loop
-    reads, and a column STATED_AS, a dictionary like it: how the answer is to be stated ("" where the row does not say
-    it) and the texts of its options.
+    merges a system message into the user's where the chat template takes none (storage/messages.py), so that verl sees
+    exactly the prompt that is sent, `__getitem__` gives every row the `reward_model` that verl's reward loop reads, and
+    a column STATED_AS, a dictionary like it: the row's answer format ("" if not given) and the texts of its options.
 
     Its ground truth is text, "" where the row has none, whether that is "", null, or no column at all.
     """
@@ -56,7 +55,7 @@ class QuestionDataset(RLHFDataset):
     def _download(self, use_origin_parquet: bool = False) -> None:
         super()._download(use_origin_parquet)
         self.parquet_files = verl_files(self.data_files, self.config, Path(self.cache_dir))
-        # verl hands each to `datasets.load_dataset`, for which it is a pattern, and so is the folder it is relative to
+        # verl passes each to `datasets.load_dataset`, which reads it, and the folder it is relative to, as a pattern
         self.data_files = [glob.escape(os.path.abspath(path)) for path in self.parquet_files]
 
     def maybe_filter_out_long_prompts(self, dataframe: datasets.Dataset) -> datasets.Dataset:

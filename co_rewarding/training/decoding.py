@@ -2,16 +2,16 @@
 r"""The texts of many responses at once: tokenizer.batch_decode(..., skip_special_tokens=True), ten times as fast.
 
 Decoders of byte-level and of byte-fallback vocabularies write a response as the bytes of its tokens, one after the
-other, and read those as UTF-8. So the bytes of every token are written down once, and a response is a look-up:
+other, and read those as UTF-8. So each token's bytes are computed once, and decoding is a look-up:
 
     ("ĠAh", "!", "Ċ") = " Ah" "!" "\n"          ("▁Ah", "!", "<0x0A>") = " Ah" "!" "\n"
 
-Whatever that does not settle is left to the tokenizer: a response whose bytes are no UTF-8 (one that was cut off inside
-a character), or that has a token whose bytes are not sure (NO_TEXT); and all responses where the decoder is of another
-kind, is changed by the tokenizer's class, or is written in Python.
+The tokenizer decodes the rest: responses whose bytes are no valid UTF-8 (cut off inside a character) or that have a
+token of unknown bytes (NO_TEXT), and all responses where the decoder is of another kind, is changed by the tokenizer's
+class, or is written in Python.
 
-Whole texts cost less this way than the last 192 tokens of each do from the tokenizer (benchmarks/scoring.py), so no
-reader of answers has to make do with the end of a text.
+Full texts cost less this way than the last 192 tokens of each from the tokenizer (benchmarks/scoring.py), so answers
+are read from the full text.
 
 Legend: N responses, T tokens of all of them one after the other.
 """
@@ -30,7 +30,7 @@ import numpy as np
 ROWS = 32
 """Responses that are looked up together: their indices stay in the processor's cache."""
 NO_TEXT = b"\xff"
-"""A byte that no UTF-8 has, for a token of which it is not sure how it is written."""
+"""A byte that is never valid in UTF-8: marks tokens whose bytes are unknown."""
 _SPACE = "▁"
 _BYTE_TOKEN = re.compile("<0x[0-9A-Fa-f]{2}>")
 _NUM_CHECKS = 500
@@ -69,7 +69,7 @@ class TextDecoder:
         return [self._decoded(tokens_T[row]) if text is None else text for row, text in zip(rows, texts, strict=True)]
 
     def _looked_up(self, tokens_T: np.ndarray, offsets: np.ndarray) -> list[str | None]:
-        """N texts, None for what is left to the tokenizer."""
+        """N texts, None for those the tokenizer must decode."""
         tokens_T = np.minimum(tokens_T, len(self._lengths) - 1)
         lengths = self._lengths[tokens_T]
         ends = np.cumsum(lengths)
@@ -89,7 +89,7 @@ class TextDecoder:
         return self._tokenizer.decode(tokens_T.tolist(), skip_special_tokens=True)
 
     def _agrees_with_the_tokenizer(self) -> bool:
-        """Whether some responses come out alike: a tokenizer's class may decode in a way of its own."""
+        """Whether sample responses decode alike: a tokenizer's class may override decoding."""
         draw, num_tokens = random.Random(0), len(self._lengths) - 1
         responses = [[draw.randrange(num_tokens) for _ in range(draw.randrange(1, 5))] for _ in range(_NUM_CHECKS)]
         responses.append(self._tokenizer.encode(_TIDIED, add_special_tokens=False))
@@ -100,7 +100,7 @@ class TextDecoder:
 
 
 def _bytes_of_tokens(tokenizer: Any) -> list[bytes] | None:
-    """Of each token, by its number; None for a decoder of another kind."""
+    """Bytes of each token by id; None for a decoder of another kind."""
     if not getattr(tokenizer, "is_fast", False) or tokenizer.backend_tokenizer.decoder is None:
         return None
     decoder = json.loads(tokenizer.backend_tokenizer.decoder.__getstate__())

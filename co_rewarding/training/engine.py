@@ -1,21 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""verl's FSDP2 engine with the numbers of each token made in chunks: its log-probability and, if asked, how sure the
-policy was when it chose it.
+"""verl's FSDP2 engine with per-token log-probabilities and, on request, certainty statistics computed in chunks.
 
-Takes over what verl 0.9.1 makes of the logits, for three reasons. Without flash-attn verl computes log-probabilities
+Replaces verl 0.9.1's processing of the logits, for three reasons. Without flash-attn verl computes log-probabilities
 row by row, and a row is a token: 25 times the time of chunks on one H100 (docs/GPU.md). For the entropy it takes the
 logarithm of the partition function in the logits' type, so that with bf16 it is off by up to a few hundredths of a nat,
 and without removed padding it widens the logits of a whole micro-batch (sequences × longest × vocabulary). And the two
-methods that reward a token statistic need the logits, which only this pass has in its hands.
+methods that reward a token statistic need the logits, which exist only in this pass.
 
 How it is reached: `actor_rollout_ref.model.external_lib: co_rewarding.training.engine`. verl looks for an engine by
 (device, vendor) before it looks by device, and registers its own by device only, so that ours is found first and
-nothing is replaced; the CPU platform's engine (co_rewarding.cpu.engine) builds on it. What it does is decided by the
-batch: nothing unless `extra_info` says so (`requesting_token_statistics`). A device that is not listed here gets verl's
-own engine, and the column is missing: whoever reads it must say so.
+nothing is replaced; the CPU platform's engine (co_rewarding.cpu.engine) builds on it. The batch decides whether
+statistics are computed: only if `extra_info` requests them (`requesting_token_statistics`). A device not listed here
+gets verl's engine, and the column is missing: readers must report that.
 
-verl imports `external_lib` in every process that builds a model's configuration, the workers of rollout loops included,
-so that the import of our loop below is what registers it there.
+verl imports `external_lib` in every process that builds a model's configuration, rollout workers included, so the
+import below registers our loop there.
 """
 
 from collections.abc import Callable, Collection, Iterator
@@ -53,7 +52,7 @@ def requesting_token_statistics(extra_info: dict[str, Any], names: Collection[st
 class TokenStatisticsEngine(FSDPEngineWithLMHead):
     """Overrides `prepare_model_outputs`: what verl makes of the logits, and a column for each requested statistic;
     `forward_backward_batch`: micro-batches where sequences are padded, and an update with its own old log-probabilities
-    (old_log_probs.py); and `load_checkpoint`: a learning rate that a resumed run was given anew.
+    (old_log_probs.py); and `load_checkpoint`: a changed learning rate of a resumed run.
     """
 
     _kept: tuple[torch.Tensor, dict[str, torch.Tensor]] | None = None  # tokens and columns of the last such update
@@ -81,7 +80,7 @@ class TokenStatisticsEngine(FSDPEngineWithLMHead):
         return output
 
     def _columns_of_last_update(self, data: TensorDict) -> dict[str, torch.Tensor]:
-        """What the last update computed of each token, once; raises RuntimeError if it was of other rows."""
+        """Per-token results of the last update, returned once; RuntimeError if they are of other rows."""
         kept, self._kept = self._kept, None
         if kept is None or not torch.equal(kept[0].values(), data["input_ids"].values().cpu()):
             raise RuntimeError(
@@ -91,17 +90,17 @@ class TokenStatisticsEngine(FSDPEngineWithLMHead):
         return kept[1]
 
     def _in_micro_batches(self, data: TensorDict, loss_function: Callable | None, forward_only: bool) -> dict[str, Any]:
-        """Padded sequences: in order of length, as many at once as fit into `max_token_len_per_gpu` with their padding.
+        """Micro-batches of padded sequences, sorted by length, each within `max_token_len_per_gpu` including padding.
 
-        verl's own dynamic micro-batches count the tokens without the padding and put long and short ones together.
-        Packed sequences, which have no padding, and micro-batches of a fixed size are left to it.
+        verl's dynamic micro-batches count tokens without padding and mix long and short sequences. Packed sequences and
+        micro-batches of a fixed size are left to verl.
         """
         packed = tu.get_non_tensor_data(data=data, key="use_remove_padding", default=True)
         dynamic = tu.get_non_tensor_data(data=data, key="use_dynamic_bsz", default=True)
         if packed or not dynamic:
             return super().forward_backward_batch(data, loss_function, forward_only)
         lengths_N = data["input_ids"].offsets().diff()
-        longest = lengths_N.max().to(get_device_id())  # of all ranks: each must go as many times through the layers
+        longest = lengths_N.max().to(get_device_id())  # over all ranks: each must do the same number of passes
         torch.distributed.all_reduce(longest, torch.distributed.ReduceOp.MAX, self.get_data_parallel_group())
         max_tokens = tu.get_non_tensor_data(data=data, key="max_token_len_per_gpu", default=None)
         by_length_N = lengths_N.argsort(stable=True)
@@ -120,7 +119,7 @@ class TokenStatisticsEngine(FSDPEngineWithLMHead):
     def prepare_model_outputs(
         self, output: Any, output_args: dict[str, Any], micro_batch: TensorDict, logits_processor_func: Any
     ) -> dict[str, torch.Tensor]:
-        """Columns by name, jagged like `input_ids`: `log_probs`, `entropy` if asked for, requested statistics."""
+        """Columns by name, jagged like `input_ids`: `log_probs`, `entropy` if requested, requested statistics."""
 
         def asked(key: str, default: Any = False) -> Any:
             return tu.get_non_tensor_data(data=micro_batch, key=key, default=default)
@@ -163,7 +162,7 @@ class TokenStatisticsEngine(FSDPEngineWithLMHead):
 
 
 def set_learning_rate(scheduler: torch.optim.lr_scheduler.LambdaLR, lr: float) -> None:
-    """Give a schedule that was restored, with the learning rate that it had when it was saved, `lr` instead."""
+    """Set `lr` in a restored schedule, which has the learning rate it was saved with."""
     if scheduler.base_lrs == [lr] * len(scheduler.base_lrs):
         return
     scheduler.base_lrs = [lr] * len(scheduler.base_lrs)
@@ -173,8 +172,7 @@ def set_learning_rate(scheduler: torch.optim.lr_scheduler.LambdaLR, lr: float) -
 
 
 def rows_at_once(num_rows: int, longest: int, max_tokens: int) -> int:
-    """The largest divisor of `num_rows` of which so many rows, each as long as the longest, are at most `max_tokens`;
-    at least 1."""
+    """The largest divisor d ≥ 1 of `num_rows` such that d rows of the longest length fit into `max_tokens`."""
     return max((d for d in range(1, num_rows + 1) if num_rows % d == 0 and d * longest <= max_tokens), default=1)
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a run needs of a GPU, of a machine's memory and of the disk, in bytes, from the model's shapes alone.
+"""GPU memory, host memory and disk space that a run needs, in bytes, from the model's shapes alone.
 
 P weights, of which t are trained (all, or LoRA's A); D GPUs that share them (FSDP2); B = max_token_len_per_gpu, the
 tokens of a micro-batch; V, H, L, I, q, k: the model's sizes (model_shape.py), ℓ = weights of a layer. Of one GPU:
@@ -20,7 +20,7 @@ pass, the largest of
   embedding, tied   4 V H, two gradients in bf16, or 4 V H (1 + 1 / D) when the matrix itself is gone
 and beside each 2 B H L, the inputs of the layers (gradient checkpointing);  2 V H where the matrix is tied
 
-How many rollouts a step has decides nothing: vLLM's wait for a place in its cache, and a micro-batch is B tokens.
+The number of rollouts does not matter: in vLLM they wait for a place in the cache, and a micro-batch is B tokens.
 
 vLLM's share holds 2 P / TP, 2 GiB for activations and CUDA graphs (1 without graphs), keys and values in the rest:
 4 L k bytes a token in bf16 (2 · L · k numbers), k / TP with tensor parallelism.
@@ -61,12 +61,12 @@ VLLM_INSIDE = 1.0 * GIB  # of its share: activations of its profiling run (assum
 LOGITS_AT_ONCE = 2**26  # numbers; CHUNK_NUMBERS of algo/token_statistics.py, which imports torch
 PROCESSES = 10 * GIB, 6 * GIB  # host memory of Ray, driver, rollout loops; of each GPU's trainer and vLLM (assumed)
 PROCESSES_ON_CPU = 3 * GIB, 3 * GIB  # the same there: 6 GB in all for one logical GPU (measured with the quickstart)
-TIGHT = 0.07  # of the memory there is: what the estimate may be wrong by
+TIGHT = 0.07  # share of the memory that the estimate may be wrong by
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What of a run and its machines decides about memory. Sizes of memory in bytes."""
+    """Settings of a run and its machines that determine memory. Memory sizes in bytes."""
 
     gpus: int  # of a machine
     nodes: int = 1
@@ -116,7 +116,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class Stage:
-    """Bytes by what they are for, all there at the same time."""
+    """Bytes by purpose, all allocated at the same time."""
 
     name: str
     parts: Mapping[str, float]
@@ -164,7 +164,7 @@ def adapters(model: ModelShape, setting: Setting) -> int:
 
 
 def vllm(model: ModelShape, setting: Setting) -> dict[str, float]:
-    """What a GPU's part of an engine needs of its share before keys and values."""
+    """What a GPU's part of an engine takes from its share before keys and values."""
     weights = model.parameters + adapters(model, setting)
     return {
         "vLLM's weights": 2 * weights / setting.tensor_parallel,

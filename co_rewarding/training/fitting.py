@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Does a run fit, and which sizes would? Judged by estimate.py.
+"""Does a run fit, and which sizes would? Based on estimate.py.
 
-Of a GPU a run is refused when the estimate is above what there is by more than it may be wrong by (TIGHT), and tight
-when it comes as near to it from below; or when vLLM has room for fewer than ENOUGH sequences of full length at a time.
+A run is refused when the estimate exceeds a GPU's memory by more than the estimate's error (TIGHT), and called tight
+within that error of it; also when vLLM has room for fewer than ENOUGH sequences of full length at a time.
 
-`propose` looks for sizes in an order of what they cost: everything on the GPU, then weights and moments in host memory
-while vLLM works (two copies over PCIe a step), and only then all of it always (AdamW on the CPU). Before it moves
-anything it makes micro-batches smaller, and gives vLLM less or more than its share of 0.6. Where all sizes come near to
-what there is, or go above it by less than TIGHT, it takes those that ask least of a GPU: a start does not refuse them.
+`propose` tries sizes in order of cost: everything on the GPU, then weights and moments in host memory while vLLM works
+(two copies over PCIe a step), then always (AdamW on the CPU). Before it offloads anything it makes micro-batches
+smaller and varies vLLM's share around 0.6. If all sizes are tight, it takes those that need the least GPU memory: a
+start does not refuse them.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ OFFLOAD_KEYS = {  # what OFFLOAD sets; the last one for the gradient's sake, see
 
 @dataclass(frozen=True)
 class Machine:
-    """What there is, in bytes; None: not known."""
+    """Available memory and disk, in bytes; None: unknown."""
 
     host: float | None = None
     disk: float | None = None  # free where checkpoints go
@@ -59,7 +59,7 @@ class Problem:
 
 
 def problems(model: ModelShape, setting: Setting, machine: Machine = UNKNOWN) -> list[Problem]:
-    """What does not fit, then what is tight."""
+    """Problems: what does not fit, then what is tight."""
     needs = estimate(model, setting)
     found = [*_gpu(needs, setting), *_cache(needs, setting), *_host(needs, machine), *_disk(needs, setting, machine)]
     return sorted(found, key=lambda problem: not problem.is_refused)
@@ -134,7 +134,7 @@ def propose(
 
 
 def closest(model: ModelShape, setting: Setting, fixed: Collection[str] = ()) -> Setting:
-    """Of the sizes that `propose` tries, those that ask least of a GPU."""
+    """Of the sizes that `propose` tries, those that need the least GPU memory."""
     return min(_candidates(model, setting, fixed), key=lambda candidate: fullest(model, candidate))
 
 
@@ -144,7 +144,7 @@ def fullest(model: ModelShape, setting: Setting) -> float:
 
 
 def can_share(model: ModelShape, gpus: int, tensor_parallel: int) -> bool:
-    """Whether an engine of vLLM can be split over so many of a machine's GPUs; it repeats heads of keys if it must."""
+    """Whether a vLLM engine can be split over this many GPUs of a machine; it repeats key heads if it must."""
     heads, keys = model.heads, model.key_heads
     splits_keys = keys % tensor_parallel == 0 or tensor_parallel % keys == 0
     return gpus % tensor_parallel == 0 and heads % tensor_parallel == 0 and splits_keys

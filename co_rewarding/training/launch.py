@@ -2,8 +2,8 @@
 """From a composed configuration to a finished run: check everything that can be checked, then start Ray and train.
 
 Exit codes: 0 all planned steps done, 1 the run failed or did fewer steps than planned, 2 the configuration is wrong
-(one line on stderr, before Ray starts), 130 Ctrl-C, 143 SIGTERM. Whatever the end, nothing of the run is left on this
-machine (leftovers.py).
+(one line on stderr, before Ray starts), 130 Ctrl-C, 143 SIGTERM. However a run ends, it is cleaned up on this machine
+(leftovers.py).
 """
 
 import fcntl
@@ -39,16 +39,16 @@ from co_rewarding.training.preflight.verl_version import check_verl_version
 from co_rewarding.training.settings import ConfigBlock
 from co_rewarding.training.start_times import StartTimes
 
-UNREADABLE = "is no value as it stands; what has more in it than letters, digits and ._/- is written {0}=\"'…'\""
+UNREADABLE = "is not a valid value; quote text with other characters than letters, digits and ._/-: {0}=\"'…'\""
 
 
 def run_main(hydra_main: Callable[[], None]) -> None:
-    """Run a `@hydra.main` function; another verl, a wrong key or value is one line instead of a traceback."""
+    """Run a `@hydra.main` function; a wrong verl version, key or value gives one line instead of a traceback."""
     # Ray prints the lines of its processes here: in a pipe or a file, progress would wait until a block is full
     sys.stdout.reconfigure(line_buffering=True)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let Hydra's errors reach us instead of printing a shortened traceback
     for name, meant in run_script.unread(os.environ).items():
-        # marked as progress, so that a script that shows only that shows it
+        # marked as progress, so that scripts that show only progress show it
         print(f"{PROGRESS} WARNING {name}={os.environ[name]}: no script reads it; is it {meant}?", file=sys.stderr)
     with on_end.on_end():
         try:
@@ -67,7 +67,7 @@ def launch(config: DictConfig, trainer: str, checks: Sequence[Callable[[DictConf
     Args:
         config: verl's `ppo_trainer` with the delta of a tree.
         trainer: "module.class" of the trainer; imported only in the process that trains.
-        checks: what the tree checks beside `check_config`; each raises ValueError with one line.
+        checks: the tree's additional checks after `check_config`; each raises ValueError with one line.
     """
     on_end.about_to_run(config)
     stay_on_this_machine(config)
@@ -82,7 +82,7 @@ def _launch(
     try:
         started_as.resume_from_own(config)
         asking.settle(config)
-        # before the rows of a file that is no parquet are made, which name it
+        # before files that are no parquet are converted, whose rows name it
         config.co_rewarding.answer_format = absolute_spec(str(config.co_rewarding.answer_format or ""))
         check_config(config)
         for check in checks:
@@ -91,7 +91,7 @@ def _launch(
         # absolute before Ray starts: another node has neither this folder as its working directory nor RUNS_DIR
         config.co_rewarding_run_dir = str(Path(config.co_rewarding_run_dir).absolute())
         config.co_rewarding.method = absolute_name(config.co_rewarding.method)
-        config.trainer.experiment_name = str(config.trainer.experiment_name)  # RUN_NAME is of this process, too
+        config.trainer.experiment_name = str(config.trainer.experiment_name)  # RUN_NAME is this process's, too
         as_composed = config.copy()
         _prepare_loggers(config, start)
         _size_engine(config)
@@ -137,8 +137,8 @@ def _launch(
                 raise
             _refuse(f"RAY_ADDRESS={config.ray_kwargs.ray_init.address}: {error}")
         except UnfitCluster as error:
-            _refuse(error.cause)  # Ray's own text has the traceback of the process that found it
-        except OwnFunctionError as error:  # likewise; at some step of the run, which has failed
+            _refuse(error.cause)  # Ray's own text has the remote traceback
+        except OwnFunctionError as error:  # the same during the run, which has failed
             print(f"error: {error.cause}", file=sys.stderr)
             sys.exit(1)
 
@@ -172,7 +172,7 @@ def _task_runner(trainer: str, environment: Mapping[str, str], times: StartTimes
             self.lines = [line for line in (questions_line(self.trainer), steps_line(self.trainer)) if line]
 
         def summary(self) -> list[str]:
-            """The last lines of a run, for the process that waits: Ray may lose what is printed here at the end."""
+            """The last lines of a run, for the waiting process: Ray may lose what is printed here at the end."""
             return self.lines
 
     return ray.remote(TaskRunner)
@@ -207,17 +207,17 @@ def steps_line(trainer: Any) -> str | None:
 
 
 def _lock(run: RunDir) -> IO[str]:
-    """The lock of a run's directory, until it is closed or this process ends: two runs would save over one another.
+    """Lock a run's directory until closed or this process ends: two runs would overwrite each other.
 
     Raises:
-        ValueError: one line; another run has it, or the directory cannot be written.
+        ValueError: another run holds it, or the directory cannot be written.
     """
     try:
         run.path.mkdir(parents=True, exist_ok=True)
         lock = run.lock.open("a+")
     except OSError as error:
         raise ValueError(
-            f"co_rewarding_run_dir={run.path}: cannot be written ({error.strerror}); set RUNS_DIR to a folder that can"
+            f"co_rewarding_run_dir={run.path}: cannot be written ({error.strerror}); set RUNS_DIR to a writable folder"
         ) from error
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -226,11 +226,11 @@ def _lock(run: RunDir) -> IO[str]:
         holder = lock.read().strip()
         lock.close()
         raise ValueError(
-            f"co_rewarding_run_dir={run.path}: another run writes there ({holder}); wait for its end, or choose "
+            f"co_rewarding_run_dir={run.path}: another run writes there ({holder}); wait until it ends, or choose "
             "another RUN_NAME"
         ) from None
     except OSError as error:  # some network file systems
-        print(f"{run.lock}: cannot be locked ({error.strerror}); start no second run in its folder", flush=True)
+        print(f"{run.lock}: cannot be locked ({error.strerror}); do not start a second run in this folder", flush=True)
     lock.truncate(0)
     lock.write(f"process {os.getpid()} on {socket.gethostname()}")
     lock.flush()
@@ -238,27 +238,27 @@ def _lock(run: RunDir) -> IO[str]:
 
 
 def _record(config: DictConfig, start: str) -> None:
-    """Record the configuration of this start of the run, and what it is made with."""
+    """Record the configuration and versions of this start of the run."""
     run = RunDir(config.co_rewarding_run_dir)
     run.configuration_file(start).parent.mkdir(parents=True, exist_ok=True)
     OmegaConf.save(config, run.configuration_file(start))
     if HydraConfig.initialized():
         OmegaConf.save(HydraConfig.get().overrides.task, run.overrides_file(start))
     provenance.record(run.path, start)
-    run.questions.unlink(missing_ok=True)  # of the end of an earlier start
+    run.questions.unlink(missing_ok=True)  # from an earlier start's end
     run.metrics.mkdir(parents=True, exist_ok=True)
 
 
 def _prepare_ray(config: DictConfig) -> None:
-    """CPUs of a Ray of our own, and threads of the processes in it, where they are not set.
+    """Set CPUs of a private Ray and threads of its processes, where unset.
 
-    CPUs: those that are reserved (preflight/machine.py) and this machine's cores: nothing waits for a place, and Ray
-    keeps as many processes ready as there are cores.
+    CPUs: the reserved ones (preflight/machine.py) plus this machine's cores, so nothing waits for a place and Ray keeps
+    as many processes ready as there are cores.
 
-    Threads: Ray sets OMP_NUM_THREADS to the CPUs that a process reserves, which for those that train is 1
-    (ray._private.utils.set_omp_num_threads_if_unset); AdamW, and what else is done in host memory, would have one core.
-    A rank gets its share of the cores. Every process of the run sees the number, vLLM too; but while the ranks compute
-    the others wait. On a cluster it is this machine's share, nodes being alike.
+    Threads: Ray sets OMP_NUM_THREADS to the CPUs that a process reserves, which is 1 for the trainers
+    (ray._private.utils.set_omp_num_threads_if_unset), so AdamW and other work in host memory would have one core. A
+    rank gets its share of the cores. Every process of the run sees the number, vLLM too; but while the ranks compute,
+    the others wait. On a cluster it is this machine's share; nodes are assumed alike.
     """
     ray_init, has = config.ray_kwargs.ray_init, cores()
     with open_dict(config):
@@ -270,13 +270,13 @@ def _prepare_ray(config: DictConfig) -> None:
             ray_init.num_cpus = reserved_cpus(config) + has
         return
     sizes = [name for name in ("num_cpus", "num_gpus", "object_store_memory") if ray_init.get(name) is not None]
-    if sizes:  # Ray refuses them; platform/cpu.yaml has some, for a Ray of our own
-        print(f"RAY_ADDRESS={ray_init.address}: a cluster has its own sizes; not used: {', '.join(sizes)}")
+    if sizes:  # Ray refuses them; platform/cpu.yaml has some, for a private Ray
+        print(f"RAY_ADDRESS={ray_init.address}: the cluster decides its own sizes; ignored: {', '.join(sizes)}")
         ray_init.update(dict.fromkeys(sizes))
 
 
 def _prepare_weight_sync(config: DictConfig) -> None:
-    """Sockets of this run's own between trainer and vLLM (co_rewarding.training.weight_sync)."""
+    """Private sockets between trainer and vLLM (co_rewarding.training.weight_sync)."""
     from co_rewarding.training.weight_sync import RECEIVER, TAG
 
     key = "actor_rollout_ref.rollout.engine_kwargs.vllm.worker_extension_cls"
@@ -288,7 +288,7 @@ def _prepare_weight_sync(config: DictConfig) -> None:
 
 
 def _prepare_validation(config: DictConfig) -> None:
-    """Without validation files a run trains and saves and never validates, for which verl 0.9.1 has no setting."""
+    """Without validation files a run never validates; verl 0.9.1 has no setting for that."""
     if config.data.val_files:
         return
     with open_dict(config):
@@ -300,7 +300,7 @@ def _prepare_validation(config: DictConfig) -> None:
 def _prepare_loggers(config: DictConfig, start: str) -> None:
     """Give each start of a run its own metrics file.
 
-    verl's loggers read environment variables; they are handed to Ray with the configuration, so that they also reach a
+    verl's loggers read environment variables; these are passed to Ray with the configuration, so they also reach a
     cluster that was started elsewhere.
     """
     run = RunDir(config.co_rewarding_run_dir)
@@ -317,7 +317,7 @@ def _prepare_loggers(config: DictConfig, start: str) -> None:
 
 
 def _size_engine(config: DictConfig) -> None:
-    """Let vLLM expect what a run can make and no more: its default is the model's whole context, for which a small
+    """Limit vLLM's context to the longest possible sequence: its default is the model's full context, for which a small
     key-value cache (a laptop's) has no room."""
     with open_dict(config):
         if config.actor_rollout_ref.rollout.max_model_len is None:
@@ -327,14 +327,14 @@ def _size_engine(config: DictConfig) -> None:
 
 
 def _prepare_router(config: DictConfig) -> None:
-    """Ours, unless the configuration names another or asks for verl's, which alone routes by a hash."""
+    """Our router, unless the configuration names another or needs verl's, the only one that routes by a hash."""
     rollout = config.actor_rollout_ref.rollout
     if rollout.router_config_path is None and not rollout.full_determinism:
         rollout.router_config_path = str(router.CONFIGURATION)
 
 
 def _explained(error: Exception) -> str:
-    """What Hydra says of an override, and why; of a key that a block of ours does not have, the keys that it has."""
+    """Hydra's error on an override, with the cause; for an unknown key in our blocks, the known keys."""
     # Hydra's grammar has no letter beyond ASCII, and reads 1,2 as values for two runs
     ambiguous = re.match(r"Ambiguous value for argument '(.*)'\n", str(error), flags=re.DOTALL)
     override = ambiguous[1] if ambiguous else getattr(error, "override", None)
@@ -346,7 +346,7 @@ def _explained(error: Exception) -> str:
         return told
     if not isinstance(cause, ConfigAttributeError | ConfigKeyError):
         return f"{told}: {cause.msg.splitlines()[0]}"
-    override = told.rpartition("use +")[2]  # without Hydra's advice to add the key, which is no way to mend this
+    override = told.rpartition("use +")[2]  # without Hydra's advice to add the key, which does not help here
     if not issubclass(cause.object_type, ConfigBlock):
         return explained(cause, override) or told
     return f"{override}: unknown key; {cause.object_type.known_keys()}"

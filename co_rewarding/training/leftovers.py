@@ -1,19 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a start has on this machine beside its run directory, and how it goes when the start ends.
+"""What a start creates on this machine outside its run directory, and how it is removed.
 
-    processes        Ray's and vLLM's, and what they start: all that descend from the process that starts Ray
+    processes        Ray's and vLLM's, and what they start: all descendants of the process that starts Ray
     shared memory    in /dev/shm, by the names that these processes map: vLLM's message queues, verl's weights, NCCL's.
-                     Whoever creates one also removes it, unless it is killed, and Ray ends its actors by SIGKILL. What
-                     was there before the start, is another user's or lies in a folder (a model, say) is no such thing
+                     A killed creator leaves them, and Ray ends its actors by SIGKILL. Not counted: what existed before
+                     the start, is another user's, or lies in a folder (a model, say)
     a folder         which is TMPDIR to them: Ray's session (sockets, logs, spilled objects), vLLM's sockets, locks
     weight sockets   with the start's tag in their names (training.weight_sync)
 
-A thread looks every second and writes what it finds into RUN_DIR/leftovers.json. After the end, however it comes, that
-is ended and removed; after SIGKILL, which leaves no time for it, the next start does it. That one holds run.lock, so
-the start that wrote the file is over. A process is known by its number and when it was started, a segment by its name
-and inode: neither can be another one's. What was made in the second before a SIGKILL can be missed.
+Every second a thread records what it finds in RUN_DIR/leftovers.json. When the start ends, all of it is stopped and
+removed; after SIGKILL the next start does that. It holds run.lock, so the start that wrote the file is over. A process
+is identified by number and start time, a segment by name and inode, so nothing else can be hit. What was created in the
+last second before a SIGKILL can be missed.
 
-A start that failed keeps its folder, without the sockets, until the next: Ray's logs are there.
+A failed start keeps its folder, which has Ray's logs, without the sockets, until the next start.
 
 With RAY_ADDRESS the processes are the cluster's, and nothing is done here.
 """
@@ -51,8 +51,8 @@ LONGEST_SOCKET = 107 - len("/session_2026-01-01_00-00-00_000000_0000000/sockets/
 @dataclass
 class Leftovers:
     """The record: the host and its boot, the folder, a pattern that the weight sockets match, processes (number → when
-    started, in clock ticks since the boot) and segments of shared memory (name → inode). Nothing to do with the start
-    have `others`, children of this process, and what was in /dev/shm `before` (name → inode)."""
+    started, in clock ticks since the boot) and segments of shared memory (name → inode). Excluded: `others`, children
+    of this process that are not the start's, and `before`, what was in /dev/shm (name → inode)."""
 
     host: str = field(default_factory=socket.gethostname)
     boot: str = field(default_factory=lambda: BOOT.read_text().strip())
@@ -65,7 +65,7 @@ class Leftovers:
 
     @classmethod
     def read(cls, path: Path) -> "Leftovers | None":
-        """None without a file; an unreadable one is as none, since it names nothing."""
+        """None without a readable file."""
         try:
             return cls(**json.loads(path.read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError):
@@ -102,7 +102,7 @@ class Leftovers:
         return found
 
     def remove(self, keep_logs: bool = False, grace_s: float = 0.0) -> str:
-        """End the processes, which have `grace_s` to end by themselves, then remove the rest. What had to be done."""
+        """End the processes, with `grace_s` to exit by themselves, then remove the rest; return what was done."""
         _, alive = psutil.wait_procs(self.alive(), timeout=grace_s)
         for process in alive:
             with suppress(psutil.Error):
@@ -127,19 +127,19 @@ def remove_what_a_killed_start_left(run: RunDir) -> None:
     if left is None:
         return
     if left.host != socket.gethostname():
-        print(f"{run.leftovers}: the start before was on {left.host}; what it left there is not removed", flush=True)
+        print(f"{run.leftovers}: the last start was on {left.host}; its leftovers there are not removed", flush=True)
         return
-    if left.boot != Leftovers().boot:  # the machine has started anew since, without them
+    if left.boot != Leftovers().boot:  # the machine has rebooted since, without them
         left.processes, left.segments = {}, {}
     done = left.remove()
     run.leftovers.unlink(missing_ok=True)
     if left.processes:  # a start that failed has put away all but its logs
-        print(f"The last start was killed; removed what it left ({done}).", flush=True)
+        print(f"The last start was killed; removed its leftovers ({done}).", flush=True)
 
 
 @contextmanager
 def removed_at_the_end(run: RunDir, config: DictConfig, server: ForkServer | None = None) -> Iterator[None]:
-    """Around the block that starts Ray and trains: after it nothing of it is left, whether it returned or raised.
+    """Wraps the block that starts Ray and trains: cleans up after it, whether it returned or raised.
 
     SIGTERM and SIGINT are ignored while that is being done, for about 10 s at most.
     """
@@ -162,7 +162,7 @@ def removed_at_the_end(run: RunDir, config: DictConfig, server: ForkServer | Non
         server.serve_ray(config, Path(left.folder))
     left.write(run.leftovers)
     before = os.environ.copy()
-    # what is compiled is for other starts, too
+    # other starts reuse compiled code
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", f"{tempfile.gettempdir()}/torchinductor_{os.getuid()}")
     os.environ["TMPDIR"] = left.folder
     ended = threading.Event()
@@ -188,7 +188,7 @@ def removed_at_the_end(run: RunDir, config: DictConfig, server: ForkServer | Non
             left.remove(keep_logs=failed, grace_s=GRACE_S)
         if failed:
             print(f"Ray's logs: {left.folder}/session_latest/logs (until the next start of this run)", flush=True)
-            with suppress(OSError):  # what failed may be the disk
+            with suppress(OSError):  # the disk may be the cause
                 Leftovers(folder=left.folder).write(run.leftovers)
         else:
             run.leftovers.unlink(missing_ok=True)
@@ -206,12 +206,12 @@ def _watch(left: Leftovers, path: Path, ended: threading.Event) -> None:
             if written != repr(left):
                 left.write(path)
                 written = repr(left)
-        except OSError as error:  # a full disk is told by those that need it; the next look may do better
-            print(f"{path}: {error.strerror}; what a kill leaves now is not recorded", file=sys.stderr, flush=True)
+        except OSError as error:  # others report a full disk; the next attempt may succeed
+            print(f"{path}: {error.strerror}; leftovers of a kill are not recorded now", file=sys.stderr, flush=True)
 
 
 def _new_folder() -> str:
-    """For this user alone, where Ray would place its own, unless sockets in it would have too long a path."""
+    """A private folder where Ray would place its own, unless its socket paths would be too long."""
     place = os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()
     os.makedirs(place, exist_ok=True)  # as Ray does
     folder = tempfile.mkdtemp(prefix="co-rewarding-", dir=place)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A run on one machine listens on the loopback interface alone: no other machine can reach what it opens.
+"""A run on one machine listens on the loopback interface alone: no other machine can reach its ports.
 
 TransferQueue unpickles what arrives at its ports, vLLM's server answers anybody, and Ray's metrics, gloo and torch's
-stores ask for no password either. Where each of them takes its address from, in the versions that are pinned:
+stores have no password either. Where each takes its address from, in the pinned versions:
 
     Ray, TransferQueue, verl, vLLM's server   Ray's address of the machine. Ray has a switch for loopback, meant for
                                               systems whose firewall asks; `_node_ip_address="127.0.0.1"` of ray.init
@@ -11,7 +11,7 @@ stores ask for no password either. Where each of them takes its address from, in
     vLLM between its processes                unix sockets, and the host that is named to it
     torch's TCPStore                          every interface, whatever its host is called: loopback_store.py
 
-A run that joins a cluster (RAY_ADDRESS) is left as it is. tests/e2e_runs.py looks at every socket of every run.
+A run that joins a cluster (RAY_ADDRESS) is unchanged. tests/e2e_runs.py checks every socket of every run.
 """
 
 import os
@@ -29,7 +29,7 @@ ENVIRONMENT = {  # of the process that starts Ray, whose processes inherit it
 
 
 def stay_on_this_machine(config: DictConfig) -> None:
-    """Before Ray starts: a Ray of the run's own, and all that runs in it, listens on loopback alone."""
+    """Before Ray starts: make a private Ray and everything in it listen on loopback alone."""
     if starts_own_ray(config):
         os.environ.update(ENVIRONMENT)
         # Ray reads its switch when it is imported; in this process Hydra did that, to find the YAML of verl

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""torch's store between processes on the loopback interface, see co_rewarding.training.loopback. Apart from it, because
-torch takes seconds to import.
+"""torch's store between processes on the loopback interface, see co_rewarding.training.loopback. A separate file,
+because torch takes seconds to import.
 
 Imported with the engine (training.engine) and with vLLM's worker (training.weight_sync_vllm), before either makes one.
 """

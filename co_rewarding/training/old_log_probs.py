@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The old log-probabilities of a step with one update, taken from that update instead of a forward pass of their own.
+"""The old log-probabilities of a step with one update, taken from that update instead of a separate forward pass.
 
     ρ_t = π_θ(y_t) / π_old(y_t)        loss of a token: −min(ρ_t A_t, clip(ρ_t) A_t)        (verl's; GRPO, PPO)
     θ = θ_old:    ρ_t = 1, nothing is clipped, and the gradient is −A_t ∇ log π_θ(y_t)
 
 With one mini-batch and one epoch θ moves once, after the gradients of all micro-batches are summed, so that every
 token's loss is taken at θ = θ_old and π_old is π_θ with no gradient through it. The loss is verl's own, given that. It
-is exact where the two passes compute the same, up to rounding: a model without dropout, as all that the recipes name
-are. (verl's own π_old comes of other micro-batches, so that its ρ is 1 up to rounding; here it is 1.)
+is exact, up to rounding, for a model without dropout, as all models of the recipes are. (verl's π_old comes from other
+micro-batches, so its ρ is 1 up to rounding; here it is 1.)
 
-What verl logs of that pass (entropy, the gap between rollout and training engine) it logs still: the engine keeps what
-the update computed of each token, and hands it over when it is asked for log-probabilities after the update.
+verl still logs what it takes from that pass (entropy, the gap between rollout and training engine): the engine keeps
+the update's per-token results and returns them when log-probabilities are requested after it.
 """
 
 from collections.abc import Callable, Iterator
@@ -34,9 +34,9 @@ Loss = Callable[..., tuple[torch.Tensor, dict[str, Any]]]
 
 
 def updates_own_suffice(config: DictConfig) -> bool:
-    """Whether a step has one update and nothing before it needs the old log-probabilities, or more of their pass.
+    """Whether a step has one update and nothing before it needs the old log-probabilities or their pass.
 
-    The configuration is as it was given: `ppo_mini_batch_size` counts questions.
+    In `config`, `ppo_mini_batch_size` counts questions.
     """
     settings, actor, correction = Settings.read(config), config.actor_rollout_ref.actor, _correction(config)
     one_update = (
@@ -62,10 +62,10 @@ def _correction(config: DictConfig) -> Any:
 
 @contextmanager
 def old_log_probs_of(extra_info: dict[str, Any], source: Source) -> Iterator[None]:
-    """For the length of the block, a batch with this `extra_info` has the old log-probabilities of
+    """Within the block, a batch with this `extra_info` uses the old log-probabilities of
 
-    - this_update: an update's loss takes its own, and the engine keeps them, and the entropy, of each token;
-    - last_update: a request for log-probabilities is answered with what was kept, and no pass is made.
+    - this_update: an update's loss uses its own, and the engine keeps them and the entropy of each token;
+    - last_update: a request for log-probabilities returns the kept values without a pass.
     """
     extra_info[SOURCE] = source
     if source == "last_update":
@@ -79,7 +79,7 @@ def old_log_probs_of(extra_info: dict[str, Any], source: Source) -> Iterator[Non
 
 @contextmanager
 def without_rollout_correction(config: DictConfig) -> Iterator[None]:
-    """For the length of the block, verl does not log the gap to log-probabilities that are not there yet.
+    """Within the block, verl does not log the gap to log-probabilities that do not exist yet.
 
     It corrects nothing where `updates_own_suffice`; rollout_io.engine_gap logs the same after the update.
     """

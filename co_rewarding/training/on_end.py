@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""ON_END, a command of the user's for the end of a run: to be told, to stop a machine, to start what comes next.
+"""ON_END, a user's command at the end of a run: send a notification, stop a machine, start the next job.
 
-bash runs it once, when the run is over, whatever ended it: done, refused, failed, Ctrl-C or SIGTERM. SIGKILL leaves no
-time for it. It gets the exit code as $1 and EXIT_CODE, and RUN_DIR, which is empty if the run was refused before it was
-known. RUN_NAME it gets not: a run that it starts would take that for its own. What becomes of it changes nothing of the
-run's exit code.
+bash runs it once, however the run ended: done, refused, failed, Ctrl-C or SIGTERM, but not SIGKILL. It gets the exit
+code as $1 and EXIT_CODE, and RUN_DIR, which is empty if the run was refused before it was known. It does not get
+RUN_NAME, which a run that it starts would take as its own. Its result does not change the run's exit code.
 """
 
 import os
@@ -26,7 +25,7 @@ _is_started = False
 
 
 def about_to_run(config: DictConfig) -> None:
-    """From here on it is a run that ends, and no printed configuration."""
+    """From here on the process is a run, not a printed configuration."""
     global _is_started
     _is_started = True
     with suppress(OmegaConfBaseException):  # an unchecked configuration need not resolve
@@ -35,7 +34,7 @@ def about_to_run(config: DictConfig) -> None:
 
 @contextmanager
 def on_end() -> Iterator[None]:
-    """Run the command after the body, whose exception goes on."""
+    """Run the command after the body; the body's exception propagates."""
     signal.signal(signal.SIGTERM, _exit_at)  # Ray has one that does so, too, from its start on
     code, users = 0, os.environ.copy()  # without what the run sets for its own processes
     try:
@@ -61,13 +60,13 @@ def _exit_at(number: int, _: FrameType | None) -> NoReturn:
 
 
 def _shut_down_ray() -> None:
-    """It would be done at the exit of the process; but the command may want the GPU."""
+    """Free the GPU now and not at exit: the command may need it."""
     if "ray" in sys.modules:
         sys.modules["ray"].shutdown()
 
 
 def _call(command: str, code: int, environment: Mapping[str, str]) -> None:
-    # without what is not for a run that it starts
+    # without variables that must not reach a run that it starts
     environment = {name: value for name, value in environment.items() if name not in (VARIABLE, "RUN_NAME")}
     environment |= {**_run, "EXIT_CODE": str(code)}
     try:

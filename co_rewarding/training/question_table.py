@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The end of a run in terms of questions: which it learned, which it corrupted (co_rewarding.monitoring.questions)."""
+"""At the end of a run: which questions were learned, which corrupted (co_rewarding.monitoring.questions)."""
 
 from co_rewarding.algo.equivalence.relation import Equivalence, WorkerError
 from co_rewarding.monitoring.questions import changed_questions, in_words, to_csv
@@ -9,10 +9,9 @@ from co_rewarding.storage.run_dir import RunDir
 
 
 def write_question_table(run: RunDir, last_step: int, equivalence: Equivalence) -> str | None:
-    """Write the table of all questions that were visited twice; what became of them, in a line, None without any.
+    """Write the table of all questions visited at least twice; return a one-line summary, None without any.
 
-    It is made of the dumps, earlier starts of the run included. The run is done by now: a table that cannot be made is
-    reported and fails nothing.
+    It is made from the dumps, earlier starts included. The run is done by now, so a failure here is only reported.
     """
     try:
         changes = changed_questions(dumps(run, last_step), equivalence)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Any file of questions (storage/questions.py) as a run reads it, and as verl's loader does.
+"""Any file of questions (storage/questions.py) as a run and verl's loader read it.
 
 `data.answer_format`, which is `co_rewarding.answer_format`, is the format of rows that name none.
 """
@@ -23,10 +23,10 @@ def reading(data: Mapping[str, Any], say: Callable[[str], object] = lambda text:
 
 
 def verl_files(paths: Sequence[str], data: Mapping[str, Any], folder: Path) -> list[str]:
-    """Parquet files in verl's schema with the questions of `paths`: these themselves where verl reads them.
+    """Parquet files in verl's schema with the questions of `paths`; unchanged files where verl can read them.
 
     Args:
-        folder: for the others, which are named by their content.
+        folder: for converted files, named by their content.
     """
     files = [Path(path).expanduser() for path in paths]
     is_read = [file.suffix == ".parquet" and is_verl_parquet(file) for file in files]

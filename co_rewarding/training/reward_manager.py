@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reward of a whole group, and accuracy of a single validation response: the two halves of a reward manager.
+"""Reward of a group, and accuracy of a single validation response: the two halves of a reward manager.
 
-verl would score every response by itself while it is rolled out (`run_single`). A vote needs the whole group, so the
-trainer asks `score_groups` once all rollouts of the step are there. What a ground truth may decide here:
-co_rewarding/training/__init__.py.
+verl would score each response during the rollout (`run_single`). A vote needs the whole group, so the trainer calls
+`score_groups` once all rollouts of the step are done. Use of ground truths: co_rewarding/training/__init__.py.
 """
 
 import json
@@ -25,13 +24,13 @@ from co_rewarding.training.settings import Settings
 
 
 class GroupRewardManager(RewardManagerBase):
-    """Any method of co_rewarding.algo.methods, by its name. A tree gives `vote`, the rule that it is for.
+    """Any method of co_rewarding.algo.methods, by name. A tree overrides `vote` with its rule.
 
-    A vote needs what it is taken of: `num_views` and `has_teacher` say what a tree's trainer provides. A reward that is
-    no vote, or a term of a sum beside one, takes what there is, but a ground truth only if it says that it needs one.
+    `num_views` and `has_teacher` say what a tree's trainer provides to a vote. Other rewards, and other terms of a sum,
+    use what there is, but ground truths only if they declare it.
     """
 
-    num_views: ClassVar[tuple[int, ...]] = (1,)  # in how many views a question may be asked
+    num_views: ClassVar[tuple[int, ...]] = (1,)  # possible numbers of views
     has_teacher: ClassVar[bool] = False
 
     def __init__(self, config: Any, tokenizer: Any, compute_score: Any = None, **_verl_reward_model: Any):
@@ -47,12 +46,12 @@ class GroupRewardManager(RewardManagerBase):
 
     @classmethod
     def check(cls, name: str) -> None:
-        """Raises: ValueError, the method has a vote that cannot be taken here."""
+        """Raises: ValueError, this tree cannot compute the method's vote."""
         if not cls._can_be_taken(method(name)):
             possible = [built_in.name for built_in in METHODS.values() if cls._can_be_taken(built_in)]
             raise ValueError(
-                f"co_rewarding.method={name}: must be one of {', '.join(possible)} here, a function of your own, or a "
-                "sum of such"
+                f"co_rewarding.method={name}: must be one of {', '.join(possible)} here, your own function, or a "
+                "weighted sum of these"
             )
 
     @classmethod
@@ -61,7 +60,7 @@ class GroupRewardManager(RewardManagerBase):
         return not method.is_consensus or (num_views in cls.num_views and method.needs_teacher == cls.has_teacher)
 
     vote: ClassVar[Callable[..., Scores] | None] = None
-    """A tree's own rule of its vote, a method that takes RewardInputs."""
+    """A tree's rule for its vote, a method that takes RewardInputs."""
 
     def rewards(self, inputs: RewardInputs) -> Scores:
         """Labels and rewards of all rows of a step, in their order."""
@@ -73,7 +72,7 @@ class GroupRewardManager(RewardManagerBase):
         """Labels and rewards of all responses of a step, in their order.
 
         Args:
-            responses: N, of whole groups; the student's, and a teacher's where there is one.
+            responses: N, of complete groups; the student's, and a teacher's if there is one.
             step: number of the step.
             statistics: those that the method needs, by name, N each.
         """
@@ -90,27 +89,26 @@ class GroupRewardManager(RewardManagerBase):
                 texts=[response.text for response in responses],
                 prompts=[response.prompt for response in responses],
                 lengths=[response.length for response in responses],
-                seed=1_000_003 * self.settings.seed + step,  # other coins for a question that comes again
+                seed=1_000_003 * self.settings.seed + step,  # new random numbers when a question comes again
             )
         )
 
     def failures(self) -> dict[str, int]:
-        """Answers that could not be read, by kind, since this process started (metrics verify/…)."""
+        """Counts of unreadable answers by kind since this process started (metrics verify/…)."""
         counts = self.equivalence.counts
         kinds = ("timeouts", "memory_kills", "crashes", "parse_failures", "over_budget")
         return {f"verify/{kind}": getattr(counts, kind) for kind in kinds}
 
     async def run_single(self, data: DataProto) -> dict[str, Any]:
-        """verl's per-response hook, which validation uses: what a response says, and whether that is right.
+        """verl's per-response hook, used in validation: the answer of a response, and whether it is right.
 
         Returns:
-            `reward_score` 0.0 or 1.0 (0.0 without a ground truth), and of every row the same keys, which are dumped
-            and out of which the trainer makes metrics: `acc` (the score, None without a ground truth), `pred` (the
-            answer as written, "" without one), `length` (tokens), `question` (split and index of the row, "" without an
-            index), `prompt_id` (a hash of the prompt, which differs between two wordings of a question),
-            `answer_format` (how the answer is to be stated, "" for the usual way), `choices` (its options as JSON) and
-            `failure` (what a user's function that reads answers raised, "" for nothing): raised here, verl would take
-            the response for a wrong one.
+            `reward_score` 0.0 or 1.0 (0.0 without a ground truth), and the same keys for every row, which are dumped
+            and feed the trainer's metrics: `acc` (the score, None without a ground truth), `pred` (the answer as
+            written, "" without one), `length` (tokens), `question` (split and index of the row, "" without an index),
+            `prompt_id` (a hash of the prompt, which differs between two views of a question), `answer_format` ("" for
+            the default), `choices` (its options as JSON) and `failure` (the error of a user's function that reads
+            answers, "" for none): raised here, verl would count the response as wrong.
         """
         item = data[-1]
         truth = item.non_tensor_batch["reward_model"]["ground_truth"]
@@ -120,7 +118,7 @@ class GroupRewardManager(RewardManagerBase):
         answer = correct = None
         failure = ""
         try:
-            # a comparison may wait for another process, so it must not hold up the event loop
+            # a comparison may wait for another process and must not block the event loop
             answer, correct = await self.loop.run_in_executor(
                 None, self._grade, response_T[:length], truth, spec, choices
             )
@@ -156,5 +154,5 @@ def _name(extra_info: Mapping[str, Any]) -> str:
 
 
 def prompt_id(messages: Iterable[Mapping[str, Any]]) -> str:
-    """What tells a prompt from every other one, in this validation and in all others: 16 hexadecimal digits."""
+    """A prompt's identity, the same in every validation: 16 hexadecimal digits."""
     return content_sha256([message["role"], message["content"]] for message in messages)[:16]

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Between verl's batches and our values: the columns that we add, responses read out of verl's queue, rewards written
-into it, and the dump in which a person can read what was rewarded.
+"""Conversion between verl's batches and our values: added columns, responses read from verl's queue, rewards written
+into it, and the dump that shows what was rewarded.
 
 Legend: N rows of a batch in any order (P questions × V views × G rollouts, less what failed), T response tokens.
 """
@@ -29,22 +29,22 @@ from co_rewarding.training.decoding import TextDecoder
 
 QUESTION = "question"  # str, `extra_info.index` of the row: the same for both views of a pair
 VIEW = "view"  # "original" or "rephrased"
-GROUND_TRUTH = "ground_truth"  # str, "" where there is none
-STOPPED = "stopped"  # bool, of a rollout that only votes: it was ended when the vote was decided; extra field, too
+GROUND_TRUTH = "ground_truth"  # str, "" if none
+STOPPED = "stopped"  # bool, of a rollout that only votes: stopped when the vote was decided; extra field, too
 STATED_AS = "stated_as"  # {answer_format, choices} of the row, as storage.stated_as reads them
 
 
 @dataclass(frozen=True, eq=False)
 class Response:
-    """One response as the reward, the dump and the metrics see it."""
+    """One response, for reward, dump and metrics."""
 
     key: str  # in verl's queue
     rollout: Rollout
     prompt: str  # the user's message
     text: str
     tokens_T: np.ndarray
-    ground_truth: str  # "" where there is none
-    answer_format: str = ""  # how the answer is to be stated; "": the usual way
+    ground_truth: str  # "" if there is none
+    answer_format: str = ""  # answer format; "": the default
     choices: tuple[str, ...] = ()  # texts of its options
 
     @property
@@ -54,7 +54,7 @@ class Response:
 
     @property
     def truth(self) -> str | None:
-        """The ground truth as an answer; None where there is none."""
+        """The ground truth as an answer; None if missing."""
         return truth_of(self.ground_truth, self.answer_format, self.choices)
 
 
@@ -64,15 +64,15 @@ def column(batch: TensorDict, name: str) -> list[Any]:
 
 
 def with_column(batch: TensorDict, name: str, make: Callable[[int], Any]) -> TensorDict:
-    """A shallow copy of `batch` whose column `name` is make(0), make(1), …; the given batch is left as it was."""
+    """A shallow copy of `batch` whose column `name` is make(0), make(1), …; `batch` is unchanged."""
     copy = batch.copy()
     tu.assign_non_tensor_stack(copy, name, [make(i) for i in range(len(batch))])
     return copy
 
 
 def hide_ground_truth(batch: TensorDict) -> TensorDict:
-    """Move the ground truth of a training batch from where verl's reward loop looks for it to our own column, in place:
-    verl's per-response reward then cannot depend on it."""
+    """Move the ground truth of a training batch from where verl's reward loop reads it to our column, in place, so that
+    verl's per-response reward cannot depend on it."""
     reward_model_N = column(batch, "reward_model")
     tu.assign_non_tensor_stack(batch, GROUND_TRUTH, [ground_truth({"reward_model": row}) for row in reward_model_N])
     tu.assign_non_tensor_stack(batch, "reward_model", [{**row, "ground_truth": ""} for row in reward_model_N])
@@ -80,9 +80,9 @@ def hide_ground_truth(batch: TensorDict) -> TensorDict:
 
 
 def first_rollouts(batch: KVBatchMeta, n: int) -> tuple[KVBatchMeta, list[str]]:
-    """The batch with the first n rollouts of each prompt, by their number, and the keys of the others, in order.
+    """The batch with the first n rollouts of each prompt, by number, and the keys of the others, in order.
 
-    Of a prompt that lost rollouts the next ones take their place, as far as there are any.
+    Lost rollouts are replaced by the next ones of the prompt, if any.
     """
     of_prompt: dict[str, list[str]] = {}
     for key in sorted(batch.keys, key=_order_of_request):
@@ -113,14 +113,14 @@ def read_responses(
     trained: bool = True,
     may_be_stopped: bool = False,
 ) -> list[Response]:
-    """N, the responses behind `keys` (verl's <prompt>_<rollout>_<turn>), in the order in which they were asked for.
+    """N, the responses behind `keys` (verl's <prompt>_<rollout>_<turn>), in the order of their requests.
 
     Args:
-        usual_format: how answers are stated where the data does not say (`co_rewarding.answer_format`).
+        usual_format: answer format of rows that name none (`co_rewarding.answer_format`).
         trained: whether they are trained on, if they are the student's.
         may_be_stopped: whether they have the column STOPPED.
     """
-    # verl hands them over in the order of its load balancing; the vote's tie-break is first come
+    # verl returns them in load-balancing order; the vote breaks ties by who came first
     keys = sorted(keys, key=_order_of_request)
     names = [QUESTION, VIEW, "raw_prompt", GROUND_TRUTH, STATED_AS]
     names += [STOPPED] if may_be_stopped else []
@@ -143,7 +143,7 @@ def read_responses(
 
 
 def read_and_clear(keys: Sequence[str], partition_id: str, *how: Any, **options: Any) -> list[Response]:
-    """`read_responses` of N that only vote; verl's queue forgets them, so that nothing that trains ever sees them."""
+    """`read_responses` of N that only vote; they leave verl's queue, so training never sees them."""
     if not keys:
         return []
     responses = read_responses(keys, partition_id, *how, trained=False, **options)
@@ -162,18 +162,17 @@ def read_statistics(responses: Sequence[Response], partition_id: str, name: str)
     data = tq.kv_batch_get(keys=keys, partition_id=partition_id, select_fields=[name, "response_mask"])
     if name not in data.keys():  # noqa: SIM118 - a TensorDict iterates over rows
         raise ValueError(
-            f"co_rewarding.method: it rewards {name}, and the engine gave no such column on this device; see "
+            f"co_rewarding.method: it rewards {name}, but the engine has no such column on this device; see "
             "actor_rollout_ref.model.external_lib"
         )
     statistic_N_T = data[name]
-    if name != "entropy":  # verl cuts its own column to the response; ours is still as long as the sequence
+    if name != "entropy":  # verl cuts its column to the response; ours still has the length of the sequence
         statistic_N_T = response_from_nested(statistic_N_T, data["response_mask"])
     return response_means(statistic_N_T, data["response_mask"], name)
 
 
 def engine_gap(batch: KVBatchMeta) -> dict[str, float]:
-    """verl's divergences of the policy that rolled out from the one that is trained, `rollout_corr/*`; empty where the
-    rollout gave no log-probabilities."""
+    """verl's divergences between rollout and trained policy, `rollout_corr/*`; empty if rollouts have none."""
     names = ["old_log_probs", "rollout_log_probs", "response_mask"]
     data = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=names)
     if "rollout_log_probs" not in data.keys():  # noqa: SIM118 - a TensorDict iterates over rows
@@ -183,8 +182,8 @@ def engine_gap(batch: KVBatchMeta) -> dict[str, float]:
 
 
 def write_rewards(responses: Sequence[Response], rewards_N: Sequence[float | None], partition_id: str) -> None:
-    """Rewards into verl's queue, as `rm_scores`."""
-    # a response without tokens may have no reward; it has no place for one either
+    """Write rewards into verl's queue, as `rm_scores`."""
+    # a response without tokens may have no reward, and has no place for one
     scores = reward_tensor([reward or 0.0 for reward in rewards_N], [response.length for response in responses])
     fields = TensorDict({"rm_scores": scores}, batch_size=len(responses))
     tq.kv_batch_put(keys=[response.key for response in responses], partition_id=partition_id, fields=fields)
@@ -205,14 +204,14 @@ def reward_tensor(rewards_N: Sequence[float], lengths_N: Sequence[int]) -> torch
         raise ValueError(f"{len(rewards)} rewards for {len(lengths)} responses")
     scores = torch.zeros(int(lengths.sum()), dtype=torch.float32)
     scores[lengths.cumsum(0)[lengths > 0] - 1] = rewards[lengths > 0]
-    # not nested_tensor_from_jagged, whose padding is as wide as all rows together unless it is told the longest
+    # not nested_tensor_from_jagged, whose padding is as wide as all rows together unless given the longest
     return torch.nested.as_nested_tensor(list(scores.split(lengths.tolist())), layout=torch.jagged)
 
 
 def dump_rows(step: int, responses: Sequence[Response], scores: Scores) -> list[dict[str, Any]]:
-    """One JSON object a response, with what it was compared with and what that earned (of a sum: `rewards`).
+    """One JSON object a response, with its label and its reward (of a sum also `rewards`).
 
-    Where some of the student's only vote, every row says whether it was trained on; one that was stopped says so.
+    If some student rollouts only vote, every row says whether it was trained on, and stopped ones say so.
     """
     some_only_vote = any(not row.rollout.trained and row.rollout.voter == "student" for row in responses)
     return [

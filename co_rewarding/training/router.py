@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which of vLLM's servers answers a request: the one with the fewest requests in flight.
 
-verl's own router does the same (verl.workers.rollout.router) in a module that imports all of verl and vLLM: 10 s of the
-start of a process that counts requests. This one imports neither. verl finds it through router.yaml
-(`actor_rollout_ref.rollout.router_config_path`), makes one Ray actor of it, and calls its public methods by name.
+verl's router (verl.workers.rollout.router) does the same in a module that imports all of verl and vLLM, which takes 10
+s. This one imports neither. verl finds it through router.yaml (`actor_rollout_ref.rollout.router_config_path`), makes
+one Ray actor of it, and calls its public methods by name.
 """
 
 from collections import OrderedDict
@@ -16,13 +16,13 @@ REMEMBERED = 10_000  # requests whose server is known, the newest
 
 
 class Router:
-    """A request that comes again (another turn of a conversation) goes to its server again, which has its prefix.
+    """A repeated request (another turn of a conversation) goes to the same server, which has its prefix cached.
 
-    A subclass that gives some requests to some servers alone overrides `choices`.
+    A subclass that restricts requests to some servers overrides `choices`.
 
     Args:
         servers: Ray handle by server id.
-        settings: what router.yaml says.
+        settings: the content of router.yaml.
     """
 
     def __init__(self, servers: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
@@ -36,7 +36,7 @@ class Router:
         return self._servers
 
     def acquire_server(self, request_id: str) -> tuple[str, Any]:
-        """The server's id and handle; one more request is in flight there until `release_server`.
+        """The server's id and handle; the request counts as in flight there until `release_server`.
 
         Raises:
             RuntimeError: there is none.
@@ -55,11 +55,11 @@ class Router:
         return server, self._servers[server]
 
     def release_server(self, server_id: str, request_id: str | None = None) -> None:
-        if self._in_flight.get(server_id):  # not of a server that was removed meanwhile
+        if self._in_flight.get(server_id):  # unless the server was removed meanwhile
             self._in_flight[server_id] -= 1
 
     def require_acquire_fields(self) -> list[str]:
-        """Arguments of `generate` that `acquire_server` wants beside the request id."""
+        """Arguments of `generate` that `acquire_server` needs besides the request id."""
         return []
 
     def require_release_fields(self) -> list[str]:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What watches a run beside its trainer: metrics of the votes, signs of collapse, progress lines, the end of a run that
-collapsed. What it has seen is part of the run's state and lies in the checkpoint, in STATE_FILE.
+"""Monitors a run: metrics of the votes, signs of collapse, progress lines, early stopping. Checkpoints save its state
+(STATE_FILE).
 
-Nothing of it goes back into a reward.
+It never affects a reward.
 """
 
 import json
@@ -30,17 +30,17 @@ from co_rewarding.training.console import say
 from co_rewarding.training.rollout_io import Response
 from co_rewarding.training.settings import Settings
 
-STEP_TIME = "timing_s/step"  # verl's; a checkpoint is part of it, validation is not
-FEW_ANSWERS = 0.05  # share of responses with an answer, below which the first step is warned of
+STEP_TIME = "timing_s/step"  # verl's; includes a checkpoint, excludes validation
+FEW_ANSWERS = 0.05  # share of responses with an answer, below which the first step prints a warning
 STEPS_REMEMBERED = 5  # for the time left
 _ACCURACY = re.compile(r"val-core/(.+)/acc/mean@\d+")
 
 
 class RunMonitor:
-    """What has been seen of one run, and what is made of it.
+    """Collects metrics of one run and derives alarms, progress lines and early stopping.
 
     Args:
-        settings: of the run.
+        settings: the run's.
         max_response_length: tokens at which a response is cut off.
         checkpoints: the folder of the run's checkpoints.
     """
@@ -54,7 +54,7 @@ class RunMonitor:
         self.last_metrics: dict[str, float] = {}  # of the step that the run resumed from
 
     def step_metrics(self, responses: Sequence[Response], scores: Scores, same: Same) -> dict[str, float]:
-        """Metrics of one step's votes and rewards, and its signs of collapse; records the step's labels."""
+        """Metrics of a step's votes and rewards, with its signs of collapse; records the step's labels."""
         rollouts_N = [response.rollout for response in responses]
         metrics = group_metrics(rollouts_N, scores, [response.truth for response in responses], same)
         return metrics | collapse_metrics(
@@ -76,13 +76,13 @@ class RunMonitor:
         return held_out_metrics(responses, self.max_response_length, equivalence.same, self.held_out_history)
 
     def observe(self, step: int, metrics: dict[str, Any]) -> None:
-        """Record all metrics of a step and print the alarms that are new; of the first, also that hardly anything is
-        answered, since a run without answers has no labels and learns nothing."""
+        """Record all metrics of a step and print new alarms; at step 1 also warn if hardly any response has an answer,
+        since a run without answers has no labels and learns nothing."""
         if step == 1 and (share := metrics.get("answer/share", 1.0)) < FEW_ANSWERS:
             say(
-                f"WARNING step 1: {share:.1%} of the responses state an answer, so there is next to nothing to learn "
-                "from: does the prompt ask for it as it is read (co_rewarding.answer_format, or the data's column "
-                "answer_format), are responses cut off (collapse/length_limit), can the model do it at all? Read some "
+                f"WARNING step 1: {share:.1%} of the responses state an answer, so there is almost nothing to learn "
+                "from: does the prompt ask for the right format (co_rewarding.answer_format, or the data's column "
+                "answer_format), are responses cut off (collapse/length_limit), is the model able to? Read some "
                 "in rollouts/1.jsonl"
             )
         for alarm in self.collapse.observe(step, metrics):
@@ -92,8 +92,8 @@ class RunMonitor:
     def progress(self, step: int, total: int, metrics: dict[str, Any]) -> None:
         """Print the line of a step that is done, or of a validation.
 
-        The time left is that of the steps to come, each as long as the median of this start's last few: one with a
-        checkpoint does not distort it. Validation comes on top.
+        The time left is the number of remaining steps times the median of this start's last few, so one checkpoint does
+        not distort it. Validation is not included.
         """
         left = None
         if STEP_TIME in metrics:
@@ -102,7 +102,7 @@ class RunMonitor:
         say(progress_line(step, total, metrics, left))
 
     def stop_if_collapsed(self, step: int) -> bool:
-        """Whether the run is to end with `step`; if so, the last good checkpoint becomes the one to resume from."""
+        """Whether the run should end after `step`; if so, the last good checkpoint becomes the one to resume from."""
         if not self.collapse.should_stop:
             return False
         good_until = self.collapse.good_until
@@ -111,19 +111,19 @@ class RunMonitor:
             set_resume_checkpoint(good)
         say(
             f"stopping early at step {step}: signs of collapse for {self.collapse.stop_after} steps; step {good_until} "
-            "was the last without; "
-            + (f"the last good checkpoint is {good}" if good else "no checkpoint is as old as that")
+            "was the last one without; "
+            + (f"the last good checkpoint is {good}" if good else "no checkpoint is that old")
         )
         return True
 
     def may_save(self, step: int) -> bool:
         """Whether a checkpoint may be saved; says so if not."""
         if not self.collapse.may_save:
-            say(f"step {step}: not saved, the run shows signs of collapse")
+            say(f"step {step}: not saved because of signs of collapse")
         return self.collapse.may_save
 
     def save(self, step: int, steps_per_epoch: int, metrics: Mapping[str, Any]) -> None:
-        """Write what was seen of the run into the checkpoint of `step`, its metrics and the steps of an epoch, too."""
+        """Write the run's metrics, monitor state and steps per epoch into the checkpoint of `step`."""
         state = {
             "labels": self.label_history.state_dict(),
             "held_out": self.held_out_history.state_dict(),
@@ -134,18 +134,18 @@ class RunMonitor:
         atomic_write_text(checkpoint_folder(self.checkpoints, step) / STATE_FILE, json.dumps(state, ensure_ascii=False))
 
     def load(self, folder: Path) -> None:
-        """Read it back; a checkpoint of another window or without the file is no reason to end a run."""
+        """Read it back; a checkpoint without the file, or of another window, only restarts the counting."""
         if not (folder / STATE_FILE).is_file():
-            say(f"{folder} has no {STATE_FILE}: signs of collapse are looked for from here on")
+            say(f"{folder} has no {STATE_FILE}: signs of collapse are counted from this step on")
             return
         state = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
         self.label_history.load_state_dict(state["labels"])
         self.held_out_history.load_state_dict(state.get("held_out", []))  # older checkpoints have none
-        self.last_metrics = state.get("metrics", {})  # likewise
+        self.last_metrics = state.get("metrics", {})  # older checkpoints have none, too
         try:
             self.collapse.load_state_dict(state["watch"])
         except ValueError as error:  # another co_rewarding.watch_window
-            say(f"{error}: signs of collapse are looked for from here on")
+            say(f"{error}: signs of collapse are counted from this step on")
 
 
 def is_logged(run: RunDir, step: int) -> bool:
@@ -160,7 +160,7 @@ def is_logged(run: RunDir, step: int) -> bool:
 
 
 def progress_line(step: int, total: int, metrics: dict[str, Any], left_s: float | None = None) -> str:
-    """One line a person can follow: what is known of the step, in a fixed order, nothing for what is not.
+    """One readable line: the known numbers of a step in a fixed order; unknown ones are left out.
 
     Args:
         left_s: seconds to the end of the run.
@@ -179,7 +179,7 @@ def progress_line(step: int, total: int, metrics: dict[str, Any], left_s: float 
 
 
 def _validated(metrics: dict[str, Any]) -> list[str]:
-    """Accuracy of each data source; of one without ground truths the agreement, or the share with an answer."""
+    """Accuracy of each data source; without ground truths its agreement, or the share with an answer."""
     accuracies = {match[1]: value for key, value in metrics.items() if (match := _ACCURACY.fullmatch(key))}
     parts = [f"validation accuracy {value:.3f} ({source})" for source, value in accuracies.items()]
     for key in metrics:

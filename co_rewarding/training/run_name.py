@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The name of a run: RUN_NAME of the environment, or else method, model and data, so that two different runs do not
-meet in one directory.
+"""The name of a run: RUN_NAME of the environment, or else method, model and data, which keep runs apart.
 
 `${run_name:}` in YAML (group_reward.yaml), registered where Hydra finds that YAML. trainer.experiment_name=… wins.
 """
@@ -16,7 +15,7 @@ from co_rewarding.algo.method_names import label_of
 from co_rewarding.storage.rows import as_paths
 
 MAX_PART = 60  # letters; a name is a folder
-SPLITS = ("train", "test", "val", "validation", "paired", "original")  # say nothing of what a file is about
+SPLITS = ("train", "test", "val", "validation", "paired", "original")  # say nothing about a file's content
 
 
 def register() -> None:
@@ -33,7 +32,7 @@ def is_default(config: DictConfig) -> bool:
 def default_name(config: DictConfig) -> str:
     """METHOD-MODEL-DATA, e.g. co_rewarding_I-Qwen3-4B-Base-math; letters, digits, dots, underscores and hyphens.
 
-    A sum with a function of one's own is co_rewarding_I-0.1-brevity.short-Qwen3-4B-Base-math.
+    A sum with a user's function is co_rewarding_I-0.1-brevity.short-Qwen3-4B-Base-math.
     """
     files = OmegaConf.select(config, "data.train_files")
     data = dict.fromkeys(data_name(path) for path in as_paths(files)) if files else {}
@@ -41,8 +40,7 @@ def default_name(config: DictConfig) -> str:
 
 
 def older_names(config: DictConfig) -> list[str]:
-    """What such a run was called when the method alone named it, by the run scripts, run_ttt.sh and the recipes, and
-    when paired_original was a name for data."""
+    """Older default names: by method alone (run scripts, run_ttt.sh, recipes), and with paired_original as data."""
     method = _method(config)
     model = _model(config)
     return [method, f"ttt_{method}", f"{method}_{model.lower()}", f"{method}-{_safe(model)}-paired_original"]
@@ -59,7 +57,7 @@ def data_name(path: str) -> str:
 
 def folder_name(method: str) -> str:
     """co_rewarding_I-0.1-brevity.short of co_rewarding_I+0.1*my/brevity.py:short."""
-    with suppress(ValueError):  # what is no method is refused later
+    with suppress(ValueError):  # an invalid method is refused later
         method = label_of(method)
     return _safe(method)
 

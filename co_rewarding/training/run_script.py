@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The run script that started this process, so that messages can name its variables: read from its own lines.
+"""Variables of the run script that started this process, parsed from its text, for error messages.
 
 Run scripts put their path into CO_REWARDING_RUN_SCRIPT. Without one (`python -m co_rewarding_i.main …`) no variable is
-named and none is missed.
+named.
 """
 
 import difflib
@@ -40,7 +40,7 @@ def variable_of(key: str) -> str | None:
 
 
 def unread(environment: Mapping[str, str]) -> dict[str, str]:
-    """Variables that no script reads but whose names are almost those of the run script's: name → the one meant."""
+    """Variables that no script reads but that resemble one of the run script: name → the likely one."""
     settings = LINE.findall(_own_text())
     if not settings:
         return {}

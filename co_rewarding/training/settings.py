@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Our blocks of the configuration as dataclasses: keys, types, defaults and ranges, each in one place.
+"""Our configuration blocks as dataclasses: keys, types, defaults and ranges, each in one place.
 
 Hydra composes them beside the YAML (config/__init__.py registers them) and refuses wrong types and unknown keys; ranges
 are checked when a block is read. `--cfg job` of a run script shows all keys with their values.
@@ -23,9 +23,9 @@ B = TypeVar("B", bound="ConfigBlock")
 SUSPECT_DATA = ("refuse", "warn")
 OLD_LOG_PROBS = ("auto", "always")
 MAX_TEMPERATURE = 2.0
-"""vLLM refuses a request above it, which would end a run at its first rollouts."""
+"""vLLM refuses requests above it, which would end a run at its first rollouts."""
 MAX_ROLLOUTS = 4096
-"""Of a question; more are a slip of the finger."""
+"""Per question; more is taken for a typing error."""
 
 
 @dataclass(frozen=True)
@@ -36,24 +36,24 @@ class ConfigBlock:
 
     @classmethod
     def register(cls) -> None:
-        """Let a defaults list of YAML name the block."""
+        """Make the block available to defaults lists in YAML."""
         ConfigStore.instance().store(name=cls.NAME, node=cls.schema(), package=cls.NAME)
 
     @classmethod
     def schema(cls) -> DictConfig:
-        """The defaults, typed. They may be overridden: that OmegaConf makes a frozen dataclass read-only is undone."""
+        """The typed defaults, writable: OmegaConf would make a frozen dataclass read-only."""
         schema = OmegaConf.structured(cls)
         OmegaConf.set_readonly(schema, False)
         return schema
 
     @classmethod
     def read(cls: type[B], config: DictConfig) -> B:
-        """The block of a configuration; what is not there has its default.
+        """The block of a configuration; missing keys have their defaults.
 
-        An unknown key is refused here once more: Hydra lets `+` add one to a dataclass, too.
+        Unknown keys are refused here again: Hydra's `+` can add one even to a dataclass.
 
         Raises:
-            ValueError: one line that names the key, the value and what is allowed.
+            ValueError: names the key, the value and what is allowed.
         """
         block = OmegaConf.select(config, cls.NAME)
         if not isinstance(block, DictConfig):

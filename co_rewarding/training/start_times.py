@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where the time from a run's launch to its first step goes, for one line of its output."""
+"""Times from a run's launch to its first step, printed in one line."""
 
 from collections.abc import Callable
 from time import time
 
 
 class StartTimes:
-    """Parts of a start, one after another, in the processes that do them: seconds since 1970 travel between those.
+    """Consecutive parts of a start, in several processes, which share seconds since 1970.
 
     Args:
         begun: when the run was launched.
-        clock: a test's.
+        clock: for tests.
     """
 
     def __init__(self, begun: float, clock: Callable[[], float] = time) -> None:
@@ -19,7 +19,7 @@ class StartTimes:
         self._seconds: dict[str, float] = {}
 
     def done(self, part: str) -> None:
-        """What was done since the part before was `part`."""
+        """Name the time since the previous part `part`."""
         now = self._clock()
         self._seconds[part] = self._seconds.get(part, 0.0) + now - self._last
         self._last = now

@@ -1,22 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A run is what it was started as: every start in a directory agrees with the first in what decides what is learned.
+"""All starts in a run directory must agree in the settings and data that determine what is learned.
 
-RUN_DIR/started_as.json has it, written before training begins:
+RUN_DIR/started_as.json records them before training begins:
 
     settings    key → value, of MUST_STAY, and of the number of steps where a schedule is made for it
     contents    key → {"sha256", "given"}: the questions, by what is trained on of them, the model's files, and the
-                files of a reward of one's own. A file that was moved agrees. A model that is no directory here is its
-                hub name, with no sha256
-    origin      the checkpoint of another run that it began from, if any
+                files of a user's reward. A moved file agrees. A model that is no directory here is its hub name,
+                with no sha256
+    origin      the checkpoint of another run that it started from, if any
 
-A start that resumes and differs is refused before Ray. Anything else may change and is listed: the learning rate (which
-engine.py sets in what verl restores), logging, how often is saved, sizes of the machine. A directory with no checkpoint
-yet, and trainer.resume_mode=disable, begin anew and write the file again. trainer.resume_mode=resume_path in a
-directory without checkpoints begins a new run from a checkpoint of another one: how they differ is listed. The same
+A resuming start that differs is refused before Ray. Other changes are allowed and listed: the learning rate (which
+engine.py sets in the restored schedule), logging, the save interval, sizes of the machine. A directory with no
+checkpoint yet, and trainer.resume_mode=disable, start over and write the file again. trainer.resume_mode=resume_path in
+a directory without checkpoints begins a new run from a checkpoint of another one: how they differ is listed. The same
 command resumes that run from its own last checkpoint, once it has one.
 
-Runs from before the file are held to the configuration that their last start recorded, as far as it goes: of questions
-and a model that are where it says.
+Runs older than this file are compared with the configuration of their last start, and with questions and model if they
+are still at the recorded paths.
 """
 
 import functools
@@ -96,17 +96,17 @@ MUST_STAY = (  # keys, and blocks with all that is in them
     "actor_rollout_ref.actor.kl_loss_coef",
     "actor_rollout_ref.actor.kl_loss_type",
     "actor_rollout_ref.actor.grad_clip",
-    "actor_rollout_ref.actor.optim",  # verl restores it from the checkpoint: a change would do nothing
+    "actor_rollout_ref.actor.optim",  # verl restores it from the checkpoint: a change would have no effect
     "algorithm",
 )
-MAY_CHANGE = (  # of those blocks
+MAY_CHANGE = (  # within those blocks
     "actor_rollout_ref.actor.optim.lr",
-    "actor_rollout_ref.actor.optim.total_training_steps",  # verl's own note of what the trainer has
+    "actor_rollout_ref.actor.optim.total_training_steps",  # verl's own copy of the trainer's value
     "actor_rollout_ref.teacher.check_log_probs",
     "actor_rollout_ref.teacher.rollout",  # teacher, student and questions are the same in both orders
     "actor_rollout_ref.teacher.stop_decided",  # and so are the labels
 )
-USUAL = {  # what a run did before there was such a key
+USUAL = {  # behaviour of runs older than the key
     **{f"{Settings.NAME}.{field.name}": field.default for field in fields(Settings) if field.default is not MISSING},
     "actor_rollout_ref.teacher.kl_anchor": "teacher",
     THINKING: None,
@@ -127,17 +127,17 @@ MODEL_FILES = (
     "config.json", "tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt",
     "chat_template*", "*.safetensors", "*.bin", "*.gguf",
 )  # fmt: skip
-WHOLE_BYTES, SAMPLES, SAMPLE_BYTES = 16 << 20, 256, 4096  # a larger file is told by its size and as many samples
+WHOLE_BYTES, SAMPLES, SAMPLE_BYTES = 16 << 20, 256, 4096  # larger files are hashed by size and this many samples
 
 AUTO = OmegaConf.create({"trainer": {"resume_mode": "auto"}})
 Identity = dict[str, Any]  # as in the file
 
 
 def check_started_as(config: DictConfig) -> None:
-    """What this start would resume was started as what this start is.
+    """Check that this start agrees with the run that it would resume.
 
     Raises:
-        ValueError: one line: the first differences with both values, and what to do.
+        ValueError: names the first differences with both values, and the fix.
     """
     folder, run = resume_dir(config), RunDir(config.co_rewarding_run_dir)
     if folder is None:
@@ -146,23 +146,23 @@ def check_started_as(config: DictConfig) -> None:
         if (own := resume_dir(OmegaConf.merge(config, AUTO))) is None:
             return  # begins a new run
         raise ValueError(
-            f"trainer.resume_from_path={folder}: {run.path} has checkpoints of its own and did not begin from that; "
-            f"choose another RUN_NAME to do so, or leave it out to resume from step {step_of(own)}"
+            f"trainer.resume_from_path={folder}: {run.path} has its own checkpoints and did not start from that one; "
+            f"choose another RUN_NAME, or leave it out to resume from step {step_of(own)}"
         )
     found = differences(_recorded(run) or {}, identity(config))
     if found:
         steps = any(key in (STEPS, EPOCHS) for key, *_ in found)
-        why = "; schedules of the learning rate and the teacher are made for the number of steps" if steps else ""
+        why = "; the schedules of learning rate and teacher depend on the number of steps" if steps else ""
         raise ValueError(
-            f"co_rewarding_run_dir={run.path}: its run was started with {_named(found)}{why}; give the old values back "
+            f"co_rewarding_run_dir={run.path}: its run was started with {_named(found)}{why}; restore the old values "
             f"to resume from step {step_of(folder)}, or choose another RUN_NAME for a new run"
         )
 
 
 def resume_from_own(config: DictConfig) -> None:
-    """The command that began a run from a checkpoint of another one resumes it from its own last one.
+    """Let the command that started a run from another run's checkpoint resume it from its own last one.
 
-    Call before anything is checked: what is wrong is left as it is.
+    Call before the checks: invalid values are left to them.
     """
     trainer = config.trainer
     asked, folders = trainer.resume_from_path, (config.co_rewarding_run_dir, trainer.default_local_dir)
@@ -177,10 +177,10 @@ def resume_from_own(config: DictConfig) -> None:
 
 
 def check_older_name(config: DictConfig) -> None:
-    """A run that was begun under an older default name does not silently start anew under the name it would get now.
+    """A run with an older default name does not silently start over under its new default name.
 
     Raises:
-        ValueError: one line with both names.
+        ValueError: gives both names.
     """
     run, name_now = RunDir(config.co_rewarding_run_dir), config.trainer.experiment_name
     if not is_default(config) or run.path.name != name_now or resume_dir(config) is not None:
@@ -191,51 +191,53 @@ def check_older_name(config: DictConfig) -> None:
             continue
         if not differences(was, identity(config)):
             raise ValueError(
-                f"RUN_NAME is not set: {older.path} was started as this run, when runs were named otherwise; "
-                f"RUN_NAME={name} resumes it, RUN_NAME={name_now} begins a new one"
+                f"RUN_NAME is not set: {older.path} is this run under an older default name; "
+                f"RUN_NAME={name} resumes it, RUN_NAME={name_now} starts a new one"
             )
 
 
 def begin(config: DictConfig) -> list[str]:
-    """Record what this start is, before its configuration is; the directory is locked and was checked.
+    """Record this start in started_as.json, before its configuration; the directory is locked and checked.
 
     Returns:
-        Lines to print: where it resumes from, and what it has changed.
+        Lines to print: where it resumes from, and what has changed.
 
     Raises:
-        ValueError: one line: the file cannot be written.
+        ValueError: the file cannot be written.
     """
     run, folder, now = RunDir(config.co_rewarding_run_dir), resume_dir(config), identity(config)
     was: Identity = {"settings": {}, "contents": {}}
     lines = [] if folder is None else [resuming(config, folder)]
     if folder is None:
         if config.trainer.resume_mode == "disable" and (steps := set_aside(Path(config.trainer.default_local_dir))):
-            lines.append(f"trainer.resume_mode=disable: begins anew, over the checkpoints of steps {_listed(steps)}")
+            lines.append(
+                f"trainer.resume_mode=disable: starts over and replaces the checkpoints of steps {_listed(steps)}"
+            )
     elif is_of_another(config, folder):
         now["origin"] = str(folder.resolve())
         origin = RunDir.containing(folder)
         if origin and (found := differences(_recorded(origin) or {}, now)):
-            lines.append(f"a new run, from a checkpoint of another: {origin.path} was started with {_named(found, 99)}")
+            lines.append(f"a new run from another run's checkpoint: {origin.path} was started with {_named(found, 99)}")
     else:
         was = _recorded(run) or was
         if not run.started_as.is_file():
             lines.append(
-                f"the run was begun before {run.started_as.name} was written: this start was compared with the "
-                f"configuration in {run.last_configuration() or 'none: there is no record of it'}"
+                f"the run is older than {run.started_as.name}: this start was compared with the "
+                f"configuration in {run.last_configuration() or 'none: no record found'}"
             )
         if changed := _changes(run, config):
             lines.append(f"changed since the last start: {_listed(changed)}")
-    # what the first start noted, and what only later versions note
+    # what the first start recorded, and what only later versions record
     kept = {**was, **now, **{part: {**now[part], **was[part]} for part in ("settings", "contents")}}
     try:
         atomic_write_text(run.started_as, json.dumps(kept, indent=1) + "\n")
     except OSError as error:
-        raise ValueError(f"{run.started_as}: cannot be written ({error.strerror}); make room there") from error
+        raise ValueError(f"{run.started_as}: cannot be written ({error.strerror}); free disk space there") from error
     return lines
 
 
 def resuming(config: DictConfig, folder: Path) -> str:
-    """Where a start resumes: step 20 of 174, saved 2026-11-26 21:03; the number of steps only where it is known."""
+    """Where a start resumes: step 20 of 174, saved 2026-11-26 21:03; the number of steps only if known."""
     saved = next(file for file in (folder / SAVE_STATE, folder / ACTOR) if file.exists()).stat().st_mtime
     total = OmegaConf.select(config, STEPS)
     if total is None and not is_of_another(config, folder):
@@ -249,12 +251,12 @@ def resuming(config: DictConfig, folder: Path) -> str:
 
 
 def identity(config: DictConfig) -> Identity:
-    """What every start of a run agrees in; without what a recorded configuration says of files that are gone."""
+    """Settings and contents that all starts share; missing files of a recorded configuration are left out."""
     return {"settings": _settings(config), "contents": _contents(config)}
 
 
 def differences(was: Mapping[str, Mapping[str, Any]], now: Identity) -> list[tuple[str, str, str]]:
-    """(key, value then, value now) of what both have and differ in, as shown to a person."""
+    """(key, old value, new value) of shared keys that differ, readable."""
     found = []
     for key, new in now["contents"].items():
         old = was.get("contents", {}).get(key, new)
@@ -269,7 +271,7 @@ def differences(was: Mapping[str, Mapping[str, Any]], now: Identity) -> list[tup
 
 
 def _recorded(run: RunDir) -> Identity | None:
-    """What a run was started as, None where nothing says so."""
+    """The record of how a run was started, None if there is none."""
     if run.started_as.is_file():
         try:
             found = json.loads(run.started_as.read_text(encoding="utf-8"))
@@ -280,8 +282,8 @@ def _recorded(run: RunDir) -> Identity | None:
             return {"settings": dict(found["settings"]), "contents": contents, **origin}
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(
-                f"{run.started_as}: not what a start wrote ({str(error)[:60]}); restore it, or remove it to be held to "
-                "the configurations in hydra/ alone"
+                f"{run.started_as}: not a valid record ({str(error)[:60]}); restore it, or remove it to use only "
+                "the configurations in hydra/"
             ) from None
     config = _last(run)
     return None if config is None else identity(config)
@@ -292,7 +294,7 @@ def _last(run: RunDir) -> DictConfig | None:
     return _configuration(path, path.stat().st_mtime_ns) if path else None
 
 
-@functools.lru_cache(maxsize=2)  # a second each, and a start asks more than once
+@functools.lru_cache(maxsize=2)  # a second each, needed more than once in a start
 def _configuration(path: Path, _modified_ns: int) -> DictConfig | None:
     try:
         found = OmegaConf.load(path)
@@ -306,7 +308,7 @@ def _settings(config: DictConfig) -> dict[str, Any]:
     for key in MUST_STAY:
         leaves = _leaves(_select(config, key), key)
         found |= {name: USUAL.get(name) if value is None else value for name, value in leaves if name not in MAY_CHANGE}
-    if not found.get(LORA_RANK):  # what says nothing of a run without an adapter
+    if not found.get(LORA_RANK):  # meaningless for a run without an adapter
         found = {name: value for name, value in found.items() if name not in OF_ADAPTER}
     optim, teacher = "actor_rollout_ref.actor.optim", _select(config, "actor_rollout_ref.teacher")
     lr_moves = found.get(f"{optim}.lr_scheduler_type") != "constant" or found.get(f"{optim}.lr_warmup_steps_ratio") != 0
@@ -314,9 +316,9 @@ def _settings(config: DictConfig) -> dict[str, Any]:
         found[TEACHER_TEMPERATURE] = _select(config, "actor_rollout_ref.rollout.temperature")
     found.setdefault(THINKING, None)
     found[ANSWER_FORMAT] = label_of_format(found[ANSWER_FORMAT] or "")
-    with suppress(ValueError, TypeError):  # of an earlier start, which is none any more
+    with suppress(ValueError, TypeError):  # an invalid method of an earlier start
         found[METHOD] = label_of(found[METHOD])
-    found["actor_rollout_ref.teacher"] = teacher is not None  # a reward that is no vote goes with one and without
+    found["actor_rollout_ref.teacher"] = teacher is not None  # a reward that is no vote works with and without one
     if lr_moves or (teacher and teacher.get("update")):
         steps = _select(config, STEPS)
         found |= {STEPS: steps, EPOCHS: _select(config, EPOCHS) if steps is None else None}
@@ -331,7 +333,7 @@ def _contents(config: DictConfig) -> dict[str, dict[str, str | None]]:
         found[METHOD] = {"sha256": digest, "given": chosen.name}
     own_format = own_function_of(str(_select(config, ANSWER_FORMAT) or ""))
     if own_format:
-        with suppress(ValueError):  # of an earlier start, which is none any more
+        with suppress(ValueError):  # an invalid function of an earlier start
             found[ANSWER_FORMAT] = {"sha256": source_sha256(own_format), "given": own_format}
     for key in (QUESTIONS, REPHRASED):
         files = _select(config, key)
@@ -364,25 +366,24 @@ def _stats(paths: Sequence[Path]) -> tuple[tuple[Path, tuple[tuple[int, int], ..
 def _method(config: DictConfig) -> Method | None:
     try:
         return method(_select(config, METHOD))
-    except (ValueError, TypeError):  # of an earlier start, which is none any more
+    except (ValueError, TypeError):  # an invalid method of an earlier start
         return None
 
 
 def _stated(row: Mapping[str, Any], usual: str) -> list[Any]:
-    """How the row's answer is stated, and the content of the function that reads it; not where that file stands."""
+    """The row's answer format, and the content, not the path, of a function that reads it."""
     spec, choices = stated_as(row)
     own = own_function_of(spec)
-    if own and spec != usual:  # of the usual one the settings tell
+    if own and spec != usual:  # the default is in the settings
         return [label_of_format(spec), choices, source_sha256(own)]
     return ["" if own else spec, choices]
 
 
-@functools.lru_cache(maxsize=4)  # a start asks more than once
+@functools.lru_cache(maxsize=4)  # needed more than once in a start
 def _questions_sha256(
     stats: tuple[tuple[Path, tuple[tuple[int, int], ...]], ...], with_labels: bool, answer_format: str
 ) -> str | None:
-    """Of what is trained on: ids, prompts, labels if the reward reads them, options and answer formats where there are
-    any; the stats are there for the cache."""
+    """Hash of the training data: ids, prompts, labels if the reward reads them, options, answer formats."""
     columns = ["prompt", "extra_info", *(["reward_model"] if with_labels else []), *ANSWER_COLUMNS]
     try:
         tables = question_tables([path for path, _ in stats], reading({"answer_format": answer_format}))
@@ -400,12 +401,12 @@ def _questions_sha256(
             ]
             for row in rows
         )
-    except (OSError, ValueError, TypeError, KeyError):  # a file of an earlier start, which is none any more
+    except (OSError, ValueError, TypeError, KeyError):  # an invalid file of an earlier start
         return None
 
 
 def _model_sha256(folder: Path) -> str:
-    """Of configuration, tokenizer and weights: large files by size and samples, which another training changes."""
+    """Hash of configuration, tokenizer and weights: large files by size and samples, which any training changes."""
     digest = hashlib.sha256()
     for path in sorted({path for pattern in MODEL_FILES for path in folder.glob(pattern) if path.is_file()}):
         size = path.stat().st_size
@@ -421,7 +422,7 @@ def _model_sha256(folder: Path) -> str:
 
 
 def _changes(run: RunDir, config: DictConfig) -> list[str]:
-    """What may change and did, since the configuration that the last start recorded."""
+    """Allowed changes since the configuration of the last start."""
     last = _last(run)
     if last is None:
         return []
@@ -432,7 +433,7 @@ def _changes(run: RunDir, config: DictConfig) -> list[str]:
 
 
 def _named(found: Sequence[tuple[str, str, str]], most: int = MAX_NAMED) -> str:
-    """The first differences in words, once for each thing that is set."""
+    """The first differences in words, one per setting."""
     once = {}
     for key, old, new in found:
         leader = LEADERS.get(key, key)
@@ -449,7 +450,7 @@ def _listed(items: Sequence[Any]) -> str:
 
 
 def _shown(key: str, value: Any) -> str:
-    if key == TEMPLATE and isinstance(value, str):  # two may begin alike
+    if key == TEMPLATE and isinstance(value, str):  # two may share a beginning
         return f"a template of {len(value):,} characters ({hashlib.sha256(value.encode()).hexdigest()[:8]})"
     return short_json(value)
 
@@ -459,7 +460,7 @@ def _content(value: Mapping[str, Any]) -> str:
 
 
 def _select(config: DictConfig, key: str) -> Any:
-    """A value, or a block as a mapping; None where there is none, or a recorded configuration cannot be resolved."""
+    """A value, or a block as a mapping; None if missing, or if a recorded configuration cannot be resolved."""
     try:
         found = OmegaConf.select(config, key)
         return OmegaConf.to_container(found, resolve=True) if OmegaConf.is_config(found) else found

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Requests to vLLM that can be ended early, with what they have written so far.
+"""Requests to vLLM that can be stopped early and return their text so far.
 
-verl 0.9.1 does not say where a request went, and its server's `abort_request` looks for vLLM's own name of a request,
-which vLLM has made another than the caller's, and leaves the engine generating. So the client remembers, and the server
-asks vLLM, which ends the request's answer with the tokens that are there. To go when verl's can be called.
+verl 0.9.1 does not say which server has a request. Its server's `abort_request` does not find the request, since vLLM
+renames it, and leaves the engine generating. So the client remembers the server, and the server asks vLLM to end the
+request with the tokens so far. Remove this once verl's works.
 
-A group of requests is one by a context variable, which a coroutine and all that it awaits see: the loop that makes a
-request and its name is verl's.
+A context variable, visible to a coroutine and all that it awaits, says which group a request belongs to, since verl's
+loop makes the request and its name.
 """
 
 import asyncio
@@ -25,9 +25,9 @@ from co_rewarding.training.rollout_io import STOPPED
 
 @dataclass
 class Group:
-    """Requests of which what is still to come may become needless."""
+    """Requests whose remaining output may become unnecessary."""
 
-    servers: dict[str, ray.actor.ActorHandle] = field(default_factory=dict)  # of those under way, by name
+    servers: dict[str, ray.actor.ActorHandle] = field(default_factory=dict)  # of requests in flight, by name
     is_stopped: bool = False
 
 
@@ -40,7 +40,7 @@ _group: ContextVar[Group | None] = ContextVar("group of requests", default=None)
 
 @contextmanager
 def requests_of(group: Group) -> Iterator[None]:
-    """For the length of the block, what is requested belongs to `group`."""
+    """Within the block, requests belong to `group`."""
     token = _group.set(group)
     try:
         yield
@@ -49,7 +49,7 @@ def requests_of(group: Group) -> Iterator[None]:
 
 
 async def stop(group: Group) -> None:
-    """End the requests of the group, those to come as well; whoever awaits one has its output then."""
+    """Stop the requests of the group, future ones too; their awaiters get the output so far."""
     group.is_stopped = True
     await asyncio.gather(*(server.abort_request.remote(name) for name, server in list(group.servers.items())))
 
@@ -87,7 +87,7 @@ class StoppableClient(LLMServerClient):
 
 
 def stoppable_server() -> type:
-    """verl's server of vLLM, that can stop a request."""
+    """verl's vLLM server that can stop a request."""
     from verl.workers.rollout.vllm_rollout.vllm_async_server import vLLMHttpServer  # imports vLLM
 
     class StoppableServer(vLLMHttpServer):
@@ -101,7 +101,7 @@ def stoppable_server() -> type:
 
 
 def serve(server_class: Callable[[], type]) -> None:
-    """Let verl's manager of servers, in this process, start servers of this class.
+    """Make verl's server manager in this process start servers of this class.
 
     Args:
         server_class: a subclass of verl's vLLMHttpServer; called when a server is started, since it imports vLLM.
@@ -113,7 +113,7 @@ def _replica_with(server: type) -> type:
     from verl.workers.rollout.vllm_rollout.vllm_async_server import vLLMReplica
 
     class Replica(vLLMReplica):
-        """Overrides `__init__`: whose server."""
+        """Overrides `__init__`: the class of its server."""
 
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             super().__init__(*args, **kwargs)

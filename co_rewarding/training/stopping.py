@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""SIGTERM and Ctrl-C while a run is on: an orderly end, told in one line, with the exit code that a shell expects."""
+"""SIGTERM and Ctrl-C during a run: a clean end, reported in one line, with the exit code that a shell expects."""
 
 import signal
 import sys
@@ -13,7 +13,7 @@ _stopped_by = signal.SIGINT  # whose KeyboardInterrupt it is
 
 @contextmanager
 def told_in_one_line() -> Iterator[None]:
-    """SystemExit with 143 after SIGTERM and 130 after Ctrl-C, where there would be a traceback."""
+    """SystemExit with 143 after SIGTERM and 130 after Ctrl-C, instead of a traceback."""
     try:
         yield
     except KeyboardInterrupt:
@@ -25,14 +25,14 @@ def told_in_one_line() -> Iterator[None]:
 
 
 class TakingSigterm:
-    """What verl's `run_ppo` asks of a Ray actor class, which it does right after Ray's start.
+    """The interface that verl's `run_ppo` expects of a Ray actor class, used right after Ray's start.
 
-    There Ray gives SIGTERM to a handler in C++ that prints a stack and aborts the process after 3 s: too early for what
-    is to be removed at the end. So it is taken back. It becomes a KeyboardInterrupt, since `ray.get` turns the code of
-    any SystemExit into 1.
+    Ray then installs a C++ handler for SIGTERM that prints a stack and aborts the process after 3 s, too early for our
+    cleanup. So ours is installed again. It raises KeyboardInterrupt, since `ray.get` turns the code of any SystemExit
+    into 1.
 
     Attributes:
-        started: the actor once there is one, which is asked for its last lines when `run_ppo` has forgotten it.
+        started: the actor once there is one, for its last lines after `run_ppo` returned.
     """
 
     started: Any = None

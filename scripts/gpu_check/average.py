@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The teacher's average, for each place where student and teacher may lie.
+"""The teacher's average, for each placement of student and teacher.
 
-Checked is the teacher that serves, against float64; measured, by benchmarks/teacher_average.py, is the time of an
-update against that of the copies that it cannot do without.
+Checks the serving teacher against float64; measures, by benchmarks/teacher_average.py, the time of an update against
+that of its unavoidable copies.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def measure(rows: Rows) -> None:
 
 
 def _check(rows: Rows, name: str, student_at: torch.device, teacher_at: torch.device) -> None:
-    """Parameters larger than a slice, as large and smaller; two updates, of which the second finds a remainder."""
+    """Parameters larger than a slice, equal and smaller; two updates, the second with a remainder."""
     torch.manual_seed(0)
     in_a_slice = ema.SLICE_ON_ACCELERATOR if DEVICE == "cuda" else ema.SLICE_ON_CPU * torch.get_num_threads()
     sizes = [3 * in_a_slice // 2, in_a_slice, 1000]
@@ -80,7 +80,7 @@ def _measure(
 
 
 def _at(values: torch.Tensor, place: torch.device) -> torch.Tensor:
-    """On the card, or in host memory as verl keeps it: pinned, where there is a card."""
+    """On the card, or in host memory as in verl: pinned, if there is a card."""
     if place.type == "cpu":
         return values.pin_memory() if DEVICE == "cuda" else values
     return values.to(place)

@@ -19,7 +19,7 @@ def synchronise() -> None:
 
 
 def seconds_of(call: Callable[[], object], repeats: int = 3) -> float:
-    """Median seconds of a call after one that warms up."""
+    """Median seconds of a call after a warm-up."""
     times = []
     for _ in range(repeats + 1):
         synchronise()
@@ -31,7 +31,7 @@ def seconds_of(call: Callable[[], object], repeats: int = 3) -> float:
 
 
 def peak_of(call: Callable[[], object]) -> str:
-    """ ", N GiB more at its peak": what a call needs of the card beside what is allocated before it; "" on a CPU."""
+    """ ", N GiB more at its peak": additional card memory of a call; "" on a CPU."""
     if DEVICE == "cpu":
         return ""
     torch.cuda.empty_cache()

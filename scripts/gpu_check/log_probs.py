@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Log-probabilities and entropies of tokens: this project's, in chunks, against verl's alternatives.
 
-Checked is what is computed, against float64; measured is what it costs. T tokens, V vocabulary, H width of the model.
+Checks the results against float64; measures the cost. T tokens, V vocabulary, H width of the model.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ def measure(rows: Rows) -> None:
         rows, "log-probs: verl's, token by token", logits[:slow_tokens],
         lambda x: logprobs_from_logits_v2(x, labels[: len(x)]),
     )  # fmt: skip
-    # verl's fused kernels never make the logits: they are compared with the product of hidden states and head and ours
+    # verl's fused kernels never make the logits: they are compared with ours plus the product of hidden states and head
     head_too = "log-probs and entropy, output layer included"
     _cost(rows, f"{head_too}: ours", hidden, lambda x: ours(x @ head.T, ("log_probs", "entropy")))
     for name, fused in _fused(head, labels).items():
         try:
             _cost(rows, f"{head_too}: {name}", hidden, fused)
-        except Exception as error:  # an alternative that this machine cannot run is no fault of ours
+        except Exception as error:  # an alternative that this machine cannot run is no failure
             rows.not_run(f"{head_too}: {name}", f"{type(error).__name__}: {' '.join(str(error).split())[:120]}")
 
 

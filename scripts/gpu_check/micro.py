@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Stage "micro": what the parts of a training step cost here, beside their alternatives, each in seconds.
+"""Stage "micro": costs of the parts of a training step and their alternatives, each in seconds.
 
 python scripts/gpu_check/micro.py FOLDER
 """

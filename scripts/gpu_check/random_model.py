@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A Qwen3 of random weights with the toy's tokenizer, filled up to its vocabulary: for time and memory alone.
+"""A Qwen3 of random weights with the toy's tokenizer, padded to its vocabulary: only for time and memory.
 
     python scripts/gpu_check/random_model.py TOY_MODEL FOLDER gpu|cpu|82m
 
@@ -56,8 +56,8 @@ def main() -> None:
 
 
 def fill_up(tokenizer_file: Path, vocab_size: int) -> None:
-    """As many tokens as the model has: verl lets vLLM sample none that the tokenizer lacks, while the trainer, which
-    computes the probabilities again, counts them all."""
+    """As many tokens as the model has: verl lets vLLM sample only the tokenizer's tokens, while the trainer, which
+    recomputes the probabilities, counts all."""
     state = json.loads(tokenizer_file.read_text(encoding="utf-8"))
     vocabulary = state["model"]["vocab"]  # of a unigram model: pieces with their scores
     vocabulary += [[f"<{number}>", -100.0] for number in range(len(vocabulary), vocab_size)]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The rewards of a run, computed again from what it dumped, by other means than the run's own."""
+"""Recomputes the rewards of a run from its dumps, independently of the run's own code."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ MAX_RESPONSE_LENGTH = 32  # tokens, of the toy runs (gpu_check.sh)
 def check(
     rows: Rows, run: Run, run_dir: RunDir, method: str, steps: Sequence[int], toy_model: Path, platform: str
 ) -> None:
-    """The rewards of `steps`, all of `method`, and that verl trained on them.
+    """Check the rewards of `steps`, all of `method`, and that verl trained on them.
 
     Args:
         rows: where the result goes.
-        run: what the run logged.
-        run_dir: where it dumped its rollouts.
-        toy_model: model folder that it started from.
+        run: its logs.
+        run_dir: directory of its rollout dumps.
+        toy_model: folder of the starting model.
         platform: "gpu" or "cpu".
     """
     dumped = [row for step in steps for row in _rows_of(run_dir.rollouts_file(step))]
@@ -78,10 +78,10 @@ def _check_score(rows: Rows, run_dir: RunDir, method: str, dumped: list[dict[str
 def _check_certainty(
     rows: Rows, run_dir: RunDir, method: str, steps: Sequence[int], toy_model: Path, limit: float
 ) -> None:
-    """Of the responses of the last step, by the policy that the step before it saved."""
+    """Check the responses of the last step, by the policy saved in the previous step."""
     step = steps[-1]
     policy = shard_of(checkpoint_folder(run_dir.checkpoints, step - 1) / ACTOR)
-    # a response that holds a broken character does not give its tokens back
+    # a response with a broken character does not re-tokenize to its tokens
     readable = [row for row in _rows_of(run_dir.rollouts_file(step)) if "\ufffd" not in row["response"]]
     chosen = readable[:: max(1, len(readable) // MAX_RESPONSES)]
     worst = 0.0

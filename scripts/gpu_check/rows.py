@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a stage of the check found: rows in a file of the stage's folder, one JSON object a line. Each is written when
-it is found, so that a stage that is cut off leaves what it had.
+"""Results of a stage of the check: rows in a file of the stage's folder, one JSON object a line, each written at once,
+so that an interrupted stage keeps its results.
 
-    check     what was looked at
-    result    "ok" or "FAILED" of a check; "measured", which has no limit; "not run", which this machine does not have
+    check     what was checked
+    result    "ok" or "FAILED" of a check; "measured", which has no limit; "not run", unavailable on this machine
     value     in words, with units
-    seconds   what it took, null where nobody asks
+    seconds   duration, or null
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Rows:
 
     @contextmanager
     def section(self, name: str) -> Iterator[None]:
-        """An error inside fails this part of a stage and not what comes after it."""
+        """An error inside fails only this part of a stage."""
         try:
             yield
         except Exception as error:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a watched run that is over must show.
+"""Checks of a finished watched run.
 
     python scripts/gpu_check/run_checks.py FOLDER RUN_DIR TOY_MODEL gpu|cpu PLAN VLLM_SHARE [--only-start]
 
@@ -29,7 +29,7 @@ def main() -> None:
     parser.add_argument("platform", choices=["gpu", "cpu"])
     parser.add_argument("plan")
     parser.add_argument("vllm_share", type=float)
-    parser.add_argument("--only-start", action="store_true", help="the run did not end well: say how far it got")
+    parser.add_argument("--only-start", action="store_true", help="the run failed: only report how far it got")
     args = parser.parse_args()
     rows, run_dir, notes = Rows(args.folder), RunDir(args.run_dir), read_notes(args.folder / "notes.jsonl")
     taken = {name: [entry for entry in notes if entry["note"] == name] for name in ("memory", "validation")}

@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Run a command with a time limit and leave nothing of it behind.
+"""Run a command with a time limit and clean up after it.
 
     python scripts/gpu_check/run_stage.py SECONDS LOG COMMAND …
 
-Its output goes to LOG. The exit code is the command's; 124: it was ended at its limit;
-130 or 143: it was ended by a signal to this process. Ray and vLLM start processes that outlive their parents, so this
-process declares itself the one to whom Linux hands orphans, and ends what is left of them, with the segments of shared
-memory that they have open.
+Its output goes to LOG. The exit code is the command's; 124: stopped at its limit; 130 or 143: stopped by a signal to
+this process. Ray and vLLM start processes that outlive their parents, so this process becomes their subreaper, ends the
+remaining ones, and removes the segments of shared memory that they have open.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from types import FrameType
 import psutil
 
 PR_SET_CHILD_SUBREAPER = 36  # <linux/prctl.h>
-GRACE_SECONDS = 15.0  # Ray and vLLM take some to end by themselves
+GRACE_SECONDS = 15.0  # Ray and vLLM take some to exit by themselves
 SHARED_MEMORY = re.compile(r"/dev/shm/\S+$", re.MULTILINE)
 
 
@@ -46,7 +45,7 @@ def main() -> int:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)  # cleaning up is not interrupted
         if process is not None and process.poll() is None:
-            os.killpg(process.pid, signal.SIGTERM)  # the driver's own end takes Ray down in good order
+            os.killpg(process.pid, signal.SIGTERM)  # the driver's own exit shuts Ray down cleanly
         psutil.wait_procs(_descendants(), timeout=GRACE_SECONDS)
         while alive := _descendants():
             _end(alive)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where the time of a watched run went, and what it held of the card."""
+"""Time and card memory of a watched run."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from rows import Rows
 
 from co_rewarding.tools.report.runs import STEP_TIME, Run
 
-GROWTH_LIMIT = 0.05  # of what is held while vLLM sleeps, from the second step on: the first allocates the optimizer
-FREED_SHARE = 0.5  # of vLLM's part of the card, which it must give back when it sleeps
-LEFT_MIB = 1024  # that may still be in use when the run is over, more than before it
+GROWTH_LIMIT = 0.05  # of memory held while vLLM sleeps, from the second step on: the first allocates the optimizer
+FREED_SHARE = 0.5  # share of vLLM's memory that it must free when it sleeps
+LEFT_MIB = 1024  # that may still be in use after the run, beyond that before it
 PHASES = ("gen", "teacher_update", "teacher_sync", "teacher_gen", "old_log_prob", "ref", "adv", "update_actor")
 
 
 def report_start(rows: Rows, notes: Sequence[dict[str, Any]]) -> None:
-    """When the run reached what; `notes` are those that say so."""
+    """Times at which the run reached each `notes` entry."""
     reached = ", ".join(f"{entry['seconds']:.0f} {entry['note']}" for entry in notes)
     rows.measured("seconds after the command", reached or "the configuration was not composed")
 
 
 def report_phases(rows: Rows, run: Run, method: str, steps: Sequence[int]) -> None:
-    """Median seconds of each phase, without the first step of the method's turn, which warms up."""
+    """Median seconds of each phase, without the warm-up step at the start of the method's turn."""
     timed = steps[1:]
 
     def seconds(name: str) -> float:
@@ -41,7 +41,7 @@ def report_phases(rows: Rows, run: Run, method: str, steps: Sequence[int]) -> No
 
 
 def check_memory(rows: Rows, notes: Sequence[dict[str, Any]], before_mib: int | None, vllm_share: float) -> None:
-    """The card while vLLM is awake and asleep, of each step, and once the run is over.
+    """Card memory while vLLM is awake and asleep, per step, and after the run.
 
     Args:
         notes: those of the run's memory.
@@ -57,7 +57,7 @@ def check_memory(rows: Rows, notes: Sequence[dict[str, Any]], before_mib: int | 
     growth = asleep[-1] / asleep[1] - 1
     states = ", ".join(f"{a / 1024:.1f} / {b / 1024:.1f}" for a, b in zip(awake, asleep, strict=True))
     rows.check(
-        "vLLM gives its memory back when it sleeps",
+        "vLLM frees its memory when it sleeps",
         freed >= FREED_SHARE * vllm_mib,
         f"GiB awake / asleep of each step: {states}; at least {freed / 1024:.1f} freed of {vllm_mib / 1024:.1f}",
     )

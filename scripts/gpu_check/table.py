@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What all stages found, as one table: OUT/table.md, and on the terminal.
+"""Results of all stages as one table: OUT/table.md, and on the terminal.
 
     python scripts/gpu_check/table.py OUT STAGES SELECTED COMMAND      two lists of names, with a space between
 
-Exit code: 0 all selected stages passed, 1 one failed, 3 what ran of them passed, but not all was reached.
+Exit code: 0 all selected stages passed, 1 one failed, 3 all that ran passed, but some stages were not reached.
 """
 
 from __future__ import annotations

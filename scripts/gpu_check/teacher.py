@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The teacher of a run of Co-rewarding-II: the average of its students, in vLLM when it is its turn and only then."""
+"""The teacher of a Co-rewarding-II run: the average of its students, in vLLM only during its rollouts."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SAME_LIMIT = 0.95  # share of greedy responses; bf16 batches of another order ma
 
 
 def check_average(rows: Rows, run: Run, run_dir: RunDir, toy_model: Path) -> None:
-    """teacher_k = α_k · teacher_{k−1} + (1 − α_k) · student_{k−1} in float64, from the students that were saved."""
+    """teacher_k = α_k · teacher_{k−1} + (1 − α_k) · student_{k−1} in float64, from the saved students."""
     start = load_file(toy_model / "model.safetensors")
     student, teacher = start, {name: value.double() for name, value in start.items()}
     steps = run.trained_steps
@@ -41,7 +41,7 @@ def check_average(rows: Rows, run: Run, run_dir: RunDir, toy_model: Path) -> Non
 
 
 def check_engines(rows: Rows, run: Run) -> None:
-    """The probabilities that vLLM sampled with are those of the weights that should be there."""
+    """vLLM sampled with the probabilities of the intended weights."""
     metrics = {"student": "training/rollout_probs_diff_mean", "teacher": "teacher/rollout_probs_diff_mean"}
     worst = {who: max(run.series(name)[1]) for who, name in metrics.items() if run.series(name)[1]}
     nats = max(run.series("rollout_corr/log_ppl_abs_diff")[1], default=math.inf)

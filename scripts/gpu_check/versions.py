@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Stage "versions": what verl and vLLM take this machine for, and that only what belongs to it is active.
+"""Stage "versions": how verl and vLLM identify this machine, and that only the matching plugins are active.
 
 python scripts/gpu_check/versions.py FOLDER gpu|cpu
 """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The weights that a run of one process saved."""
+"""The saved weights of a run with one process."""
 
 from __future__ import annotations
 

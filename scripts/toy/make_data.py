@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Write train.parquet, train_rephrased.parquet and test.parquet of generated arithmetic questions (verl's schema).
 
-Those of train and test that are plain differences with a borrow, whose most common answer is wrong at the start, are in
-plain_borrows.parquet, too. The same arguments give the same bytes (for one version of pyarrow, which writes its version
-into each file).
+Plain differences with a borrow of both splits, whose most common answer is wrong at the start, are also in
+plain_borrows.parquet. The same arguments give the same bytes (for one version of pyarrow, which writes its version into
+each file).
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ class QuestionOptions(Options):
     """questions"""
 
     local_dir: Path = option(Path("data/toy"), "folder to write to")
-    num_train: int = option(2048, "training questions (pairs of wordings)")
+    num_train: int = option(2048, "training questions (pairs)")
     num_test: int = option(500, "held-out questions")
-    seed: int = option(1, "chooses questions and wordings")
-    operation: Operation | None = option(None, "of these questions, keep the sums or the differences alone")
+    seed: int = option(1, "seed of questions and wordings")
+    operation: Operation | None = option(None, "keep only the sums or only the differences")
 
 
 @command("make_data.py")

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Make the tiny language model of the embedded default: build it, train it to a middling accuracy, save it.
+"""Make the tiny language model of the embedded default: build it, train it to a medium accuracy, save it.
 
-It is trained on generated questions that are in none of the data files, so what RL is measured on stays unseen.
+It is trained on generated questions that are in none of the data files, so the questions of RL stay unseen.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from co_rewarding.tools.quickstart.tiny_model import build_model, build_tokenize
 class ModelOptions(Options):
     """model"""
 
-    data_dir: Path = option(Path("data/toy"), "folder that make_data.py wrote")
+    data_dir: Path = option(Path("data/toy"), "output folder of make_data.py")
     output_dir: Path = option(Path("data/toy/model"), "folder for the model")
-    target_accuracy: float = option(0.5, "sampled accuracy to end at, 0 to 0.8")
+    target_accuracy: float = option(0.5, "final sampled accuracy, 0 to 0.8")
     max_minutes: float = option(6.0, "give up after this many minutes", gt=0)
-    seed: int = option(1, "chooses the weights to start from and the training questions")
+    seed: int = option(1, "seed of initial weights and training questions")
     threads: int = option(1, "CPU threads; 1 gives the same model every time", ge=1)
 
 
 def facts_of(path: Path) -> list[Fact]:
     if not path.is_file():
-        raise UserError(f"--data_dir {path.parent}: no {path.name} there; run scripts/toy/make_data.py first")
+        raise UserError(f"--data_dir {path.parent}: no {path.name}; run scripts/toy/make_data.py first")
     try:
         return [fact_of(row["extra_info"]) for row in read_rows(path)]
     except (KeyError, TypeError) as error:
@@ -62,7 +62,7 @@ def main(arguments: Sequence[str]) -> None:
     try:
         model.save_pretrained(options.output_dir)
         tokenizer.save_pretrained(options.output_dir)
-    except SafetensorError as error:  # of a full disk, for one
+    except SafetensorError as error:  # a full disk, for example
         raise UserError(f"{options.output_dir}: {one_line(error)}") from error
     print(
         f"{options.output_dir}: {result.num_updates} updates in {result.seconds:.0f} s; on unseen questions "

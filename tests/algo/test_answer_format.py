@@ -228,7 +228,7 @@ def test_a_pattern_that_is_slow_on_many_responses_ends_the_run(monkeypatch: pyte
     extract = answer_format(r"regex:^(aa|a)+$").extract
     with pytest.warns(UserWarning):
         assert extract("a" * 60 + "b") is None
-    with pytest.raises(OwnFunctionError, match="on 2 responses: it goes back and forth"):
+    with pytest.raises(OwnFunctionError, match="on 2 responses: it backtracks"):
         extract("a" * 60 + "b")
 
 

@@ -376,10 +376,10 @@ def test_a_broken_weight_breaks_itself_alone_and_the_distance(broken: float) -> 
 
 def test_a_parameter_that_is_not_contiguous_is_refused() -> None:
     odd = torch.ones(2, 3).T
-    with pytest.raises(ValueError, match="parameter w: the teacher does not hold it contiguously"):
+    with pytest.raises(ValueError, match="parameter w: the teacher does not have it contiguous"):
         TeacherAverage({"w": odd})
     teacher = parameters(w=torch.zeros(3, 2))
-    with pytest.raises(ValueError, match="parameter w: the student does not hold it contiguously"):
+    with pytest.raises(ValueError, match="parameter w: the student does not have it contiguous"):
         TeacherAverage(teacher).update({"w": odd}, 0.5)
     assert not teacher["w"].any()
 

@@ -191,7 +191,7 @@ def test_a_wrong_number_of_temperatures_or_labels_is_refused() -> None:
         token_statistics(torch.zeros(3, 4), torch.ones(2))
     with pytest.raises(ValueError, match=r"labels_T has shape \(4,\): give one a token, \(3,\)"):
         token_statistics(torch.zeros(3, 4), torch.ones(3), ["log_probs"], labels_T=torch.zeros(4, dtype=torch.int64))
-    with pytest.raises(ValueError, match="labels_T is None: log_probs are those of the tokens that came next"):
+    with pytest.raises(ValueError, match="labels_T is None: log_probs needs the next tokens"):
         token_statistics(torch.zeros(3, 4), torch.ones(3), ["log_probs"])
 
 
@@ -205,7 +205,7 @@ def test_response_means() -> None:
 def test_a_mean_that_is_no_number_is_an_error() -> None:
     mask = nested([1, 1], [1, 0])
     assert response_means(nested([1.0, 3.0], [2.0, math.nan]), mask, "entropy") == [2.0, 2.0]  # not the policy's token
-    with pytest.raises(ValueError, match="entropy of row 1 is nan: its logits hold NaN"):
+    with pytest.raises(ValueError, match="entropy of row 1 is nan: its logits have NaN"):
         response_means(nested([1.0, 3.0], [math.nan, 2.0]), mask, "entropy")
     with pytest.raises(ValueError, match="self_certainty of row 0 is inf"):
         response_means(nested([1.0, math.inf], [2.0, 2.0]), mask, "self_certainty")

@@ -83,7 +83,7 @@ def test_terms_that_do_not_go_together(short: str, tmp_path: Path) -> None:
     for name, said in (
         (
             "majority_voting+0.5*co_rewarding_I",
-            "majority_voting and co_rewarding_I are votes, of which a sum may have one",
+            "majority_voting and co_rewarding_I are votes; a sum may have only one",
         ),
         ("random+2*random", "two terms that are logged as random"),
         (f"{short}+{twin}:short", "two terms that are logged as brevity.short"),

@@ -99,7 +99,7 @@ def test_controls_of_co_rewarding_i_by_one_word(toy: Path, method: str) -> None:
     )
     text = finish(run, toy / f"{method}.log")
     repeats = method == "co_rewarding_I_same_wording"
-    assert ("train_rephrased.parquet: is not read" in text) == repeats
+    assert ("train_rephrased.parquet: is ignored" in text) == repeats
     wording = {}
     for view, file in (("original", "train"), ("rephrased", "train" if repeats else "train_rephrased")):
         for row in pq.read_table(toy / f"data/{file}.parquet", columns=["prompt", "extra_info"]).to_pylist():

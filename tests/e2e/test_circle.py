@@ -51,7 +51,7 @@ def exported(toy: Path, run_dir: Path) -> dict[str, Path]:
         folders[weights] = run_dir / f"export/step_{STEP}_{weights}"
         assert f"{weights} of step {STEP}: {folders[weights]}" in told
         evaluate(toy, folders[weights], "--data", f"toy={toy}/data/test.parquet", "--temperature", 0)
-        assert "only its card is written anew" in script(toy, "export_checkpoint.py", run_dir, "--weights", weights)
+        assert "only its card is rewritten" in script(toy, "export_checkpoint.py", run_dir, "--weights", weights)
     return folders
 
 

@@ -54,7 +54,7 @@ def test_the_run_says_what_it_did(resumed: dict) -> None:
 
 def test_what_the_killed_start_left_is_gone(resumed: dict) -> None:
     left = resumed["left"]["recorded"]
-    assert "The last start was killed; removed what it left (processes: " in resumed["output"]
+    assert "The last start was killed; removed its leftovers (processes: " in resumed["output"]
     assert left["segments"] and not [name for name in left["segments"] if Path("/dev/shm", name).exists()]
     assert not Path(left["folder"]).exists()
     assert not (resumed["run_dir"] / "leftovers.json").exists()

@@ -182,7 +182,7 @@ def test_a_run_without_a_teacher_is_not_resumed_as_one_with_it(toy: Path, resume
     (folder / "latest_checkpointed_iteration.txt").write_text("2")
     message = refused(toy, "plain")
     assert message.startswith("error: trainer.default_local_dir=")
-    assert "global_step_2 holds no teacher" in message
+    assert "global_step_2 has no teacher" in message
 
 
 def test_another_experiment_does_not_resume_it(toy: Path, resumed: dict) -> None:

@@ -102,7 +102,7 @@ def test_the_harness_agrees_with_training(toy: Path, killed_and_continued: dict)
     regraded = toy / "evaluation/regraded"
     command = [sys.executable, str(REPO / "scripts/evaluate.py"), "--regrade", str(dump), "--output_dir", str(regraded)]
     output = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=True).stdout
-    assert f"stored verdicts: {NUM_QUESTIONS} of {NUM_QUESTIONS} are ours too" in output
+    assert f"stored verdicts: {NUM_QUESTIONS} of {NUM_QUESTIONS} agree with ours" in output
     task = json.loads((regraded / "results.json").read_text())["tasks"]["validation"]
     assert task["accuracy"]["pass@1"]["value"] == sum(row["score"] for row in stored.values()) / NUM_QUESTIONS
     # and the harness's own generations are the same texts: same prompt, same decoding, same model

@@ -156,7 +156,7 @@ def test_without_early_stop_everything_is_saved() -> None:
 def test_ground_truth_stops_no_run() -> None:
     assert {signal.name for signal in SIGNALS if signal.needs_labels} == {"illusion", "reward_without_accuracy"}
     for metric in ("label/accuracy", "answer/accuracy/teacher", "vote/accuracy/student"):
-        with pytest.raises(ValueError, match="own needs labels: it may warn, but not stop"):
+        with pytest.raises(ValueError, match="own needs labels: it may warn but not stop"):
             Signal("own", "", "", (Condition("reward/mean", rise=0.0), Condition(metric, fall=0.1)), stops=True)
     monitor = CollapseMonitor(stop_after=1)
     alarms = run(monitor, {"reward/mean": line(0.2, 0.9), "label/accuracy": line(0.9, 0.1)})
@@ -199,7 +199,7 @@ def test_errors() -> None:
         CollapseMonitor(window=1)
     with pytest.raises(ValueError, match="stop_after is -1: use a whole number from 0"):
         CollapseMonitor(stop_after=-1)
-    with pytest.raises(ValueError, match="watched with window 5, this run has 8"):
+    with pytest.raises(ValueError, match="has watch window 5, this run 8"):
         CollapseMonitor(window=8).load_state_dict(CollapseMonitor().state_dict())
 
 

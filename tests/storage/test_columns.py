@@ -51,8 +51,8 @@ def test_what_is_named_wins_and_nothing_can_be_named() -> None:
         ),
         ("question target label", Columns(), "target, label may each be the answer; name one with --answer"),
         ("question choices A B", Columns(), "choices, A, B may each hold the choices; .*with --choices"),
-        ("question", Columns(answer="key"), "--answer key: there is no such column; its columns are question"),
-        ("question A", Columns(choices="A,B"), "--choices B: there is no such column"),
+        ("question", Columns(answer="key"), "--answer key: no such column; its columns are question"),
+        ("question A", Columns(choices="A,B"), "--choices B: no such column"),
     ],
 )
 def test_what_cannot_be_told_is_asked(names: str, given: Columns, why: str) -> None:

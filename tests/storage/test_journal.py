@@ -81,13 +81,13 @@ def test_other_settings_are_refused(tmp_path) -> None:
     with pytest.raises(JournalError) as error:
         Journal(tmp_path / "j", SETTINGS | {"temperature": 1.0}, key)
     assert str(error.value).endswith(
-        "j was made with temperature=0.7, now it is 1.0: set it back to resume, or start anew with --restart"
+        "j was made with temperature=0.7, now it is 1.0: set it back to resume, or start over with --restart"
     )
 
 
 def test_a_digest_is_told_in_words(tmp_path) -> None:
     Journal(tmp_path / "j", SETTINGS | {"data": "abc"}, key).close()
-    with pytest.raises(JournalError, match=r"j was made with other questions of d.parquet; start anew with --restart$"):
+    with pytest.raises(JournalError, match=r"j was made with other questions of d.parquet; start over with --restart$"):
         Journal(tmp_path / "j", SETTINGS | {"data": "abd"}, key, digests={"data": "questions of d.parquet"})
 
 
@@ -134,7 +134,7 @@ def test_a_full_disk_is_told_in_one_line(tmp_path, monkeypatch) -> None:
     path = tmp_path / "j"
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    message = "j cannot be written: File too large; what it has is kept$"
+    message = "j cannot be written: File too large; its records are kept$"
     try:
         with pytest.raises(JournalError, match=message), Journal(path, SETTINGS, key) as journal:
             journal.append(attempt(1))
@@ -163,4 +163,4 @@ def test_a_file_system_without_locks_is_told_and_used(tmp_path, monkeypatch, cap
     with Journal(tmp_path / "j", SETTINGS, key) as journal:
         assert journal.append(attempt(1))
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.endswith("j cannot be locked (Operation not supported): let nothing else write to it")
+    assert line.endswith("j cannot be locked (Operation not supported): make sure that nothing else writes to it")

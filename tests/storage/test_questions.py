@@ -146,7 +146,7 @@ def test_the_system_prompt_may_be_another_or_none(read: Callable[..., Any]) -> N
         ([{"question": {"a": 1}}], r"row 0: column question is \{'a': 1\}; must be text"),
         ([{"question": "1?", "answer": ["1", "2"]}], "row 0: column answer is"),
         ([{"question": "x" * 200_000}], "row 0: column question has 200,000 characters; at most"),
-        ([{"question": "\ud800"}], "half of a character"),
+        ([{"question": "\ud800"}], "lone surrogate"),
         ([{"question": "1?", "choices": ["a", "b"], "answer": 1}], r"--answer_is index0\|index1, of python"),
     ],
 )

@@ -10,10 +10,10 @@ from co_rewarding.storage.rows import question_text, read_rows
 from co_rewarding.storage.wordings import loses_numbers, repeats, shared, shifted, suspect_pairs
 
 IDENTICAL, EMPTY, SHARED, SHIFTED, NUMBERS = (
-    "pairs of identical wording, which vote for themselves",
+    "identical pairs, which vote for themselves",
     "rephrasings without a letter or digit",
-    "rephrasings that stand for several questions",
-    "rephrasings that fit the question in the row before or after better",
+    "rephrasings used for several questions",
+    "rephrasings that fit the question in the previous or next row better",
     "rephrasings without most of the question's numbers",
 )
 QUESTIONS = [f"Tom has {3 * i + 11} red balls and {7 * i + 5} blue ones. How many has he?" for i in range(20)]

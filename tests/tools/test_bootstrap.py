@@ -136,7 +136,7 @@ def test_nothing_is_known_of_one_question():
 @pytest.mark.parametrize(
     ("a", "b", "message"),
     [
-        (A, {"s1": A["s1"]}, "other starts"),
+        (A, {"s1": A["s1"]}, "different starts"),
         (A, A | {"s2": {"q1": 1.0}}, "3 of start s2 are only in one"),
         ({}, None, "without a start"),
         ({"s": {}}, None, "without questions"),

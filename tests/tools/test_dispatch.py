@@ -66,7 +66,7 @@ def test_output_and_exit_code_are_the_scripts() -> None:
         (["train", "majority_votin"], "majority_votin: no such method; did you mean majority_voting?"),
         (["train", "co_rewarding_I+0.1*lenght"], "lenght: no such method; there are co_rewarding_I, "),
         (["train", "0.1*"], "'0.1*' is no method: write a name"),
-        (["train", "I", "LEARNING_RATE=1e-6"], "LEARNING_RATE=1e-6: a variable is set before the command: "),
+        (["train", "I", "LEARNING_RATE=1e-6"], "LEARNING_RATE=1e-6: set variables before the command: "),
     ],
 )
 def test_a_wrong_word_is_refused_in_one_line(arguments: list[str], message: str) -> None:
@@ -76,8 +76,8 @@ def test_a_wrong_word_is_refused_in_one_line(arguments: list[str], message: str)
 
 
 def test_two_methods_are_refused() -> None:
-    assert co_rewarding("train", "I", METHOD="entropy")[::2] == (2, "co-rewarding: error: METHOD=entropy: the method "
-        "is co_rewarding_I, as the command says; unset METHOD\n")  # fmt: skip
+    assert co_rewarding("train", "I", METHOD="entropy")[::2] == (2, "co-rewarding: error: METHOD=entropy: "
+        "conflicts with the method co_rewarding_I of the command; unset METHOD\n")  # fmt: skip
 
 
 @pytest.fixture(scope="module")

@@ -58,7 +58,7 @@ def test_the_switch_arrives(config: DictConfig, value: bool) -> None:
         (b" \n", "is empty"),
         (b"\xff\xfe", "not UTF-8"),
         (b"${{ x }}", r"has ${, .* write the $ as {{ '$' }}"),
-        (b"x" * (MAX_TEMPLATE_BYTES + 1), "which no chat template has"),
+        (b"x" * (MAX_TEMPLATE_BYTES + 1), "too large for a chat template"),
     ],
 )
 def test_a_file_that_is_no_template(config: DictConfig, tmp_path: Path, content: bytes | None, why: str) -> None:
@@ -77,11 +77,11 @@ def test_two_that_say_different_things(config: DictConfig, tmp_path: Path) -> No
         str(tmp_path / "t.jinja"),
         "b",
     )
-    with pytest.raises(ValueError, match=rf"chat_template=.*: {TEMPLATE} is set to something else"):
+    with pytest.raises(ValueError, match=rf"chat_template=.*: {TEMPLATE} has another value"):
         settle(config)
     config.co_rewarding.chat_template, config.co_rewarding.enable_thinking = None, True
     OmegaConf.update(config, THINKING, False, force_add=True)
-    with pytest.raises(ValueError, match=rf"enable_thinking=True: {THINKING} is set to"):
+    with pytest.raises(ValueError, match=rf"enable_thinking=True: {THINKING} has another"):
         settle(config)
 
 
@@ -99,7 +99,7 @@ def test_a_method_that_asks_the_original_twice_needs_no_other_file(capsys: pytes
             settle(config)
             assert OmegaConf.to_container(config.data) == {"train_files": original, "train_aug_files": original}
             line = capsys.readouterr().out
-            assert line.count("\n") == said and ("train_aug_files=x.parquet: is not read, since" in line) == said
+            assert line.count("\n") == said and ("train_aug_files=x.parquet: is ignored, since" in line) == said
 
 
 @pytest.mark.parametrize("method", ["co_rewarding_I", "majority_voting_both_views"])

@@ -163,7 +163,7 @@ def test_checkpoints_that_no_pointer_names_are_not_begun_over(tmp_path: Path) ->
         check_checkpoints(settings(tmp_path))
     check_checkpoints(settings(tmp_path, resume_mode="disable"))
     assert set_aside(tmp_path) == [1, 2]
-    check_checkpoints(settings(tmp_path))  # a start that was killed before it saved anything begins anew again
+    check_checkpoints(settings(tmp_path))  # a start that was killed before it saved anything starts over again
     assert latest_checkpoint_before(tmp_path, 2) is None
     save(tmp_path, 2, None)
     assert latest_checkpoint_before(tmp_path, 2) == tmp_path / "global_step_2" == resume_dir(settings(tmp_path))
@@ -224,7 +224,7 @@ def test_the_checkpoint_that_the_command_names_stays(tmp_path: Path) -> None:
 def test_a_pointer_that_names_nothing_is_no_fresh_start(tmp_path: Path, text: str) -> None:
     save(tmp_path, 2, 2)
     (tmp_path / TRACKER).write_text(text)
-    with pytest.raises(ValueError, match=r"names no checkpoint .*there are 2, .*anew with trainer.resume_mode=disable"):
+    with pytest.raises(ValueError, match=r"names no checkpoint .*there are 2, .*start over with trainer.resume_mode"):
         check_checkpoints(settings(tmp_path))
     check_checkpoints(settings(tmp_path, resume_mode="disable"))
 
@@ -239,7 +239,7 @@ def test_what_cannot_be_resumed_from_is_refused(tmp_path: Path) -> None:
     check_checkpoints(settings(tmp_path))  # nothing there
     save(tmp_path, 2, 2)
     (tmp_path / "global_step_5").mkdir()
-    assert "global_step_5: holds no actor" in refused(
+    assert "global_step_5: has no actor" in refused(
         resume_mode="resume_path", resume_from_path=f"{tmp_path}/global_step_5"
     )
     write(tmp_path / "global_step_5", 5)

@@ -66,7 +66,7 @@ def test_what_is_not_loaded_need_not_be_there(config: DictConfig, checkpoints: P
 
 def test_all_processes_have_theirs(config: DictConfig, checkpoints: Path, refused: Callable[[], str]) -> None:
     folder = save(checkpoints, 20, world=4)
-    assert "global_step_20 was saved by 4 processes and is read by as many; set NUM_NODES and" in refused()
+    assert "global_step_20 was saved by 4 processes and needs as many; set NUM_NODES and" in refused()
     config.trainer.n_gpus_per_node = 4
     check_checkpoint_files(config)
     config.trainer.n_gpus_per_node, config.trainer.nnodes = 2, 2

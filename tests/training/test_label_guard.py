@@ -134,7 +134,7 @@ def test_the_trainer_keeps_the_visits_in_its_checkpoint(
     trainer(guard)._load_checkpoint()  # one from before the guard still loads
     assert (
         guard.last == {}
-        and f"has no {LABELS_FILE}: flips of labels are counted from here on" in capsys.readouterr().out
+        and f"has no {LABELS_FILE}: label flips are counted from this step on" in capsys.readouterr().out
     )
     rewards(guard, {"a": "11"})
     rewards(guard, {"a": "22"})

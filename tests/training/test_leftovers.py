@@ -154,7 +154,9 @@ def test_the_next_start_removes_what_a_killed_one_left(
     left.write(run.leftovers)
     started.parent_ends()
     remove_what_a_killed_start_left(run)
-    said = "The last start was killed; removed what it left (processes: 1, segments of shared memory: 1, sockets: 2).\n"
+    said = (
+        "The last start was killed; removed its leftovers (processes: 1, segments of shared memory: 1, sockets: 2).\n"
+    )
     assert capsys.readouterr().out == said
     assert not started.is_child_alive()
     assert not any(path.exists() for path in (started.segment, folder, weights, run.leftovers))
@@ -176,7 +178,7 @@ def test_what_is_on_another_machine_is_left(started: Started, run: RunDir, capsy
     left.look()
     left.write(run.leftovers)
     remove_what_a_killed_start_left(run)
-    assert "the start before was on elsewhere; what it left there is not removed" in capsys.readouterr().out
+    assert "the last start was on elsewhere; its leftovers there are not removed" in capsys.readouterr().out
     assert started.is_child_alive() and started.segment.exists()
 
 

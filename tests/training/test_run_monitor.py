@@ -133,7 +133,7 @@ def test_an_early_stop_names_the_last_good_checkpoint(
     assert (tmp_path / TRACKER).read_text() == "4"
     assert resume_dir(trainer.config) == tmp_path / "global_step_4"
     printed = capsys.readouterr().out
-    assert f"step 5 was the last without; the last good checkpoint is {tmp_path}/global_step_4" in printed
+    assert f"step 5 was the last one without; the last good checkpoint is {tmp_path}/global_step_4" in printed
 
 
 def test_a_step_says_how_long_the_rest_will_take(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -97,7 +97,7 @@ def test_from_the_first_start_to_a_resumed_one(config: DictConfig, run: RunDir, 
         f"error: co_rewarding_run_dir={run.path}: its run was started with data.train_batch_size=8, now 16 "
         "(TRAIN_BATCH_SIZE in the run script); trainer.total_epochs=1, now 3 (TOTAL_EPOCHS in the run script); "
     )
-    assert "give the old values back to resume from step 1, or choose another RUN_NAME" in stderr
+    assert "restore the old values to resume from step 1, or choose another RUN_NAME" in stderr
     assert json.loads(run.started_as.read_text()) == record
 
 
@@ -128,7 +128,7 @@ def test_nothing_was_saved_yet(config: DictConfig, run: RunDir, started: Started
         ("actor_rollout_ref.actor.optim.betas", [0.9, 0.95], "betas=[0.9, 0.999], now [0.9, 0.95]"),
         ("actor_rollout_ref.model.tokenizer_path", "other", 'tokenizer_path=null, now "other"'),
         ("algorithm.norm_adv_by_std_in_grpo", False, "norm_adv_by_std_in_grpo=true, now false"),
-        ("trainer.total_epochs", 2, "trainer.total_epochs=1, now 2 (TOTAL_EPOCHS in the run script); schedules of"),
+        ("trainer.total_epochs", 2, "trainer.total_epochs=1, now 2 (TOTAL_EPOCHS in the run script); the schedules of"),
         ("trainer.total_training_steps", 1, "trainer.total_training_steps=null, now 1"),
         ("actor_rollout_ref.model.path", "Qwen/Qwen3-4B", ", now Qwen/Qwen3-4B (MODEL_PATH in the run script)"),
     ],
@@ -161,7 +161,7 @@ def test_a_variable_is_named_once_and_the_rest_is_counted(
     actor.clip_ratio = actor.clip_ratio_low = actor.clip_ratio_high = 0.1
     assert refusal(config).count("CLIP_RATIO") == 1
     config.co_rewarding.seed, config.data.seed, actor.ppo_epochs, actor.grad_clip = 5, 5, 2, 0.5
-    assert "; and 2 more; give the old values back" in refusal(config)
+    assert "; and 2 more; restore the old values" in refusal(config)
 
 
 def test_content_counts_and_not_where_it_lies(config: DictConfig, saved: RunDir, tmp_path: Path) -> None:
@@ -306,7 +306,7 @@ def test_a_run_from_before_the_record(config: DictConfig, run: RunDir, started: 
     config.actor_rollout_ref.rollout.n = 4
     code, (_, told), _ = started(config)
     assert code is None
-    assert told.startswith("the run was begun before started_as.json was written: this start was compared with the ")
+    assert told.startswith("the run is older than started_as.json: this start was compared with the ")
     assert "config.yaml" in told
     assert run.started_as.is_file() and len(started(config)[1]) == 1
     # of other files than were recorded nothing is known
@@ -317,7 +317,7 @@ def test_a_run_from_before_the_record(config: DictConfig, run: RunDir, started: 
     run.started_as.unlink()
     shutil.rmtree(run.hydra)
     code, (_, told), _ = started(config)
-    assert code is None and told.endswith("the configuration in none: there is no record of it")
+    assert code is None and told.endswith("the configuration in none: no record found")
 
 
 def test_a_run_from_before_a_setting(config: DictConfig, saved: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -342,14 +342,14 @@ def test_a_run_from_before_a_setting(config: DictConfig, saved: RunDir, monkeypa
 def test_a_garbled_record(config: DictConfig, saved: RunDir) -> None:
     for text in ("", "{}", "[1]", '{"settings": 5, "contents": {}}', '{"settings": {}, "contents": {"x": 5}}'):
         saved.started_as.write_text(text)
-        assert "started_as.json: not what a start wrote" in refusal(config)
+        assert "started_as.json: not a valid record" in refusal(config)
 
 
 def test_begun_anew_on_purpose(config: DictConfig, saved: RunDir, started: Started) -> None:
     config.trainer.resume_mode, config.actor_rollout_ref.rollout.n = "disable", 8
     code, lines, _ = started(config)
     assert code is None
-    assert lines == ["trainer.resume_mode=disable: begins anew, over the checkpoints of steps 1"]
+    assert lines == ["trainer.resume_mode=disable: starts over and replaces the checkpoints of steps 1"]
     assert json.loads(saved.started_as.read_text())["settings"]["actor_rollout_ref.rollout.n"] == 8
     config.trainer.resume_mode = "auto"  # that start was killed before it saved: the old weights are not this run's
     assert started(config)[:2] == (None, [])
@@ -366,7 +366,7 @@ def test_a_new_run_from_a_checkpoint_of_another(config: DictConfig, saved: RunDi
     code, (resuming, told), _ = started(config)
     assert code is None
     assert resuming.startswith("Resuming from step 1, saved ")
-    assert told.startswith(f"a new run, from a checkpoint of another: {saved.path} was started with trainer.total_epo")
+    assert told.startswith(f"a new run from another run's checkpoint: {saved.path} was started with trainer.total_epo")
     longer = RunDir(saved.path.with_name("longer"))
     assert json.loads(longer.started_as.read_text())["settings"]["trainer.total_epochs"] == 5
     # from its own first checkpoint on, it is held to what it was started as
@@ -385,7 +385,7 @@ def test_a_new_run_from_a_checkpoint_of_another(config: DictConfig, saved: RunDi
     # a checkpoint of a third run would be another experiment under this name
     save(saved.checkpoints, 2)
     config.trainer.resume_from_path = str(saved.checkpoints / "global_step_2")
-    assert f"{longer.path} has checkpoints of its own and did not begin from that" in refusal(config)
+    assert f"{longer.path} has its own checkpoints and did not start from that one" in refusal(config)
     code, _, stderr = started(config)
     assert (code, stderr.count("\n")) == (2, 1) and "leave it out to resume from step 2" in stderr
 
@@ -406,8 +406,8 @@ def test_the_same_command_as_before_names_had_model_and_data(
     code, _, stderr = started(default)
     assert (code, stderr.count("\n")) == (2, 1)
     assert stderr == (
-        f"error: RUN_NAME is not set: {older.path} was started as this run, when runs were named otherwise; RUN_NAME="
-        f"co_rewarding_I resumes it, RUN_NAME={default.trainer.experiment_name} begins a new one\n"
+        f"error: RUN_NAME is not set: {older.path} is this run under an older default name; RUN_NAME="
+        f"co_rewarding_I resumes it, RUN_NAME={default.trainer.experiment_name} starts a new one\n"
     )
     other = default.copy()
     other.actor_rollout_ref.rollout.n = 8

@@ -48,7 +48,7 @@ def test_offline_where_nobody_has_logged_in(run: RunDir) -> None:
 @pytest.mark.parametrize("mode", ["online", "run", "shared"])
 def test_online_without_a_key(run: RunDir, monkeypatch: pytest.MonkeyPatch, mode: str) -> None:
     monkeypatch.setenv("WANDB_MODE", mode)
-    with pytest.raises(ValueError, match=f"WANDB_MODE={mode}: nobody has logged in; run `wandb login`"):
+    with pytest.raises(ValueError, match=f"WANDB_MODE={mode}: not logged in; run `wandb login`"):
         environment(run)
     monkeypatch.setenv("WANDB_API_KEY", KEY)
     assert environment(run)["WANDB_MODE"] == mode

@@ -187,7 +187,7 @@ def test_a_part_of_the_teacher_that_is_gone_is_named(config: DictConfig, part: s
 
 def test_a_checkpoint_without_a_teacher_names_the_way_out(config: DictConfig) -> None:
     checkpoint(config, 20, "actor")
-    with pytest.raises(ValueError, match=r"global_step_20 holds no teacher.*export its model"):
+    with pytest.raises(ValueError, match=r"global_step_20 has no teacher.*export its model"):
         check_resumable(config, TeacherSettings())
     # a teacher that never moves (it is the starting model), and a fresh start
     check_resumable(config, TeacherSettings(update=False))
@@ -199,7 +199,7 @@ def test_a_checkpoint_that_is_named_is_the_one_that_is_checked(config: DictConfi
     checkpoint(config, 20, "actor", "teacher")
     (tmp_path / "other/global_step_5/actor").mkdir(parents=True)
     config.trainer.resume_mode, config.trainer.resume_from_path = "resume_path", str(tmp_path / "other/global_step_5")
-    with pytest.raises(ValueError, match="global_step_5 holds no teacher"):
+    with pytest.raises(ValueError, match="global_step_5 has no teacher"):
         check_resumable(config, TeacherSettings())
 
 
@@ -270,12 +270,12 @@ def test_decided_votes_may_be_stopped(config: DictConfig) -> None:
 @pytest.mark.parametrize(
     ("key", "value", "why"),
     [
-        ("co_rewarding.payout", "soft", "pays by the shares of a whole vote"),
-        ("co_rewarding.payout", "negative", "pays by the shares of a whole vote"),
-        ("co_rewarding.method", "co_rewarding_II+0.2*format_only", "may look at all that the teacher writes"),
-        ("co_rewarding.method", "format_only", "may look at all that the teacher writes"),
-        ("actor_rollout_ref.teacher.check_log_probs", True, "log-probabilities of whole responses"),
-        ("actor_rollout_ref.rollout.full_determinism", True, "names all requests alike"),
+        ("co_rewarding.payout", "soft", "pays by the shares of a full vote"),
+        ("co_rewarding.payout", "negative", "pays by the shares of a full vote"),
+        ("co_rewarding.method", "co_rewarding_II+0.2*format_only", "may read all of the teacher's text"),
+        ("co_rewarding.method", "format_only", "may read all of the teacher's text"),
+        ("actor_rollout_ref.teacher.check_log_probs", True, "log-probabilities of full responses"),
+        ("actor_rollout_ref.rollout.full_determinism", True, "gives all requests one name"),
         ("actor_rollout_ref.rollout.agent.agent_loop_manager_class", None, "does not count votes"),
     ],
 )

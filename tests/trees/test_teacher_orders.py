@@ -88,11 +88,11 @@ def test_one_replica_is_not_shared(config: DictConfig) -> None:
         (
             "tensor_model_parallel_size",
             4,
-            "needs two vLLM replicas or more, and there is one",
+            "needs at least two vLLM replicas, but there is one",
         ),
-        ("full_determinism", True, "lets verl's own router choose"),
-        ("disaggregation.enabled", True, "makes a replica of several engines"),
-        ("router_config_path", "my_router.yaml", "does not know which replicas are whose"),
+        ("full_determinism", True, "makes verl's own router choose"),
+        ("disaggregation.enabled", True, "builds a replica from several engines"),
+        ("router_config_path", "my_router.yaml", "has no rule for the teacher's replicas"),
     ],
 )
 def test_beside_is_refused_where_it_cannot_be(config: DictConfig, key: str, value: object, why: str) -> None:

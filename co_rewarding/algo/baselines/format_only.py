@@ -3,7 +3,7 @@
 
     reward of y = 1 if y states an answer (a closed box), else 0
 
-A gain under it is a gain of form: more responses that end in a box, not more that are right.
+A gain under it is only a gain in format: more responses end in a box, not more are right.
 
 Degenerate cases: once every response has an answer all rewards are 1 and no group has an advantage.
 """

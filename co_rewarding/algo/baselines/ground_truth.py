@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""GT-Reward (arXiv 2508.00410, Appendix C.1): the true answer is the label. Supervised, the others' measure.
+"""GT-Reward (arXiv 2508.00410, Appendix C.1): the true answer is the label. Supervised upper reference for the others.
 
     reward of y = 1 if ans(y) is the same answer as the ground truth, else 0
 
-Degenerate cases: no answer earns 0; a question without a ground truth (MATH has two) has no label, so that its whole
-group earns 0, as under a vote without a label. Data without any ground truth is refused before the start.
+Degenerate cases: no answer earns 0; a question without a ground truth (MATH has two) has no label, so its whole group
+earns 0, as in a vote without a label. Data without any ground truth is refused before the start.
 """
 
 from co_rewarding.algo.rewards import is_match, trained_rows, truths

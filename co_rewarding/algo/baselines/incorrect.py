@@ -3,7 +3,7 @@
 
     reward of y = 1 if y states an answer that is not the ground truth, else 0
 
-A method whose gain this one shares has shown nothing about its labels.
+A method that gains no more than this control has shown nothing about its labels.
 
 Degenerate cases: no answer earns 0, like the true one; so does every answer to a question without a ground truth.
 """

@@ -3,11 +3,11 @@
 
     reward of y = 1 with probability 1/2, whatever y says, else 0
 
-On some models it lifts a benchmark all the same ("Spurious Rewards", arXiv 2506.10947), and then the others' gains on
-that model prove little.
+On some models it still improves a benchmark ("Spurious Rewards", arXiv 2506.10947); there the other methods' gains
+prove little.
 
-The coin is decided by the step's seed, the row's group and its place in the group: neither the response nor how groups
-are mixed in the batch matters. Degenerate cases: none; a response without an answer earns 1 as often as any.
+The coin depends on the step's seed, the row's group and its place in the group, not on the response or the order of
+groups in the batch. Degenerate cases: none; a response without an answer earns 1 as often as any.
 """
 
 import hashlib

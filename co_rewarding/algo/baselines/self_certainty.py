@@ -3,12 +3,12 @@
 
     reward = mean over response tokens of KL(U ‖ π) = −(1/|V|) Σ_v log(|V| π_v)
 
-π is the policy that rolled out, at the sampling temperature, top-p and top-k not applied. Nobody votes and nobody
-answers: a response without an answer is rewarded like any other, and so is an endless repetition, which is the
-certain way to be certain. Rewards are in nats, from 0 upwards (about 10 to 20 for language models), not 0 or 1; only
-differences inside a group count, since GRPO normalises them.
+π is the policy that rolled out, at the sampling temperature, top-p and top-k not applied. There is no vote and no
+answer is needed: a response without an answer is rewarded like any other, and so is endless repetition, the easiest way
+to be certain. Rewards are in nats, from 0 upwards (about 10 to 20 for language models), not 0 or 1; only differences
+inside a group count, since GRPO normalises them.
 
-Degenerate cases: a response without tokens and a teacher's row have no reward (None); equal rewards in a group make no
+Degenerate cases: a response without tokens and a teacher's row have no reward (None); equal rewards in a group give no
 advantage.
 """
 

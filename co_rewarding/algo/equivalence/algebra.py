@@ -1,20 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-r"""What an expression is: its values at some points.
+r"""The value of an expression: its numbers at some points.
 
     values(tree, names) = (exact Fraction where every step is rational, else 400 digits) at each of POINTS points
 
-Two expressions are one if they have the same values at all points, at which each variable has a number that depends on
-its name alone. Rational functions are compared exactly (two that differ agree at a point with a chance of about degree
-in 1,000, Schwartz-Zippel), others to DIGITS digits. The values belong to one answer, not to a pair, so that the
-relation is as symmetric and transitive as equality of numbers, and each answer is read once. A number that is too large
-to be exact has no value, and equals its own spelling.
+Two expressions are the same if they have the same values at all points, at which each variable has a number that
+depends on its name alone. Rational functions are compared exactly (two that differ agree at a point with a chance of
+about degree in 1,000, Schwartz-Zippel), others to DIGITS digits. The values belong to one answer, not to a pair, so
+that the relation is as symmetric and transitive as equality of numbers, and each answer is read once. A number too
+large to be exact has no value and equals only its own spelling.
 
-Where variables are positive, complex values are compared as well; where some are negative, a value that is not real, or
-none at all, equals the like alone: ln|x| is not ln x. Expressions of several variables with roots or logarithms are
-compared at positive points only, √(a²b) = a√b, as those variables are lengths and the like. n, m, k and j are whole
-numbers everywhere.
+At positive points complex values are compared as well; at points with negative variables, non-real or undefined values
+equal only their like: ln|x| is not ln x. Expressions of several variables with roots or logarithms are compared only at
+positive points, √(a²b) = a√b, since such variables are lengths and the like. n, m, k and j are whole numbers
+everywhere.
 
-Everything here is bounded: exact numbers by MAX_BITS, others by their precision, powers and factorials by their size.
+All computations are bounded: exact numbers by MAX_BITS, others by their precision, powers and factorials by their size.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ MAX_BITS = 40_000
 MAX_EXPONENT_BITS = 1e7  # of a power's size; beyond it a power has no value here
 MAX_EXACT_FACTORIAL = 3_000
 PRECISION, DIGITS = 400, 350
-MP = mpmath.MPContext()  # of our own: its precision stays, whatever else in the process uses mpmath
+MP = mpmath.MPContext()  # private: its precision does not change with other users of mpmath
 MP.dps = PRECISION
 _LOCK = threading.Lock()  # mpmath's functions change their context's precision while they run
 _SPANS = ((2, 10, 1), (10, 600, 1), (100, 2000, 1), (3, 90, -1), (100, 3000, 0), (5, 500, 0))
@@ -72,7 +72,7 @@ def values(found: Tree, names: frozenset[str]) -> tuple[Value, ...]:
     """At all points.
 
     Raises:
-        Unreadable: it has none at the positive points, or none that can be computed in bounded time.
+        Unreadable: no values at the positive points, or none computable in bounded time.
     """
     positive_only = has_factorials(found) or (len(names) > 1 and has_roots(found))
     return at_points(lambda at: value(found, at), names, positive_only)
@@ -81,7 +81,7 @@ def values(found: Tree, names: frozenset[str]) -> tuple[Value, ...]:
 def at_points(
     evaluate: Callable[[Mapping[str, Fraction]], Value], names: frozenset[str], positive_only: bool
 ) -> tuple[Value, ...]:
-    """What `values` does for a tree, for anything that can be evaluated."""
+    """`values` for anything that can be evaluated, not only trees."""
     if not names:
         return (evaluate({}),) * POINTS
     found: list[Value] = []
@@ -104,7 +104,7 @@ def value(found: Tree, at: Mapping[str, Fraction]) -> Any:
     """A Fraction, or a number of 400 digits.
 
     Raises:
-        Unreadable: there is none, or none that can be computed in bounded time.
+        Unreadable: there is none, or none computable in bounded time.
     """
     try:
         with _LOCK:
@@ -156,7 +156,7 @@ def _fold(operation: Any, values: Sequence[Any]) -> Any:
 
 
 def _real(number: Value) -> Value:
-    """Without an imaginary part that rounding left."""
+    """Drop an imaginary part that is only rounding."""
     if isinstance(number, MP.mpc) and abs(number.imag) <= abs(number.real) * MP.mpf(10) ** -DIGITS:
         return number.real
     return number
@@ -196,7 +196,7 @@ def _power(base: Any, exponent: Any, exactly: bool) -> Any:
             roots = [_root(number, exponent.denominator) for number in (base.numerator, base.denominator)]
             if None not in roots:
                 return Fraction(*roots) ** exponent.numerator
-        if base < 0 and exponent.denominator > 1 and exponent.denominator % 2:  # the real root, as people mean it
+        if base < 0 and exponent.denominator > 1 and exponent.denominator % 2:  # the real root, as usually meant
             return (-1) ** (exponent.numerator % 2) * _power(-base, exponent, exactly)
     base, exponent = as_real(base), as_real(exponent)
     if base == 0:

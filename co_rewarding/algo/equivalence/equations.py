@@ -3,8 +3,8 @@ r"""Answers with a relation in them: names in front, equations, inequalities.
 
     x = 5, \text{Area} = 5, f^{-1}(x) = 5 and 5 = x are 5; x < 3 is (-∞, 3); y = 2x + 1 and 2x - y + 1 = 0 are 2x + 1
 
-An equation is what left − right is, up to a factor; one of x and y that is linear in y is what y is, so that the forms
-of a line are one answer.
+An equation is left − right up to a factor; one of x and y that is linear in y is its y, so all forms of a line are one
+answer.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def is_name(side: Tokens) -> bool:
 
 
 def name_of(piece: Tokens) -> str | None:
-    """The name that an equality or inequality says something about, if nothing else stands on its side."""
+    """The name that an equality or inequality is about, if it is alone on its side."""
     sides = split(piece, RELATIONS)
     named = [side for side in (sides if len(sides) < 3 else sides[1:2]) if side and is_name(side)]
     return spaced(named[0]) if len(sides) > 1 and named else None
@@ -65,7 +65,7 @@ def is_domain(piece: Tokens) -> bool:
 
 
 def relation(found: Tokens, read: ReadPart) -> Value | None:
-    """None where there is no relation, or none of a kind that is known here."""
+    """None without a relation of a known kind."""
     sides = split(found, RELATIONS)
     signs = [token for token in outside(found) if token in RELATIONS]
     if len(sides) == 1:
@@ -98,7 +98,7 @@ def _equality(found: Tokens, sides: list[Tokens], read: ReadPart) -> Value | Non
                 return in_order_of_names(dict(zip(names, values.parts, strict=True)))
         if equation := _equation(found, sides[0], "=", last):
             return equation
-    # what is left are chains of values: x = 1/2 = 0.5 states the last, 2/3 ≈ 0.67 the first
+    # only chains of values remain: x = 1/2 = 0.5 states the last, 2/3 ≈ 0.67 the first
     if last and not any(token.isalpha() for side in sides[is_name(sides[0]) :] for token in side):
         return read(sides[0] if r"\approx" in found and sides[0] else last)
     return None
@@ -111,7 +111,7 @@ def _names_in_order(side: Tokens) -> list[str]:
 
 
 def in_order_of_names(values: dict[str, Value]) -> Ordered:
-    """x = 1, y = 2 is the point (1, 2), whichever comes first."""
+    """x = 1, y = 2 is the point (1, 2), in either order."""
     parts = tuple(value for _, value in sorted(values.items()))
     return Ordered("(" + ", ".join(part.text for part in parts) + ")", "()", parts)
 
@@ -168,7 +168,7 @@ def _equation(found: Tokens, left: Tokens, operator: str, right: Tokens) -> Valu
 def _solved_inequality(
     found: Tokens, operator: str, names: frozenset[str], values: tuple[algebra.Value, ...]
 ) -> Value | None:
-    """The interval that a x + b < 0 is, where the values are on a line."""
+    """The interval of a x + b < 0, if the values are on a line."""
     if not all(isinstance(value, algebra.Exact) for value in values):
         return None
     xs = [next(iter(algebra.point(names, i).values())) for i in range(algebra.POINTS)]

@@ -20,7 +20,7 @@ INVERSES = {name: f"arc{name}" for name in ("sin", "cos", "tan", "cot", "sec", "
 _ACCENTS = (r"\bar", r"\hat", r"\vec", r"\tilde", r"\overline", r"\widehat", r"\overrightarrow", r"\dot")
 _FUNCTION_NAMES = ("f", "g", "h", r"\phi", r"\varphi", r"\Gamma", r"\zeta")
 TO_BE_CARRIED_OUT = frozenset((r"\gcd", r"\lcm", r"\max", r"\min", r"\det", r"\sum", r"\prod", r"\int", r"\lim"))
-"""Operators that no expression here has a value for: what they are applied to is a question."""
+"""Operators without a value here: an expression with them is a question."""
 
 
 class Unreadable(ValueError):
@@ -30,7 +30,7 @@ class Unreadable(ValueError):
 def tree(tokens: Sequence[str]) -> Tree:
     """
     Raises:
-        Unreadable: no expression, or one of a kind that is not known here.
+        Unreadable: no expression of a known kind.
     """
     reading = _Reading(list(tokens))
     found = reading.sum()
@@ -260,7 +260,7 @@ def _numeral(token: str) -> Fraction:
 
 
 def is_computation(found: Tree) -> bool:
-    """Whether numbers are still to be added, subtracted, multiplied or divided: 58+23, but neither 1+√2 nor 3/4."""
+    """Whether arithmetic on numbers remains to be done: 58+23, but not 1+√2 or 3/4."""
     operation, *arguments = found
     if operation in ("number", "symbol"):
         return False
@@ -287,12 +287,12 @@ def symbols(found: Tree) -> frozenset[str]:
 
 
 def has_factorials(found: Tree) -> bool:
-    """Factorials or binomials, which count something: their variables are taken as not negative."""
+    """Whether it has factorials or binomials, which count: their variables are taken as not negative."""
     return found[0] in ("!", "binom") or any(has_factorials(part) for part in found[1:] if isinstance(part, tuple))
 
 
 def has_roots(found: Tree) -> bool:
-    """Roots, powers that may be one, or logarithms: of several variables these are taken as positive."""
+    """Whether it has roots, powers that may be roots, or logarithms: several variables are then taken as positive."""
     if found[0] == "^" and not (found[2][0] == "number" and found[2][1].denominator == 1):
         return True
     if found[:2] == ("call", "ln"):

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-r"""From an answer to its value, from the outside in: lists, relations, unions, brackets, and at last expressions.
+r"""From an answer to its value, from the outside in: lists, relations, unions, brackets, then expressions.
 
     read(r"x = 2 \text{ or } x = \frac12") = Collection(Expression 2, Expression 1/2)
 
-The policies, with examples, are in docs/ANSWERS.md. What cannot be read is words.
+The policies, with examples, are in docs/ANSWERS.md. Unreadable text counts as words.
 """
 
 from __future__ import annotations
@@ -75,16 +75,16 @@ _DERIVATIVE = re.compile(r"\\frac \{d[^{}]*\}\{d[A-Za-z][^{}]*\}")
 def read(answer: str) -> Value:
     """The value of an answer; never raises."""
     if len(answer) <= MAX_ANSWER_CHARS:
-        if _WHOLE_NUMBER.fullmatch(answer):  # what most answers are needs no parser
+        if _WHOLE_NUMBER.fullmatch(answer):  # most answers need no parser
             return Expression(answer, (Fraction(answer),) * algebra.POINTS)
-        with suppress(RecursionError):  # what is nested without brackets, as |||||x and \sin\sin\sin x
+        with suppress(RecursionError):  # nesting without brackets, as |||||x and \sin\sin\sin x
             found = tokens(answer)
             return _value(found) if nesting(found) <= MAX_NESTING else Words(" ".join(found))
     return Words("".join(answer.split()))
 
 
 def is_computation(answer: str) -> bool:
-    """Whether an answer only poses what is to be computed, as 58+23 does."""
+    """Whether an answer only states a computation, such as 58+23."""
     return not isinstance(answer, TextAnswer) and isinstance(read(answer), Computation)
 
 
@@ -149,7 +149,7 @@ def _bare(token: str) -> str:
 
 
 def _choice(found: Tokens) -> Value | None:
-    r"""B), Option C, (E) 12: the letter alone counts."""
+    r"""B), Option C, (E) 12: only the letter counts."""
     plain = " ".join(token[6:-1] if token.startswith(r"\text{") else token for token in found)
     match = _CHOICE.fullmatch(re.sub(r"(?<=\() | (?=[).:])|[{}] ?", "", plain).strip())
     letter = next((group for group in match.groups() if group), "") if match else ""
@@ -220,7 +220,7 @@ def _list(found: Tokens) -> Value | None:
 
 
 def _set_of(parts: Sequence[Value], certainly: bool = False) -> Value:
-    """Args: certainly: a pair among them is an interval and no point."""
+    """Args: certainly: a pair among them is an interval, not a point."""
     flat = _members(parts)
     text = ", ".join(part.text for part in flat)
     kinds = {_kind_of_part(part) for part in flat}
@@ -336,7 +336,7 @@ def _numeral(found: Tokens) -> Value | None:
 
 
 def _ratio(found: Tokens) -> Value | None:
-    """3:5 and 8:30 are neither quotients nor each other's multiples: a time of day is written so too."""
+    """3:5 and 8:30 are not quotients, and multiples differ: a time of day has the same form."""
     pieces = split(found, (":",))
     if len(pieces) < 2 or not all(pieces) or any(_LETTERS.fullmatch(token) for token in found):
         return None
@@ -346,7 +346,7 @@ def _ratio(found: Tokens) -> Value | None:
 
 
 def _quantity(found: Tokens) -> Value | None:
-    """What is left of a value once a unit or "million" behind it, or a currency before it, is gone."""
+    """A value without a unit or "million" after it, or a currency before it."""
     if found and _bare(found[0]).lower() in ("rs", "usd"):
         return _value(found[1:])
     for i in range(max(1, len(found) - MAX_UNIT_TOKENS), len(found)):
@@ -398,13 +398,13 @@ def _is_words(found: Tokens) -> bool:
 
 
 def _is_mathematics(found: Tokens) -> bool:
-    """Worth another parser's time: commands or operators, and no sign that no expression has."""
+    """Whether another parser may help: it has commands or operators, and only signs that expressions have."""
     known = any(token[0] == "\\" or token in "+-/^" for token in found)
     return known and not any(token in _NO_EXPRESSION or token.startswith(r"\text{") for token in found)
 
 
 def _words(found: Tokens) -> Words:
-    """Words whatever their case, a single letter as it is; "solutions" are "solution", and p.m. is pm."""
+    """Words without case, except single letters; "solutions" are "solution", and p.m. is pm."""
     words = [word for token in found for word in (tokens(token[6:-1]) if token.startswith(r"\text{") else (token,))]
     spelled = " ".join(word if len(word) == 1 else word.casefold() for word in words if word.strip(" .,"))
     return Words(re.sub(r"(?<=[a-z]{3})s\b", "", re.sub(r"\b([ap]) m\b", r"\1m", spelled)))

@@ -3,23 +3,21 @@ r"""When two answers are the same: the relation behind is_match(a, y) and the vo
 
     same(a, b) = same_value(read(a), read(b))
 
-Each answer is read into a value of its own (reader.py), and two values are compared (values.py): an equality of
-something that belongs to one answer, so it is symmetric and transitive, and what is asked first does not matter. Which
-answers are one is decided on one page, docs/ANSWERS.md.
+Each answer is read into its own value (reader.py), and two values are compared (values.py). So the relation is
+symmetric and transitive, and independent of order. docs/ANSWERS.md defines which answers are the same.
 
 Expressions that the reader has no values for are read by math-verify, in worker processes that are killed when they
 exceed their time or memory (worker.py). Failure is never an exception and never silent: an answer whose reading ran out
-of time or memory, crashed the worker, or is no mathematics equals its own spelling alone, is remembered as such, and is
-counted by kind in `counts`. What is wrong with the installation (math-verify missing, no process can be started) is
-raised instead.
+of time or memory, crashed the worker, or is no mathematics equals only its own spelling, is remembered as such, and is
+counted by kind in `counts`. Faults of the installation (math-verify missing, no process can be started) are raised.
 
-Modes, from wide to narrow: "math", all of the above; "string", the spelling of the values (names and units gone);
-"exact", the characters alone.
+Modes, from wide to narrow: "math", all of the above; "string", the spelling of the values (without names and units);
+"exact", the characters.
 
-An answer of a format that is compared as text (answers.TextAnswer) is so in every mode but "exact" (text.py).
+Answers of text formats (answers.TextAnswer) are compared as text in every mode but "exact" (text.py).
 
-Deliberately absent: math-verify's own comparison, for which the kind of its first argument decides (6 fits 2x+3y=6 and
-not the other way round).
+Deliberately absent: math-verify's own comparison, which depends on the kind of its first argument (6 matches 2x+3y=6
+but not vice versa).
 """
 
 from __future__ import annotations
@@ -51,43 +49,43 @@ Mode = Literal["math", "string", "exact"]
 MODES: tuple[str, ...] = get_args(Mode)
 
 TIMEOUT_S = 2.0
-"""CPU seconds that reading one answer may take, wherever answers are compared."""
+"""CPU seconds allowed to read one answer, wherever answers are compared."""
 STEP_BUDGET_S = 60.0
 START_TIMEOUT_S = 120.0
 _WORKER_FILE = Path(__file__).with_name("worker.py")
 
 
 class WorkerError(RuntimeError):
-    """The installation does not allow answers to be compared; no answer is to blame."""
+    """The installation cannot compare answers; no answer is at fault."""
 
 
 @dataclass(frozen=True)
 class Counts:
-    """What an Equivalence has done since it was made; every field is a number of events."""
+    """Event counts of an Equivalence since it was created."""
 
-    calls: int = 0  # same() was asked
-    asked: int = 0  # a worker was asked to read an answer
+    calls: int = 0  # calls of same()
+    asked: int = 0  # requests to workers
     timeouts: int = 0  # a worker exceeded its CPU time, or the wall-clock deadline
     memory_kills: int = 0  # a worker exceeded its memory
     crashes: int = 0  # a worker died otherwise
     parse_failures: int = 0  # answers that math-verify cannot read either
-    over_budget: int = 0  # answers that were not asked about, as the step's time was spent
+    over_budget: int = 0  # answers skipped because the step's time was used up
 
     @property
     def failures(self) -> int:
-        """Readings that were given up: timeouts, memory kills, crashes and what came too late."""
+        """Abandoned readings: timeouts, memory kills, crashes and late ones."""
         return self.timeouts + self.memory_kills + self.crashes + self.over_budget
 
     def __sub__(self, earlier: Counts) -> Counts:
-        """What happened since `earlier`, for logging one step."""
+        """Counts since `earlier`, for logging one step."""
         return Counts(**{f.name: getattr(self, f.name) - getattr(earlier, f.name) for f in fields(self)})
 
 
 class Equivalence:
     """The relation, with its worker processes and its counts. Safe to use from many threads.
 
-    same() blocks while a worker reads: in a coroutine, call it through an executor. No process is started before it is
-    needed, or start() is called. A process forked from this one starts workers of its own.
+    same() blocks while a worker reads: in a coroutine, call it through an executor. Processes are started on demand or
+    by start(). A process forked from this one starts its own workers.
 
     Args:
         mode: which relation; see the module's docstring.
@@ -95,12 +93,12 @@ class Equivalence:
             1 s, so that a verdict does not depend on how busy the machine is.
         workers: largest number of worker processes, >= 1; as many answers can be read at the same time.
         memory_mb: address space of a worker in MiB, >= 256.
-        cache_size: answers of which a worker's reading is remembered, >= 1.
-        step_budget_s: seconds by the clock that workers may take from one prepare() to the next, > 0; what is left then
-            equals its own spelling alone, and is counted.
+        cache_size: number of remembered readings by workers, >= 1.
+        step_budget_s: wall-clock seconds that workers may take from one prepare() to the next, > 0; the remaining
+        answers equal only their own spelling, and are counted.
 
     Raises:
-        ValueError: an argument out of its range.
+        ValueError: an argument is out of range.
     """
 
     def __init__(
@@ -129,9 +127,9 @@ class Equivalence:
         self._memory_mb = memory_mb
         self._cache_size = cache_size
         self._step_budget_s = self._seconds_left = step_budget_s
-        self._lock = threading.Lock()  # guards the next two, and the seconds that are left
+        self._lock = threading.Lock()  # guards the next two, and the remaining seconds
         self._readings: OrderedDict[str, Value] = OrderedDict()
-        self._counts: Counter[str] = Counter()  # by the names of Counts' fields
+        self._counts: Counter[str] = Counter()  # keyed by the fields of Counts
         self._slots: queue.LifoQueue[_Worker | None] = queue.LifoQueue()
         for _ in range(workers):
             self._slots.put(None)
@@ -166,8 +164,7 @@ class Equivalence:
         return same_value(*values)
 
     def prepare(self, groups: Iterable[Sequence[str]]) -> None:
-        """Read what comparing the answers within each group will need, as many at a time as there are workers, and give
-        the workers the time of a new step."""
+        """Read in parallel what comparisons within each group will need, and start a new step's time budget."""
         with self._lock:
             self._seconds_left = self._step_budget_s
         if self.mode != "math":
@@ -190,7 +187,7 @@ class Equivalence:
                 threading.Thread(target=self._start_one, daemon=True).start()
 
     def close(self) -> None:
-        """End the worker processes, once they are free. Needs no call at exit: they end with this process."""
+        """End the worker processes once they are free. Not needed at exit: they end with this process."""
         self._closed = True
         for _ in range(self._workers):
             worker = self._slots.get()
@@ -253,13 +250,13 @@ class Equivalence:
             if worker is None and not self._closed:
                 worker = _Worker(self._timeout_s, self._memory_mb)
         except WorkerError:
-            pass  # whoever needs it is told
+            pass  # raised where it is needed
         finally:
             self._slots.put(worker)
 
 
 def _need_a_worker(a: Value, b: Value) -> bool:
-    """Whether something is unread that could make the two the same."""
+    """Whether an unread part could make the two the same."""
     kinds = {type(a), type(b)}
     return bool(unread(a) or unread(b)) and (len(kinds) == 1 or kinds == {Unread, Expression})
 
@@ -272,15 +269,15 @@ def _number(parts: list[str] | str | None) -> algebra.Value:
 
 
 class _Worker:
-    """One worker process and the conversation with it: a line out, a line back."""
+    """One worker process; the protocol is a line out, a line back."""
 
     def __init__(self, timeout_s: float, memory_mb: int) -> None:
         self._owner_pid = os.getpid()
         self._deadline_s = 5 * timeout_s + 1
         self.is_usable = True
         if not sys.executable:
-            raise WorkerError("equivalence: sys.executable is empty, so that no worker process can be started")
-        # A session of its own: Ctrl-C in a terminal reaches the program, which decides, and not its workers.
+            raise WorkerError("equivalence: sys.executable is empty, so no worker process can be started")
+        # Own session: Ctrl-C in a terminal reaches the program and not its workers.
         self._process = subprocess.Popen(
             [sys.executable, "-I", str(_WORKER_FILE)],
             stdin=subprocess.PIPE,
@@ -298,7 +295,7 @@ class _Worker:
             )
 
     def is_mine(self) -> bool:
-        """Whether this very process started it, and not one that this process was forked from."""
+        """Whether this process started it, and not one from which it was forked."""
         return self._owner_pid == os.getpid()
 
     def can_be_asked(self) -> bool:
@@ -328,13 +325,13 @@ class _Worker:
         except BrokenPipeError:
             self.kill()
             return {"failure": "crashes"}
-        except BaseException:  # interrupted between question and answer: the next answer would be the wrong one
+        except BaseException:  # interrupted between request and reply: the next reply would be the wrong one
             self.kill()
             raise
         return json.loads(line)
 
     def kill(self) -> None:
-        """End keeper and child, and reap. An idle worker holds nothing that is worth a farewell."""
+        """Kill and reap keeper and child. An idle worker has no state to save."""
         self.is_usable = False
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-r"""How an answer is spelled: its typography removed, and what is left cut into tokens.
+r"""The spelling of an answer: typography removed, the rest cut into tokens.
 
     tokens(r"\left( \dfrac12 , x² \right).") = ( \frac { 1 } { 2 } ", " x ^ { 2 } )
 
-What no reader takes for mathematics goes: \left, \displaystyle, \boldsymbol, colours, spaces, math delimiters, currency
-and percent signs. Several spellings of one thing become one: \dfrac and \over are \frac, ½ is \frac{1}{2}, – and − are
--, x² is x^{2}, √12 is \sqrt{12}, （ is (, 、 and ; are commas, 或 is "or", 1{,}000 is 1000. Nothing else goes: a word
-that no list knows must be seen by the comparison.
+Removed, since no reader takes it for mathematics: \left, \displaystyle, \boldsymbol, colours, spaces, math delimiters,
+currency and percent signs. Several spellings of one thing become one: \dfrac and \over are \frac, ½ is \frac{1}{2}, –
+and − are -, x² is x^{2}, √12 is \sqrt{12}, （ is (, 、 and ; are commas, 或 is "or", 1{,}000 is 1000. Nothing else is
+removed: the comparison must see words that are on no list.
 
 Deliberately absent: what the tokens mean (reader.py). Time is linear in the length, which MAX_ANSWER_CHARS bounds.
 """
@@ -211,7 +211,7 @@ def _token(text: str) -> str:
     return {";": ";", ",": ", "}[text[0]] if text[0] in ",;" and len(text) > 1 else text
 
 
-# --- \frac12 becomes \frac{1}{2} and x^2 x^{2}: every argument in braces of its own ---
+# --- \frac12 becomes \frac{1}{2} and x^2 x^{2}: every argument in its own braces ---
 
 
 def _piece(rest: deque[str]) -> list[str]:
@@ -243,7 +243,7 @@ def _argument(rest: deque[str], command: str) -> list[str]:
 
 
 def _group(rest: deque[str], opening: str, closing: str) -> list[str]:
-    """A bracket, what is in it, and its other half (made up where it is missing)."""
+    """A bracket, its content, and its other half (added if missing)."""
     group = [rest.popleft()]
     while rest and rest[0] != closing:
         group += _group(rest, opening, closing) if rest[0] == opening else _piece(rest)

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-r"""When two answers are one as text, whatever they would be as mathematics.
+r"""When two answers are the same as text.
 
     text_key(r"**\text{New  York}.**") = "new york"
 
 Case, spaces beside signs, width and composition of characters (Unicode NFKC), typographic quotes and dashes, quotation
-marks, emphasis and TeX's commands for text vanish, and so does punctuation at the ends. Nothing else does: signs,
-digits and words stay, "5 apples" is not "5", "10³" not "103", "(1, 2)" not "[1, 2]", and "C++" not "C".
+marks, emphasis, TeX's commands for text and punctuation at the ends are removed. Nothing else is: signs, digits and
+words stay, "5 apples" is not "5", "10³" not "103", "(1, 2)" not "[1, 2]", and "C++" not "C".
 
-Degenerate cases: what consists of such marks alone ("?") is itself.
+Degenerate cases: an answer of such marks alone ("?") is itself.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _INNER_SPACE = re.compile(r"(?<!\w) | (?!\w)")
 
 
 def text_key(answer: str) -> str:
-    """What two answers that are the same text have in common. Time is linear in its length."""
+    """The key that equal texts share. Time is linear in the length."""
     text = unicodedata.normalize("NFKC", answer.translate(_NOTHING | _POWERS)).translate(_SAME)
     text = _SETTING.sub(" ", text).replace("\\dfrac", "\\frac")
     text = _INNER_SPACE.sub("", " ".join(text.casefold().split()))

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The words that vanish behind a value, and those that multiply it. A word that is on no list is kept and compared.
+"""Words after a value that are dropped, and those that multiply it. Words on no list are kept and compared.
 
-A word is on the list in the singular; its plural (-s, -es) is then on it too.
+The list has the singular; the plural (-s, -es) counts too.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _WORD = re.compile(r"\^\{?-?\d\}?|\\cdot|[A-Za-z]+|[\u4e00-\u9fff]+|[/.-]")
 
 
 def factor_of(tail: str, one_letter: bool) -> Fraction | None:
-    """What the words behind a value do to it: 1 for units, 10^6 for million; None for any that is on no list.
+    """The factor of the words after a value: 1 for units, 10^6 for million; None if a word is on no list.
 
     Args:
         tail: the words, with powers as cm^2 or cm^{2}.

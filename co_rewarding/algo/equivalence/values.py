@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an answer is, once read, and when two of them are the same.
+"""Values of answers, and when two of them are the same.
 
     same_value(a, b) = one text, or of one kind and
         Expression  equal values at all points (algebra.py); numbers are expressions without variables
@@ -9,8 +9,8 @@
         Union, Intersection  equal intervals once they are merged
         Words       equal words, whatever their case; Computation: equal spelling
 
-Each of these is an equality of something that belongs to one answer alone, so the relation is symmetric and transitive
-(to 350 digits where numbers are not rational).
+Each compares properties of single answers, so the relation is symmetric and transitive (to 350 digits where numbers are
+not rational).
 """
 
 from __future__ import annotations
@@ -33,22 +33,22 @@ INTERVALS = ("()", "[)", "(]", "[]")
 
 @dataclass(frozen=True)
 class Value:
-    text: str  # its spelling, without what vanishes (names, units, typography)
+    text: str  # its spelling, without names, units and typography
 
 
 @dataclass(frozen=True)
 class Words(Value):
-    """Compared by its text: words, and what cannot be read."""
+    """Compared by its text: words and unreadable answers."""
 
 
 @dataclass(frozen=True)
 class Computation(Value):
-    """Numbers that are still to be combined: a question and no answer, so it equals its own spelling alone."""
+    """An open computation: a question and no answer, so it equals only its own spelling."""
 
 
 @dataclass(frozen=True)
 class Unread(Value):
-    """An expression that this room has no value for: the worker's parser may have one."""
+    """An expression without a value here: the worker's parser may have one."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ Parted = Ordered | Collection | Union | Intersection
 
 
 def number(value: Value) -> Fraction | None:
-    """The exact number that an answer is, if it is one."""
+    """The exact number of an answer, if it is one."""
     first = value.values[0] if isinstance(value, Expression) else None
     return first if isinstance(first, Fraction) and all(other == first for other in value.values) else None
 
@@ -150,7 +150,7 @@ Interval = tuple[Any, bool, Any, bool]  # from, whether it belongs to it, to, wh
 
 
 def _intervals(value: Value) -> list[Interval] | None:
-    """The merged intervals that a value is; None where it is none, or has ends that are no real numbers."""
+    """The merged intervals of a value; None if it has none, or ends that are no real numbers."""
     match value:
         case Ordered(brackets=brackets, parts=(low, high)) if brackets in INTERVALS:
             start, end = _end(low), _end(high)
@@ -165,7 +165,7 @@ def _intervals(value: Value) -> list[Interval] | None:
             if None in found:
                 return None
             if isinstance(value, Intersection) and (common := functools.reduce(_common, found)):
-                return common  # and where nothing is common, x<1, x>2 meant either
+                return common  # with an empty intersection, x<1, x>2 meant either
             merged = _merged([interval for intervals in found for interval in intervals])
             for point in value.without if isinstance(value, Union) else ():
                 if (place := _end(point)) is None:
@@ -176,7 +176,7 @@ def _intervals(value: Value) -> list[Interval] | None:
 
 
 def _common(a: list[Interval], b: list[Interval]) -> list[Interval]:
-    """What lies in both."""
+    """Their intersection."""
     common = []
     for low, low_in, high, high_in in a:
         for first, first_in, last, last_in in b:
@@ -188,14 +188,14 @@ def _common(a: list[Interval], b: list[Interval]) -> list[Interval]:
 
 
 def _end(part: Value) -> Any:
-    """The real number or infinity that an end is; None for anything else."""
+    """The real number or infinity of an end; None for anything else."""
     if part.text in (INFINITY, "-" + INFINITY):
         return MP.inf if part.text == INFINITY else -MP.inf
     return real_number(part)
 
 
 def real_number(value: Value) -> Any:
-    """The one real number that an answer is; None where it is none, or says nothing at the first point."""
+    """The one real number of an answer; None if it is none, or unknown at the first point."""
     first = value.values[0] if isinstance(value, Expression) else None
     if first is None or isinstance(first, MP.mpc):
         return None
@@ -238,7 +238,7 @@ def _same_end(x: Any, y: Any) -> bool:
 
 
 def replaced(value: Value, reading: Callable[[Unread], Value]) -> Value:
-    """The value with what is unread in it read."""
+    """The value with its unread parts read."""
     if isinstance(value, Unread):
         return reading(value)
     if isinstance(value, Parted):
@@ -247,7 +247,7 @@ def replaced(value: Value, reading: Callable[[Unread], Value]) -> Value:
 
 
 def unread(value: Value) -> list[Unread]:
-    """What is left to read in it."""
+    """Its unread parts."""
     if isinstance(value, Unread):
         return [value]
     parts = value.parts if isinstance(value, Parted) else ()

@@ -1,23 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The process in which math-verify reads what this room's own reader cannot: relation.py starts it by path, in an
-interpreter of its own.
+"""The process in which math-verify reads what our reader cannot; relation.py starts it in its own interpreter.
 
-A keeper imports math-verify once and forks a child that does the work. What hangs or eats memory kills the child
-alone, and the keeper forks the next one in milliseconds, where a new interpreter would import for a second.
+A keeper imports math-verify once and forks a child that does the work. An answer that hangs or exhausts memory kills
+only the child, and the keeper forks the next one in milliseconds; a new interpreter would import for a second.
 
     parent --(a line of JSON)--> stdin  of the child
     parent <--(a line of JSON)-- stdout of the child, or of the keeper when the child died over the request
 
 Limits, none of which needs Python to be running (9**(9**9) holds the interpreter lock for hours):
-- time: ITIMER_PROF counts the child's CPU seconds, and the default action of SIGPROF ends it. CPU time rather than
-  wall time, so that a busy machine changes no reward; the parent has a wall-clock deadline of its own;
+- time: ITIMER_PROF counts the child's CPU seconds, and the default action of SIGPROF ends it. CPU time rather than wall
+time, so that a busy machine changes no reward; the parent has a separate wall-clock deadline;
 - memory: RLIMIT_AS, and a fresh child once half of it has been used, so that caches never bring one near the limit;
-- life: end of file on stdin ends the child, and its end the keeper. The keeper also looks every few seconds whether
-  the parent is still there, as a process forked from the parent may hold the pipe open or the child may be busy.
-  (PR_SET_PDEATHSIG would not do for the keeper: it fires when the *thread* that started it ends.)
+- life: end of file on stdin ends the child, and its end the keeper. The keeper also checks every few seconds that the
+parent is alive, since a process forked from the parent may hold the pipe open or the child may be busy.
+(PR_SET_PDEATHSIG is unsuitable for the keeper: it fires when the *thread* that started it ends.)
 
-math-verify's own timeouts are off: they raise SIGALRM in the main thread only, and are what this process replaces. Off
-is also its normalisation of units, for which 4t is 4.
+math-verify's own timeouts are off: they raise SIGALRM in the main thread only; this process replaces them. Its
+normalisation of units is off too, since it reads 4t as 4.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ WARM_UP = r"\frac{\sqrt{2}}{2}+2\pi x^2"
 
 def main() -> int:
     reply_fd = os.dup(1)
-    os.dup2(2, 1)  # whatever prints must not end up among the replies
+    os.dup2(2, 1)  # printed text must not mix with the replies
     parent_pid = os.getppid()
     line = read_line()
     if line is None:
@@ -78,7 +77,7 @@ def main() -> int:
 
 
 def exit_code(child_pid: int, parent_pid: int) -> int:
-    """Wait for the child's end and say how it ended; DONE if the parent is gone (the child ends with the keeper)."""
+    """Wait for the child and return how it ended; DONE if the parent is gone (the child ends with the keeper)."""
     while True:
         if signal.sigtimedwait({signal.SIGCHLD}, PARENT_CHECK_S) is None and os.getppid() != parent_pid:
             return DONE
@@ -111,7 +110,7 @@ def serve(reply_fd: int, state: mmap.mmap, keeper_pid: int, timeout_s: float, li
 
 
 def values_of(answer: str) -> list[Any] | None:
-    """algebra.at_points of an expression, numbers as pairs of strings; None for what has no values."""
+    """algebra.at_points of an expression, numbers as pairs of strings; None without values."""
     from latex2sympy2_extended import NormalizationConfig
     from math_verify import LatexExtractionConfig, parse
 
@@ -128,7 +127,7 @@ def values_of(answer: str) -> list[Any] | None:
         return values_at_points(found[0]) if found else None
     except MemoryError:
         raise
-    except Exception:  # sympy raises of any kind, and what it cannot evaluate has no value
+    except Exception:  # sympy raises any kind of error; what it cannot evaluate has no value
         return None
 
 
@@ -163,7 +162,7 @@ def values_at_points(expression: Any) -> list[Any] | None:
 
 
 def read_line() -> bytes | None:
-    """One line from stdin, None at end of file. No more than one is ever waiting, so nothing is left over."""
+    """One line from stdin, None at end of file. At most one is ever waiting, so nothing is lost."""
     line = b""
     while not line.endswith(b"\n"):
         chunk = os.read(0, 65536)

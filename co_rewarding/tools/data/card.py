@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The data card: README.md beside the parquet files, which is also the page of the set on the hub.
 
-Everything it says stands once, as YAML in its head under the key `co_rewarding`; the text below is made of that
+All facts are in its YAML head under the key `co_rewarding`; the text below is generated from it
 (templates/dataset_card.md.jinja). So a card can be read back, checked against its files, and extended by a rephrased
-file. A README.md that is no such card is never overwritten, and the same files give the same card.
+file. Another README.md is never overwritten, and the same files give the same card.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ class FileFacts:
     split: str  # "train" or "test"
     rows: int
     made_of: str
-    revision: str  # commit of the source on the hub; "" where it is not known
+    revision: str  # commit of the source on the hub; "" if unknown
     file_sha256: str  # of the bytes
-    content_sha256: str  # of questions and ground truths, whatever wrote the file
+    content_sha256: str  # of questions and ground truths, independent of the file's writer
 
 
 @dataclass(frozen=True)
 class Card:
-    """What the card says."""
+    """The content of the card."""
 
     title: str
     source: str  # data set id on the hub, or any phrase
@@ -52,10 +52,10 @@ class Card:
 
 
 def read_card(folder: Path) -> Card | None:
-    """The card of a folder, None where it has no README.md.
+    """The card of a folder, None if it has no README.md.
 
     Raises:
-        ValueError: one line; the README.md is not a data card.
+        ValueError: the README.md is not a data card.
     """
     path = folder / CARD_NAME
     if not path.exists():
@@ -68,12 +68,12 @@ def read_card(folder: Path) -> Card | None:
 
 
 def write_card(card: Card, folder: Path) -> None:
-    """Write README.md; files that an earlier card of the folder described, and that are still as it says, stay in it.
+    """Write README.md; unchanged files of an earlier card in the folder stay in it.
 
-    If the earlier card's files may not be shared and some of them stay, what it says of licence and origin stays, too.
+    If the earlier card's files may not be shared and some of them stay, its licence and origin stay, too.
 
     Raises:
-        ValueError: one line; there is a README.md that is not a data card.
+        ValueError: there is a README.md that is not a data card.
     """
     earlier = read_card(folder)
     kept = {} if earlier is None else {name: facts for name, facts in earlier.files.items() if name not in card.files}
@@ -84,7 +84,7 @@ def write_card(card: Card, folder: Path) -> None:
 
 
 def changed_files(card: Card, folder: Path) -> list[str]:
-    """Names of the card's files that are gone or that are not what the card says."""
+    """Names of the card's files that are missing or changed."""
     return [name for name, facts in card.files.items() if not _is_unchanged(folder / name, facts)]
 
 

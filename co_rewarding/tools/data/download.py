@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One file from the web: bounded in size and time, tried again where the network fails, written whole or not at all."""
+"""Atomic download of one file: bounded in size and time, retried on network failures."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ import httpx
 
 from co_rewarding.storage.files import atomic_write
 
-TRIES = 3  # of an address, where the network or the server fails
+TRIES = 3  # per address, on network or server failures
 WAIT_S = 1.0  # before the second try; twice that before the third
 TIMEOUT_S = 30.0  # without a byte
 MAX_SECONDS = 600.0  # for a file
 
 
 class NotDownloaded(ValueError):
-    """In one line: the address and why."""
+    """One line: the address and the reason."""
 
 
 def download(urls: Sequence[str], path: Path, max_bytes: int, headers: Mapping[str, str] | None = None) -> str:
-    """Write to `path` what the first of `urls` that has it answers; the address that did.
+    """Download from the first of `urls` that has the file to `path`; return that address.
 
     Args:
-        urls: places of the same file; the next one is asked where the server says that it has none (4xx).
+        urls: addresses of the same file; the next one is tried if a server does not have it (4xx).
 
     Raises:
-        NotDownloaded: no address has it, the network fails, or there are more than `max_bytes`.
+        NotDownloaded: no address has it, the network fails, or it exceeds `max_bytes`.
         OSError: it cannot be written.
     """
     refusals = []
@@ -61,7 +61,7 @@ def _fetch(url: str, path: Path, max_bytes: int, headers: Mapping[str, str]) -> 
             for block in answer.iter_bytes():
                 received += len(block)
                 if received > max_bytes:
-                    raise NotDownloaded(f"{url}: more than {max_bytes:,} bytes, which the file has not")
+                    raise NotDownloaded(f"{url}: more than {max_bytes:,} bytes; not the expected file")
                 if time.monotonic() > until:
                     raise NotDownloaded(f"{url}: not done after {MAX_SECONDS:g} s")
                 file.write(block)

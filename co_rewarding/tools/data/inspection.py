@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is in a data file, and do two files hold the same questions in two wordings?
+"""Inspects a data file, or two files that should be two views of the same questions.
 
-Per file: rows, departures from verl's schema, lengths in characters and (given a tokenizer) in prompt tokens as
-training counts them, prompts over the limit, repeated questions, repeated questions whose ground truths differ, empty
-ground truths. Per pair: what `storage.rows` requires, then one rephrasing for several questions (a placeholder),
-identical wordings, changed system messages or other columns, rephrasings of unusual length, and what the validators of
-a rewriting (co_rewarding.tools.data.validators) object to.
+Per file: rows, violations of verl's schema, lengths in characters and (given a tokenizer) in prompt tokens as in
+training, prompts over the limit, repeated questions, repeated questions whose ground truths differ, empty ground
+truths. Per pair: what `storage.rows` requires, then one rephrasing for several questions (a placeholder), identical
+wordings, changed system messages or other columns, rephrasings of unusual length, and objections of the validators
+(co_rewarding.tools.data.validators).
 
-A *problem* is what training refuses or what would make a pair meaningless; a *note* is worth a look.
+A *problem* is refused in training or makes a pair meaningless; a *note* is worth a look.
 
-Rows that break the schema are counted and left out of what they cannot take part in.
+Rows that break the schema are counted and left out of checks that need it.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ MAX_ROWS_NAMED = 10
 
 @dataclass(frozen=True)
 class Finding:
-    """Something about some rows; `is_problem`: training refuses it, or it spoils the pair."""
+    """A finding on some rows; `is_problem`: training refuses it, or it invalidates the pair."""
 
     text: str
     rows: tuple[int, ...] = ()
@@ -66,7 +66,7 @@ class Lengths:
 
     @classmethod
     def of(cls, values: Sequence[int], counted: str) -> Lengths:
-        """Raises ValueError where there are no values."""
+        """Raises ValueError without values."""
         if not values:
             raise ValueError(f"no {counted} to count")
         ordered = sorted(values)
@@ -115,7 +115,7 @@ def inspect_file(
     """Report on one file.
 
     Args:
-        count_tokens: prompts (lists of messages) → tokens each, with the chat template; None leaves tokens out.
+        count_tokens: prompts (lists of messages) → tokens each, with the chat template; None: no token counts.
         max_prompt_length: in tokens; training drops longer prompts.
     """
     if not rows:
@@ -160,10 +160,10 @@ def inspect_pair(original: Sequence[Row], rephrased: Sequence[Row], names: tuple
     texts = [[_question(rows[i]) for i in readable] for rows in (original, rephrased)]
     findings += _notes(
         {
-            "pairs of identical wording (they vote for themselves)": [
+            "identical pairs (they vote for themselves)": [
                 i for i in readable if _words(original[i]) == _words(rephrased[i])
             ],
-            "rephrasings that fit the question in the row before or after better": [
+            "rephrasings that fit the question in the previous or next row better": [
                 readable[k] for k in shifted(texts[0], texts[1])
             ],
             "pairs whose messages differ beyond the user's": [
@@ -189,7 +189,7 @@ def inspect_pair(original: Sequence[Row], rephrased: Sequence[Row], names: tuple
 
 
 def schema_findings(rows: Sequence[Row]) -> list[Finding]:
-    """Departures from verl's schema, each with its rows."""
+    """Violations of verl's schema, each with its rows."""
     faults: dict[str, list[int]] = {}
     first_row: dict[Any, int] = {}
     for i, row in enumerate(rows):
@@ -203,7 +203,7 @@ def schema_findings(rows: Sequence[Row]) -> list[Finding]:
 
 
 def prompt_fault(row: Row) -> str | None:
-    """What keeps the row's question from being read, None if nothing."""
+    """Why the row's question cannot be read, None if it can."""
     if fault := schema.prompt_fault(row):
         return fault.problem
     return None if row["prompt"][-1]["content"].strip() else EMPTY
@@ -212,7 +212,7 @@ def prompt_fault(row: Row) -> str | None:
 def shared_rephrasing_findings(
     original: Sequence[Row], rephrased: Sequence[Row], readable: Sequence[int]
 ) -> list[Finding]:
-    """One rephrasing for different questions with different ground truths: it belongs to one of them at most."""
+    """One rephrasing for questions with different ground truths: it fits at most one of them."""
     wrong = {
         text: group
         for text, group in _repeated(rephrased, readable).items()
@@ -230,7 +230,7 @@ def objections(original: Sequence[Row], rephrased: Sequence[Row], skip: Collecti
     """One note for each validator that objects to some pairs; rows without a readable question are left out.
 
     Raises:
-        ValueError: a name in `skip` that is no validator.
+        ValueError: a name in `skip` is no validator.
     """
     rows_of: dict[str, list[int]] = {name: [] for name in VALIDATORS}
     for i, (a, b) in enumerate(zip(original, rephrased, strict=True)):
@@ -243,7 +243,7 @@ def objections(original: Sequence[Row], rephrased: Sequence[Row], skip: Collecti
 def draw_samples(
     files: Sequence[Sequence[Row]], num_samples: int, seed: int, findings: Sequence[Finding] = ()
 ) -> list[Sample]:
-    """The same rows of one file or two, in order: random ones, and as many that `findings` name, each finding in turn.
+    """Sampled rows of one file or two, in order: random ones, and as many from `findings`, in turn.
 
     The same arguments draw the same rows. Rows without a question are not shown.
     """
@@ -266,12 +266,12 @@ def draw_samples(
 
 
 def truth_text(row: Row) -> str:
-    """Ground truth of a row that may break the schema, "" where it has none."""
+    """Ground truth of a row that may break the schema, "" if it has none."""
     return _value(ground_truth, row) or ""
 
 
 def _value(read: Callable[[Row], Any], row: Row) -> Any:
-    """What `read` reads, None where the row breaks the schema."""
+    """The result of `read`, None if the row breaks the schema."""
     try:
         return read(row)
     except ValueError:
@@ -279,7 +279,7 @@ def _value(read: Callable[[Row], Any], row: Row) -> Any:
 
 
 def _question(row: Row) -> str:
-    """Of a row whose prompt is as it should be."""
+    """The question of a row with a valid prompt."""
     return row["prompt"][-1]["content"]
 
 
@@ -288,7 +288,7 @@ def _words(row: Row) -> str:
 
 
 def _repeated(rows: Sequence[Row], readable: Sequence[int]) -> dict[str, list[int]]:
-    """Questions that occur more than once, spaces aside, and their rows."""
+    """Questions that occur more than once, ignoring spaces, and their rows."""
     rows_of: dict[str, list[int]] = {}
     for i in readable:
         rows_of.setdefault(_words(rows[i]), []).append(i)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """An inspection as text for a terminal, as JSON, and as one HTML page without scripts or outside resources.
 
-Questions may come from a model: whatever they hold is shown, never interpreted. Control characters (terminal sequences,
+Questions may come from a model: their text is shown, never interpreted. Control characters (terminal sequences,
 right-to-left overrides, invisible ones) are spelled out; long texts are cut, at TEXT_CHARS in the terminal and at
 PAGE_CHARS on the page (templates/inspection.html.jinja).
 """
@@ -65,12 +65,12 @@ def as_page(files: Sequence[FileReport], pair: PairReport | None, samples: Seque
 
 
 def _bar_width(files: Sequence[FileReport]) -> int:
-    """Lengths a bar, the same for all files: the bars but the last reach the largest 95th percentile."""
+    """Lengths per bar, the same for all files: all bars but the last reach the largest 95th percentile."""
     return max([1, *(-(-(report.lengths[-1].p95 + 1) // BARS) for report in files if report.lengths)])
 
 
 def _bars(lengths: Lengths, width: int) -> list[tuple[float, str]]:
-    """Height in percent and title of each bar of a histogram; the last is of all that is longer."""
+    """Height in percent and title of each bar of a histogram; the last has all longer ones."""
     counts = [0] * (BARS + 1)
     for value in lengths.values:
         counts[min(value // width, BARS)] += 1

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The rows of a published set: from the hub at a fixed commit, or from local files in the same column layout.
 
-Both ways give the same rows, and both are checked: columns, documented number of rows and, where it is known, a hash of
-the questions. A revision that is a branch is resolved to its commit first, which the data card then names; with
-HF_HUB_OFFLINE set nothing is resolved and the local cache answers.
+Both give the same rows, and both are checked: columns, documented number of rows and, if known, a hash of the
+questions. A branch is resolved to its commit first, which the data card then names; with HF_HUB_OFFLINE set nothing is
+resolved and the local cache is used.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ HUB = "https://huggingface.co/datasets"
 
 @dataclass(frozen=True)
 class Origin:
-    """Where the rows came from, as the data card tells it."""
+    """The origin of the rows, for the data card."""
 
     of_split: Mapping[str, str]  # per split: repository, or file names and their hashes
     revision: str  # commit; "" for local files
 
 
 def load(source: Source, revision: str, files: Sequence[str]) -> tuple[dict[str, list[dict[str, Any]]], Origin]:
-    """Rows of each split by its name, unchecked, and where they came from: the hub, or local `files` if there are any.
+    """Unchecked rows of each split by name, and their origin: the hub, or local `files` if given.
 
     Raises:
-        ValueError: no network or an unknown revision (says what to download and where to put it), or one line on files
-            that are missing, unreadable or of an unknown split.
+        ValueError: no network or an unknown revision (with download instructions), or files that are missing,
+        unreadable or of an unknown split.
     """
     return _from_files(source, files) if files else _from_hub(source, revision)
 
@@ -43,10 +43,10 @@ def check(source: Source, split: Split, rows: Sequence[Mapping[str, Any]], *, an
     """Raise unless `rows` are the documented ones.
 
     Args:
-        any_rows: accept any number of rows; the columns must be right all the same.
+        any_rows: accept any number of rows; the columns must still be right.
 
     Raises:
-        ValueError: one line naming the split, what is there and what was expected.
+        ValueError: names the split, the value found and the expected one.
     """
     where = f"{source.repo_id}, split {split.name}"
     if not rows:
@@ -59,23 +59,22 @@ def check(source: Source, split: Split, rows: Sequence[Mapping[str, Any]], *, an
             )
     if len(rows) != split.num_rows and not any_rows:
         raise UserError(
-            f"{where}: {len(rows)} rows instead of {split.num_rows}; "
-            "download it again, or take it as it is with --any_rows"
+            f"{where}: {len(rows)} rows instead of {split.num_rows}; download it again, or accept it with --any_rows"
         )
 
 
 def check_questions(source: Source, split: Split, questions: Sequence[str]) -> None:
-    """Raise if the hash of all questions is known and another one.
+    """Raise if the hash of all questions is known and differs.
 
     Raises:
-        ValueError: one line naming both hashes.
+        ValueError: names both hashes.
     """
     known = split.questions_sha256
     if known is not None and (found := content_sha256(questions)) != known:
         raise UserError(
-            f"{source.repo_id}, split {split.name}: other questions, or another order, than the published Co-rewarding "
-            f"files have (SHA-256 {found[:12]}… instead of {known[:12]}…); "
-            "a rephrased file made for those does not pair up with it; take it as it is with --any_rows"
+            f"{source.repo_id}, split {split.name}: questions or order differ from the published Co-rewarding "
+            f"files (SHA-256 {found[:12]}… instead of {known[:12]}…); "
+            "a rephrased file made for those does not pair up with it; --any_rows accepts it"
         )
 
 
@@ -86,7 +85,7 @@ def _from_hub(source: Source, revision: str) -> tuple[dict[str, list[dict[str, A
 
     try:
         if not huggingface_hub.constants.HF_HUB_OFFLINE:
-            # Answers within a second where there is no network; load_dataset tries for half a minute.
+            # Fails within a second without a network; load_dataset tries for half a minute.
             revision = huggingface_hub.HfApi().dataset_info(source.repo_id, revision=revision, timeout=30).sha
         rows = {}
         for split in source.splits:
@@ -99,12 +98,12 @@ def _from_hub(source: Source, revision: str) -> tuple[dict[str, list[dict[str, A
 
 
 def no_network_message(source: Source, revision: str, error: BaseException) -> str:
-    """What to download from where, where to put it, and the command for it then."""
+    """Download instructions and the command to use the files."""
     folder = f"downloads/{source.folder}"
     patterns = [split.hub_files for split in source.splits]
     wanted = " ".join(f"--include '{pattern}'" for pattern in patterns)
     return (
-        f"{source.repo_id} at revision {revision} could not be had from the hub "
+        f"{source.repo_id} at revision {revision} could not be loaded from the hub "
         f"({type(error).__name__}: {one_line(error)}).\n"
         f"  On a machine with a network: hf download {source.repo_id} --repo-type dataset --revision {revision} "
         f"{wanted} --local-dir {folder}\n"
@@ -123,13 +122,13 @@ def _from_files(source: Source, files: Sequence[str]) -> tuple[dict[str, list[di
 
 
 def local_paths(source: Source, files: Sequence[str]) -> dict[str, list[Path]]:
-    """Which local files hold which split.
+    """The local files of each split.
 
     Args:
-        files: a folder downloaded from the hub, or `SPLIT=FILE` items, or one bare file where the set has one split.
+        files: a folder downloaded from the hub, or `SPLIT=FILE` items, or one bare file if the set has one split.
 
     Raises:
-        ValueError: one line naming the item and what it should be.
+        ValueError: names the item and what it should be.
     """
     names = [split.name for split in source.splits]
     paths: dict[str, list[Path]] = {}
@@ -138,7 +137,7 @@ def local_paths(source: Source, files: Sequence[str]) -> dict[str, list[Path]]:
             paths[split.name] = sorted(Path(files[0]).glob(split.hub_files))
             if not paths[split.name]:
                 raise UserError(
-                    f"--from_files {files[0]}: no {split.hub_files} in this folder, which is where the hub has the "
+                    f"--from_files {files[0]}: no {split.hub_files} in this folder, where the hub has the "
                     f"split {split.name}; name the file with --from_files {split.name}=FILE"
                 )
         return paths

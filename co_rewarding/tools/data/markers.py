@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The two lines that a model is asked to write its rewrite between; neither question nor rewrite may hold one.
+"""The two marker lines around a model's rewrite; neither question nor rewrite may contain one.
 
-Markers are recognised whatever their case, spacing and number of #.
+Markers are recognised with any case, spacing and number of #.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class Markers:
     end: str = END_MARKER
 
     def find_in(self, text: str) -> str | None:
-        """The first marker in `text` as it is written there, None where there is none."""
+        """The first marker in `text` as written there, None without one."""
         found = re.search(f"{loose_pattern(self.begin)}|{loose_pattern(self.end)}", text, re.IGNORECASE)
         return found.group() if found else None
 

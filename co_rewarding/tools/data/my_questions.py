@@ -4,8 +4,8 @@ behind scripts/data_preprocess/my_questions.py.
 
     read (storage/questions.py) → merge repeated questions → split by the hash of each question → write → card → show
 
-A question's place, training or held out, depends on its text alone, so that it keeps it when rows are added. Of a
-question that is there several times the first row stays; where its answers differ, it has none.
+Whether a question is in training or held out depends only on its text, so it stays there when rows are added. Of a
+repeated question the first row is kept; if its answers differ, it gets none.
 """
 
 from __future__ import annotations
@@ -52,10 +52,10 @@ or an object with one), parquet, a folder of such files, or a data set on the hu
   python scripts/data_preprocess/my_questions.py quiz.jsonl --question text --answer key --held_out 200
   python scripts/data_preprocess/my_questions.py owner/name:train
 
-Training, rewriting, evaluation and inspection read such files directly, too; what this adds is the split, merging what
-is there twice, and options for what cannot be guessed."""
+Training, rewriting, evaluation and inspection read such files directly, too; this command adds the split, merges
+repeated questions, and has options for what cannot be guessed."""
 _HUB_ID = re.compile(r"([\w.-]+/[\w.-]+)(?::([\w.+-]+))?")
-LONGEST = 1000  # characters of the prompt that is shown
+LONGEST = 1000  # characters shown of the prompt
 
 
 class Table(Options):
@@ -65,25 +65,25 @@ class Table(Options):
     question: str | None = option(None, "column of the questions (found by its name)", metavar="COLUMN")
     answer: str | None = option(None, 'column of the answers (found by its name; "": there are none)', metavar="COLUMN")
     choices: str | None = option(
-        None, 'column of the options, or one an option, separated by commas (found; "": none)', metavar="COLUMN[,...]"
+        None, 'column of the options, or one per option, separated by commas (found; "": none)', metavar="COLUMN[,...]"
     )
     id: str | None = option(None, 'column of the ids (found; "": none)', metavar="COLUMN")
     context: str | None = option(
-        None, 'column of what is read before the question, a passage (found; "": none)', metavar="COLUMN"
+        None, 'column of a passage to read before the question (found; "": none)', metavar="COLUMN"
     )
     answer_is: AnswerIs | None = option(
-        None, "what the answers of choice questions are (told from all of them): "
+        None, "kind of the answers of choice questions (decided from all of them): "
         + "; ".join(f"{kind}: {words}" for kind, words in ANSWERS.items()),
     )  # fmt: skip
-    config: str | None = option(None, "of a data set on the hub that has several", metavar="NAME")
+    config: str | None = option(None, "configuration of a data set on the hub that has several", metavar="NAME")
 
 
 class Asking(Options):
-    """how they are asked"""
+    """prompts"""
 
     answer_format: str = option(
-        "", "how a response states its answer: boxed, choice, number, tag, regex:PATTERN, FILE.py:FUNCTION (choice "
-        "where there are choices, else boxed)", metavar="SPEC",
+        "", "answer format: boxed, choice, number, tag, regex:PATTERN, FILE.py:FUNCTION (choice "
+        "if there are choices, else boxed)", metavar="SPEC",
     )  # fmt: skip
     system_prompt: str | None = option(None, 'text, or a file with it (the format\'s; "": none)', metavar="TEXT|FILE")
 
@@ -95,13 +95,13 @@ class Asking(Options):
 
 
 class Writing(Options):
-    """what is written"""
+    """output"""
 
     held_out: float = option(0.1, "questions for test.parquet: a share below 1, or a number; 0: none", ge=0)
-    name: str = option("", "of the set (the file's)", metavar="NAME")
+    name: str = option("", "name of the set (the file's)", metavar="NAME")
     local_dir: Path | None = option(None, "folder to write to (data/NAME)")
-    license: str = option("", "of the questions, for the card: the hub's identifier, e.g. mit", metavar="ID")
-    num_shown: int = option(5, "first rows that are shown", ge=0)
+    license: str = option("", "licence of the questions, for the card: the hub's identifier, e.g. mit", metavar="ID")
+    num_shown: int = option(5, "number of first rows shown", ge=0)
 
     @model_validator(mode="after")
     def _whole(self) -> Writing:
@@ -112,7 +112,7 @@ class Writing(Options):
 
 @dataclass(frozen=True)
 class Source:
-    """Rows as they were given, and where they are from."""
+    """Raw rows and their origin."""
 
     raw: RawTable
     name: str
@@ -126,7 +126,7 @@ def main(arguments: Sequence[str]) -> None:
     source = _read(table)
     name = writing.name or source.name
     folder = writing.local_dir or Path("data", name)
-    read_card(folder)  # a README.md that is not ours is told before the work
+    read_card(folder)  # report a foreign README.md before the work
     if not source.raw.rows:
         raise UserError(f"{table.file}: no rows")
     said: list[str] = []
@@ -156,7 +156,7 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def _written(parts: Mapping[str, Sequence[Mapping[str, Any]]], folder: Path, source: Source) -> dict[str, FileFacts]:
-    """Writes NAME.parquet of each part that has rows; what the card says of it."""
+    """Write NAME.parquet of each non-empty part; return its entries for the card."""
     files = {}
     for part, of in parts.items():
         if of:
@@ -175,7 +175,7 @@ def _written(parts: Mapping[str, Sequence[Mapping[str, Any]]], folder: Path, sou
 
 
 def merged(rows: Sequence[Mapping[str, Any]]) -> tuple[list[dict[str, Any]], str]:
-    """Rows of different questions, and in words what was merged."""
+    """Rows of different questions, and a description of the merging."""
     first: dict[str, dict[str, Any]] = {}
     answers: dict[str, set[str]] = {}
     for row in rows:
@@ -188,11 +188,11 @@ def merged(rows: Sequence[Mapping[str, Any]]) -> tuple[list[dict[str, Any]], str
         row["reward_model"] = {**row["reward_model"], "ground_truth": truth}
     if len(first) == len(rows):
         return list(first.values()), ""
-    remark = f"{len(rows) - len(first):,} rows repeat the question of an earlier row and are merged with it"
+    remark = f"{len(rows) - len(first):,} rows repeat an earlier question and are merged with it"
     if disputed:
         ids = ", ".join(str(question_id(first[key])) for key in disputed[:MAX_NAMED])
         more = ", …" * (len(disputed) > MAX_NAMED)
-        remark += f"; of {len(disputed):,} questions the answers differ, and are dropped (extra_info.index {ids}{more})"
+        remark += f"; the answers of {len(disputed):,} questions differ and are dropped (extra_info.index {ids}{more})"
     return list(first.values()), remark
 
 
@@ -200,22 +200,22 @@ def split(rows: Sequence[dict[str, Any]], held_out: float) -> tuple[list[dict[st
     """(training, held out), each in the order of the rows.
 
     Args:
-        held_out: a share below 1 of all hashes, or a number of rows: those with the smallest.
+        held_out: a share below 1 of all hashes, or a number of rows: those with the smallest hashes.
 
     Raises:
-        ValueError: nothing would be left to train on.
+        ValueError: no training questions would remain.
     """
     places = [int.from_bytes(hashlib.sha256(_key(row).encode()).digest(), "big") / 2**256 for row in rows]
     bound = held_out if held_out < 1 else sorted(places)[min(int(held_out), len(places)) - 1]
     is_out = [place < bound if held_out < 1 else place <= bound for place in places]
     if all(is_out):
-        raise UserError(f"--held_out {held_out:g}: of {len(rows):,} questions none is left to train on; hold out fewer")
+        raise UserError(f"--held_out {held_out:g}: none of {len(rows):,} questions remains to train on; hold out fewer")
     parts = [[row for row, out in zip(rows, is_out, strict=True) if out is wanted] for wanted in (False, True)]
     return parts[0], parts[1]
 
 
 def shown(rows: Sequence[Mapping[str, Any]]) -> str:
-    """The rows as a table, and the first prompt as it is asked."""
+    """The rows as a table, and the first prompt as sent to the model."""
     table = [
         {
             "index": question_id(row),
@@ -227,11 +227,11 @@ def shown(rows: Sequence[Mapping[str, Any]]) -> str:
         for row in rows
     ]
     prompt = "\n".join(f"[{message['role']}] {visible(message['content'], LONGEST)}" for message in rows[0]["prompt"])
-    return f"{to_markdown(pd.DataFrame(table))}\n\nthe first prompt, as it is asked:\n{prompt}"
+    return f"{to_markdown(pd.DataFrame(table))}\n\nthe first prompt, as sent to the model:\n{prompt}"
 
 
 def _key(row: Mapping[str, Any]) -> str:
-    """The question as it is asked, whatever its spaces and the spelling of its characters."""
+    """The question normalised in spaces and Unicode, with its options."""
     return unicodedata.normalize("NFC", normalized(question_text(row) or ""))
 
 
@@ -240,10 +240,10 @@ def _read(table: Table) -> Source:
     if hub and not path.exists():
         return _from_hub(hub[1], hub[2], table.config)
     if table.config:
-        raise UserError(f"--config {table.config}: is of a data set on the hub, and {table.file} is none")
+        raise UserError(f"--config {table.config}: applies to data sets on the hub, and {table.file} is none")
     files = files_of(path)
     if all(map(is_verl_parquet, files)):
-        raise UserError(f"{table.file}: is in verl's schema already; train, rewrite and evaluate with it as it is")
+        raise UserError(f"{table.file}: is already in verl's schema; train, rewrite and evaluate with it directly")
     hashes = ", ".join(f"{file.name} (SHA-256 {file_sha256(file)})" for file in files)
     return Source(read_raw(path), path.resolve().stem, f"local file {hashes}")
 
@@ -256,13 +256,13 @@ def _from_hub(repo: str, split_name: str | None, config: str | None) -> Source:
     try:
         revision = None
         if not huggingface_hub.constants.HF_HUB_OFFLINE:
-            # answers within a second where there is no network; load_dataset tries for half a minute
+            # fails within a second without a network; load_dataset tries for half a minute
             revision = huggingface_hub.HfApi().dataset_info(repo, timeout=30).sha
         found = datasets.load_dataset(repo, config, split=split_name, revision=revision)
     except (OSError, ValueError, httpx.HTTPError, datasets.exceptions.DatasetsError) as error:
         raise UserError(
-            f"{repo}: no such file, and could not be had from the hub ({type(error).__name__}: {one_line(error)}); on "
-            f"a machine with a network: hf download {repo} --repo-type dataset --local-dir NAME; then give the folder "
+            f"{repo}: no such file, and not loadable from the hub ({type(error).__name__}: {one_line(error)}); on "
+            f"a machine with a network: hf download {repo} --repo-type dataset --local-dir NAME; then pass the folder "
             "of its files"
         ) from error
     if isinstance(found, dict):
@@ -280,7 +280,7 @@ def _text_or_file(given: str | None) -> str | None:
     try:
         path = Path(given).expanduser()
         return path.read_text(encoding="utf-8-sig").strip() if path.is_file() else given
-    except OSError:  # a text that is too long for a name
+    except OSError:  # a text too long for a file name
         return given
     except UnicodeDecodeError as error:
         raise UserError(f"--system_prompt {given}: is no text in UTF-8 ({error.reason})") from error
@@ -290,7 +290,7 @@ def _card(name: str, where: str, licence: str, files: Mapping[str, FileFacts]) -
     return Card(
         title=name,
         source=where,
-        licence=licence or f"not named; --license of {PROGRAM} names it",
+        licence=licence or f"not given; set it with --license of {PROGRAM}",
         licence_id=licence or "unknown",
         may_be_shared=bool(licence),
         files=files,

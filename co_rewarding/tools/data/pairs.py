@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The published pairs → two parquet files that train together, and a data card: scripts/data_preprocess/rephrased.py.
+"""The published pairs → two aligned parquet files and a data card: scripts/data_preprocess/rephrased.py.
 
-    get the files → recognise them → pair by extra_info.index → leave out what is no pair → write both → card
+    get the files → recognise them → pair by extra_info.index → drop rows without a pair → write both → card
 
-A row that is left out is in neither file. `extra_info.index` stays the set's own, so that what is written joins the
-files of the set's own command (math_dataset.py, …): paired_original.parquet has some of its rows, unchanged.
+A dropped row is in neither file. `extra_info.index` stays the set's own, so the files join with those of the set's own
+command (math_dataset.py, …): paired_original.parquet has a subset of its rows, unchanged.
 """
 
 from __future__ import annotations
@@ -57,15 +57,15 @@ from co_rewarding.tools.options import REQUIRED, Names, Options, option, parse
 RAW = "https://raw.githubusercontent.com"
 API = "https://api.github.com"
 ORIGINAL, REPHRASED = "paired_original.parquet", "paired_rephrased.parquet"
-WHOLE, TEST = "train_original.parquet", "test.parquet"  # as the set's own command calls them
+WHOLE, TEST = "train_original.parquet", "test.parquet"  # names from the set's own command
 NO_PAIR = ("empty", "placeholder", "unchanged")  # validators whose objection leaves one question, or none
-MIN_SHARE = 0.5  # of the rows that must pair up
+MIN_SHARE = 0.5  # share of the rows that must pair up
 
 Rows = list[dict[str, Any]]
 
 
 class PairOptions(Options):
-    """the pairs, and where they come from"""
+    """the pairs and their source"""
 
     name: Literal["math", "dapo", "openrs", "amc"] = option(
         REQUIRED, "the set: math, dapo, openrs or amc", metavar="SET", positional=True
@@ -79,9 +79,9 @@ class PairOptions(Options):
     )
     revision: str = option("", f"commit or branch of their repository (default {COMMIT})", min_length=1)
     leave_out: Names = option(
-        NO_PAIR, "validators whose pairs are left out; all: every one (see below)", metavar="NAME,..."
+        NO_PAIR, "drop pairs that these validators object to; all: every one (see below)", metavar="NAME,..."
     )
-    any_rows: bool = option(False, "accept other files than the published ones")
+    any_rows: bool = option(False, "accept files other than the published ones")
 
     @model_validator(mode="after")
     def _validators(self) -> PairOptions:
@@ -100,8 +100,8 @@ class Loaded:
     """A published file."""
 
     rows: Rows
-    facts: str  # where it came from and how it was recognised
-    revision: str  # of their repository; "" where it is not known
+    facts: str  # its origin and how it was recognised
+    revision: str  # of their repository; "" if unknown
 
     def part(self, rows: Rows | None = None) -> Part:
         """All of its rows, or some."""
@@ -111,7 +111,7 @@ class Loaded:
 
 @dataclass(frozen=True)
 class Part:
-    """What becomes of it: a file of this project, in published rows."""
+    """The output: a file of this project, in published rows."""
 
     rows: Rows
     made_of: str
@@ -122,13 +122,13 @@ ABOUT = f"""\
 The pairs that the paper's authors published, questions and their rephrasings by Qwen3-32B, from
 github.com/{REPOSITORY} or from local files.
 
-Writes {ORIGINAL} and {REPHRASED} to data/SET. They are what run_corewarding-I.sh (math),
-run_corewarding-III.sh (dapo) and METHOD=co_rewarding_I scripts/run_ttt.sh (amc) train on. Where there is none, it
-writes data/math/test.parquet, too, on which they validate, and for math train_original.parquet, all
-questions for the methods without pairs.
+Writes {ORIGINAL} and {REPHRASED} to data/SET, the training files of run_corewarding-I.sh (math),
+run_corewarding-III.sh (dapo) and METHOD=co_rewarding_I scripts/run_ttt.sh (amc). If missing, it also
+writes their validation file data/math/test.parquet and, for math, train_original.parquet with all
+questions, for the methods without pairs.
 
-Rows that are no pair are left out of both files, and named. The repository names no licence: the files are for use
-here and not to be shared."""
+Rows without a pair are dropped from both files, and listed. The repository names no licence: use the files
+locally and do not share them."""
 
 
 @command("rephrased.py")
@@ -137,22 +137,22 @@ def main(arguments: Sequence[str]) -> None:
     (options,) = parse("rephrased.py", ABOUT, [PairOptions], arguments, epilog=f"validators:\n{validators}")
     published = PUBLISHED[options.name]
     folder = options.local_dir or Path("data", published.source.folder)
-    # MATH's test questions belong beside MATH, unless one folder is asked for
+    # MATH's test questions belong beside MATH, unless one folder is given
     prepare(published, folder, options.local_dir or Path("data/math"), options)
 
 
 def prepare(published: PublishedPairs, folder: Path, test_folder: Path, options: PairOptions) -> None:
-    """Write the pairs to `folder`, what is validated on to `test_folder` and the cards; print a summary.
+    """Write the pairs to `folder`, the validation file to `test_folder`, and the cards; print a summary.
 
     Raises:
-        ValueError: one line; see `load`, `pair_up`, `card.read_card`, or there are pairs of another origin.
+        ValueError: see `load`, `pair_up`, `card.read_card`, or there are pairs of another origin.
     """
     for place in {folder, test_folder}:
-        read_card(place)  # a README.md that is not ours is told before the download
+        read_card(place)  # report a foreign README.md before the download
     rephrased = folder / REPHRASED
     if rephrased.exists() and made_of(rephrased) != MADE_BY:
         raise UserError(
-            f"{rephrased}: is there and was made by {made_of(rephrased) or 'something else'}; move it away, or name "
+            f"{rephrased}: exists and was made by {made_of(rephrased) or 'something else'}; move it away, or name "
             "another folder with --local_dir"
         )
     test = test_folder / TEST
@@ -173,22 +173,22 @@ def prepare(published: PublishedPairs, folder: Path, test_folder: Path, options:
     elif "test" in loaded:
         write(PUBLISHED["math"], test_folder, {TEST: loaded["test"].part()})
     write(published, folder, parts, named(pairing.left_out))
-    print(f"left out of both files: {named(pairing.left_out)}")
+    print(f"dropped from both files: {named(pairing.left_out)}")
     if pairing.objections:
         others = ", ".join(f"{name} {count}" for name, count in pairing.objections.most_common())
-        print(f"left in, though validators object: {others}; --leave_out all leaves them out")
+        print(f"kept although validators object: {others}; --leave_out all drops them")
     if published.test and not test.exists():
         print(
-            f"{test}: not there; add --from_files test=FILE, or run math_dataset.py, or train without validation "
+            f"{test}: missing; add --from_files test=FILE, or run math_dataset.py, or train without validation "
             "(VAL_FILE=)"
         )
 
 
 def load(published: PublishedPairs, wanted: Sequence[PublishedFile], options: PairOptions) -> dict[str, Loaded]:
-    """Role -> rows, of files that were recognised. The test file may be missing among local ones.
+    """Role -> rows of the recognised files. The test file may be missing among local ones.
 
     Raises:
-        ValueError: no network (one line: what to download from where), or one line on a local file.
+        ValueError: no network (with download instructions), or a fault in a local file.
     """
     paths = local_paths(published, options.from_files) if options.from_files else {}
     loaded = {}
@@ -210,15 +210,15 @@ def load(published: PublishedPairs, wanted: Sequence[PublishedFile], options: Pa
 
 
 def fetch(name: str, file: PublishedFile, revision: str) -> tuple[Path, str, str]:
-    """The file in downloads/, its address, and the revision if it is of that.
+    """The file in downloads/, its address, and its revision if known.
 
     Raises:
-        ValueError: one line; it could not be had: what to download from where.
+        ValueError: the download failed; has download instructions.
     """
     path = Path("downloads", "rephrased", name, Path(file.path).name)
     urls = [f"{RAW}/{REPOSITORY}/{quote(revision or COMMIT, safe='')}/{file.path}"]
     if not revision:
-        if len(file.blob) == 40:  # by its content, whatever became of the commit
+        if len(file.blob) == 40:  # by its content, independent of the commit
             urls.append(f"{API}/repos/{REPOSITORY}/git/blobs/{file.blob}")
         urls.append(f"{RAW}/{REPOSITORY}/HEAD/{file.path}")
     print(f"downloading {urls[0]}", flush=True)
@@ -236,13 +236,13 @@ def fetch(name: str, file: PublishedFile, revision: str) -> tuple[Path, str, str
 
 
 def local_paths(published: PublishedPairs, items: Sequence[str]) -> dict[str, Path]:
-    """Role -> local file; of the test file only where there is one.
+    """Role -> local file; the test file is optional.
 
     Args:
         items: a folder with the files (or a clone of the repository), or ROLE=FILE for each.
 
     Raises:
-        ValueError: one line naming the item and what it should be.
+        ValueError: names the item and what it should be.
     """
     paths = {}
     if len(items) == 1 and (folder := Path(items[0])).is_dir():
@@ -273,21 +273,21 @@ def local_paths(published: PublishedPairs, items: Sequence[str]) -> dict[str, Pa
 
 @dataclass(frozen=True)
 class Pairing:
-    """Which rows of the two files are a pair; rows are numbered as in the published files, from 0."""
+    """Pairs of rows of the two files; rows are numbered as in the published files, from 0."""
 
     kept: list[tuple[int, int]]  # (row of the original, row of the rephrased file)
-    left_out: dict[str, list[int]]  # why -> rows of the original file, or of the rephrased one where it says so
-    objections: Counter[str]  # validators that object to pairs that are kept
+    left_out: dict[str, list[int]]  # reason -> rows of the original file, or of the rephrased one if it says so
+    objections: Counter[str]  # validators that object to kept pairs
 
 
 def pair_up(original: Sequence[Row], rephrased: Sequence[Row], leave_out: Collection[str]) -> Pairing:
     """Pair the rows by extra_info.index.
 
     Args:
-        leave_out: validators whose objection makes a pair none.
+        leave_out: validators whose objection drops a pair.
 
     Raises:
-        ValueError: one line; ids that are missing or repeated, or less than half of the rows pair up.
+        ValueError: ids that are missing or repeated, or less than half of the rows pair up.
     """
     check_question_ids(original, "the original file")
     check_question_ids(rephrased, "the rephrased file")
@@ -319,13 +319,13 @@ def pair_up(original: Sequence[Row], rephrased: Sequence[Row], leave_out: Collec
     if len(kept) < MIN_SHARE * max(len(original), len(rephrased)):
         raise UserError(
             f"the two files do not pair up: {len(kept):,} pairs in {len(original):,} and {len(rephrased):,} rows "
-            f"({named(out, 3)}); are they the two files of one set?"
+            f"({named(out, 3)}); are they from the same set?"
         )
     return Pairing(kept, out, objections)
 
 
 def named(rows_of: Mapping[str, Sequence[int]], at_most: int | None = None) -> str:
-    """Each reason with the number of its rows, and with the rows."""
+    """Each reason with its rows and their number."""
     told = [
         f"{why}: {len(rows)} (rows {', '.join(map(str, rows[:at_most]))}{', …' * (len(rows) > len(rows[:at_most]))})"
         for why, rows in rows_of.items()
@@ -338,7 +338,7 @@ def write(published: PublishedPairs, folder: Path, parts: Mapping[str, Part], ou
     """Files in this project's layout, and their card.
 
     Args:
-        out: what was left out of the pairs; "" where none are written.
+        out: description of the dropped rows; "" without pairs.
     """
     source = published.source
     files = {}
@@ -354,12 +354,12 @@ def write(published: PublishedPairs, folder: Path, parts: Mapping[str, Part], ou
         files[name] = FileFacts(role, len(rows), part.made_of, part.revision, sha256, content)
         print(f"{folder / name}: {summary(rows)}")
     card = Card(
-        title=f"{source.title} in two wordings",
+        title=f"{source.title} in two views",
         source=f"github.com/{REPOSITORY}, commit {COMMIT}; the questions: {source.repo_id}",
         licence=f"{LICENCE}; the questions: {source.licence}",
         licence_id="other",
         may_be_shared=False,
-        note=f"{REPHRASED} is {MADE_BY}. Left out of both files, rows as published: {out}." if out else "",
+        note=f"{REPHRASED} is {MADE_BY}. Dropped from both files, rows as published: {out}." if out else "",
         files=files,
     )
     write_card(card, folder)
@@ -367,6 +367,6 @@ def write(published: PublishedPairs, folder: Path, parts: Mapping[str, Part], ou
 
 
 def convert(source: Source, row: Row, role: str) -> dict[str, Any]:
-    """A published row as the set's own command writes it: their data_source is MATH's in every set."""
+    """A published row as the set's own command writes it: published rows have MATH's data_source in every set."""
     extra = {name: str(row[name]) for name in source.extra if row.get(name) is not None}
     return make_row(source.repo_id, question_text(row) or "", ground_truth(row), question_id(row), role, extra)

@@ -3,9 +3,9 @@
 
     load → check columns and number of rows → convert → check the questions → first --max_samples → write → card
 
-The same source gives the same bytes. A row keeps its number in the source as `extra_info.index`. A question may lack
-its ground truth (2 in MATH, 1 in OpenRS), which is counted and written as ""; an empty question is an error. Repeated
-questions are counted and kept, so that row numbers stay the source's.
+The same source gives the same bytes. A row keeps its number in the source as `extra_info.index`. A missing ground truth
+(2 in MATH, 1 in OpenRS) is counted and written as ""; an empty question is an error. Repeated questions are counted and
+kept, so row numbers stay the source's.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from co_rewarding.tools.options import Options, option, parse
 
 
 class PreparingOptions(Options):
-    """what to write, and of what"""
+    """input and output"""
 
     local_dir: Path | None = option(None, "folder to write to (default data/NAME, see above)")
     from_files: list[str] = option(
@@ -47,7 +47,7 @@ class PreparingOptions(Options):
     )
     revision: str = option("", "commit or branch on the hub (default: the fixed commit)", min_length=1)
     max_samples: int | None = option(None, "keep only the first questions of each split", ge=1)
-    any_rows: bool = option(False, "accept another number of rows and other questions than documented")
+    any_rows: bool = option(False, "accept a number of rows and questions other than documented")
 
 
 def main(name: str, arguments: Sequence[str] | None = None) -> int:
@@ -78,7 +78,7 @@ def prepare(source: Source, folder: Path, options: PreparingOptions) -> None:
     Raises:
         ValueError: see `loading.load`, `loading.check`, `convert_rows`, `card.read_card`.
     """
-    read_card(folder)  # a README.md that is not ours is told before the download
+    read_card(folder)  # report a foreign README.md before the download
     rows_of, origin = load(source, options.revision or source.revision, options.from_files)
     converted = {}
     for split in source.splits:
@@ -110,14 +110,14 @@ def prepare(source: Source, folder: Path, options: PreparingOptions) -> None:
         files=files,
     )
     write_card(card, folder)
-    print(f"{folder / CARD_NAME}: data card ({source.licence}; revision {origin.revision or 'not known'})")
+    print(f"{folder / CARD_NAME}: data card ({source.licence}; revision {origin.revision or 'unknown'})")
 
 
 def convert_rows(source: Source, split: Split, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Rows in verl's schema, in the order of the source.
 
     Raises:
-        ValueError: one line naming the first row that cannot be read, and why.
+        ValueError: names the first row that cannot be read, and why.
     """
     converted = []
     for index, row in enumerate(rows):

@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The pairs that the authors of arXiv 2508.00410 published: where each file is, and how it is recognised.
+"""The pairs published by the authors of arXiv 2508.00410: where each file is, and how it is recognised.
 
     github.com/tmlr-group/Co-rewarding, commit 6c60ea4, Co-rewarding-II/data/SET/{train,test}_{original,rewrite_*}
 
-The rephrasings are by Qwen3-32B. That tree holds no licence, so nothing of it is part of this repository, and what is
-made of it may not be shared. A file is recognised by git's id of its bytes, or else by a hash of its rows, so that the
-same rows in another parquet file pass, too. Not everything is known of every file: of OpenRS and AMC the ids of the
-rephrased files are known by eight digits and the originals by their number of rows alone.
+The rephrasings are by Qwen3-32B. That tree has no licence, so none of it is part of this repository, and files made
+from it may not be shared. A file is recognised by git's id of its bytes, or else by a hash of its rows, so the same
+rows in another parquet file pass, too. For OpenRS and AMC only eight digits of the ids of the rephrased files are
+known, and only the number of rows of the originals.
 
-The same pairs on the hub (TMLR-Group-HF/Co-rewarding-RephrasedMATH, …DAPO-14k, …OpenRS) are in a form that is not known
-here, and are not read.
+The same pairs on the hub (TMLR-Group-HF/Co-rewarding-RephrasedMATH, …DAPO-14k, …OpenRS) have an unknown format and are
+not read.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from co_rewarding.tools.data.sources import SOURCES, Source
 REPOSITORY = "tmlr-group/Co-rewarding"
 COMMIT = "6c60ea4"
 LICENCE = f"none: github.com/{REPOSITORY} names no licence for its data"
-MAX_BYTES = 64 << 20  # of a file whose size is not known
+MAX_BYTES = 64 << 20  # of a file of unknown size
 MADE_BY = f"rephrased by Qwen3-32B, published in github.com/{REPOSITORY}"
-"""What a file of their rephrasings says of itself (storage.rows.MADE_OF)."""
+"""The metadata value of their rephrasings (storage.rows.MADE_OF)."""
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,8 @@ class PublishedFile:
     role: str  # original, rephrased or test, as --from_files calls it
     path: str  # in their repository
     num_rows: int
-    num_bytes: int | None = None  # None: not known
-    blob: str = ""  # git's id, or the digits of it that are known
+    num_bytes: int | None = None  # None: unknown
+    blob: str = ""  # git's id, or its known digits
     rows_sha256: str = ""  # content_sha256 of [index, question, ground truth] of each row
 
     @property
@@ -47,11 +47,11 @@ class PublishedFile:
 
 @dataclass(frozen=True)
 class PublishedPairs:
-    source: Source  # the set that the questions are of
+    source: Source  # the set of the questions
     original: PublishedFile
     rephrased: PublishedFile
-    test: PublishedFile | None = None  # what a run validates on; None: the questions themselves
-    is_whole: bool = False  # the original file is what the command of `source` writes, row by row
+    test: PublishedFile | None = None  # the validation file; None: the questions themselves
+    is_whole: bool = False  # the original file equals the output of the command of `source`, row by row
 
     @property
     def files(self) -> tuple[PublishedFile, ...]:
@@ -134,21 +134,21 @@ PUBLISHED: dict[str, PublishedPairs] = {
 
 
 def recognise(file: PublishedFile, content: bytes, rows: Sequence[dict[str, Any]], where: str) -> str:
-    """How the file was recognised as the published one, in words.
+    """A description of how the file was recognised as the published one.
 
     Args:
         content: its bytes.
-        rows: what they hold.
+        rows: its rows.
         where: names it in a message.
 
     Raises:
-        ValueError: one line; it is another one, or of another number of rows.
+        ValueError: it is another file, or has another number of rows.
     """
-    remedy = f"download {file.path} again, or take it as it is with --any_rows"
+    remedy = f"download {file.path} again, or accept it with --any_rows"
     if len(rows) != file.num_rows:
         raise UserError(f"{where}: {len(rows):,} rows instead of the published {file.num_rows:,}; {remedy}")
     if not file.blob:
-        return f"no hash is known here: checked by its {file.num_rows:,} rows"
+        return f"no hash is known: checked by its {file.num_rows:,} rows"
     if (blob := git_blob(content)).startswith(file.blob):
         return f"git blob {file.blob[:8]}, as published"
     if rows_sha256(rows) == file.rows_sha256:
@@ -157,7 +157,7 @@ def recognise(file: PublishedFile, content: bytes, rows: Sequence[dict[str, Any]
 
 
 def git_blob(content: bytes) -> str:
-    """The id by which git knows these bytes: SHA-1 of `blob LENGTH\\0` and the bytes."""
+    """git's id of these bytes: SHA-1 of `blob LENGTH\\0` and the bytes."""
     return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Any file of questions (storage/questions.py) as the commands read it: with what was found in it on standard error."""
+"""Any file of questions (storage/questions.py) as the commands read it, with a description on standard error."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from co_rewarding.tools.cli import printable
 
 
 def instruction_of(spec: str) -> str:
-    """The system prompt that asks for an answer format. Raises ValueError for one that is none."""
+    """The system prompt that asks for an answer format. Raises ValueError for an unknown format."""
     return answer_format(spec).instruction
 
 
@@ -26,11 +26,11 @@ def read_table(path: Path, columns: Columns | None = None, spec: str = "", quiet
     """The questions of a file or folder in verl's schema.
 
     Args:
-        spec: answer format of rows that name none, where the file is not in verl's schema.
-        quiet: do not say how it was read.
+        spec: answer format of rows that name none, if the file is not in verl's schema.
+        quiet: do not print how it was read.
 
     Raises:
-        ValueError: one line; see `question_table`.
+        ValueError: see `question_table`.
     """
 
     def say(text: str) -> None:

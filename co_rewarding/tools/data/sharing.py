@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What of a folder of parquet files may be shared: its data card and the files that the card describes.
+"""Shares a folder of parquet files: its data card and the files that the card describes.
 
 Errors before anything is sent: no card, a set that may not be shared, rows of such a set under another card or another
-spelling of its name, a file that is gone or no longer what the card says.
+spelling of its name, a missing or changed file.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from co_rewarding.tools.hub import send
 
 
 def refuse_withheld(where: Path, sources: Iterable[object]) -> None:
-    """Raise if one of `sources` names a set that may not be shared: with or without its owner, as an address, in other
-    case or with other signs between the words.
+    """Raise if one of `sources` names a set that may not be shared: with or without owner, as an address, in any case
+    and with any signs between the words.
 
     Args:
-        where: the file or card that they are of.
+        where: their file or card.
 
     Raises:
-        ValueError: one line naming `where` and the set.
+        ValueError: names `where` and the set.
     """
     for source in {_bare(str(source)) for source in sources}:
         for withheld in sorted(NOT_TO_BE_SHARED):
@@ -43,7 +43,7 @@ def share(folder: Path, repo_id: str, *, upload: bool = False, public: bool = Fa
     """Send the card and the files that it describes; see `hub.send`.
 
     Raises:
-        ValueError: one line; the folder is not a set that can be shared (see above), or the hub refused.
+        ValueError: the folder cannot be shared (see above), or the hub refused.
     """
     card = read_card(folder)
     if card is None:
@@ -55,7 +55,9 @@ def share(folder: Path, repo_id: str, *, upload: bool = False, public: bool = Fa
     if not card.files:
         raise ValueError(f"{folder}: its data card names no files")
     if changed := changed_files(card, folder):
-        raise ValueError(f"{folder}: {', '.join(changed)} is gone or not what {CARD_NAME} says; prepare the set again")
+        raise ValueError(
+            f"{folder}: {', '.join(changed)} is missing or differs from {CARD_NAME}; prepare the set again"
+        )
     refuse_withheld(folder / CARD_NAME, [card.source])
     remarks = {CARD_NAME: f"data card, licence {card.licence_id}"}
     for name in sorted(card.files):

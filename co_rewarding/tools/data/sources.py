@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The published sets, one entry each: where a set is, what its columns hold, how many rows it has.
+"""The published sets, one entry each: location, columns and number of rows.
 
-Getting the rows is in loading.py, writing them in prepare.py. SOURCES[NAME] has the command scripts/data_preprocess/
-NAME.py.
+loading.py loads the rows, prepare.py writes them. SOURCES[NAME] has the command scripts/data_preprocess/NAME.py.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from typing import Any, Literal
 
 from co_rewarding.storage.ground_truths import boxed_truth, hash_mark_truth, number_truth, optional_truth, text_truth
 
-# data_source of rows that may be used here and not passed on, under whatever name and card
+# data_source of rows that may be used locally but not shared under any name or card
 NOT_TO_BE_SHARED = frozenset({"AI-MO/aimo-validation-amc"})
 
 
@@ -22,14 +21,14 @@ class Split:
     """A part of a set."""
 
     name: str  # on the hub
-    role: Literal["train", "test"]  # what it is for here; also extra_info.split
+    role: Literal["train", "test"]  # its use here; also extra_info.split
     num_rows: int  # documented; checked
     hub_files: str  # pattern of its files in the hub repository
-    questions_sha256: str | None = None  # content_sha256 of the questions in order; None: not known, not checked
+    questions_sha256: str | None = None  # content_sha256 of the questions in order; None: unknown, not checked
 
     @property
     def output(self) -> str:
-        """Name of the parquet file made of it."""
+        """Name of its parquet file."""
         return {"train": "train_original.parquet", "test": "test.parquet"}[self.role]
 
 
@@ -39,14 +38,14 @@ class Source:
 
     folder: str  # below data/
     title: str
-    about: str  # for --help: the paper, and what a user should know
+    about: str  # for --help: the paper and notes for users
     repo_id: str  # on the hub; also the rows' data_source
     revision: str  # commit
-    licence: str  # as the hub's page or the authors say; one phrase
+    licence: str  # according to the hub's page or the authors; one phrase
     licence_id: str  # the hub's identifier
-    question: str  # column with the question, which is taken as it is
-    answer: str  # column that the ground truth is read from
-    truth: Callable[[Any], str]  # ... by this
+    question: str  # column with the question, used unchanged
+    answer: str  # column of the ground truth
+    truth: Callable[[Any], str]  # reads it
     splits: tuple[Split, ...]
     config: str | None = None
     extra: Mapping[str, tuple[str, str]] = field(default_factory=dict)  # column here: column there, and its template
@@ -57,7 +56,7 @@ class Source:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Those that are read."""
+        """The columns read."""
         return (self.question, self.answer, *(column for column, _ in self.extra.values()))
 
 
@@ -98,7 +97,7 @@ SOURCES: dict[str, Source] = {
         title="DAPO-14k",
         about="The English part of DAPO-Math-17k (arXiv 2503.14476), without repetitions; answers are integers. The "
         "published Co-rewarding files hold 14,109 of the 14,116 questions: 7 were dropped when they were rephrased "
-        "(extra_info.index 1308, 6331, 6836, 7695, 9827, 9844, 10655). Their data_source is MATH's, here it is the "
+        "(extra_info.index 1308, 6331, 6836, 7695, 9827, 9844, 10655). Their data_source is MATH's; here it is the "
         "set's own.",
         repo_id="open-r1/DAPO-Math-17k-Processed",
         config="en",
@@ -150,13 +149,13 @@ SOURCES: dict[str, Source] = {
         answer="answer",
         truth=text_truth,
         splits=(Split("test", role="test", num_rows=500, hub_files="test.jsonl"),),
-        extra={"level": ("level", "Level {}"), "type": ("subject", "{}")},  # as MATH's files have them
+        extra={"level": ("level", "Level {}"), "type": ("subject", "{}")},  # as in MATH's files
     ),
     "amc": Source(
         folder="amc",
         title="AMC 12, 2022 and 2023",
         about="Contest questions whose answers are numbers, for evaluation. They are the Mathematical Association of "
-        "America's: they may be downloaded for use here, and are not shared.",
+        "America's: they may be downloaded for local use, and are not shared.",
         repo_id="AI-MO/aimo-validation-amc",
         revision="8ef249608d65c2de7763ca7525f438e540ba285e",
         licence="none on its page on the hub; the questions are the Mathematical Association of America's",

@@ -1,17 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-r"""Is a rewrite fit to be paired with its question? Named checks of the two texts, without a model or a label.
+r"""Checks whether a rewrite can be paired with its question: named tests of the two texts, without a model or label.
 
-    findings(x, x') = [a finding for each validator that objects to x' as another wording of x]
+    findings(x, x') = [a finding for each validator that objects to x' as a rephrasing of x]
 
-Why (arXiv 2508.00410, Eq. 6-8): the vote on x' labels the rollouts on x, so a rewrite that asks for something else
-teaches wrong answers. Whether two texts ask the same cannot be seen from their characters
-(co_rewarding.tools.rephrase.verify asks a model); what can be seen is listed in VALIDATORS.
+Why (arXiv 2508.00410, Eq. 6-8): the vote on x' labels the rollouts on x, so a rewrite of a different question teaches
+wrong answers. Equivalence of two texts cannot be decided from their characters (co_rewarding.tools.rephrase.verify uses
+a model); VALIDATORS lists what can.
 
-Each validator was set so that it rarely objects to a good pair: on 21,609 published pairs, see data/README.md. They
-compare with the question, so what is odd in the question already (one $, unbalanced braces) is no finding. Text is
-untrusted: only its first MAX_CHARS characters are read, in time linear in their number.
-
-Deliberately absent: the ground truth, which no self-rewarding method may read; style and difficulty.
+Each validator is tuned to object rarely to good pairs: on 21,609 published pairs, see data/README.md. They compare with
+the question, so oddities of the question itself (one $, unbalanced braces) are no finding. Text is untrusted: only its
+first MAX_CHARS characters are read, in time linear in their number. No ground truth is used, since a self-rewarding
+method must not read one.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ DEFAULT_MARKERS = Markers()
 
 @dataclass(frozen=True)
 class Finding:
-    """One objection: which validator, and what it saw (at most a line)."""
+    """One objection: the validator and its evidence (at most a line)."""
 
     validator: str
     detail: str
@@ -73,7 +72,7 @@ def _placeholder(x: _Text, y: _Text) -> str | None:
     if _PLACEHOLDER.fullmatch(y.text.strip()[:200]):
         return f"the text is {_short(y.text)}"
     slot = _SLOT.search(y.text)
-    return f"holds {_short(slot.group())}" if slot and not _SLOT.search(x.text) else None
+    return f"contains {_short(slot.group())}" if slot and not _SLOT.search(x.text) else None
 
 
 def _wrapped(x: _Text, y: _Text) -> str | None:
@@ -81,7 +80,7 @@ def _wrapped(x: _Text, y: _Text) -> str | None:
 
 
 def _unchanged(x: _Text, y: _Text) -> str | None:
-    return "same as the question but for spaces, case and punctuation" if _skeleton(x) == _skeleton(y) else None
+    return "same as the question except for spaces, case and punctuation" if _skeleton(x) == _skeleton(y) else None
 
 
 def _skeleton(text: _Text) -> str:
@@ -181,7 +180,7 @@ def _numbers_vanished(x: _Text, y: _Text) -> str | None:
     if not gone:
         return None
     names = ", ".join(str(float(n)).removesuffix(".0") for n in gone[:5])
-    return f"{len(gone)} of {stated} numbers are gone: {names}"
+    return f"{len(gone)} of {stated} numbers are missing: {names}"
 
 
 # --- figure_vanished
@@ -209,7 +208,7 @@ _FIGURE_TALK = re.compile(
     re.IGNORECASE | re.VERBOSE,
 )
 _SHADING_TALK = re.compile(r"\bthe\s(?:\w+\s){0,3}(?:shaded|highlighted|darkened|gr[ae]y)\b", re.IGNORECASE)
-_TOLD_IN_WORDS = 1.8  # a rewrite so many times as long as the question without its figure says what was in the figure
+_TOLD_IN_WORDS = 1.8  # a rewrite this many times as long as the question without its figure describes the figure
 
 
 def _figure_vanished(x: _Text, y: _Text) -> str | None:
@@ -218,7 +217,7 @@ def _figure_vanished(x: _Text, y: _Text) -> str | None:
     talk = _FIGURE_TALK.search(y.text)
     if talk is None and len(y.prose) < _TOLD_IN_WORDS * len(x.prose):
         talk = _SHADING_TALK.search(y.text)
-    return f"the figure's code is gone, yet the text says: {_around(y.text, talk)}" if talk else None
+    return f"the figure's code is missing, yet the text says: {_around(y.text, talk)}" if talk else None
 
 
 # --- other_language
@@ -234,18 +233,18 @@ _ENGLISH_WORDS = (
     "number value whether answer calculate compute evaluate simplify solve express expand convert factor"
 )
 _ENGLISH = frozenset(_ENGLISH_WORDS.split())
-_MIN_ENGLISH = 0.07  # of the words; 0.1 is the least in a published rewrite of so many words, other languages have 0.06
+_MIN_ENGLISH = 0.07  # of the words; published rewrites this long have at least 0.1, other languages 0.06
 _MIN_WORDS = 8
 
 
 def _other_language(x: _Text, y: _Text) -> str | None:
     letters = list(_OTHER_SCRIPT.finditer(y.prose))
     if sum(len(found.group()) for found in letters) >= _FOREIGN_LETTERS and not _OTHER_SCRIPT.search(x.prose):
-        return f"a script that the question has not: {_around(y.prose, letters[0])}"
+        return f"a script that is not in the question: {_around(y.prose, letters[0])}"
     if len(y.words) >= _MIN_WORDS and _english(y) < _MIN_ENGLISH <= _english(x):
-        return f"not English, as the question is: {_short(y.prose)}"
+        return f"not English, unlike the question: {_short(y.prose)}"
     if len(x.words) >= _MIN_WORDS and _english(x) < _MIN_ENGLISH <= _english(y):
-        return "English, as the question is not"
+        return "English, unlike the question"
     return None
 
 
@@ -265,7 +264,7 @@ def _too_short(x: _Text, y: _Text) -> str | None:
 
 def _too_long(x: _Text, y: _Text) -> str | None:
     if len(y.text) >= MAX_CHARS > len(x.text):
-        return f"{MAX_CHARS:,} characters and more"
+        return f"at least {MAX_CHARS:,} characters"
     if len(y.prose) < 400 or len(y.prose) <= MAX_LENGTH_RATIO * len(x.text):
         return None
     return f"{len(y.prose)} characters for a question of {len(x.prose)}"
@@ -289,7 +288,7 @@ def _choices_vanished(x: _Text, y: _Text) -> str | None:
     if len(_choices(x.text)) < 3 or len(_choices(y.text)) >= 2:
         return None
     talk = _CHOICE_TALK.search(y.text)
-    return f"the choices are gone, yet the text says: {_around(y.text, talk)}" if talk else None
+    return f"the choices are missing, yet the text says: {_around(y.text, talk)}" if talk else None
 
 
 # --- all of them
@@ -303,7 +302,7 @@ class _Text:
     text: str  # clipped to MAX_CHARS
     prose: str  # without the code of figures
     words: list[str]  # of the prose, in lower case, without formulas
-    marker: str | None  # the first one that it holds
+    marker: str | None  # the first one in it
 
     @classmethod
     def of(cls, text: str, markers: Markers) -> _Text:
@@ -322,28 +321,28 @@ VALIDATORS: dict[str, tuple[str, Callable[[_Text, _Text], str | None]]] = {
     "commentary": ("speaks about the rewriting", _commentary),
     "answer_given": ("states an answer", _answer_given),
     "broken_latex": ("braces, dollars, environments or delimiters that do not match", _broken_latex),
-    "numbers_vanished": ("most of the question's numbers above 2 are gone", _numbers_vanished),
-    "figure_vanished": ("the figure's code is gone while the text still speaks of a figure", _figure_vanished),
-    "choices_vanished": ("the choices are gone while the text still speaks of them", _choices_vanished),
+    "numbers_vanished": ("most of the question's numbers above 2 are missing", _numbers_vanished),
+    "figure_vanished": ("the figure's code is missing, but the text still mentions a figure", _figure_vanished),
+    "choices_vanished": ("the choices are missing, but the text still mentions them", _choices_vanished),
     "other_language": ("another language or script", _other_language),
     "too_short": ("far shorter than the question", _too_short),
     "too_long": ("far longer than the question", _too_long),
 }
-"""Name -> what it objects to, and the check itself, in the order in which findings are reported."""
+"""Name -> description and check, in the order in which findings are reported."""
 
 
 def validate(
     question: str, rewrite: str, markers: Markers = DEFAULT_MARKERS, skip: Collection[str] = ()
 ) -> list[Finding]:
-    """Objections to `rewrite` as another wording of `question`; none for a pair that looks right.
+    """Objections to `rewrite` as a rephrasing of `question`; none for a pair that looks right.
 
     Args:
         question, rewrite: the two texts, without system prompt.
-        markers: what the model was asked to write around the rewrite.
-        skip: names of validators that are not asked.
+        markers: the lines requested around the rewrite.
+        skip: names of validators to skip.
 
     Raises:
-        ValueError: a name in `skip` that is no validator.
+        ValueError: a name in `skip` is no validator.
     """
     if unknown := sorted(set(skip) - VALIDATORS.keys()):
         raise ValueError(f"validator {unknown[0]!r} is unknown: use names out of {', '.join(VALIDATORS)}")

@@ -1,19 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A run of scripts/evaluate.py from its options to its exit code: the order of the work.
+"""Runs scripts/evaluate.py, from options to exit code.
 
-    --model     check everything -> generate what is missing -> grade -> lm_eval -> results.json and tables
-    --regrade   grade saved responses again -> scores, and where they differ from the stored verdicts
-    --compare   tables of the results that are there
+    --model     check everything -> generate missing responses -> grade -> lm_eval -> results.json and tables
+    --regrade   grade saved responses again -> scores, and differences from the stored verdicts
+    --compare   tables of existing results
 
 An evaluation's directory:
-    results.json                     scores and what they depend on
+    results.json                     scores and everything they depend on
     table.md, .csv, .tex, details.csv
-    generations/TASK.jsonl           every response, as it came; what a continued evaluation resumes from
+    generations/TASK.jsonl           every response in order of arrival; an evaluation resumes from it
     graded/TASK.jsonl                the same with answer and verdict
-    lm_eval/TASK/                    what lm_eval wrote, with its log
+    lm_eval/TASK/                    lm_eval's output and log
 
-Tasks that other calls put into results.json stay there, each with the settings that it was made with, whether they came
-before or beside this one: the file is locked and read again for each entry.
+Tasks of other calls stay in results.json with their settings, whether those calls ran before or concurrently: the file
+is locked and read again for each entry.
 
 Exit codes: 0 done; 2 a user error, reported in one line; 3 the server or vLLM stopped answering; 130 interrupted. After
 3, 130 and any kill the same command resumes.
@@ -65,7 +65,7 @@ from co_rewarding.tools.evaluation.tasks import MATHS, QuestionSet, default_file
 from co_rewarding.tools.generation.engine import EngineDown, Sampling
 from co_rewarding.tools.generation.vllm_engine import num_gpus
 
-MAX_SHOWN = 5  # differing verdicts that are printed
+MAX_SHOWN = 5  # differing verdicts to print
 
 
 @command(PROGRAM)
@@ -79,7 +79,7 @@ def main(arguments: Sequence[str]) -> int:
         return evaluate(options)
     except (EngineDown, KeyboardInterrupt) as error:
         why, code = (f"stopped: {error}", 3) if isinstance(error, EngineDown) else ("interrupted", 130)
-        print(f"{PROGRAM}: {why}\nWhat was generated is kept: the same command resumes.", file=sys.stderr)
+        print(f"{PROGRAM}: {why}\nFinished responses are kept: the same command resumes.", file=sys.stderr)
         return code
 
 
@@ -95,7 +95,7 @@ def evaluate(options: EvaluateOptions) -> int:
         run = run_of(options.what.model)
         folder = options.output.output_dir or (run or RunDir("runs")).evaluation / re.sub(r"[^\w.-]+", "-", name)
         restart = options.output.restart
-        # what is wrong with the folder, the data or the calls of lm_eval is told before hours of generation
+        # faults of folder, data or lm_eval calls are reported before hours of generation
         _earlier(folder, model.fingerprint, restart)
         result = _result(options, name)
         result["method"] = result["method"] or exported.get("method")
@@ -159,7 +159,7 @@ def _evaluate_maths(
             print(f"{PROGRAM}: {len(wanted):,} responses to generate", file=sys.stderr, flush=True)
             engine = model.engine(sets, engine_seed(drawing.seed, journals))
             if failed := generate(engine, wanted, journals, sampling, drawing.seed):
-                raise EngineDown(f"the server failed on {failed:,} of {len(wanted):,} requests and answered the others")
+                raise EngineDown(f"the server failed on {failed:,} of {len(wanted):,} requests and answered the rest")
         for asked in sets:
             graded, entry = _score(of_set(journals[asked.name], asked), options.output.equivalence, asked.protocol)
             _write_lines(
@@ -191,7 +191,7 @@ def _evaluate_maths(
 def _score(
     generations: Sequence[Generation], mode: str, protocol: Protocol = TRAINING
 ) -> tuple[list[Graded], dict[str, Any]]:
-    """Verdicts in the order of `generations`, and the scores with the grader that they are by."""
+    """Verdicts in the order of `generations`, and the scores with their grader."""
     with Equivalence(mode=mode) as equivalence:
         graded = grade(generations, equivalence.same, protocol)
         found = scores(group(graded), equivalence.same)
@@ -236,7 +236,7 @@ def _harness_calls(options: EvaluateOptions, fingerprint: str, folder: Path) -> 
 
 
 def _result(options: EvaluateOptions, name: str) -> Result:
-    """The head of a result; its tasks are those of this call."""
+    """The head of a result, with the tasks of this call."""
     return {
         "format": FORMAT,
         "name": name,
@@ -250,7 +250,7 @@ def _result(options: EvaluateOptions, name: str) -> Result:
 
 
 def _earlier(folder: Path, fingerprint: str | None, restart: bool) -> Result:
-    """The result that is to be added to, {} where there is none."""
+    """The existing result to extend, {} if there is none."""
     path = folder / FILE_NAME
     if not path.exists():
         return {}
@@ -261,7 +261,7 @@ def _earlier(folder: Path, fingerprint: str | None, restart: bool) -> Result:
     if restart:
         return {}
     raise UserError(
-        f"{path} is of another model ({found}, this one is {fingerprint}): choose another --output_dir, or throw it "
+        f"{path} is from another model ({found}, this is {fingerprint}): choose another --output_dir, or discard it "
         "away with --restart"
     )
 
@@ -271,10 +271,10 @@ def _write_lines(path: Path, rows: Iterable[dict[str, Any]]) -> None:
 
 
 def _add(folder: Path, result: Result, restart: bool) -> None:
-    """Put the tasks of `result` beside those that results.json has by now: another call may have added some."""
+    """Merge the tasks of `result` into the current results.json, to which another call may have added some."""
     folder.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
-        with suppress(OSError):  # a file system without locks: reading again is what is left
+        with suppress(OSError):  # a file system without locks: reading again must do
             stack.enter_context(FileLock(folder / f".{FILE_NAME}.lock"))
         earlier = _earlier(folder, result["model"]["fingerprint"], restart)
         kept = {key: result[key] or earlier.get(key) for key in ("method", "base_model")}
@@ -287,19 +287,19 @@ def _write(folder: Path, result: Result) -> None:
 
 
 def _as_trained(options: EvaluateOptions, kwargs: dict[str, Any], spec: str) -> EvaluateOptions:
-    """With the chat template's arguments and the answer format that the run asked with, unless others are given."""
+    """With the run's chat template arguments and answer format, unless others are given."""
     if spec and options.files and "answer_format" not in options.questions.model_fields_set:
-        print(f"{PROGRAM}: asked as in training: --answer_format '{spec}'", file=sys.stderr)
+        print(f"{PROGRAM}: as in training: --answer_format '{spec}'", file=sys.stderr)
         options = replace(options, questions=options.questions.model_copy(update={"answer_format": spec}))
     is_given = "chat_template_kwargs" in options.drawing.model_fields_set
     if not kwargs or is_given or all(task in harness.TASKS for task in options.tasks):
         return options
-    print(f"{PROGRAM}: asked as in training: --chat_template_kwargs '{json.dumps(kwargs)}'", file=sys.stderr)
+    print(f"{PROGRAM}: as in training: --chat_template_kwargs '{json.dumps(kwargs)}'", file=sys.stderr)
     return replace(options, drawing=options.drawing.model_copy(update={"chat_template_kwargs": kwargs}))
 
 
 def _export_facts(model: str) -> dict[str, Any]:
-    """Method, name and how it was asked, of a model that scripts/export_checkpoint.py made; {} of any other."""
+    """Method, name and prompt settings of a model from scripts/export_checkpoint.py; {} for any other."""
     try:
         facts = json.loads((Path(model) / EXPORT_NAME).read_text(encoding="utf-8"))
         name = f"{facts['run']}-step_{facts['step']}_{facts['weights']}"
@@ -309,7 +309,7 @@ def _export_facts(model: str) -> dict[str, Any]:
             return {}
         method = facts["method"] if facts["method"] in METHOD_ORDER else None
         return {"method": method, "name": name, "chat_template_kwargs": kwargs, "answer_format": spec}
-    except (OSError, ValueError, KeyError, TypeError):  # another tool's file may have the name
+    except (OSError, ValueError, KeyError, TypeError):  # another tool's file may have this name
         return {}
 
 
@@ -336,7 +336,7 @@ def regrade(options: EvaluateOptions) -> int:
         (target / "generations").is_dir()
         or ((target / FILE_NAME).exists() and "regraded" not in read_result(target / FILE_NAME))
     ):
-        raise UserError(f"--output_dir {target}: holds an evaluation, which this would overwrite; choose another one")
+        raise UserError(f"--output_dir {target}: has an evaluation, which this would overwrite; choose another one")
     saved = read_saved(path)
     place = path.resolve()
     # RUN_DIR/validation/10.jsonl and EVALUATION/generations/math500.jsonl
@@ -357,7 +357,7 @@ def regrade(options: EvaluateOptions) -> int:
     }
     print(markdown(make_table([(path, result)])))
     if pairs:
-        print(f"stored verdicts: {len(pairs) - len(differing):,} of {len(pairs):,} are ours too")
+        print(f"stored verdicts: {len(pairs) - len(differing):,} of {len(pairs):,} agree with ours")
     for ours, stored in differing[:MAX_SHOWN]:
         print(_difference(ours, stored))
     if len(differing) > MAX_SHOWN:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-r"""Scores of n responses to each of P questions, and how far off they may be by chance.
+r"""Scores of n responses to each of P questions, with standard errors.
 
     avg@n  = mean over questions of (right responses / n)
     pass@k = mean over questions of 1 − C(n − c, k) / C(n, k), c of n responses right
@@ -10,15 +10,14 @@ r"""Scores of n responses to each of P questions, and how far off they may be by
 
 Legend: P question, G response to a question.
 
-The error is one of drawing the questions and the responses: questions are the independent unit, n responses to one
-are not, so they enter through their mean. It is the error of one model's score. The difference of two models that
-answered the same questions has a smaller error than sqrt(error₁² + error₂²) where both find the same questions hard.
+The error covers the sampling of questions and responses: questions are independent, the n responses to one are not, so
+they enter through their mean. It is the error of one model's score. The difference of two models on the same questions
+has a smaller error than sqrt(error₁² + error₂²) if both find the same questions hard.
 
-Degenerate cases: of one question nothing is known about the spread, its standard error is None; where all questions
-come out alike (0 % or 100 %) it is 0, which is no certainty; pass@k and maj@k need
-k ≤ n and raise otherwise; a vote in which nobody answered is wrong; no question at all raises.
+The standard error of one question is None; if all questions have the same score (0 % or 100 %) it is 0, which is not
+certainty. pass@k and maj@k need k ≤ n and raise otherwise; a vote without any answer is wrong; no questions raise.
 
-Deliberately absent: what makes a response right (grade.py).
+grade.py decides which responses are right.
 """
 
 from __future__ import annotations
@@ -42,18 +41,18 @@ class Estimate:
 def mean_of_questions(values_P: Sequence[float]) -> Estimate:
     """Mean and standard error of one value a question. Raises ValueError without any."""
     if not values_P:
-        raise ValueError("no question to take a mean over")
+        raise ValueError("no questions to average")
     error = statistics.stdev(values_P) / math.sqrt(len(values_P)) if len(values_P) > 1 else None
     return Estimate(statistics.fmean(values_P), error)
 
 
 def avg_at_n(correct_P_G: Sequence[Sequence[bool]]) -> Estimate:
-    """Mean share of right responses; questions may have different numbers of responses and count alike."""
+    """Mean share of right responses; questions count equally, with any number of responses."""
     return mean_of_questions([sum(correct_G) / len(correct_G) for correct_G in correct_P_G])
 
 
 def pass_at_k(correct_P_G: Sequence[Sequence[bool]], k: int) -> Estimate:
-    """Chance that at least one of k responses is right. Raises ValueError where a question has fewer than k."""
+    """Probability that at least one of k responses is right. Raises ValueError if a question has fewer than k."""
     _check_k(correct_P_G, k, "pass")
     return mean_of_questions(
         [1 - math.comb(len(correct_G) - sum(correct_G), k) / math.comb(len(correct_G), k) for correct_G in correct_P_G]
@@ -66,7 +65,7 @@ def maj_at_k(
     k: int,
     same: Callable[[str, str], bool],
 ) -> Estimate:
-    """Chance that the majority answer of k responses is right.
+    """Probability that the majority answer of k responses is right.
 
     Args:
         answers_P_G: answers as written, None for a response without one.
@@ -86,7 +85,7 @@ def maj_at_k(
 
 
 def ks_up_to(n: int) -> list[int]:
-    """The k that are reported for n responses: 1, 2, 4, … and n."""
+    """The reported k for n responses: 1, 2, 4, … and n."""
     return sorted({2**i for i in range(n.bit_length())} | {n})
 
 

@@ -2,9 +2,9 @@
 """An answer anywhere in a text, by math-verify, as lighteval finds it: "the final answer is … I hope it is correct", a
 box, "answer: …", else the last formula or number.
 
-math-verify parses what it finds, which a hostile text can make last for ever: that happens in a process of its own with
-a limit on its memory, which is ended and started anew when an answer takes longer than TIMEOUT_S. Such a text has no
-answer, and how many there were is said on standard error. Only the last MAX_CHARS characters of a text are read.
+A hostile text can make math-verify's parser run forever, so it runs in a separate process with a memory limit, which is
+restarted when an answer takes longer than TIMEOUT_S. Such a text has no answer; their number is printed on standard
+error. Only the last MAX_CHARS characters of a text are read.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ MEMORY_BYTES = 4 * 2**30
 
 
 def extract_anywhere(texts: Sequence[str], boxed_priority: int) -> list[str | None]:
-    """The answer in each text, as it is written there; None where there is none.
+    """The answer in each text, as written there; None without one.
 
     Args:
         boxed_priority: math-verify's, of boxes among its patterns: 0 first, 55 after "the final answer is".
@@ -44,7 +44,7 @@ def extract_anywhere(texts: Sequence[str], boxed_priority: int) -> list[str | No
                 bar.update()
                 given_up += 1
     if given_up:
-        print(f"note: of {given_up:,} responses no answer was found in {TIMEOUT_S:.0f} s", file=sys.stderr)
+        print(f"note: in {given_up:,} responses no answer was found within {TIMEOUT_S:.0f} s", file=sys.stderr)
     return answers
 
 
@@ -91,4 +91,4 @@ def _serve(texts: Sequence[str], boxed_priority: int, replies: Connection) -> No
     replies.send(True)
     for text in texts:
         found = parse(text, extraction_config=how, parsing_timeout=None)
-        replies.send(str(found[-1]) if found else None)  # the text it was read from comes last
+        replies.send(str(found[-1]) if found else None)  # its source text comes last

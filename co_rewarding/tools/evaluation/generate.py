@@ -1,18 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Responses from the engine, each recorded when it is finished, so that a killed evaluation resumes (storage.journal).
+"""Responses from the engine, each recorded when finished, so a killed evaluation resumes (storage.journal).
 
 A record is {"index", "sample", "question", "ground_truth", "response", "tokens", "finish"}: index is the row of the
 question, sample counts its responses from 0. tokens includes the end-of-text token, as training's response length does
-(null where a server does not say). finish is "stop", "length" (cut off at the limit), or why there is no response:
-"prompt_too_long", "refused". How many questions and how many responses are wanted is no part of the settings, so a file
-made with --limit 20 or one response is extended when more are wanted.
+(null if a server does not report it). finish is "stop", "length" (cut off at the limit), or the reason for no response:
+"prompt_too_long", "refused". The numbers of questions and responses are not part of the settings, so a file made with
+--limit 20 or one response is extended when more are requested.
 
-Randomness: each request has a seed of its own, made of the seed, the task, the question and the number of the response,
-so that a response does not depend on which others are generated beside it or had been before a restart (up to the
-rounding of batched kernels). vLLM's CPU engine cannot take these, so there the engine has the seed, mixed with the
-number of generations that it finds done: a continued evaluation must not draw the same noise again.
+Randomness: each request has its own seed, derived from seed, task, question and number of the response, so a response
+does not depend on concurrent or earlier requests (up to the rounding of batched kernels). vLLM's CPU engine cannot take
+request seeds, so there the engine gets the seed, mixed with the number of finished generations: a resumed evaluation
+must not draw the same noise again.
 
-Degenerate cases: a request that a server fails on is not recorded; the same command asks again.
+A failed request is not recorded; the same command retries it.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ class Generation:
     question: str
     ground_truth: str | None
     response: str
-    tokens: int | None  # None: not known
+    tokens: int | None  # None: unknown
     finish: str | None
-    answer_format: str = ""  # how the answer is to be stated (algo/answer_format.py); "": the usual way
+    answer_format: str = ""  # answer format (algo/answer_format.py); "": the default
     choices: list[str] = field(default_factory=list)  # texts of its options
 
 
@@ -49,14 +49,14 @@ def record_key(record: Record) -> tuple[int, int]:
 
 
 def of_set(journal: Journal, asked: QuestionSet) -> list[Generation]:
-    """The wanted responses that there are, in the order of the file."""
+    """The requested responses that exist, in the order of the file."""
     indices = {question.index for question in asked.questions}
     found = (Generation(**record) for record in journal.records.values())
     return [g for g in found if g.index in indices and g.sample < asked.samples]
 
 
 def missing(sets: Sequence[QuestionSet], journals: Mapping[str, Journal]) -> list[tuple[QuestionSet, Any, int]]:
-    """(set, question, number of the response) of every response that is still to be generated."""
+    """(set, question, number of the response) of every missing response."""
     return [
         (asked, question, sample)
         for asked in sets
@@ -67,7 +67,7 @@ def missing(sets: Sequence[QuestionSet], journals: Mapping[str, Journal]) -> lis
 
 
 def sampling_of(asked: QuestionSet, sampling: Sampling) -> Sampling:
-    """With what the set's protocol says of the length."""
+    """With the length of the set's protocol."""
     return replace(sampling, max_tokens=asked.protocol.max_tokens or sampling.max_tokens)
 
 
@@ -78,10 +78,10 @@ def generate(
     sampling: Sampling,
     seed: int,
 ) -> int:
-    """Generate what is wanted; the number of requests that a server failed on.
+    """Generate missing responses; return the number of requests on which a server failed.
 
     Raises:
-        EngineDown: what was finished is recorded.
+        EngineDown: finished responses are recorded.
     """
     for asked, question, sample in wanted:
         key = (asked.name, question, sample)
@@ -119,6 +119,6 @@ def _generation(completion: Completion, question: Any, sample: int) -> Generatio
 
 
 def engine_seed(seed: int, journals: Mapping[str, Journal]) -> int:
-    """Of vLLM's engine, see the module's text."""
+    """The seed of vLLM's engine, see the module docstring."""
     num_done = sum(len(journal.records) for journal in journals.values())
     return seed_of(seed, "engine", num_done) if is_cpu() else seed

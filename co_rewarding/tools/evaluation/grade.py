@@ -1,18 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 r"""Responses -> verdicts -> the scores of a task, by the same two functions as training.
 
-    answer  = what the response states in the row's format (co_rewarding.algo.answer_format), by default in the last
-              closed \boxed{...}, or what the task's protocol reads
+    answer  = the response's answer in the row's format (co_rewarding.algo.answer_format), by default in the last
+              closed \boxed{...}, or by the task's protocol
     correct = the answer is equivalent to the ground truth (co_rewarding.algo.equivalence.relation)
 
-These are what training.reward_manager does in validation, so the two agree on the same text. (A ground truth
-\boxed{x} is read as x here; validation leaves that to the equivalence, which looks through a box, too.)
+training.reward_manager does the same in validation, so both agree on the same text. (A ground truth \boxed{x} is read
+as x here; validation leaves that to the equivalence, which also reads boxes.)
 
-Also here: responses that were saved before, graded again (`read_saved`): training's validation dump {input, output,
-gts, score}, or a file of this tool; a verdict that is stored beside a response is compared with ours.
+`read_saved` reads saved responses to grade again: training's validation dump {input, output, gts, score}, or a file of
+this tool; stored verdicts are compared with ours.
 
-Degenerate cases: no answer is wrong, however right the text; a question without a ground truth is in no accuracy; a
-comparison that gave up counts as wrong and is counted.
+A response without an answer is wrong; a question without a ground truth is in no accuracy; an abandoned comparison
+counts as wrong and is counted.
 
 Legend: P question, G response to a question.
 """
@@ -43,13 +43,13 @@ from co_rewarding.tools.evaluation.estimates import (
 from co_rewarding.tools.evaluation.generate import Generation
 from co_rewarding.tools.evaluation.protocols import TRAINING, Protocol
 
-EQUIVALENCE = "math"  # as training's settings have it
+EQUIVALENCE = "math"  # as in training's settings
 Same = Callable[[str, str], bool]
 
 
 @dataclass(frozen=True)
 class Graded:
-    """A response and what it is worth."""
+    """A response with its verdict."""
 
     generation: Generation
     answer: str | None
@@ -80,26 +80,24 @@ def group(graded: Iterable[Graded]) -> list[list[Graded]]:
 
 
 def scores(graded_P_G: Sequence[Sequence[Graded]], same: Same) -> dict[str, Any]:
-    """The numbers of one task, as they stand in results.json.
+    """The numbers of one task, as in results.json.
 
     Returns:
         questions, without_ground_truth, responses: counts; samples: responses a question (the fewest);
-        accuracy: name -> {value, standard_error}: avg@n (n the samples, where several), pass@k, maj@k; empty without
-            a ground truth;
-        primary: the accuracy that goes into the table, pass@1 for one response and avg@n for several;
-        boxed_rate (share of responses with an answer) and tokens: {value, standard_error}, tokens None where they are
-            not known;
-        agreement (mean share of a question's responses that give its majority answer, with or without ground truths;
+        accuracy: name -> {value, standard_error}: avg@n (n the samples, if several), pass@k, maj@k; empty without a
+        ground truth; primary: the accuracy in the table, pass@1 for one response and avg@n for several; boxed_rate
+        (share of responses with an answer) and tokens: {value, standard_error}, tokens None if unknown; agreement (mean
+        share of a question's responses that give its majority answer, with or without ground truths;
             None for one response a question): {value, standard_error};
-        tokens_median, cut_off (share of responses that hit the limit), prompt_too_long and refused (responses that
-            there are not, by a prompt that leaves no room or a server's refusal; they are in no length).
+        tokens_median, cut_off (share of responses that hit the limit), prompt_too_long and refused (missing responses,
+        because the prompt leaves no room or a server refused; not in any length).
 
     Raises:
-        ValueError: no response at all.
+        ValueError: no responses.
     """
     rows = [row for graded_G in graded_P_G for row in graded_G]
     if not rows:
-        raise ValueError("no response to score")
+        raise ValueError("no responses to score")
     labelled_P_G = [graded_G for graded_G in graded_P_G if graded_G[0].correct is not None]
     samples = min(len(graded_G) for graded_G in labelled_P_G or graded_P_G)
     correct_P_G = [[bool(row.correct) for row in graded_G] for graded_G in labelled_P_G]
@@ -141,25 +139,25 @@ def _mean(graded_P_G: Sequence[Sequence[Graded]], value: Callable[[Graded], floa
     return mean_of_questions([statistics.fmean(map(value, graded_G)) for graded_G in graded_P_G])
 
 
-# --- responses that were saved before
+# --- saved responses
 
 
 @dataclass(frozen=True)
 class Saved:
-    """A file of responses, and what it says of them."""
+    """A file of responses with stored verdicts and settings."""
 
     generations: list[Generation]
-    verdicts: list[bool | None]  # stored beside each; None where there is none
+    verdicts: list[bool | None]  # stored with each; None if missing
     settings: Mapping[str, Any]  # of a file of this tool; else empty
 
 
 def read_saved(path: Path) -> Saved:
     """Responses from a validation dump of training or from generations/ or graded/ of an evaluation.
 
-    Responses to one question are told by verl's uid, or by the prompt and the ground truth where there is none.
+    Responses to one question share verl's uid, or else the prompt and the ground truth.
 
     Raises:
-        UserError: one line naming the file, the line and what is wrong.
+        UserError: names the file, the line and the fault.
     """
     if not path.is_file():
         raise UserError(f"--regrade {path}: {'not a file' if path.exists() else 'no such file'}; name a JSONL file")
@@ -189,7 +187,7 @@ def read_saved(path: Path) -> Saved:
 
 
 def _saved_format(row: Mapping[str, Any]) -> tuple[str, tuple[str, ...]]:
-    """How the answer was to be stated, and the options; a validation dump has these as JSON text."""
+    """Answer format and options; a validation dump has the options as JSON text."""
     choices = row.get(CHOICES)
     return stated_as({**row, CHOICES: json.loads(choices or "[]") if isinstance(choices, str) else choices})
 
@@ -197,7 +195,7 @@ def _saved_format(row: Mapping[str, Any]) -> tuple[str, tuple[str, ...]]:
 def _saved_row(
     row: Mapping[str, Any], stated: AnswerFormat, choices: Sequence[str]
 ) -> tuple[Any, str, str, str | None, bool | None]:
-    """Which question, its prompt, the response, the ground truth, the stored verdict."""
+    """Question, prompt, response, ground truth and stored verdict."""
     if "output" in row and "gts" in row:
         text, truth, prompt, verdict = row["output"], row["gts"], row.get("input"), row.get("acc", row.get("score"))
         uid = row.get("uid")
@@ -207,7 +205,7 @@ def _saved_row(
         question = row["index"]
     else:
         raise ValueError(
-            f"must have output and gts (a validation dump) or index, response and ground_truth (an evaluation), it has "
+            f"must have output and gts (a validation dump) or index, response and ground_truth (an evaluation); it has "
             f"{', '.join(sorted(row))[:80]}; training rollouts: python -m co_rewarding.score"
         )
     for name, value, kinds in (

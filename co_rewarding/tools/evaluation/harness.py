@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""IFEval, MMLU-Pro and CRUXEval: the lm_eval command line, and the numbers that it wrote.
+"""IFEval, MMLU-Pro and CRUXEval: the lm_eval command line and its results.
 
     task       lm_eval's task        number in the table
     ifeval     ifeval                prompt-level strict accuracy
@@ -7,14 +7,13 @@
     cruxeval   cruxeval_output_cot   pass@1: output prediction with reasoning
 
 Prompts, decoding (IFEval and MMLU-Pro greedy, CRUXEval ten responses at temperature 0.2) and graders are lm_eval's own;
-the model's chat template is applied. The paper used lm_eval for the first two and ZeroEval for CRUX, whose prompt is
-another one: compare CRUX numbers only with CRUX numbers from here. lm_eval 0.4.13 takes the quotes off a predicted
-output before it runs it, so that a right answer which is a string counts as wrong there (NOTES).
+the model's chat template is applied. The paper used lm_eval for the first two and ZeroEval for CRUX, with another
+prompt: compare CRUX numbers only with CRUX numbers from here. lm_eval 0.4.13 strips the quotes of a predicted output
+before running it, so a right answer that is a string counts as wrong (NOTES).
 
-Degenerate cases: a finished task (lm_eval ended with exit code 0) whose command line is the same is not run again;
-responses of an interrupted greedy task are taken from lm_eval's cache; a failed command is an error that names its log.
-
-Deliberately absent: LiveCodeBench (docs/EVALUATION.md).
+A finished task (lm_eval ended with exit code 0) with the same command line is not run again; an interrupted greedy task
+reuses responses from lm_eval's cache; a failed command is an error that names its log. LiveCodeBench:
+docs/EVALUATION.md.
 """
 
 from __future__ import annotations
@@ -45,9 +44,9 @@ class HarnessTask:
 
     lm_eval_task: str
     metric: str  # in its results: "name,filter"
-    primary: str  # what the number is called here
+    primary: str  # name of the number here
     hub: str  # data set
-    runs_code: bool = False  # lm_eval executes what the model writes
+    runs_code: bool = False  # lm_eval executes model output
 
 
 TASKS = {
@@ -66,14 +65,14 @@ class HarnessOptions:
     local: LocalOptions = field(default_factory=LocalOptions)
     command: str = "lm_eval"
     extra: str = ""  # further arguments, as a shell would read them
-    limit: int | None = None  # first questions; of each subject of MMLU-Pro
+    limit: int | None = None  # number of first questions; for MMLU-Pro of each subject
     seed: int = 0
     on_cpu: bool = False
     confirm_run_unsafe_code: bool = False
 
 
 def find_command(command: str) -> list[str]:
-    """The words of the lm_eval command, checked to exist, on PATH or beside this Python. Raises UserError."""
+    """The words of the lm_eval command, found on PATH or beside this Python. Raises UserError."""
     words = shlex.split(command)
     if not words:
         raise UserError("--lm_eval is empty: name the command")
@@ -87,15 +86,15 @@ def command_line(task: str, model: str, folder: Path, options: HarnessOptions) -
     """The call of lm_eval for one task.
 
     Raises:
-        UserError: one line: a model name that its syntax cannot hold, or model code that nobody allowed to run.
+        UserError: a model name that its syntax cannot hold, or model code that may not be run.
     """
     spec, local = TASKS[task], options.local
     name = str(Path(model).absolute()) if Path(model).exists() else model
     if "," in name or "=" in name:
-        raise UserError(f"--model {name}: lm_eval cannot be told a name with ',' or '='; rename or link the folder")
+        raise UserError(f"--model {name}: lm_eval cannot take a name with ',' or '='; rename or link the folder")
     if spec.runs_code and not options.confirm_run_unsafe_code:
         raise UserError(
-            f"--tasks {task}: lm_eval runs Python that the model writes; do it in a container and say so with "
+            f"--tasks {task}: lm_eval runs Python written by the model; use a container and confirm with "
             "--confirm_run_unsafe_code, or leave the task out"
         )
     model_args = {"pretrained": name, "dtype": local.dtype}
@@ -119,11 +118,11 @@ def command_line(task: str, model: str, folder: Path, options: HarnessOptions) -
 
 
 def check_folder(command: Sequence[str], fingerprint: str, folder: Path, local_data: Path | None = None) -> None:
-    """Raises UserError, one line, where `folder` was made by another command line, model or data."""
+    """Raises UserError if `folder` was made by another command line, model or data."""
     note = folder / "command.json"
     if note.is_file() and json.loads(note.read_text(encoding="utf-8")) != _asked(command, fingerprint, local_data):
         raise UserError(
-            f"{folder} was made by another command line, model or data: choose another --output_dir, or throw it "
+            f"{folder} was made by another command line, model or data: choose another --output_dir, or discard it "
             "away with --restart"
         )
 
@@ -137,24 +136,24 @@ def _asked(command: Sequence[str], fingerprint: str, local_data: Path | None) ->
 
 
 def run(task: str, command: Sequence[str], fingerprint: str, folder: Path, local_data: Path | None = None) -> Path:
-    """Run lm_eval unless this very command has finished before; its results file.
+    """Run lm_eval unless the same command has finished before; return its results file.
 
     Args:
-        folder: of this task; absolute.
-        local_data: folder with the data set as it is on the hub, for a machine without network.
+        folder: the task's; absolute.
+        local_data: folder with the data set as on the hub, for a machine without network.
 
     Raises:
-        UserError: one line: the folder was made for something else, or lm_eval failed.
+        UserError: the folder was made for something else, or lm_eval failed.
     """
     check_folder(command, fingerprint, folder, local_data)
-    finished = folder / "finished"  # it writes its results before it ends, and may fail after that
+    finished = folder / "finished"  # it writes results before it exits, and may still fail
     if finished.is_file() and (done := _results(folder)):
         return done[-1]
     work = folder / "work"
     work.mkdir(parents=True, exist_ok=True)
     (folder / "command.json").write_text(json.dumps(_asked(command, fingerprint, local_data), indent=1), "utf-8")
     if local_data is not None:
-        # the library that loads the set looks for a folder of its name before it asks the hub
+        # the datasets library looks for a folder of that name before the hub
         link = work / TASKS[task].hub
         link.parent.mkdir(parents=True, exist_ok=True)
         link.unlink(missing_ok=True)
@@ -182,10 +181,10 @@ def _results(folder: Path) -> list[Path]:
 
 
 def read_scores(task: str, results_file: Path) -> dict[str, Any]:
-    """The numbers of one task, with the names that results.json has for every task.
+    """The numbers of one task, with the names of results.json.
 
     Raises:
-        UserError: one line: the file lacks what lm_eval 0.4.13 writes.
+        UserError: the file lacks fields of lm_eval 0.4.13.
     """
     spec = TASKS[task]
     try:

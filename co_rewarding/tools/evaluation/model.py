@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who is evaluated: a model that vLLM runs here, or one that a server has; what it is called, and what it is."""
+"""The evaluated model, run by vLLM here or by a server: its name and fingerprint."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _SAMPLED_BLOCKS, _BLOCK_BYTES = 64, 1 << 16  # of a weight file, for its fingerp
 
 
 class Model:
-    """Who is evaluated: a model that vLLM runs here, started when there is something to generate, or a served one."""
+    """The evaluated model: run by vLLM here, started on demand, or served."""
 
     def __init__(self, options: EvaluateOptions, stack: ExitStack) -> None:
         self._options, self._stack = options, stack
@@ -58,7 +58,7 @@ class Model:
         return self._engine
 
     def settings(self, asked: QuestionSet, sampling: Sampling, seed: int) -> dict[str, Any]:
-        """What a response depends on, beside model and data."""
+        """What a response depends on, besides model and data."""
         drawn = sampling_of(asked, sampling)
         return {
             "temperature": drawn.temperature,
@@ -71,7 +71,7 @@ class Model:
         }
 
     def example(self, asked: QuestionSet, sampling: Sampling) -> str:
-        """The first prompt as the model gets it, as far as that is known here."""
+        """The first prompt as the model gets it, if known here."""
         messages = asked.questions[0].messages
         if self._options.server.base_url:
             return "\n\n".join(f"{message['role']}: {message['content']}" for message in messages)
@@ -80,7 +80,7 @@ class Model:
 
     @property
     def seeding(self) -> str:
-        """What the seed is given to."""
+        """The recipient of the seed."""
         if self._options.drawing.temperature == 0:
             return "none: greedy"
         return "the engine" if is_cpu() and not self._options.server.base_url else "each response"
@@ -95,7 +95,7 @@ def row_name(model: str) -> str:
 
 
 def run_of(model: str) -> RunDir | None:
-    """The training run whose directory holds the model; None outside of one."""
+    """The training run whose directory contains the model; None outside of one."""
     path = Path(model).resolve()
     return RunDir.containing(path) if model and path.is_dir() else None
 
@@ -110,18 +110,18 @@ def vllm_version() -> str:
 
 
 def model_fingerprint(model: str) -> str:
-    """What a model is, whatever its folder is called: a hash of its files, or the commit of a model on the hub.
+    """A model's identity, independent of its folder: a hash of its files, or the commit of a model on the hub.
 
-    Of weight files, which are large, the size and 64 blocks spread over each are read; of the others everything.
+    Weight files are hashed by size and 64 blocks spread over each, other files completely.
 
     Raises:
-        ValueError: one line: no such folder or model.
+        ValueError: no such folder or model.
     """
     folder = Path(model)
     if not folder.exists() and not model.startswith(("/", "./", "../", "~")) and model.count("/") <= 1:
         return f"commit {getattr(load_config(model), '_commit_hash', None)}"
     if not (folder / "config.json").is_file():
-        reason = "has no config.json" if folder.is_dir() else "is no folder" if folder.exists() else "does not exist"
+        reason = "has no config.json" if folder.is_dir() else "is not a folder" if folder.exists() else "does not exist"
         raise UserError(f"--model {model} {reason}; name a Hugging Face model folder or a hub id")
     weights = (".safetensors", ".bin")
     files = sorted(p for p in folder.iterdir() if p.suffix in (".json", ".jinja", ".model", *weights))
@@ -142,7 +142,7 @@ def model_fingerprint(model: str) -> str:
 
 
 def weights_dtype(model: str, dtype: str) -> str:
-    """What the weights are computed in, "auto" resolved: the model's own, float32 on a machine without GPU."""
+    """The computing type of the weights, "auto" resolved: the model's own, float32 on a machine without GPU."""
     if dtype != "auto":
         return dtype
     return "float32" if is_cpu() else str(load_config(model).get_text_config().dtype).removeprefix("torch.")

@@ -28,9 +28,8 @@ USED_BY = {"regrade": {"output_dir", "name", "method", "base_model", "equivalenc
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 DESCRIPTION = """\
-The paper's row of numbers for a model: MATH-500 and GSM8K pass@1 (as in training, or in lighteval's way), AMC avg@8,
-IFEval, MMLU-Pro and CRUXEval (through lm_eval). An evaluation that was stopped resumes when the same command is given
-again.
+The paper's benchmarks for a model: MATH-500 and GSM8K pass@1 (as in training, or as in lighteval), AMC avg@8, IFEval,
+MMLU-Pro and CRUXEval (through lm_eval). The same command resumes a stopped evaluation.
 
   python scripts/evaluate.py --model MODEL --tasks math500,gsm8k,amc
   python scripts/evaluate.py --base_url http://localhost:8000/v1 --tasks math500_lighteval
@@ -47,11 +46,11 @@ def _json(value: Any) -> Any:
 
 
 class What(Options):
-    """what is evaluated"""
+    """model and tasks"""
 
     model: str = option("", "Hugging Face model folder or hub id; with --base_url the served model's name")
     regrade: Path | None = option(None, "validation dump or generations to grade again", metavar="FILE.jsonl")
-    compare: list[Path] = option([], "one table of the evaluations below DIRs", metavar="DIR")
+    compare: list[Path] = option([], "one table of the evaluations below the DIRs", metavar="DIR")
 
 
 class Questions(Options):
@@ -64,9 +63,9 @@ class Questions(Options):
         metavar="NAME=FILE",
     )  # fmt: skip
     answer_format: str = option(
-        "", "of rows of --data that name none, as ANSWER_FORMAT of a run (an export's)", metavar="SPEC"
+        "", "answer format of --data rows that name none, as ANSWER_FORMAT of a run (an export's)", metavar="SPEC"
     )
-    data_dir: Path = option(Path("data"), "where scripts/data_preprocess wrote")
+    data_dir: Path = option(Path("data"), "output folder of scripts/data_preprocess")
     limit: int | None = option(None, "only the first N questions of each set, for a quick look", ge=1)
 
     @field_validator("answer_format")
@@ -82,35 +81,35 @@ class Drawing(Options):
     samples: int | None = option(None, "responses a question (amc 8, others 1)", ge=1)
     temperature: float = option(TEMPERATURE, "0: greedy", ge=0, le=MAX_TEMPERATURE)
     top_p: float = option(1.0, "", gt=0, le=1)
-    max_tokens: int = option(MAX_TOKENS, "of a response; lighteval's tasks have their own", ge=1)
+    max_tokens: int = option(MAX_TOKENS, "longest response; lighteval's tasks have their own", ge=1)
     seed: int = option(0, "", ge=0, lt=2**31)
     chat_template_kwargs: Annotated[dict[str, Any], BeforeValidator(_json)] = option(
-        {}, "such as '{\"enable_thinking\": false}' (an export's: as its run asked)", metavar="JSON"
+        {}, "such as '{\"enable_thinking\": false}' (an export's: as in its run)", metavar="JSON"
     )
 
 
 class Harness(Options):
     """lm_eval"""
 
-    lm_eval: str = option("lm_eval", "may be of another environment", metavar="COMMAND")
+    lm_eval: str = option("lm_eval", "may be in another environment", metavar="COMMAND")
     lm_eval_args: str = option("", "further arguments", metavar="'...'")
-    confirm_run_unsafe_code: bool = option(False, "cruxeval runs what the model writes")
+    confirm_run_unsafe_code: bool = option(False, "cruxeval runs code from the model")
 
 
 class Output(Options):
     """output"""
 
     output_dir: Path | None = option(None, "RUN_DIR/evaluation/NAME, or runs/evaluation/NAME")
-    name: str | None = option(None, "of the row (an export's run and step, else the model's folder)")
+    name: str | None = option(None, "name of the row (an export's run and step, else the model's folder)")
     method: Literal[METHOD_ORDER] | None = option(None, "orders and names the row (an export's)", metavar="NAME")
     base_model: str | None = option(None, "groups rows in tables of several models")
-    equivalence: Literal[MODES] = option(EQUIVALENCE, "when two answers are one")
-    restart: bool = option(False, "throw away earlier generations of these tasks")
+    equivalence: Literal[MODES] = option(EQUIVALENCE, "when two answers are the same")
+    restart: bool = option(False, "discard earlier generations of these tasks")
 
 
 @dataclass(frozen=True)
 class EvaluateOptions:
-    """All of them; `files` and `tasks` are what `questions` says, checked."""
+    """All options; `files` and `tasks` are parsed and checked from `questions`."""
 
     what: What
     questions: Questions
@@ -140,7 +139,7 @@ def parse_options(arguments: Sequence[str]) -> EvaluateOptions:
             raise UserError(f"--{name} has no effect with --{mode}: leave it out")
     if drawing.temperature == 0 and (drawing.samples or 1) > 1:
         raise UserError(
-            f"--samples {drawing.samples} with --temperature 0 would draw the same response {drawing.samples} times: "
+            f"--samples {drawing.samples} with --temperature 0 would give the same response {drawing.samples} times: "
             "use --samples 1, or a temperature above 0"
         )
     if output.name is not None and not output.name.strip():
@@ -152,9 +151,9 @@ def parse_options(arguments: Sequence[str]) -> EvaluateOptions:
         raise UserError(f"--tasks {through[0]}: lm_eval runs the model itself; give --model without --base_url")
     if template := found[3].chat_template:
         if server.base_url:
-            raise UserError(f"--chat_template {template}: a server asks with its own; leave it out, or give --model")
+            raise UserError(f"--chat_template {template}: a server uses its own; leave it out, or give --model")
         if through := [task for task in tasks if task in harness.TASKS]:
-            raise UserError(f"--chat_template {template}: lm_eval asks {through[0]} with the model's own; leave it out")
+            raise UserError(f"--chat_template {template}: lm_eval runs {through[0]} with the model's own; leave it out")
     return EvaluateOptions(*found, files, tasks)
 
 
@@ -166,7 +165,7 @@ def _tasks(questions: Questions) -> tuple[dict[str, Path], list[str]]:
         if not mark or not _NAME.fullmatch(name) or not path:
             raise UserError(f"--data {item}: must be NAME=FILE, NAME of letters, digits and ._-")
         if name in files:
-            raise UserError(f"--data {item}: {name} was given before as {files[name]}")
+            raise UserError(f"--data {item}: {name} was already given as {files[name]}")
         files[name] = Path(path)
     named = [task.strip() for task in questions.tasks if task.strip()]
     if len(set(named)) < len(named):
@@ -181,9 +180,9 @@ def _tasks(questions: Questions) -> tuple[dict[str, Path], list[str]]:
 
 def _check_task(task: str, path: Path | None, data_dir: Path) -> None:
     if task == "livecodebench":
-        raise UserError("--tasks livecodebench: needs an environment of its own; docs/EVALUATION.md has the recipe")
+        raise UserError("--tasks livecodebench: needs a separate environment; docs/EVALUATION.md has the recipe")
     if task not in KNOWN and path is None:
-        raise UserError(f"--tasks {task}: unknown; use {', '.join(KNOWN)}, or --data {task}=FILE for a set of your own")
+        raise UserError(f"--tasks {task}: unknown; use {', '.join(KNOWN)}, or --data {task}=FILE for your own set")
     if task in harness.TASKS:
         if path is not None and not path.is_dir():
             raise UserError(f"--data {task}={path}: must be a folder with {harness.TASKS[task].hub} as on the hub")

@@ -4,11 +4,11 @@
     d_P = share of right responses of a to a question − share of b's
     difference = mean of d_P, interval = the bootstrap's over the P questions (co_rewarding/tools/bootstrap.py)
 
-Two models find the same questions hard, so this interval is smaller than that of unpaired scores, which stands in where
-the responses are gone or the questions are not the same: ± 1.96 sqrt(error_a² + error_b²). Another training run of the
-same method is in neither.
+Two models find the same questions hard, so this interval is smaller than the unpaired one, which is used if responses
+are missing or the questions differ: ± 1.96 sqrt(error_a² + error_b²). Neither covers another training run of the same
+method.
 
-The responses are those of graded/TASK.jsonl beside results.json, as many as that says.
+The responses are those of graded/TASK.jsonl beside results.json, up to the number recorded there.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Difference:
 
     value: float
     bounds: tuple[float, float] | None  # of the 95 % interval; None: unknown
-    questions: int | None  # that both answered; None: not paired
+    questions: int | None  # answered by both; None: not paired
 
     @property
     def is_clear(self) -> bool:
@@ -42,7 +42,7 @@ class Difference:
 
 
 def difference(a: tuple[Path, dict[str, Any]], b: tuple[Path, dict[str, Any]], task: str) -> Difference:
-    """Of the primary numbers of one task of two results (results.json, its content)."""
+    """The difference of two results (contents of results.json) in one task's primary number."""
     if (found := _paired(a[0].parent, b[0].parent, task)) is not None:
         return found
     score_a, score_b = (
@@ -55,9 +55,9 @@ def difference(a: tuple[Path, dict[str, Any]], b: tuple[Path, dict[str, Any]], t
     return Difference(value, (value - half, value + half), None)
 
 
-@cache  # each is asked for by several tables
+@cache  # used by several tables
 def _paired(a: Path, b: Path, task: str) -> Difference | None:
-    """None where they did not answer the same questions."""
+    """None if they did not answer the same questions."""
     shares_a, shares_b = right_shares(a, task), right_shares(b, task)
     if not shares_a or shares_a.keys() != shares_b.keys():
         return None
@@ -67,7 +67,7 @@ def _paired(a: Path, b: Path, task: str) -> Difference | None:
 
 @cache
 def right_shares(folder: Path, task: str) -> dict[Any, float]:
-    """(row, question) → share of its responses that are right; {} where they are not there."""
+    """(row, question) → share of right responses; {} if the file is missing."""
     path = folder / "graded" / f"{task}.jsonl"
     if not path.is_file():
         return {}

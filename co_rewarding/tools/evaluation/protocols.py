@@ -1,17 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-r"""How a set is asked and what of a response is its answer: training's way, and lighteval's.
+r"""Prompts of a set and extraction of answers: training's way, and lighteval's.
 
-    training    the row's messages as they stand, system prompt included; the answer in the row's format, which is
-                usually the last closed \boxed{...} (algo/answer_format.py)
+    training    the row's messages, system prompt included; the answer in the row's format, usually the last closed
+                \boxed{...} (algo/answer_format.py)
     lighteval   lighteval's own prompt without a system message; an answer anywhere in the text
 
-The paper's numbers for MATH-500 and GSM8K are lighteval's (its appendix C.3), so only the second can be held beside
-them. Prompts, lengths and the order of extraction are those of lighteval 0.10.0 (MIT licence), the version of the
-paper's time: tasks lighteval|math_500 and lighteval|gsm8k. As with its --use-chat-template, which 0.13 sets by itself
-for a tokenizer that has one, the prompt is a message of the user, and GSM8K's stop "Question:" is not used. What is
-extracted is compared as everywhere here (co_rewarding.algo.equivalence), not by lighteval's call of math-verify.
-
-Deliberately absent: lighteval's few-shot variants.
+The paper's numbers for MATH-500 and GSM8K are lighteval's (its appendix C.3), so only the second is comparable.
+Prompts, lengths and the order of extraction are those of lighteval 0.10.0 (MIT licence), the version of the paper's
+time: tasks lighteval|math_500 and lighteval|gsm8k. As with its --use-chat-template, which 0.13 sets by default for a
+tokenizer that has one, the prompt is a user message, and GSM8K's stop "Question:" is not used. Extracted answers are
+compared as everywhere here (co_rewarding.algo.equivalence), not by lighteval's call of math-verify. lighteval's
+few-shot variants are not supported.
 """
 
 from __future__ import annotations
@@ -36,11 +35,11 @@ GSM8K = "Question: {question}\nAnswer:"
 
 @dataclass(frozen=True)
 class Protocol:
-    """A way to ask and to read."""
+    """Prompt and answer extraction."""
 
     name: str
-    template: str | None = None  # of the user's message; None: the row's messages
-    max_tokens: int | None = None  # of a response; None: what the user asks for
+    template: str | None = None  # template of the user's message; None: the row's messages
+    max_tokens: int | None = None  # tokens of a response; None: the user's option
     answers: Callable[[Sequence[str]], list[str | None]] | None = None  # in responses; None: in the rows' formats
 
     def messages(self, messages: Messages) -> Messages:

@@ -1,17 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""results.json: the scores of one model, and everything that they depend on.
+"""results.json: the scores of one model, and everything they depend on.
 
     {"format", "name", "method", "base_model", "created",
      "model": {"path", "fingerprint"},
      "versions": {package: version}, "commit",
      "tasks": {task: {"data", "sampling", "prompt", "grader", ... and the scores of grade.scores}}}
 
-A task's entry says for itself how it came about, since tasks can be added to a directory one by one, by different
-calls. Values of accuracies are shares from 0 to 1.
+Each task's entry has its own settings, since different calls can add tasks to a directory. Accuracies are shares from 0
+to 1.
 
-Degenerate cases: what is not known is null, never 0. A result is written whole or not at all.
-
-Deliberately absent: the responses (generations/, graded/), differences (paired.py) and tables (tables.py).
+Unknown values are null, never 0. A result is written atomically.
 """
 
 from __future__ import annotations
@@ -46,8 +44,7 @@ _PAPER_ORDER = (
     "co_rewarding_III",
 )
 METHOD_ORDER = (*_PAPER_ORDER, *(name for name in METHODS if name not in _PAPER_ORDER))
-"""Rows of the paper's tables (the controls, which it lacks, after its baselines), then methods that were added. "base"
-is the model before RL."""
+"""Rows of the paper's tables (our controls after its baselines), then added methods. "base" is the model before RL."""
 
 METHOD_TITLES = {
     "base": "Before RL",
@@ -78,7 +75,7 @@ def read_result(path: Path) -> Result:
     """Read a results.json.
 
     Raises:
-        UserError: one line: it is absent, broken, or not an evaluation's.
+        UserError: it is missing, broken, or not from an evaluation.
     """
     try:
         result = json.loads(path.read_text(encoding="utf-8"))
@@ -92,10 +89,10 @@ def read_result(path: Path) -> Result:
 
 
 def find_results(folders: Iterable[Path]) -> list[tuple[Path, Result]]:
-    """All results below each folder, in the order of the folders, numbers in names counted (step_2 before step_10).
+    """All results below each folder, in the order of the folders, then in natural order (step_2 before step_10).
 
     Raises:
-        UserError: one line: a folder is missing or holds no result, or a result is broken.
+        UserError: a folder is missing or has no result, or a result is broken.
     """
     found: dict[Path, Result] = {}
     for folder in folders:
@@ -109,14 +106,14 @@ def find_results(folders: Iterable[Path]) -> list[tuple[Path, Result]]:
 
 
 def result_files(folder: Path) -> tuple[list[Path], list[Path]]:
-    """Files called results.json below a folder: of evaluations, numbers in names counted, and of others."""
+    """Files called results.json below a folder, in natural order: of evaluations, and of others."""
     paths = sorted(folder.rglob(FILE_NAME), key=lambda path: _natural(str(path.relative_to(folder))))
     ours = [path for path in paths if _is_ours(path)]
     return ours, [path for path in paths if path not in ours]
 
 
 def in_paper_order(results: Iterable[tuple[Path, Result]]) -> list[tuple[Path, Result]]:
-    """By base model as they come, then by method in the paper's order; results without a method keep their order."""
+    """By base model in order of appearance, then by method in the paper's order; the others keep their order."""
     listed = list(results)
     bases = list(dict.fromkeys(result.get("base_model") for _, result in listed))
 
@@ -129,7 +126,7 @@ def in_paper_order(results: Iterable[tuple[Path, Result]]) -> list[tuple[Path, R
 
 
 def settings_of(task: Mapping[str, Any]) -> dict[str, Any]:
-    """What two numbers of a column should share to be compared."""
+    """Settings that comparable numbers of a column share."""
     sampling = task.get("sampling") or {}
     grader = task.get("grader") or {}
     data = task.get("data") or {}
@@ -149,12 +146,12 @@ def settings_of(task: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _brief(text: str | None) -> str | None:
-    """On one line and short, different for different texts."""
+    """A short one-line form, different for different texts."""
     return text and f"{printable(text, 40)} ({hashlib.sha256(text.encode()).hexdigest()[:8]})"
 
 
 def _is_ours(path: Path) -> bool:
-    """lm_eval and others use the name too; what is no JSON may be ours, torn, and is told when it is read."""
+    """Whether it may be ours; other tools use the name too. A broken file may be ours and is reported when read."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except ValueError:

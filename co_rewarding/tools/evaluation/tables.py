@@ -1,14 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Results side by side, in the order of the paper's tables: Markdown to read, CSV to compute with, LaTeX for a paper.
+"""Results side by side, in the order of the paper's tables: Markdown, CSV and LaTeX.
 
-A row is a model, a column a task: percent ± standard error. Below, or in details.csv: differences to the first row
-of the same base model ("before RL" where there is one) on the same questions, the other accuracies, share of answers,
-response length. What makes two numbers of one column unlike
-(other questions, another temperature ...) is told in a note; a part of a set is marked with a dagger. The best number
-of a column is bold where the 95 % interval of its difference to each of the others excludes 0 (paired.py); beside whole
-sets a part does not count.
+A row is a model, a column a task: percent ± standard error. Below, or in details.csv: differences to the first row of
+the same base model ("before RL" if present) on the same questions, the other accuracies, share of answers, response
+length. A note lists differences between numbers of one column (other questions, another temperature ...); a partial set
+is marked with a dagger. The best number of a column is bold if the 95 % interval of its difference to each other number
+excludes 0 (paired.py); partial sets are not compared with complete ones.
 
-Degenerate cases: a task that a model was not asked is "–"; two results of one name get their folders' names.
+A task without a result is "–"; results of the same name get their folders' names.
 """
 
 from __future__ import annotations
@@ -48,7 +47,7 @@ class Table:
         return [f"{title(task)} {metric}" for task, metric in self.columns]
 
     def entry(self, row: int, column: int) -> dict[str, Any] | None:
-        """What a result says of a task, None where it has no such number."""
+        """A result's entry for a task, None if it has no such number."""
         task, metric = self.columns[column]
         entry = self.named[row][1]["tasks"].get(task)
         return entry if entry is not None and entry["primary"] == metric else None
@@ -97,7 +96,7 @@ def markdown(table: Table) -> str:
 
 
 def csv_table(table: Table) -> str:
-    """A row a model; two columns a task, percent and its standard error; empty where there is no number."""
+    """A row per model; two columns per task, percent and its standard error; empty without a number."""
     rows = []
     for i, (name, (_, result)) in enumerate(zip(table.rows, table.named, strict=True)):
         row = {"model": name, "method": result.get("method"), "base_model": result.get("base_model")}
@@ -152,7 +151,7 @@ def _is_partial(entry: dict[str, Any]) -> bool:
 
 
 def _differences(table: Table) -> pd.DataFrame:
-    """Of each row to the first of its base model: the model before RL, as results.in_paper_order has them."""
+    """Differences of each row to the first of its base model: the model before RL, by results.in_paper_order."""
     first: dict[Any, int] = {}
     rows = []
     for i, name in enumerate(table.rows):
@@ -210,8 +209,7 @@ def _lengths(table: Table) -> pd.DataFrame:
 
 
 def _row_names(named: Sequence[tuple[Path, Result]]) -> list[str]:
-    """The method's title or the result's name, the base model before it where there are several; repeated names get
-    the folder."""
+    """The method's title or the result's name, with base model and folder where needed to tell them apart."""
     several = len({result.get("base_model") for _, result in named}) > 1
     names = []
     for _, result in named:
@@ -225,7 +223,7 @@ def _row_names(named: Sequence[tuple[Path, Result]]) -> list[str]:
 
 
 def _owner(path: Path) -> str:
-    """A result's folder, in its run directory if it is of one."""
+    """A result's folder, within its run directory if it has one."""
     parts = path.parent.parts
     of_a_run = len(parts) > 3 and path.parents[1] == RunDir(path.parents[2]).evaluation
     return f"{parts[-3]}/{parts[-1]}" if of_a_run else "/".join(parts[-2:])
@@ -254,11 +252,11 @@ def _notes(table: Table) -> list[str]:
         missing = {n: str(e["without_ground_truth"]) for n, e in entries.items() if e.get("without_ground_truth")}
         if missing:
             count = _by_value(missing, len(entries))
-            notes.append(f"{title(task)}: {count} questions have no ground truth and are in no accuracy.")
+            notes.append(f"{title(task)}: {count} questions have no ground truth and are not in any accuracy.")
         for setting in settings_of(next(iter(entries.values()))):
             values = {name: str(settings_of(entry)[setting]) for name, entry in entries.items()}
             if len(set(values.values())) > 1:
-                notes.append(f"{title(task)}: not alike in {setting}: {_by_value(values, len(entries))}.")
+                notes.append(f"{title(task)}: different {setting}: {_by_value(values, len(entries))}.")
     return notes
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is asked: the benchmarks of the paper's tables, in their order, and any file of questions.
+"""Tasks: the benchmarks of the paper's tables, in their order, and any file of questions.
 
     mathematics   MATH-500, GSM8K    one response a question, in training's way and in lighteval's (protocols.py)
                   AMC                eight (avg@8; 83 questions, of which one response is too noisy a sample)
@@ -10,8 +10,8 @@
 Responses are sampled at temperature 0.8 (paper, Table 5: evaluation). The mathematics sets are the files that
 scripts/data_preprocess/ writes.
 
-Degenerate cases: a question without a ground truth is asked and counted, and is in no accuracy; that a set has none is
-said before anything is generated.
+A question without a ground truth is answered and counted, but is in no accuracy; a set without any is reported before
+generation.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ MAX_TOKENS = 3072  # of a response (paper, Table 5)
 
 @dataclass(frozen=True)
 class Task:
-    """A set of questions in mathematics, and how it is asked."""
+    """A set of mathematics questions with its prompt settings."""
 
     file: str  # folder below --data_dir
     samples: int = 1  # responses a question
@@ -68,22 +68,22 @@ class Question:
     """One row of a set."""
 
     index: int  # row of the file, from 0
-    messages: list[dict[str, str]]  # what the model is asked
-    text: str  # what the user says in the file
-    ground_truth: str | None  # as the answer is compared with; None: there is none
-    answer_format: str = ""  # how the answer is to be stated (algo/answer_format.py); "": the usual way
+    messages: list[dict[str, str]]  # the prompt
+    text: str  # the user's message in the file
+    ground_truth: str | None  # the answer's reference; None: there is none
+    answer_format: str = ""  # answer format (algo/answer_format.py); "": the default
     choices: tuple[str, ...] = ()  # texts of its options
 
 
 @dataclass(frozen=True)
 class QuestionSet:
-    """A file of questions, and how many responses each gets."""
+    """A file of questions, with the number of responses each."""
 
     name: str
     path: Path
     samples: int
     protocol: Protocol
-    questions: list[Question]  # those that are asked
+    questions: list[Question]  # the selected ones
     num_rows: int  # of the file
     content_sha256: str  # of all prompts and ground truths of the file
     file_sha256: str
@@ -94,13 +94,13 @@ def title(task: str) -> str:
 
 
 def in_table_order(tasks: Sequence[str]) -> list[str]:
-    """The paper's tasks in the paper's order, then the others as they come."""
+    """The paper's tasks in the paper's order, then the others in order of appearance."""
     known = [task for task in TITLES if task in tasks]
     return known + [task for task in dict.fromkeys(tasks) if task not in TITLES]
 
 
 def default_file(data_dir: Path, task: str) -> Path:
-    """Where scripts/data_preprocess/ writes it."""
+    """Its path from scripts/data_preprocess/."""
     return data_dir / MATHS[task].file / "test.parquet"
 
 
@@ -112,10 +112,10 @@ def read_questions(
     Args:
         samples: responses a question; None: the task's own number.
         limit: keep the first questions only.
-        usual_format: how answers are stated in rows that do not say (algo/answer_format.py).
+        usual_format: answer format of rows that name none (algo/answer_format.py).
 
     Raises:
-        ValueError: one line naming the file, the row and what is wrong with it.
+        ValueError: names the file, the row and its fault.
     """
     task = MATHS.get(name, Task(name))
     rows = read_rows(path, usual_format)
@@ -124,7 +124,7 @@ def read_questions(
     questions = [_question(index, row, path, usual_format) for index, row in enumerate(rows)]
     asked = questions[:limit]
     if not any(question.ground_truth for question in asked):
-        print(f"note: {path}: no question has a ground truth, so there will be no accuracy", file=sys.stderr)
+        print(f"note: {path}: no question has a ground truth, so there is no accuracy", file=sys.stderr)
     return QuestionSet(
         name=name,
         path=path,

@@ -1,14 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The model card: README.md of an exported model, made of what its run left (templates/model_card.md.jinja).
+"""The model card: README.md of an exported model, made from its run's files (templates/model_card.md.jinja).
 
 Method, base model, data, settings that differ from the paper's, curves, results of the training run and of evaluations
-of exactly these weights (by their fingerprint), versions, commit; the head has them for the hub. What is not known is
-not said. Paths of the machine are shortened to their last two parts, since a card is made to be shared. Nothing is
-asked of a network.
+of exactly these weights (by fingerprint), versions, commit; the head has them for the hub. Unknown facts are left out.
+Local paths are shortened to their last two parts, since a card is made to be shared. No network is used.
 
-The last line holds a hash of the text above it. A card whose text is another one was edited by hand and is not written
-again. Names and answers in a card come from files: they are put on one line, and cannot end a table or a code block.
-No date, so that the same export gives the same card.
+The last line has a hash of the text above it: a card edited by hand is not overwritten. Names and answers in a card
+come from files: they are put on one line, and cannot end a table or a code block. No date, so that the same export
+gives the same card.
 """
 
 from __future__ import annotations
@@ -60,7 +59,7 @@ class Export:
     step: int
     weights: str  # student or teacher
     dtype: str
-    made_with: Sequence[Mapping[str, Any]]  # of those starts that noted it, see co_rewarding.storage.provenance
+    made_with: Sequence[Mapping[str, Any]]  # of the starts that recorded it, see co_rewarding.storage.provenance
 
     @property
     def method(self) -> str:
@@ -79,11 +78,11 @@ def card_text(export: Export, evaluations: Iterable[Path], folder: Path, has_cur
     """The card.
 
     Args:
-        evaluations: results of any models; those of the exported one get onto the card.
+        evaluations: results of any models; the card shows those of the exported one.
         folder: of the exported model.
 
     Raises:
-        ValueError: one line: a result is broken.
+        ValueError: a result is broken.
     """
     config, is_teacher = export.configs[-1], export.weights == "teacher"
     base, base_on_hub = base_model(config)
@@ -144,7 +143,7 @@ def card_text(export: Export, evaluations: Iterable[Path], folder: Path, has_cur
 
 
 def is_edited(text: str) -> bool:
-    """Whether a card is not, or no longer, what `card_text` wrote."""
+    """Whether a card is not, or no longer, the text of `card_text`."""
     mark = _MARK.search(text)
     return mark is None or mark[1] != _hash(text[: mark.start()])
 
@@ -166,10 +165,10 @@ def _code(text: str) -> str:
 
 
 def base_model(config: DictConfig) -> tuple[str, bool]:
-    """Name of the model that the run started from, and whether that is a name on the hub.
+    """Name of the run's starting model, and whether it is on the hub.
 
-    OWNER/NAME may be either, a name on the hub or a folder as seen from where the run was started. It is the hub's if
-    this machine loaded it from there; where that is not known it gets no link, which might be somebody else's.
+    OWNER/NAME may be a name on the hub or a relative folder. It is on the hub if this machine loaded it from there;
+    otherwise it gets no link, which might be to someone else's model.
     """
     path = str(value_of(config, "actor_rollout_ref.model.path") or "not known").rstrip("/")
     on_hub = _HUB_NAME.fullmatch(path) and not Path(path).exists() and _cached(path, "config.json")
@@ -186,7 +185,7 @@ def _cached(name: str, file: str) -> Path | None:
 
 
 def _licence(config: DictConfig) -> dict[str, str]:
-    """The base model's licence in the hub's words, if its card is on this machine and says it."""
+    """The base model's licence by the hub's identifier, if its card is on this machine and names it."""
     name, on_hub = base_model(config)
     path = (
         _cached(name, CARD_NAME) if on_hub else Path(str(value_of(config, "actor_rollout_ref.model.path")), CARD_NAME)
@@ -207,22 +206,22 @@ def _licence(config: DictConfig) -> dict[str, str]:
 
 
 def _evaluation(export: Export, paths: Iterable[Path], fingerprint: str) -> tuple[list[EvalResult], str]:
-    """Of the exported weights, for the head and for the page; nothing where they were not evaluated."""
+    """Evaluations of the exported weights, for the head and for the page; empty without any."""
     results = [(path, read_result(path)) for path in paths]
     results = [(path, found) for path, found in results if (found.get("model") or {}).get("fingerprint") == fingerprint]
     try:
-        for _, result in results:  # a result knows the method, but not the weights
+        for _, result in results:  # a result records the method, but not the weights
             called = f" ({printable(result['name'], 100)})" if len(results) > 1 else ""
             result |= {"name": export.name + called, "method": None, "base_model": None}
         for_head = [found for _, result in results for found in _eval_results(result)]
         return for_head, markdown(make_table(results)).strip() if results else ""
     except (KeyError, TypeError, AttributeError) as error:
         named = ", ".join(str(path) for path, _ in results)
-        raise ValueError(f"{named}: not a whole result ({type(error).__name__}: {error}); evaluate again") from error
+        raise ValueError(f"{named}: not a complete result ({type(error).__name__}: {error}); evaluate again") from error
 
 
 def _eval_results(result: Result) -> list[EvalResult]:
-    """The first number of each task in the form that the hub reads."""
+    """The first number of each task in the hub's format."""
     found = []
     for task, entry in result["tasks"].items():
         metric = entry["primary"]
@@ -244,7 +243,7 @@ def _eval_results(result: Result) -> list[EvalResult]:
 
 
 def _data_set(task: str, data: Mapping[str, Any]) -> str:
-    """Where the questions are on the hub, if that is known; else the task's name."""
+    """The questions' location on the hub, if known; else the task's name."""
     card = _card_of(Path(data["file"])) if data.get("file") else None
     source = card.source if card else data.get("dataset")
     return source if isinstance(source, str) and _HUB_NAME.fullmatch(source) else task
@@ -254,7 +253,7 @@ def _data_set(task: str, data: Mapping[str, Any]) -> str:
 
 
 def _data_files(config: DictConfig) -> list[tuple[str, Path, Card | None]]:
-    """What each file of the run was for, where it is, and its data card."""
+    """Use, location and data card of each of the run's files."""
     found = []
     for key, words in (
         ("data.train_files", "trained on"),
@@ -263,7 +262,7 @@ def _data_files(config: DictConfig) -> list[tuple[str, Path, Card | None]]:
     ):
         names = as_paths(value_of(config, key) or [])
         if key == "data.train_aug_files" and names == as_paths(value_of(config, "data.train_files") or []):
-            continue  # the original questions, asked twice
+            continue  # the original questions, used twice
         for name in names:
             path = Path(name).expanduser()
             found.append((words, path, _card_of(path)))
@@ -282,13 +281,13 @@ def _file_in_words(path: Path, card: Card | None) -> str:
     facts = [_code("/".join(path.parts[-2:]))]
     try:
         facts += [f"{read_table(path, quiet=True).num_rows:,} rows", f"SHA-256 {files_sha256(path)[:16]}…"]
-    except (OSError, ValueError):  # gone, or not readable
+    except (OSError, ValueError):  # missing or not readable
         return facts[0]
     return ", ".join(facts + ([f"{card.title} ({card.source}; licence: {card.licence})"] if card else []))
 
 
 def _first_row(config: DictConfig) -> dict[str, Any]:
-    """The first row of what the run trained on; {} if it cannot be read any more."""
+    """The run's first training row; {} if it cannot be read any more."""
     files = as_paths(value_of(config, "data.train_files") or [])
     try:
         spec = value_of(config, "co_rewarding.answer_format") or ""
@@ -298,13 +297,13 @@ def _first_row(config: DictConfig) -> dict[str, Any]:
 
 
 def _merges(folder: Path, kwargs: Mapping[str, Any]) -> bool:
-    """Whether the model was asked with the system message in the user's."""
+    """Whether the system message was merged into the user's."""
     tokenizer = load_tokenizer(str(folder))
     return takes_no_system(lambda messages: tokenizer.apply_chat_template(list(messages), tokenize=False, **kwargs))
 
 
 def _system_message(row: Mapping[str, Any]) -> str | None:
-    """ "" where there is none, None where that is not known."""
+    """ "" if there is none, None if unknown."""
     try:
         text = next((message["content"] for message in row["prompt"] if message["role"] == "system"), "")
     except (KeyError, TypeError):

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which folder of a run's checkpoints holds the weights that are asked for.
+"""Finds the requested weights in a run's checkpoints.
 
-    actor/       of a checkpoint: the student, verl's FSDP shards, one file a process
-    teacher/     the teacher, in the same form (Co-rewarding-II, -III); an adapter alone where an adapter is trained,
-                 for the model in actor/
+    actor/       the student, verl's FSDP shards, one file a process
+    teacher/     the teacher, in the same form (Co-rewarding-II, -III); with LoRA only its adapter, for the model in
+                 actor/
 
-Errors of one line: no checkpoint, another step than those there are, a method without a teacher, a teacher that never
-moves (it is the starting model), saving that was interrupted before the teacher, a shard that is on another machine.
+Errors: no checkpoint, an unknown step, a method without a teacher, a teacher that never moves (it is the starting
+model), saving interrupted before the teacher, a shard on another machine.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Checkpoint:
     weights: Weights
     folder: Path  # with model_world_size_W_rank_R.pt, fsdp_config.json and huggingface/
     world_size: int
-    base: Path | None = None  # with the shards of the model that `folder` holds an adapter for
+    base: Path | None = None  # with the shards of the base model of the adapter in `folder`
 
     @property
     def shards(self) -> list[Path]:
@@ -57,7 +57,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """The object in a JSON file of a run, a checkpoint or an export.
 
     Raises:
-        ValueError: one line naming the file.
+        ValueError: names the file.
     """
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
@@ -69,13 +69,13 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def find_checkpoint(checkpoints: Path, step: int | None, weights: Weights, saves_teacher: bool = False) -> Checkpoint:
-    """The checkpoint of `step`, or the last one that was saved whole.
+    """The checkpoint of `step`, or the last complete one.
 
     Args:
-        saves_teacher: what the run's configuration says of it (run_config.saves_teacher), to tell why one is missing.
+        saves_teacher: from the run's configuration (run_config.saves_teacher), to explain a missing one.
 
     Raises:
-        ValueError: one line; see the module's text.
+        ValueError: see the module docstring.
     """
     steps = saved_steps(checkpoints)
     if not steps:
@@ -85,7 +85,7 @@ def find_checkpoint(checkpoints: Path, step: int | None, weights: Weights, saves
         tracker = checkpoints / TRACKER
         text = tracker.read_text(errors="replace").strip() if tracker.is_file() else ""
         if not text.isdecimal() or int(text) not in steps:
-            raise ValueError(f"{tracker}: does not name a step that was saved ({text[:60]!r}); choose one: {there}")
+            raise ValueError(f"{tracker}: does not name a saved step ({text[:60]!r}); choose one: {there}")
         step = int(text)
     elif step not in steps:
         raise ValueError(f"--step {step}: not saved in {checkpoints}; {there}")
@@ -102,7 +102,7 @@ def find_checkpoint(checkpoints: Path, step: int | None, weights: Weights, saves
         raise ValueError(f"{folder}: lacks {facts.name} or huggingface/config.json; was saving it interrupted?")
     world_size = read_json(facts).get("world_size")
     if not isinstance(world_size, int) or not 1 <= world_size <= MOST_SHARDS:
-        raise ValueError(f"{facts}: world_size={short_json(world_size)}: must be the number of shards beside it")
+        raise ValueError(f"{facts}: world_size={short_json(world_size)}: must be the number of shards in its folder")
     is_adapter = weights == "teacher" and (folder / ADAPTER_FACTS).is_file()
     base = folder.with_name(ACTOR) if is_adapter else None
     checkpoint = Checkpoint(step, weights, folder, world_size, base)

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Export one checkpoint of a run into a folder: model, tokenizer, generation config, curves, card.
 
-    <folder>.unfinished/ → <folder>/      so a folder that is there is whole
-    export.json                           which checkpoint it is; never changes, unlike the card
-    .<folder>.lock                        of two exports into one folder the second waits
+    <folder>.unfinished/ → <folder>/      so an existing folder is complete
+    export.json                           its checkpoint; never changes, unlike the card
+    .<folder>.lock                        a second export into the folder waits
 
-The model is merged once. Exporting again into the same folder leaves it and only writes the card anew, so that an
-evaluation made in between gets into it; a card that was edited by hand stays. A folder that holds something else, or
-another checkpoint, is refused, never overwritten.
+The model is merged once. Exporting again into the same folder only rewrites the card, so that it includes evaluations
+made in between; a card edited by hand stays. A folder with something else, or another checkpoint, is refused, never
+overwritten.
 """
 
 from __future__ import annotations
@@ -38,41 +38,41 @@ def export(run_dir: Path, checkpoint: Checkpoint, folder: Path, dtype: str | Non
     """Write `folder`; returns notes for the reader, one line each.
 
     Args:
-        dtype: a key of co_rewarding.tools.export.merge.DTYPES; None is that of the run's rollouts.
+        dtype: a key of co_rewarding.tools.export.merge.DTYPES; None: that of the run's rollouts.
 
     Raises:
-        ValueError: one line; the run or the checkpoint is incomplete, or `folder` holds something else.
+        ValueError: the run or the checkpoint is incomplete, or `folder` has something else.
     """
     exported, notes = _read(RunDir(run_dir), checkpoint, dtype)
     evaluations, others = result_files(RunDir(run_dir).evaluation)
-    notes += [f"{path}: not of an evaluation, left out" for path in others]
+    notes += [f"{path}: not from an evaluation, skipped" for path in others]
     shards = [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in checkpoint.shards]
     facts = {"method": exported.method, "run": exported.run.name, "step": checkpoint.step}
     facts |= {"weights": checkpoint.weights, "dtype": exported.dtype, "shards": shards}
     if kwargs := value_of(exported.configs[-1], "data.apply_chat_template_kwargs"):
-        facts["chat_template_kwargs"] = kwargs  # an evaluation asks with them, too
+        facts["chat_template_kwargs"] = kwargs  # evaluations use them, too
     if spec := value_of(exported.configs[-1], "co_rewarding.answer_format"):
-        facts["answer_format"] = spec  # likewise
+        facts["answer_format"] = spec
     with _alone(folder):
         if folder.exists():
             _refuse_other(folder, facts)
-            notes.append(f"{folder}: the model is there already; only its card is written anew")
+            notes.append(f"{folder}: the model exists already; only its card is rewritten")
         else:
             _merge(checkpoint, folder, facts)
         has_curves = any(exported.run.steps.values())
-        if has_curves and not (folder / CURVES_NAME).exists():  # what led to a checkpoint does not change
+        if has_curves and not (folder / CURVES_NAME).exists():  # the history of a checkpoint does not change
             draw([exported.run], folder / CURVES_NAME)
         text = card_text(exported, evaluations, folder, has_curves)
         card = folder / CARD_NAME
         if card.exists() and is_edited(card.read_text(encoding="utf-8", errors="replace")):
-            notes.append(f"{card}: was edited by hand and stays; remove it to have it written anew")
+            notes.append(f"{card}: was edited by hand and stays; remove it to have it rewritten")
         else:
             atomic_write_text(card, text)
     return notes
 
 
 def _read(layout: RunDir, checkpoint: Checkpoint, dtype: str | None) -> tuple[Export, list[str]]:
-    """What the run left of the steps up to the checkpoint, and notes."""
+    """The run's metrics up to the checkpoint, and notes."""
     configs, notes = configs_of(layout.path, checkpoint.step), []
     if any(layout.metrics_file(start).stat().st_size for start in layout.starts()):
         run = read_run(layout.path)
@@ -88,14 +88,14 @@ def _read(layout: RunDir, checkpoint: Checkpoint, dtype: str | None) -> tuple[Ex
 
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    """While no other export works on `folder`."""
+    """Holds the lock of `folder` against other exports."""
     folder = folder.resolve()
     folder.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder.with_name(f".{folder.name}.lock"))
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        print(f"{folder}: waiting for another export into it to end", file=sys.stderr)
+        print(f"{folder}: waiting for another export into it", file=sys.stderr)
         lock.acquire()
     except OSError:
         pass  # a file system without locks
@@ -121,7 +121,7 @@ def _merge(checkpoint: Checkpoint, folder: Path, facts: dict[str, Any]) -> None:
 def _refuse_other(folder: Path, facts: dict[str, Any]) -> None:
     path = folder / EXPORT_NAME
     if not path.is_file():
-        raise ValueError(f"{folder}: exists and is no export; choose another --output_dir")
+        raise ValueError(f"{folder}: exists and is not an export; choose another --output_dir")
     there = read_json(path)
     differing = [
         f"{key} {printable(there.get(key), 60)}, not {value}"
@@ -132,5 +132,5 @@ def _refuse_other(folder: Path, facts: dict[str, Any]) -> None:
         differing = ["other shards: of another checkpoint, or of this one before it was saved again"]
     if differing:
         raise ValueError(
-            f"{folder}: holds an export with {'; '.join(differing)}; remove it or choose another --output_dir"
+            f"{folder}: has an export with {'; '.join(differing)}; remove it or choose another --output_dir"
         )

@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """FSDP shards → one Hugging Face model, by verl's model merger.
 
-verl's merger (0.9.1) does the files: layout of the shards, tied weights, tokenizer, generation config, safetensors.
-Two things are done here, in the one method that loads the shards:
-- the type of the numbers is chosen, where verl's writes bfloat16 whatever the run computed with. From the float32
-  master weights, bfloat16 gives what a GPU run's engines used; a run on CPU rolls out in float32;
-- a LoRA adapter is folded in, W + (alpha / r) · B A, in float32. verl's leaves it in a folder beside the unchanged
-  base model, so that loading the folder gives the model from before training. The folder, lora_adapter/, is there too,
-  for whoever serves many adapters of one model.
+verl's merger (0.9.1) handles the files: layout of the shards, tied weights, tokenizer, generation config, safetensors.
+Two things are changed here, in the method that loads the shards:
+- the number type can be chosen; verl always writes bfloat16. From the float32 master weights, bfloat16 gives what a GPU
+run's engines used; a CPU run rolls out in float32;
+- a LoRA adapter is folded in, W + (alpha / r) · B A, in float32. verl leaves it in a folder beside the unchanged base
+model, so loading the folder would give the untrained model. The folder lora_adapter/ is kept for serving many adapters
+of one model.
 
-Before that, all bytes of the shards are compared with the checksums in them. Not merged: Megatron checkpoints, and the
-average's remainder of a teacher (algo.ema): what is exported is the teacher that served.
+First, all bytes of the shards are compared with their checksums. Not merged: Megatron checkpoints, and the remainder of
+a teacher's average (algo.ema): the exported teacher is the one that served.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def merge(checkpoint: Checkpoint, target: Path, dtype: str) -> None:
         dtype: one of DTYPES.
 
     Raises:
-        ValueError: one line: a shard is damaged, or the checkpoint holds an adapter that cannot be folded in.
+        ValueError: a shard is damaged, or the checkpoint has an adapter that cannot be folded in.
     """
     check_bytes(checkpoint.shards)
     config = ModelMergerConfig("merge", "fsdp", str(target), local_dir=str(checkpoint.folder))
@@ -62,20 +62,20 @@ def merge(checkpoint: Checkpoint, target: Path, dtype: str) -> None:
         if str(checkpoint.folder) in str(error):
             raise
         raise ValueError(f"{checkpoint.folder}: cannot be merged ({one_line(error)})") from error
-    # the merger loads the tokenizer and saves what it made of it; what training used stands in these files
+    # the merger reloads and saves the tokenizer; these files have the one used in training
     for path in (checkpoint.folder / "huggingface").iterdir():
         if "token" in path.name or path.suffix in (".jinja", ".txt", ".model") or path.name == "vocab.json":
             shutil.copyfile(path, target / path.name)
-    # the merger builds its model in bfloat16, and that is what its config says
+    # the merger builds its model in bfloat16, as its config says
     path = target / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"dtype": dtype}, indent=2) + "\n")
 
 
 def check_bytes(shards: Sequence[Path]) -> None:
-    """Compare the bytes of the files with the checksums in them, which torch.load does not.
+    """Compare the files with their checksums, which torch.load does not.
 
     Raises:
-        ValueError: one line: a file that is cut off, or has other bytes than were written.
+        ValueError: a file is truncated or corrupt.
     """
     done, total = 0, sum(path.stat().st_size for path in shards)
     with progress("checking the shards", "MB", -(-total // _MB)) as bar:
@@ -84,7 +84,7 @@ def check_bytes(shards: Sequence[Path]) -> None:
                 with zipfile.ZipFile(path) as archive:
                     for member in archive.infolist():
                         with archive.open(member) as file:
-                            while block := file.read(8 * _MB):  # at the end the checksum is compared
+                            while block := file.read(8 * _MB):  # the checksum is compared at the end
                                 done += len(block)
                                 bar.update(done // _MB - bar.n)
             except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
@@ -98,7 +98,7 @@ def _unreadable(path: Path, error: Exception) -> str:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without what verl prints and what transformers and torch warn of: they speak of their own insides."""
+    """Suppress verl's prints and internal warnings of transformers and torch."""
     transformers_logging.disable_progress_bar()
     logging.disable(logging.WARNING)
     try:
@@ -111,7 +111,7 @@ def _quiet() -> Iterator[None]:
 
 
 class _Merger(FSDPModelMerger):
-    """What it overrides of verl 0.9.1: `_load_rank_zero_state_dict`, `_load_and_merge_state_dicts`."""
+    """Overrides of verl 0.9.1: `_load_rank_zero_state_dict`, `_load_and_merge_state_dicts`."""
 
     def __init__(self, config: ModelMergerConfig, dtype: torch.dtype, base: Path | None) -> None:
         super().__init__(config)
@@ -133,7 +133,7 @@ class _Merger(FSDPModelMerger):
                 bar.update()
         adapter = {name: weight for name, weight in whole.items() if ".lora_" in name}
         fold_adapter(whole, Path(self.config.local_dir) / ADAPTER_FACTS)
-        self.save_lora_adapter(adapter)  # beside the model; nothing where there is none
+        self.save_lora_adapter(adapter)  # beside the model, if there is one
         return {name: _to(whole.pop(name), self.dtype) for name in list(whole)}
 
     def _load(self, world_size: int, rank: int) -> dict[str, Any]:
@@ -143,13 +143,13 @@ class _Merger(FSDPModelMerger):
     def _whole(self, name: str, shards: list[torch.Tensor], dtype: torch.dtype) -> torch.Tensor:
         if not isinstance(shards[0], DTensor):
             return merge_non_dtensor_shards(name, [_to(shard, dtype) for shard in shards])
-        # of a mesh (replicas, shards) the merger loads the first row, so only the last placement counts
+        # the merger loads the first row of a mesh (replicas, shards), so only the last placement counts
         return self._merge_by_placement([_to(shard.to_local(), dtype) for shard in shards], shards[0].placements[-1])
 
 
 def _shard(path: Path) -> dict[str, Any]:
     try:
-        # memory-mapped and tensors only: a checkpoint from elsewhere must not run code
+        # memory-mapped and tensors only: a foreign checkpoint must not run code
         return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
         raise ValueError(_unreadable(path, error)) from error
@@ -159,17 +159,17 @@ def fold_adapter(weights: dict[str, torch.Tensor], meta: Path) -> None:
     """W ← W + (alpha / r) · B A for every adapted weight, in place; the names become those of the base model.
 
     Args:
-        weights: name → tensor, as peft names them; without an adapter nothing is done.
+        weights: name → tensor, by peft's names; unchanged without an adapter.
         meta: verl's file with r and lora_alpha.
 
     Raises:
-        ValueError: no such file, an adapter of another kind, or one without the weights that it adapts.
+        ValueError: no such file, an adapter of another kind, or one without its base weights.
     """
     adapted = [name.removesuffix(_A) for name in weights if name.endswith(_A)]
     if not adapted and not any(".lora_" in name for name in weights):
         return
     if not meta.is_file():
-        raise ValueError(f"{meta}: missing; the scale of the LoRA adapter is not known without it")
+        raise ValueError(f"{meta}: missing; it has the scale of the LoRA adapter")
     facts = read_json(meta)
     try:
         scale = facts["lora_alpha"] / facts["r"]
@@ -177,11 +177,11 @@ def fold_adapter(weights: dict[str, torch.Tensor], meta: Path) -> None:
         raise ValueError(f"{meta}: lora_alpha and r must be numbers: the scale of the LoRA adapter") from None
     for name in adapted:
         if f"{name}{_BASE}weight" not in weights:
-            raise ValueError(f"{meta.parent}: holds an adapter without {name}; was it saved with save_lora_only?")
+            raise ValueError(f"{meta.parent}: has an adapter without {name}; was it saved with save_lora_only?")
         b, a = weights.pop(name + _B), weights.pop(name + _A)
         weights[f"{name}{_BASE}weight"] = weights[f"{name}{_BASE}weight"] + scale * (b @ a)
     if left := [name for name in weights if ".lora_" in name]:
-        raise ValueError(f"{meta.parent}: {left[0]}: an adapter of this kind cannot be folded in")
+        raise ValueError(f"{meta.parent}: {left[0]}: this kind of adapter cannot be folded in")
     for name in list(weights):
         weights[name.removeprefix(_PREFIX).replace(_BASE, ".")] = weights.pop(name)
 

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The settings of a run: the configuration of its starts, its method, and where it differs from the paper's Table 5.
+"""The settings of a run: the configuration of its starts, its method, and differences from the paper's Table 5.
 
 A start leaves a configuration and, once it has validated or trained, a metrics file of the same name; in older runs the
-configuration's name is a moment earlier, and refused starts have one, too (storage.run_dir). So the configuration of a
-start that trained is the newest that is not newer than its metrics file; a run without metrics files has its newest. A
-start that only validated counts for nothing. What the configuration of another verl does not have is not compared.
+configuration's name is slightly earlier, and refused starts have one, too (storage.run_dir). So a start that trained
+has the newest configuration that is not newer than its metrics file; a run without metrics files uses its newest.
+Starts that only validated are ignored. Keys missing in another verl's configuration are not compared.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from co_rewarding.tools.report.runs import STEP_TIME
 
 @dataclass(frozen=True)
 class PaperValue:
-    """One setting of the paper (arXiv 2508.00410, Table 5 where nothing else is said); sizes of a machine are none."""
+    """One setting of the paper (arXiv 2508.00410, Table 5 unless noted); machine sizes are not settings."""
 
     words: str
     key: str
     value: Any
-    methods: tuple[str, ...] = ()  # those that it is the setting of; () all
+    methods: tuple[str, ...] = ()  # methods with this setting; (): all
 
 
 KL_ANCHOR, TEACHER_TEMPERATURE = "actor_rollout_ref.teacher.kl_anchor", "actor_rollout_ref.teacher.temperature"
@@ -62,9 +62,9 @@ PAPER: tuple[PaperValue, ...] = (
     PaperValue("mean of the loss (Eq. 4)", "actor_rollout_ref.actor.loss_agg_mode", "seq-mean-token-mean"),
     PaperValue("epochs", "trainer.total_epochs", 3),
     PaperValue("steps, instead of whole epochs", "trainer.total_training_steps", None),
-    PaperValue("share of a group that a label needs", "co_rewarding.min_agreement", 0.0),
+    PaperValue("smallest share of a group for a label", "co_rewarding.min_agreement", 0.0),
     PaperValue("what a vote pays", "co_rewarding.payout", "hard"),
-    PaperValue("changes of a label in a row that are allowed (-1: any)", "co_rewarding.max_label_flips", -1),
+    PaperValue("allowed changes of a label in a row (-1: any)", "co_rewarding.max_label_flips", -1),
     PaperValue("rank of LoRA (0: all weights)", "actor_rollout_ref.model.lora_rank", 0),
     PaperValue("teacher’s rollouts a question", "actor_rollout_ref.teacher.n", 8, _II),
     PaperValue("teacher’s temperature", TEACHER_TEMPERATURE, 1.0, _II),
@@ -73,12 +73,12 @@ PAPER: tuple[PaperValue, ...] = (
     PaperValue("α at the start", "actor_rollout_ref.teacher.decay_start", 0.99, _II),
     PaperValue("α at the end", "actor_rollout_ref.teacher.decay_end", 0.9999, _II),
     PaperValue("steps between the teacher’s updates", "actor_rollout_ref.teacher.update_interval", 1, _II),
-    PaperValue("share of the start in the last teacher", "actor_rollout_ref.teacher.start_share", None, _II),
+    PaperValue("share of the starting model in the last teacher", "actor_rollout_ref.teacher.start_share", None, _II),
 )
 
 
 def starts_of(run_dir: Path, step: float) -> list[str]:
-    """The starts that trained up to `step`, earliest first, by the names of their metrics files."""
+    """The names of metrics files of the starts that trained up to `step`, earliest first."""
     layout = RunDir(run_dir)
     first_steps = {start: _first_trained_step(layout.metrics_file(start)) for start in layout.starts()}
     return [start for start, first in first_steps.items() if first is not None and first <= step]
@@ -88,12 +88,12 @@ def configs_of(run_dir: Path, step: float = float("inf")) -> list[DictConfig]:
     """The configurations of the starts that trained up to `step`, earliest first.
 
     Raises:
-        ValueError: one line: the run's folder has no configuration, or a broken one.
+        ValueError: the run's folder has no configuration, or a broken one.
     """
     layout = RunDir(run_dir)
     paths = layout.configurations()
     if not paths:
-        raise ValueError(f"{layout.hydra}: no configuration of a run; give the folder runs/PROJECT/NAME of a run")
+        raise ValueError(f"{layout.hydra}: no configuration of a run; give a run's folder runs/PROJECT/NAME")
     times = []
     for start in starts_of(run_dir, step):
         if earlier := [time for time in paths if time <= start]:
@@ -112,10 +112,10 @@ def _load(path: Path) -> DictConfig:
 
 
 def method_of(config: DictConfig) -> str:
-    """The name of the method that a configuration trains with, without folders of this machine.
+    """The name of a configuration's method, without local folders.
 
     Raises:
-        ValueError: it names none, or one that is unknown.
+        ValueError: it has none, or an unknown one.
     """
     name = value_of(config, "co_rewarding.method")
     if not isinstance(name, str) or not is_method(name):
@@ -124,14 +124,14 @@ def method_of(config: DictConfig) -> str:
 
 
 def saves_teacher(config: DictConfig) -> bool:
-    """Whether checkpoints hold a teacher: the run has one, whatever its method, and it moves."""
+    """Whether checkpoints contain a teacher: the run has one and it moves."""
     return bool(value_of(config, "actor_rollout_ref.teacher")) and (
         value_of(config, "actor_rollout_ref.teacher.update") is not False
     )
 
 
 def differences(config: DictConfig, method: str) -> list[tuple[str, str, str]]:
-    """(setting in words, this run's value, the paper's value) where the two differ."""
+    """(setting in words, this run's value, the paper's value) if the two differ."""
     found = []
     for paper in PAPER:
         if paper.methods and method not in paper.methods:
@@ -145,7 +145,7 @@ def differences(config: DictConfig, method: str) -> list[tuple[str, str, str]]:
 
 
 def changed_between(configs: Sequence[DictConfig]) -> list[str]:
-    """Settings of the paper that were not the same in all starts: "words: value, then value"."""
+    """Settings of the paper that changed between starts: "words: value, then value"."""
     changed = []
     for words, key in dict.fromkeys((paper.words, paper.key) for paper in PAPER):
         values = [_words(value_of(config, key)) for config in configs if _has(config, key)]
@@ -155,7 +155,7 @@ def changed_between(configs: Sequence[DictConfig]) -> list[str]:
 
 
 def rollout_dtype(config: DictConfig) -> str:
-    """Type of the numbers that the run's rollouts were computed with, e.g. bfloat16."""
+    """Number type of the run's rollouts, e.g. bfloat16."""
     return str(value_of(config, "actor_rollout_ref.rollout.dtype") or "bfloat16")
 
 
@@ -163,15 +163,15 @@ def _first_trained_step(metrics: Path) -> int | None:
     for line in metrics.read_bytes().split(b"\n"):
         try:
             row = json.loads(line)
-            if STEP_TIME in row["data"]:  # a validation is logged at the step that a start resumes from
+            if STEP_TIME in row["data"]:  # a resumed start logs a validation at its first step
                 return row["step"]
         except (ValueError, KeyError, TypeError):
-            continue  # a line that is cut off; co_rewarding.tools.report.runs tells of it
+            continue  # a truncated line; co_rewarding.tools.report.runs reports it
     return None
 
 
 def _has(config: DictConfig, key: str) -> bool:
-    """Whether a configuration knows a setting, null or not: that of an older start, or of another verl, may not."""
+    """Whether a configuration has a setting, null or not; older starts or another verl may lack it."""
     block, _, name = key.rpartition(".")
     return name in (value_of(config, block) or {})
 
@@ -179,11 +179,11 @@ def _has(config: DictConfig, key: str) -> bool:
 def value_of(config: DictConfig, key: str) -> Any:
     try:
         value = OmegaConf.select(config, key)
-    except OmegaConfBaseException:  # an interpolation that only verl's own start resolves
+    except OmegaConfBaseException:  # an interpolation that only verl's start can resolve
         return None
     value = OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
     if key == KL_ANCHOR and value is None:
-        return "teacher"  # before it was a setting
+        return "teacher"  # older than the setting
     if key == TEACHER_TEMPERATURE and value is None:
         return value_of(config, "actor_rollout_ref.rollout.temperature")  # the student's
     if key == OPTIMIZER_SETTINGS and value:

@@ -1,13 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who answers: vLLM in this process, or an OpenAI-compatible server. One interface, requests in, completions out.
+"""One interface for vLLM in this process and an OpenAI-compatible server: requests in, completions out.
 
     with open_engine(model, server, local, ...) as engine:
-        engine.submit(request)      any number of times, also while others are under way
-        engine.collect()            what has finished since, at least one; [] when nothing is under way
+        engine.submit(request)      any number of times, also while others are in flight
+        engine.collect()            newly finished ones, at least one; [] when none is in flight
 
-All requests are handed over as early as possible. Completions come in whatever order they finish.
-
-Deliberately absent: logits, streaming, tools; any knowledge of what is asked.
+All requests are submitted as early as possible. Completions come in the order in which they finish.
 """
 
 from __future__ import annotations
@@ -30,11 +28,11 @@ MAX_TEMPERATURE = 2.0  # vLLM refuses a request above it
 class LocalOptions(Options):
     """vLLM in this process"""
 
-    tensor_parallel_size: int = option(0, "GPUs to split the model over (0: as many of the visible as fit)", ge=0)
-    gpu_memory_utilization: float = option(0.9, "share of each GPU that may be filled", gt=0, le=1)
+    tensor_parallel_size: int = option(0, "GPUs to split the model over (0: as many visible ones as fit)", ge=0)
+    gpu_memory_utilization: float = option(0.9, "share of each GPU's memory to use", gt=0, le=1)
     dtype: str = option("auto", "type of the weights; auto: the model's own, float32 on a CPU")
     kv_cache_mb: int = option(1024, "size of the KV cache on a CPU", ge=16)
-    chat_template: Path | None = option(None, "Jinja file to ask with (the tokenizer's)", metavar="FILE")
+    chat_template: Path | None = option(None, "Jinja chat template file (the tokenizer's)", metavar="FILE")
 
     @field_validator("chat_template")
     @classmethod
@@ -49,16 +47,16 @@ class ServerOptions(Options):
 
     base_url: str = option("", "such as http://localhost:8000/v1", metavar="URL")
     api_key_env: str = option(
-        "OPENAI_API_KEY", "environment variable that holds the key, if one is needed", metavar="NAME"
+        "OPENAI_API_KEY", "environment variable with the API key, if one is needed", metavar="NAME"
     )
-    max_concurrency: int = option(64, "requests under way at a time", ge=1, le=4096)
-    http_retries: int = option(6, "times to ask again after 429, 5xx or silence", ge=0)
-    http_timeout: float = option(600.0, "seconds, of one request", gt=0, metavar="SECONDS")
+    max_concurrency: int = option(64, "requests in flight at a time", ge=1, le=4096)
+    http_retries: int = option(6, "retries after 429, 5xx or no answer", ge=0)
+    http_timeout: float = option(600.0, "seconds per request", gt=0, metavar="SECONDS")
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How responses are drawn."""
+    """Sampling parameters."""
 
     temperature: float = 0.7  # 0: greedy
     top_p: float = 0.8
@@ -69,9 +67,9 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Request:
-    """One conversation to be continued once."""
+    """One conversation, to be continued once."""
 
-    key: tuple[Any, ...]  # comes back with the completion
+    key: tuple[Any, ...]  # returned with the completion
     messages: list[dict[str, str]]
     sampling: Sampling
     seed: int | None = None  # see seed_of
@@ -79,26 +77,26 @@ class Request:
 
 @dataclass(frozen=True)
 class Completion:
-    """The end of a request: a text, or a failure and what is known about it."""
+    """The result of a request: a text, or a failure with its details."""
 
     key: tuple[Any, ...]
     text: str = ""
-    tokens: int | None = None  # with the one that ends it; None: the server does not say
+    tokens: int | None = None  # end token included; None: not reported by the server
     reached_limit: bool = False  # cut off at max_tokens
     failure: str | None = None  # "prompt_too_long", "refused" or "server_error"
     detail: str = ""
 
 
 class EngineError(ValueError):
-    """The engine cannot be used as it was asked to; one line that says what to change."""
+    """The engine cannot be used as configured; one line that says what to change."""
 
 
 class EngineDown(Exception):
-    """The engine stopped answering; one line. What was finished is recorded, resuming later is safe."""
+    """The engine stopped answering; one line. Finished requests are recorded, so resuming later is safe."""
 
 
 class Engine(Protocol):
-    """`model`: the name that answers, as the server or the user calls it."""
+    """`model`: the answering model's name, by the server or the user."""
 
     model: str
 
@@ -116,13 +114,13 @@ def open_engine(
     tokenizer: str = "",
     seed: int = 0,
 ) -> Engine:
-    """The server at `server.base_url` if there is one, else vLLM; to be closed.
+    """The server at `server.base_url` if given, else vLLM; must be closed.
 
     Args:
-        model: folder or hub id; of a server the served model's name, "" where it serves only one.
-        room: given the tokenizer, tokens that the longest prompt and its response need; asked for vLLM only.
-        tokenizer: folder or hub id whose chat template vLLM uses; "": the model's.
-        seed: of vLLM's engine, which on a CPU cannot take those of requests.
+        model: folder or hub id; for a server the served model's name, "" if it serves only one.
+        room: given the tokenizer, tokens that the longest prompt and its response need; used for vLLM only. tokenizer:
+        folder or hub id whose chat template vLLM uses; "": the model's. seed: for vLLM's engine, which on a CPU cannot
+        take request seeds.
 
     Raises:
         EngineError: see the two engines.
@@ -137,7 +135,7 @@ def open_engine(
 
 
 def seed_of(seed: int | None, *identity: object) -> int | None:
-    """A seed of its own for each request, 0 to 2^31 - 1, the same whenever it is asked again; None without one."""
+    """A request's own seed, 0 to 2^31 - 1, the same in every retry; None without a seed."""
     if seed is None:
         return None
     return int.from_bytes(hashlib.sha256(repr((seed, *identity)).encode()).digest()[:4], "big") >> 1

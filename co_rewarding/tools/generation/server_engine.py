@@ -1,24 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An OpenAI-compatible server as the engine, through the openai client, which asks again where that may help.
+"""An OpenAI-compatible server as the engine, through the openai client, which retries where that may help.
 
-What becomes of trouble:
+Failures:
 | what | outcome |
 |---|---|
 | status 400, 413, 422 (a prompt longer than the context); an answer above MAX_RESPONSE_BYTES | failure "refused" |
-| status 408, 409, 429, 5xx, no or unreadable answer, after `http_retries` more tries | failure "server_error" |
-| ... still so, and the server answers nothing else | EngineDown: the server is to blame, not the requests |
-| refused like every request so far | EngineError: the configuration is to blame, not the requests |
+| status 408, 409, 429, 5xx, no or unreadable answer, after `http_retries` retries | failure "server_error" |
+| ... and the server answers nothing else | EngineDown: the server is at fault, not the requests |
+| refused like every request so far | EngineError: the configuration is at fault, not the requests |
 | status 401, 403, 404, other 4xx, a redirection; no connection at first | EngineError at once, one line |
 
-Where no other answer tells the request's fault from the server's, a question of one line does, asked with the same
-sampling. Failures are held back until then, so that an outage is never recorded against a request.
+If no other answer decides between a fault of the request and of the server, a short test question with the same
+sampling does. Failures are held back until then, so that an outage is never recorded against a request.
 
-Reasoning that the server took out of the answer (reasoning_content) is put back between <think> and </think>; one
-without an answer never comes to </think>, as in the text of a model that was cut off. A server that refuses
-chat_template_kwargs is asked without; one whose template says that it takes no system message gets it in the user's.
+Reasoning that the server separated (reasoning_content) is put back between <think> and </think>; without an answer
+</think> is left out, as in truncated text. If a server refuses chat_template_kwargs, they are left out; if its template
+refuses a system message, it is merged into the user's.
 
-The client runs in a thread of its own. An interruption (Ctrl-C) is raised in the main thread, which only waits for it:
-in the thread of an event loop it would end whichever task is at work, and leave the loop unable to close.
+The client runs in its own thread. Ctrl-C is raised in the main thread, which only waits: in the thread of the event
+loop it would end the current task and leave the loop unable to close.
 """
 
 from __future__ import annotations
@@ -49,23 +49,23 @@ from co_rewarding.tools.generation.engine import (
 
 MAX_RESPONSE_BYTES = 8 * 2**20
 _REFUSED = (400, 413, 422)
-_AGAIN = (408, 409, 429)  # the client's; of a status from 500 on, too
+_AGAIN = (408, 409, 429)  # the client's retries, also for statuses from 500
 _HINTS = {401: "check the API key", 403: "check the API key", 404: "check the address and the model's name"}
-_NO_SYSTEM = re.compile("system role|roles must alternate|roles are supported", re.I)  # what chat templates raise
+_NO_SYSTEM = re.compile("system role|roles must alternate|roles are supported", re.I)  # errors of chat templates
 _NAME_ONE = "name one with --model_path (evaluate.py: --model)"
 _T = TypeVar("_T")
 _SHORT = [{"role": "user", "content": "What is 1 + 1?"}]
 
 
 class ServerEngine:
-    """A client of POST {base_url}/chat/completions with `max_concurrency` requests under way.
+    """A client of POST {base_url}/chat/completions with `max_concurrency` requests in flight.
 
     Args:
         model: name of the served model; "": the server's only one.
-        api_key: sent as a bearer token where not "", without the spaces and line breaks around it.
+        api_key: sent as a bearer token unless "", without surrounding white space.
 
     Raises:
-        EngineError: no server at that address, a key that is none or that it refuses, or the model must be named.
+        EngineError: no server at that address, an invalid or refused key, or the model must be named.
     """
 
     def __init__(self, options: ServerOptions, model: str = "", api_key: str = "") -> None:
@@ -73,7 +73,7 @@ class ServerEngine:
         self._where = f"--base_url {self._url}"
         key = api_key.strip()
         if not (key.isascii() and key.isprintable()):  # never printed, not even in an error
-            raise EngineError("the API key has a line break or a letter that is not ASCII: see to --api_key_env")
+            raise EngineError("the API key has a line break or a non-ASCII character: check --api_key_env")
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="server engine", daemon=True)
         self._client = openai.AsyncOpenAI(
@@ -85,12 +85,12 @@ class ServerEngine:
         )
         self._asked_at_a_time = asyncio.Semaphore(options.max_concurrency)
         self._tries = options.http_retries + 1
-        self._held_back = max(3, min(options.max_concurrency, 16))  # failures, before the server is looked at
+        self._held_back = max(3, min(options.max_concurrency, 16))  # failures before the server is tested
         self._under_way: set[Future[Any]] = set()
         self._done: queue.SimpleQueue[Completion | Exception] = queue.SimpleQueue()
         self._pending = 0
         self._sampling = Sampling()  # of the latest request
-        self._has_answered = False  # so that what it refuses is the request, not how everything is asked
+        self._has_answered = False  # so a refusal concerns the request, not the configuration
         self._takes_template_arguments = self._takes_system = True
         self._thread.start()
         try:
@@ -105,7 +105,7 @@ class ServerEngine:
         self._start(self._work(request))
 
     def collect(self) -> list[Completion]:
-        doubtful: list[Completion] = []  # not known yet whether the request or the server is to blame
+        doubtful: list[Completion] = []  # not yet known whether the request or the server is at fault
         while self._pending:
             found = self._done.get()
             if isinstance(found, Exception):
@@ -118,7 +118,7 @@ class ServerEngine:
                 if self._pending and len(doubtful) < self._held_back:
                     continue
                 self._check_server(len(doubtful))
-            return doubtful  # the server lives and answers: what failed before was about those requests
+            return doubtful  # the server answers: earlier failures were the requests' fault
         return []
 
     def close(self) -> None:
@@ -140,21 +140,21 @@ class ServerEngine:
         return begun
 
     def _check_server(self, num_failed: int) -> None:
-        """Raises unless the server answers another question than those that failed."""
+        """Raises unless the server answers a test question."""
         short = self._start(self._complete(Request((), _SHORT, self._sampling))).result()
         if short.failure == "server_error":
             raise EngineDown(
-                f"{self._url}: the last {num_failed} requests failed, and so did a short question, asked "
-                f"{self._tries} times ({short.detail}); see to the server"
+                f"{self._url}: the last {num_failed} requests failed, and so did a test question, tried "
+                f"{self._tries} times ({short.detail}); check the server"
             )
         if short.failure == "refused" and not self._has_answered:
             raise EngineError(
-                f"{self._where} refuses every request: change the option that it names, or the server: {short.detail}"
+                f"{self._where} refuses every request; change the option that it names, or the server: {short.detail}"
             )
         self._has_answered = True
 
     async def _greet(self, model: str) -> str:
-        """The model to name in requests; that there is a server at all."""
+        """The model to name in requests; raises if there is no server."""
         try:
             listed = await self._client.with_options(max_retries=2).models.list()
         except openai.APIConnectionError as error:
@@ -178,7 +178,7 @@ class ServerEngine:
         try:
             async with self._asked_at_a_time:
                 self._done.put(await self._complete(request))
-        except Exception as error:  # whatever it is: collect() would wait for ever for a request that is lost
+        except Exception as error:  # any error: collect() would wait forever for a lost request
             self._done.put(error)
 
     async def _complete(self, request: Request) -> Completion:
@@ -220,17 +220,17 @@ class ServerEngine:
         return Completion(request.key, _text(choice.message), tokens, choice.finish_reason == "length")
 
     def _status_error(self, path: str, error: openai.APIStatusError) -> EngineError:
-        """What a status that the user can mend means."""
+        """The error for a status that the user can fix."""
         status = error.status_code
         if 300 <= status < 400:
             to = one_line(error.response.headers.get("Location") or "nowhere")
-            return EngineError(f"{self._where}{path} redirects to {to}: name that address if it is the server you mean")
+            return EngineError(f"{self._where}{path} redirects to {to}: use that address if it is the intended server")
         hint = _HINTS.get(status, "check the server")
         return EngineError(f"{self._where}{path}: status {status}, {hint}: {one_line(error.response.text)}")
 
 
 def _text(message: Any) -> str:
-    """What the model said, its reasoning included."""
+    """The model's text, reasoning included."""
     reasoning = getattr(message, "reasoning_content", None) or getattr(message, "reasoning", None)
     if not isinstance(reasoning, str) or not reasoning:
         return message.content or ""
@@ -253,11 +253,11 @@ def _address(url: str) -> str:
 
 
 class _TooLarge(openai.OpenAIError):
-    """The client does not ask again for it."""
+    """Not retried by the client."""
 
 
 class _Bounded(httpx.AsyncHTTPTransport):
-    """Reads an answer whole, in bounded size and time, and takes one that says nothing for a lost connection."""
+    """Reads a complete answer, bounded in size and time; an empty one counts as a lost connection."""
 
     def __init__(self, url: str, options: ServerOptions, has_key: bool) -> None:
         address = httpx.URL(url)
@@ -274,7 +274,7 @@ class _Bounded(httpx.AsyncHTTPTransport):
         try:
             content = await asyncio.wait_for(_read(response), self._timeout_s)
         except (httpx.HTTPError, asyncio.TimeoutError, _TooLarge) as error:
-            if response.is_success:  # else the status is known, its reasons are not
+            if response.is_success:  # else the status would come without its reason
                 if isinstance(error, asyncio.TimeoutError):
                     raise httpx.ReadTimeout("the answer took longer than --http_timeout") from None
                 raise
@@ -289,7 +289,7 @@ class _Bounded(httpx.AsyncHTTPTransport):
 
 async def _read(response: httpx.Response) -> bytes:
     content = b""
-    async for part in response.aiter_raw():  # an answer that is compressed all the same is no JSON
+    async for part in response.aiter_raw():  # an answer compressed nevertheless is no JSON
         content += part
         if len(content) > MAX_RESPONSE_BYTES:
             raise _TooLarge(f"an answer of more than {MAX_RESPONSE_BYTES} bytes")

@@ -1,14 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""vLLM in this process, driven step by step so that a finished response can be recorded at once.
+"""vLLM in this process, driven step by step so that finished responses can be recorded at once.
 
-All requests are handed over as early as possible, so that vLLM's continuous batching fills every gap; there are no
-batches here. The prompt is what training's rollout sees, the chat template over the messages with the assistant's turn
-opened, and a response is decoded from its token ids as training's reward manager decodes it (special tokens left out).
+All requests are submitted as early as possible, so vLLM's continuous batching fills every gap; there are no batches
+here. Prompts are built as in training, by the chat template with the assistant's turn opened, and responses are decoded
+from token ids as in training (without special tokens).
 
-Degenerate cases: a prompt that leaves no room in the model's context is answered with the failure "prompt_too_long";
-max_tokens is cut to the room that a prompt leaves. vLLM dies of a request's seed on a CPU: there the engine has one.
-
-Deliberately absent: data parallelism (one process a GPU, for other tasks or models).
+A prompt that leaves no room in the model's context gets the failure "prompt_too_long"; max_tokens is cut to the room
+that a prompt leaves. On a CPU a request's seed crashes vLLM, so there the engine has one. There is no data parallelism.
 """
 
 from __future__ import annotations
@@ -31,13 +29,13 @@ from co_rewarding.tools.generation.engine import (
     Request,
 )
 
-NUM_SEQS_ON_CPU = 64  # responses under way at a time
-# vLLM here is of one machine: nothing of it listens to others
+NUM_SEQS_ON_CPU = 64  # responses in flight at a time
+# vLLM runs on one machine: it listens to no others
 LOOPBACK = {"GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo", "VLLM_HOST_IP": "127.0.0.1"}
 
 
 class VLLMEngine:
-    """A model that vLLM has loaded; the arguments are those of engine.open_engine.
+    """A model loaded by vLLM; arguments as of engine.open_engine.
 
     Raises:
         EngineError: the model or tokenizer cannot be loaded or has no chat template, or vLLM does not start.
@@ -46,7 +44,7 @@ class VLLMEngine:
     def __init__(
         self, model: str, options: LocalOptions, room: Callable[[Any], int], *, tokenizer: str = "", seed: int = 0
     ) -> None:
-        os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")  # it warns of what is set here on purpose
+        os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")  # it warns of settings made here on purpose
         os.environ.update(LOOPBACK)
         self.model = model
         self._on_cpu = is_cpu()
@@ -67,7 +65,7 @@ class VLLMEngine:
             # One process, so that a kill leaves nothing behind; vLLM's default pins all threads to one core.
             os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
             os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
-            os.environ.pop("VLLM_CPU_KVCACHE_SPACE", None)  # would win over kv_cache_memory_bytes
+            os.environ.pop("VLLM_CPU_KVCACHE_SPACE", None)  # would override kv_cache_memory_bytes
             arguments |= {
                 # bfloat16 is ten times slower without AVX512-BF16 or AMX; compiling pays only for long runs on GPUs.
                 "dtype": "float32" if options.dtype == "auto" else options.dtype,
@@ -87,8 +85,7 @@ class VLLMEngine:
         except (OSError, ValueError, RuntimeError) as error:
             memory = "--kv_cache_mb" if self._on_cpu else "--gpu_memory_utilization, --tensor_parallel_size"
             raise EngineError(
-                f"model {model}: vLLM cannot start it: {one_line(error)} (if it is memory that lacks: --max_tokens, "
-                f"{memory})"
+                f"model {model}: vLLM cannot start it: {one_line(error)} (if memory is short: --max_tokens, {memory})"
             ) from error
         self._under_way: dict[str, Request] = {}
         self._refused: list[Completion] = []
@@ -122,7 +119,7 @@ class VLLMEngine:
         done, self._refused = self._refused, []
         while self._under_way and not done:
             if not self._vllm.has_unfinished_requests():
-                raise EngineDown(f"vLLM has lost {len(self._under_way)} requests")
+                raise EngineDown(f"vLLM lost {len(self._under_way)} requests")
             with _up():
                 outputs = self._vllm.step()
             done = [self._completion(output) for output in outputs if output.finished]
@@ -145,7 +142,7 @@ class VLLMEngine:
 
 @contextmanager
 def _up() -> Iterator[None]:
-    """An engine that dies, in this process or in its own, in one line."""
+    """Report a dying engine, in this process or its own, in one line."""
     from vllm.v1.engine.exceptions import EngineDeadError
 
     try:
@@ -163,7 +160,7 @@ def load_tokenizer(name: str, chat_template: Path | None = None) -> Any:
         tokenizer.chat_template = template_in(chat_template)
     if not tokenizer.chat_template:
         raise EngineError(
-            f"tokenizer {name}: has no chat template, which questions are asked with; name a file with one: "
+            f"tokenizer {name}: has no chat template; name a file with one: "
             "--chat_template FILE (recipes/chat_templates/plain.jinja is one for base models)"
         )
     return tokenizer
@@ -178,7 +175,9 @@ def load_config(name: str) -> Any:
 
 def _load(kind: Any, name: str, what: str) -> Any:
     path = Path(name)
-    if not path.exists() and path.parent != Path() and path.parent.is_dir():  # the hub would be asked for half a minute
+    if (
+        not path.exists() and path.parent != Path() and path.parent.is_dir()
+    ):  # the hub would be retried for half a minute
         raise EngineError(f"{what} {name}: no such folder; name a model folder or a hub id")
     try:
         return kind.from_pretrained(name)
@@ -189,7 +188,7 @@ def _load(kind: Any, name: str, what: str) -> Any:
 
 
 def prompt_text(tokenizer: Any, messages: Sequence[Mapping[str, str]], **chat_template_kwargs: Any) -> str:
-    """What the model is given: the conversation with the assistant's turn opened, as training asks."""
+    """The prompt: the conversation with the assistant's turn opened, as in training."""
 
     def render(messages: Messages) -> str:
         return tokenizer.apply_chat_template(
@@ -205,17 +204,17 @@ def prompt_ids(tokenizer: Any, messages: Sequence[Mapping[str, str]], **chat_tem
 
 
 def context_length(config: Any) -> int:
-    """Tokens that the model was made for; 4096 where it does not say."""
+    """The model's context length in tokens; 4096 if unspecified."""
     return getattr(config.get_text_config(), "max_position_embeddings", None) or 4096
 
 
 def num_gpus(model: str, options: LocalOptions) -> int:
-    """What --tensor_parallel_size comes to on this machine."""
+    """The effective --tensor_parallel_size on this machine."""
     return options.tensor_parallel_size or _visible_gpus(load_config(model))
 
 
 def _visible_gpus(config: Any) -> int:
-    """As many as the model's heads can be split over evenly."""
+    """The most GPUs that divide the model's heads evenly."""
     import torch
 
     visible = max(1, torch.cuda.device_count())

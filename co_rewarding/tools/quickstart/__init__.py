@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the embedded default trains on: generated arithmetic questions and two small models. No verl, ray or vllm.
+"""Data and models of the embedded default: generated arithmetic questions and two small models. No verl, ray or vllm.
 
-Read arithmetic.py (the questions in two wordings), then tiny_model.py (a Llama of 0.5 million parameters, made in two
-minutes) and smollm2.py (SmolLM2-135M out of a PyPI package). The commands are in scripts/toy/.
+Read arithmetic.py (the questions in two views), then tiny_model.py (a Llama of 0.5 million parameters, trained in two
+minutes) and smollm2.py (SmolLM2-135M from a PyPI package). The commands are in scripts/toy/.
 """

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Two-digit sums and differences, each asked plainly and as a little story, with the same answer.
+"""Two-digit sums and differences, each as a plain question and as a short story with the same answer.
 
-x = a question, x' = the same fact in another wording (arXiv 2508.00410, Section 3.1: a rephrasing keeps the answer).
-A fact is (a, b, operation) with 10 <= b <= a <= 99; a sum is asked in either order, so a fact and its commuted twin are
-one fact and can never fall on both sides of a split. 90 * 91 / 2 = 4095 facts per operation, 8190 in all; answers are
-integers from 0 to 198.
+x = a question, x' = the same fact rephrased (arXiv 2508.00410, Section 3.1: a rephrasing keeps the answer). A fact is
+(a, b, operation) with 10 <= b <= a <= 99; sums appear in either order, so a fact and its commuted twin are one fact and
+are never on both sides of a split. 90 * 91 / 2 = 4095 facts per operation, 8190 in all; answers are integers from 0 to
+198.
 
-Rows follow verl's parquet schema. `extra_info` also carries the operands, so that a fact can be recognised whatever its
+Rows follow verl's parquet schema. `extra_info` also carries the operands, so that a fact can be recognised in any
 wording. Everything is drawn from `random.Random(<string>)`, whose stream does not depend on the platform.
 
 b = a gives a difference of 0; the carry or borrow of a written-out solution may be absent.
@@ -88,7 +88,7 @@ class Fact:
 
 @dataclass(frozen=True)
 class Question:
-    """A fact in words. `x` and `y` are its operands in the order in which a solution writes them."""
+    """A fact in words. `x` and `y` are its operands in the order of the solution."""
 
     text: str
     family: Family
@@ -110,10 +110,10 @@ def all_facts() -> list[Fact]:
 def split_facts(num_train: int, num_test: int, seed: int) -> tuple[list[Fact], list[Fact]]:
     """Disjoint train and test facts, in random order.
 
-    The test facts depend on `num_test` and `seed` alone: asking for more training questions keeps the test set.
+    The test facts depend only on `num_test` and `seed`: more training questions keep the test set.
 
     Raises:
-        ValueError: a count below 1, or more facts asked for than there are.
+        ValueError: a count below 1, or more facts than exist.
     """
     facts = all_facts()
     for key, value in (("num_train", num_train), ("num_test", num_test)):
@@ -121,7 +121,7 @@ def split_facts(num_train: int, num_test: int, seed: int) -> tuple[list[Fact], l
             raise ValueError(f"{key}={value}: must be at least 1")
     if num_train + num_test > len(facts):
         raise ValueError(
-            f"num_train={num_train} + num_test={num_test} exceeds the {len(facts)} different questions there are: "
+            f"num_train={num_train} + num_test={num_test} exceeds the {len(facts)} different questions: "
             "lower one of them"
         )
     Random(f"split:{seed}").shuffle(facts)
@@ -129,16 +129,16 @@ def split_facts(num_train: int, num_test: int, seed: int) -> tuple[list[Fact], l
 
 
 def ask(fact: Fact, family: Family, rng: Random, *, swap: bool) -> Question:
-    """`fact` in a random wording of `family`; `swap` exchanges the operands of a sum, and nothing else."""
+    """`fact` in a random wording of `family`; `swap` only exchanges the operands of a sum."""
     x, y = (fact.b, fact.a) if swap and fact.operation == "add" else (fact.a, fact.b)
     template = rng.choice(WORDINGS[fact.operation][family])
     return Question(template.format(x=x, y=y, a=fact.a, b=fact.b, things=rng.choice(THINGS)), family, x, y, fact)
 
 
 def make_pair(fact: Fact, rng: Random) -> tuple[Question, Question]:
-    """`fact` in two wordings, original and rephrased: one plain and one story, in random order.
+    """`fact` in two views, original and rephrased: one plain and one story, in random order.
 
-    The operands of a sum change places between them.
+    The operands of a sum are exchanged between them.
     """
     families: tuple[Family, Family] = ("plain", "story") if rng.random() < 0.5 else ("story", "plain")
     swap = rng.random() < 0.5
@@ -146,12 +146,12 @@ def make_pair(fact: Fact, rng: Random) -> tuple[Question, Question]:
 
 
 def make_pairs(facts: Sequence[Fact], seed: int, split: str) -> list[tuple[Question, Question]]:
-    """One pair per fact; a pair depends on the seed, the split's name, its position and its fact, on nothing else."""
+    """One pair per fact; a pair depends only on the seed, the split's name, its position and its fact."""
     return [make_pair(fact, Random(f"wording:{seed}:{split}:{index}")) for index, fact in enumerate(facts)]
 
 
 def to_rows(questions: Sequence[Question], split: str) -> list[dict[str, Any]]:
-    """Rows of one parquet file. Files of the two views differ in the user's content and in nothing else."""
+    """Rows of one parquet file. Files of the two views differ only in the user's content."""
     rows = [make_row(DATA_SOURCE, q.text, str(q.fact.answer), index, split) for index, q in enumerate(questions)]
     for row, question in zip(rows, questions, strict=True):
         row["extra_info"] |= asdict(question.fact)
@@ -159,7 +159,7 @@ def to_rows(questions: Sequence[Question], split: str) -> list[dict[str, Any]]:
 
 
 def fact_of(extra_info: Mapping[str, Any]) -> Fact:
-    """The fact that a row asks for, whatever its wording.
+    """The fact of a row, in any wording.
 
     Raises:
         KeyError, ValueError: a row of another set.
@@ -168,7 +168,7 @@ def fact_of(extra_info: Mapping[str, Any]) -> Fact:
 
 
 def direct_solution(question: Question) -> str:
-    r"""The answer at once, as in `\boxed{81}`: short, and hard for a small model."""
+    r"""Only the answer, as in `\boxed{81}`: short, and hard for a small model."""
     return rf"\boxed{{{question.fact.answer}}}"
 
 
@@ -197,11 +197,11 @@ def borrows(fact: Fact) -> bool:
 def slipped_solution(question: Question) -> str:
     r"""The smaller digit from the larger one in each column, with no borrow: 81 - 58 is `8-1=7; 8-5=3; \boxed{37}`.
 
-    The best known of the systematic mistakes in written subtraction ("smaller from larger"; Brown and Burton,
-    Diagnostic models for procedural bugs, Cognitive Science 2, 1978). Wrong whenever there is a borrow.
+    The best-known systematic error in written subtraction ("smaller from larger"; Brown and Burton, Diagnostic models
+    for procedural bugs, Cognitive Science 2, 1978). Wrong whenever there is a borrow.
 
     Raises:
-        ValueError: the question needs no borrow, so that there is nothing to slip on.
+        ValueError: the question needs no borrow.
     """
     if not borrows(question.fact):
         raise ValueError(f"{question.text!r} needs no borrow")

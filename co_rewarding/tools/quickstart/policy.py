@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the quickstart's model, with weights that a run saved, says of the responses in the run's dump, in float64.
+"""Log-probabilities of dumped responses under the quickstart's model with a run's saved weights, in float64.
 
-For whoever computes a reward again that comes from the policy's logits: plain transformers, a row at a time, nothing of
-verl's engine.
+For recomputing a reward from the policy's logits: plain transformers, a row at a time, without verl's engine.
 """
 
 from __future__ import annotations
@@ -23,8 +22,8 @@ def log_distributions(
     """Each row with log π (T, V) over the tokens of its response.
 
     Args:
-        dumped: rows of a training dump whose responses give their tokens back.
-        max_response_length: of the run, in tokens; a shorter response ended by itself.
+        dumped: rows of a training dump whose responses re-tokenize to the same tokens.
+        max_response_length: of the run, in tokens; a shorter response ended with an end token.
     """
     tokenizer = AutoTokenizer.from_pretrained(model_dir)
     model = AutoModelForCausalLM.from_pretrained(model_dir, dtype=torch.float64)
@@ -34,7 +33,7 @@ def log_distributions(
         prompt = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
         prompt_ids = tokenizer(prompt, add_special_tokens=False)["input_ids"]
         response_ids = tokenizer(row["response"], add_special_tokens=False)["input_ids"]
-        if len(response_ids) < max_response_length:  # not cut off: the end of text was sampled, too
+        if len(response_ids) < max_response_length:  # not cut off: the end token was sampled, too
             response_ids = [*response_ids, tokenizer.eos_token_id]
         with torch.no_grad():
             logits = model(torch.tensor([prompt_ids + response_ids])).logits[0, len(prompt_ids) - 1 : -1]

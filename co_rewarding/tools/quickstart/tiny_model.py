@@ -1,21 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-r"""A Llama of 0.5 million parameters that knows two-digit arithmetic half-way, made in about two minutes on one core.
+r"""A Llama of 0.5 million parameters, half trained on two-digit arithmetic, in about two minutes on one core.
 
-Supervised warm-up: minimise -log pi(solution | question) over generated facts, in two phases that stop on a measured
-accuracy (sampled at temperature 1) and not on a number of updates, since that accuracy climbs steeply:
-- skill: solutions worked out column by column, until SKILL_ACCURACY; differences with a borrow are worked out right in
-  stories and mostly with a slip in plain questions;
-- habit: a share of the solutions (large for plain questions, small for stories) is the answer at once, which is the
-  harder way, until the accuracy has fallen to the target.
-Then single samples are often wrong while the vote of several mostly finds the worked-out answer: what label-free RL has
-to discover is that working step by step pays. In plain questions with a borrow, however, the model agrees with itself
-on a wrong answer: a method that rewards self-consistency can make it surer of its mistake, which the paper calls the
-self-consistent illusion (arXiv 2508.00410), and only another wording shows the right answer.
+Supervised warm-up: minimise -log pi(solution | question) over generated facts, in two phases that stop at a measured
+accuracy (sampled at temperature 1) and not after a number of updates, since accuracy rises steeply:
+- skill: solutions worked out column by column, until SKILL_ACCURACY; differences with a borrow are solved right in
+stories and mostly with a slip in plain questions;
+- habit: a share of the solutions (large for plain questions, small for stories) is only the answer, which is harder,
+until the accuracy has fallen to the target. Then single samples are often wrong while a vote of several mostly finds
+the worked-out answer: label-free RL must discover that working step by step pays. In plain questions with a borrow,
+however, the model agrees with itself on a wrong answer: rewarding self-consistency can reinforce the mistake, the
+paper's self-consistent illusion (arXiv 2508.00410), and only another view shows the right answer.
 
-No question of the train or test files is trained on here, in any wording, nor used for the checks: their facts are
-removed first. One thread gives the same weights from run to run on one machine; more threads may not.
+No question of the train or test files is used here, in any wording, for training or checks: their facts are removed
+first. One thread gives the same weights from run to run on one machine; more threads may not.
 
-An accuracy that is not reached in time is an error, never a model that is quietly worse.
+An accuracy not reached in time is an error; a worse model is never returned silently.
 
 Axes: B sequences, T tokens.
 """
@@ -53,7 +52,7 @@ from co_rewarding.tools.quickstart.arithmetic import (
 
 PAD, END, SYSTEM, USER, ASSISTANT = "<|pad|>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>"
 SPECIAL_TOKENS = (PAD, END, SYSTEM, USER, ASSISTANT)
-# Each message is its role's token, its text unchanged, and nothing else; only what the assistant says has an end.
+# Each message is its role's token and its unchanged text; only the assistant's has an end token.
 CHAT_TEMPLATE = (
     "{% for message in messages %}{{ '<|' + message['role'] + '|>' + message['content'] }}"
     "{% if message['role'] == 'assistant' %}{{ '<|end|>' }}{% endif %}{% endfor %}"
@@ -67,10 +66,9 @@ SKILL_ACCURACY = 0.8
 
 @dataclass(frozen=True)
 class Habit:
-    """How solutions depart from the worked one: shares from 0 to 1.
+    """How solutions deviate from the worked one: shares from 0 to 1.
 
-    `slip`: of the differences with a borrow, those that forget it; `direct`: of the rest, those that are the answer at
-    once.
+    `slip`: share of differences with a borrow that forget it; `direct`: share of the rest that give only the answer.
     """
 
     direct: float = 0.0
@@ -82,7 +80,7 @@ class Habit:
         return direct_solution(question) if rng.random() < self.direct else worked_solution(question)
 
 
-# A slip is right in form: nothing but the wording of the question tells when it is made.
+# A slip looks valid: only the wording of the question decides when it is made.
 SKILL: dict[Family, Habit] = {"plain": Habit(slip=0.7), "story": Habit()}
 HABITS: dict[Family, Habit] = {"plain": Habit(direct=0.7, slip=0.7), "story": Habit(direct=0.1)}
 BATCH_SIZE = 32
@@ -98,8 +96,8 @@ TEMPLATES = tuple(text for families in WORDINGS.values() for family in families.
 def vocabulary(templates: Sequence[str] = TEMPLATES) -> list[tuple[str, float]]:
     """Pieces with their scores (log-probabilities up to a constant); ids are positions, special tokens come first.
 
-    A tokenization maximises the sum of scores, so one whole word (-1) wins over its characters (-10 each), and bytes
-    are left for characters outside printable ASCII.
+    A tokenization maximises the sum of scores, so a full word (-1) wins over its characters (-10 each), and bytes
+    remain for characters outside printable ASCII.
     """
     phrases = {phrase for template in templates for phrase in re.split(r" ?\{\w+\}", template)}
     phrases |= {f" {thing}" for thing in THINGS}
@@ -115,7 +113,7 @@ def vocabulary(templates: Sequence[str] = TEMPLATES) -> list[tuple[str, float]]:
 
 def build_tokenizer(templates: Sequence[str] = TEMPLATES) -> PreTrainedTokenizerFast:
     """Whole words of the questions, else characters, else bytes: decoding inverts encoding."""
-    # With a token for every byte nothing is ever unknown, but the class wants a token for it.
+    # With a token for every byte nothing is unknown, but the class requires an unknown token.
     tokenizer = Tokenizer(models.Unigram(vocabulary(templates), unk_id=0, byte_fallback=True))
     tokenizer.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Fuse()])
     fast = PreTrainedTokenizerFast(
@@ -144,7 +142,7 @@ def build_model(tokenizer: PreTrainedTokenizerFast, seed: int, hidden_size: int 
         head_dim=32,
         max_position_embeddings=MAX_POSITIONS,
         tie_word_embeddings=False,
-        initializer_range=0.06,  # 0.02 is for wider models: here it only delays the start
+        initializer_range=0.06,  # 0.02 is for wider models: here it only slows the start
         bos_token_id=None,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
@@ -158,7 +156,7 @@ def build_model(tokenizer: PreTrainedTokenizerFast, seed: int, hidden_size: int 
 
 
 def render_prompt(tokenizer: PreTrainedTokenizerFast, question: str) -> str:
-    """The text that the rollout engine will see for `question`, system prompt included."""
+    """The rollout engine's prompt for `question`, system prompt included."""
     messages = [{"role": "system", "content": SYSTEM_PROMPT}, {"role": "user", "content": question}]
     return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
 
@@ -211,7 +209,7 @@ def respond(
     num_rollouts: int = 1,
     greedy: bool = False,
 ) -> list[list[str]]:
-    """Responses to each question, `num_rollouts` of them, sampled at temperature 1 or greedy.
+    """`num_rollouts` responses to each question, sampled at temperature 1 or greedy.
 
     Sampling draws from torch's global generator. A response that reaches MAX_SOLUTION_TOKENS is cut there.
     """
@@ -233,7 +231,7 @@ def respond(
 
 
 def is_right(response: str, answer: int) -> bool:
-    """Whether the response's box holds exactly `answer`: enough for a check on this model's own answers."""
+    """Whether the response's box contains exactly `answer`: sufficient for this model's answers."""
     return extract_answer(response) == str(answer)
 
 
@@ -252,7 +250,7 @@ def accuracy(
 
 @dataclass(frozen=True)
 class WarmUp:
-    """What the supervised phases came to: sampled and greedy accuracy (0 to 1) on facts they were not trained on."""
+    """Result of the supervised phases: sampled and greedy accuracy (0 to 1) on unseen facts."""
 
     num_updates: int
     seconds: float
@@ -270,16 +268,16 @@ def warm_up(
     seed: int,
     report: Callable[[str], None] = print,
 ) -> WarmUp:
-    """Train `model` in place on most of `facts`; NUM_CHECKED of them are set aside to measure its accuracy.
+    """Train `model` in place on most of `facts`; NUM_CHECKED of them are held out to measure its accuracy.
 
     Raises:
-        ValueError: a target outside (0, SKILL_ACCURACY), or too few facts to set NUM_CHECKED of them aside.
-        TimeoutError: a phase did not reach its accuracy within `max_minutes` from the start.
+        ValueError: a target outside (0, SKILL_ACCURACY), or too few facts to hold NUM_CHECKED out. TimeoutError: a
+        phase did not reach its accuracy within `max_minutes` from the start.
     """
     if not 0 < target_accuracy < SKILL_ACCURACY:
         raise ValueError(f"target_accuracy={target_accuracy}: must lie between 0 and {SKILL_ACCURACY}, e.g. 0.5")
     if len(facts) < 2 * NUM_CHECKED:
-        raise ValueError(f"{len(facts)} facts are left for the warm-up, need {2 * NUM_CHECKED}: make num_train smaller")
+        raise ValueError(f"{len(facts)} facts remain for the warm-up, need {2 * NUM_CHECKED}: make num_train smaller")
     rng = Random(f"warm-up:{seed}")
     torch.manual_seed(seed)
     shuffled = rng.sample(list(facts), len(facts))

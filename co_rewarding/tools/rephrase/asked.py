@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How both wordings of a question are asked when a model answers them, and how its answers are read: as in training."""
+"""Prompts and answer extraction for both views of a question, as in training."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from co_rewarding.storage.rows import SYSTEM_PROMPT
 
 @dataclass(frozen=True)
 class Asked:
-    """What goes with a question beside its text."""
+    """A question's prompt settings besides its text."""
 
     system: str = SYSTEM_PROMPT  # "": no system message
-    spec: str = ""  # of the answer's format (algo/answer_format.py)
+    spec: str = ""  # the answer format (algo/answer_format.py)
     choices: tuple[str, ...] = ()  # texts of the options
 
     @property
@@ -28,7 +28,7 @@ class Asked:
         return [*system, {"role": "user", "content": text}]
 
     def name_of(self, text: str) -> str:
-        """A short name of a text that is asked so; of one that is asked as usual, that of the text alone."""
+        """A short name of a text with these settings; with the default settings, of the text alone."""
         return digest(text if self == Asked() else json.dumps([text, asdict(self)]))
 
 

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A run of rewrite_questions.py from its options to its exit code: the order of the work.
+"""Runs rewrite_questions.py, from options to exit code.
 
-read the questions -> open the journal -> rewrite what is not settled -> answer both wordings (--verify) -> write the
-outputs, the quarantine and the report.
+read the questions -> open the journal -> rewrite unsettled rows -> answer both views (--verify) -> write the outputs,
+the quarantine and the report.
 
-Exit codes: 0 done; 1 done, but no row is left; 2 a user error, reported in one line; 3 the server or
+Exit codes: 0 done; 1 done, but no rows remain; 2 a user error, reported in one line; 3 the server or
 vLLM stopped answering; 130 interrupted. After 3, 130 and any kill the same command resumes.
 """
 
@@ -44,7 +44,7 @@ from co_rewarding.tools.rephrase.verify import PairCheck, Verification
 
 
 class Stopped(Exception):
-    """The run ends before its end; `code` is the exit code."""
+    """The run ends early; `code` is the exit code."""
 
     def __init__(self, message: str, code: int) -> None:
         super().__init__(message)
@@ -61,7 +61,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def run(options: RewriteOptions) -> int:
-    """All of it; the exit code."""
+    """Run everything; return the exit code."""
     files, model = options.files, options.model
     instruction = Instruction.from_file(
         options.asking.instruction_file, Markers(options.asking.begin_marker, options.asking.end_marker)
@@ -81,7 +81,7 @@ def run(options: RewriteOptions) -> int:
 
 
 def _given(options: RewriteOptions, questions: Questions, policy: Policy) -> list[Outcome]:
-    """Outcomes of rewrites that exist."""
+    """Outcomes of existing rewrites."""
     files = options.files
     rewrites = Questions(options.model.rewrites_from, files.question_column, files.max_samples, files.answer_format)
     if len(rewrites) != len(questions):
@@ -105,7 +105,7 @@ def _rewrite(
     drawn = {"temperature": asking.temperature, "top_p": asking.top_p, "top_k": asking.top_k}
     drawn["max_tokens"] = asking.max_tokens
     settings = {
-        "input": _digest(*questions.texts),  # of the whole file, whatever --max_samples is
+        "input": _digest(*questions.texts),  # of the complete file, independent of --max_samples
         "question_column": options.files.question_column,
         "model": options.model.model_path,
         "instruction": _digest(instruction.template, instruction.markers.begin, instruction.markers.end),
@@ -164,7 +164,7 @@ def _journal(options: RewriteOptions, ending: str, settings: dict[str, Any], res
         restart_option=restart_option,
         digests={
             "input": f"questions than {options.files.input_path} has now",
-            "instruction": "words to ask with (--instruction_file or markers)",
+            "instruction": "instruction (--instruction_file or markers)",
         },
         checkpoint=options.recording.batch_size,
     )
@@ -172,9 +172,9 @@ def _journal(options: RewriteOptions, ending: str, settings: dict[str, Any], res
 
 @contextmanager
 def _counted(what: str, unit: str, total: int, already: int, journal: Journal) -> Iterator[Callable[[], None]]:
-    """Counts what is done; turns an interruption or an outage into Stopped, with what is safe and how to resume."""
+    """Counts progress; turns an interruption or an outage into Stopped, with the saved part and how to resume."""
     if already:
-        print(f"{what}: resuming, {already:,} of {total:,} {unit} were done before", file=sys.stderr, flush=True)
+        print(f"{what}: resuming, {already:,} of {total:,} {unit} are done", file=sys.stderr, flush=True)
     with progress(what, unit, total, already) as bar:
         try:
             yield bar.update
@@ -182,12 +182,12 @@ def _counted(what: str, unit: str, total: int, already: int, journal: Journal) -
             interrupted = isinstance(error, KeyboardInterrupt)
             why = "interrupted" if interrupted else f"stopped: {error}"
             done = f"{bar.n:,} of {total:,} {unit} are finished and recorded in {journal.path}"
-            raise Stopped(f"{why}\n{done}. Give the same command again to resume.", 130 if interrupted else 3) from None
+            raise Stopped(f"{why}\n{done}. Run the same command again to resume.", 130 if interrupted else 3) from None
 
 
 @dataclass(frozen=True)
 class Result:
-    """What a run found out."""
+    """The results of a run."""
 
     outcomes: Sequence[Outcome]
     checks: Sequence[PairCheck]
@@ -210,7 +210,7 @@ def _write(options: RewriteOptions, questions: Questions, result: Result) -> int
     )
     print(summary(result.outcomes, checks, dropped))
     if not kept:
-        print(f"{PROGRAM}: no row is left, so no output was written; the reasons: {report_path}", file=sys.stderr)
+        print(f"{PROGRAM}: no rows remain, so no output was written; reasons: {report_path}", file=sys.stderr)
         return 1
     rows = [outcome.row for outcome in kept]
     verdicts = {check.row: check for check in checks}
@@ -259,7 +259,7 @@ def _told(options: RewriteOptions, writers: Sequence[str]) -> dict[str, Any]:
 
 
 def _local_of(options: RewriteOptions, model: str) -> LocalOptions:
-    """With --chat_template for the first model that runs here; another one that judges has its own."""
+    """With --chat_template for the first model that runs here; a separate judge uses its own."""
     is_meant = model == options.model.model_path or not options.model.model_path or bool(options.server.base_url)
     return options.local if is_meant else options.local.model_copy(update={"chat_template": None})
 
@@ -276,7 +276,7 @@ def _digest(*texts: str) -> str:
 
 
 class Engines:
-    """Opens an engine when it is needed, at most one at a time; asking for the open one gives it again."""
+    """Opens engines on demand, at most one at a time; reuses the open one."""
 
     def __init__(self, options: RewriteOptions, questions: Questions, instruction: Instruction) -> None:
         self._options, self._questions, self._instruction = options, questions, instruction
@@ -301,7 +301,7 @@ class Engines:
         return engine
 
     def _room(self, tokenizer: Any) -> int:
-        """Tokens that the longest prompt and its response need, in either stage."""
+        """Tokens needed by the longest prompt and its response, in either stage."""
         texts = self._questions.questions_P
         longest = max(texts, key=len)
         options, thinking = self._options, self._options.model.enable_thinking

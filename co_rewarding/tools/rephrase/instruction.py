@@ -1,17 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-r"""What the rewriting model is asked, and what of its response is the rewrite (arXiv 2508.00410, x' of x).
+r"""The instruction to the rewriting model, and parsing of its response (arXiv 2508.00410, x' of x).
 
     rewrite(y) = the text between the last begin marker of y and the first end marker after it
 
-The paper's pairs are made by an instruction to a strong model: new wording or setting, same mathematics and same
-answer, the result between two markers. The instruction here has that intent in words of our own.
+The paper's pairs come from an instruction to a strong model: new wording or setting, same mathematics and same answer,
+the result between two markers. The instruction here has the same intent in different words.
 
-Degenerate responses, each with a name of its own: no marker at all, a begin without an end (cut off at the token limit
-or not), thinking that never ends, nothing between the markers. The *last* begin marker counts, because models tend to
-repeat the instruction's example before they follow it. Thinking, up to the last </think>, is not read. A question that
-holds a marker itself cannot be told apart from a rewrite and is never sent.
-
-Deliberately absent: judging the rewrite (co_rewarding.tools.data.validators). Time is linear in the response's length.
+Failures, each with its own name: no marker, a begin without an end (cut off at the token limit or not), thinking that
+never ends, nothing between the markers. The *last* begin marker counts, because models tend to repeat the instruction's
+example first. Thinking, up to the last </think>, is ignored. A question that contains a marker would look like a
+rewrite and is never sent. Time is linear in the response's length.
 """
 
 from __future__ import annotations
@@ -55,28 +53,28 @@ class Parsed:
     """Exactly one of the two is set."""
 
     rewrite: str | None = None
-    failure: str | None = None  # a name out of PARSE_FAILURES
+    failure: str | None = None  # a name in PARSE_FAILURES
 
 
 PARSE_FAILURES = {
     "missing_markers": "the response has no begin marker",
-    "missing_end_marker": "the rewrite begins and has no end marker",
+    "missing_end_marker": "the rewrite has no end marker",
     "truncated": "the response reached its token limit before the end marker",
-    "unfinished_thinking": "the response never came to the end of its thinking",
-    "empty": "nothing stands between the markers",
+    "unfinished_thinking": "the response's thinking never ended",
+    "empty": "nothing between the markers",
 }
 
 
 @dataclass(frozen=True)
 class Instruction:
-    """A text with one slot for the question, and the markers that it asks for."""
+    """A text with one slot for the question, and the markers that it requests."""
 
     template: str = INSTRUCTION
     markers: Markers = field(default_factory=Markers)
 
     def __post_init__(self) -> None:
         if (slots := self.template.count(QUESTION_SLOT)) != 1:
-            raise UserError(f"the instruction has {slots} times {QUESTION_SLOT}: it must have it once")
+            raise UserError(f"the instruction has {QUESTION_SLOT} {slots} times: it must have it once")
         for name, marker in (("begin", self.markers.begin), ("end", self.markers.end)):
             if not marker.strip():
                 raise UserError(f"the {name} marker is empty: use a line of text")
@@ -89,7 +87,7 @@ class Instruction:
 
     @classmethod
     def from_file(cls, path: Path | None, markers: Markers) -> Instruction:
-        """The instruction in `path`, ours where it is None.
+        """The instruction in `path`, or ours if it is None.
 
         Raises:
             UserError: the file cannot be read, or lacks the slot or a marker.
@@ -109,11 +107,11 @@ class Instruction:
             raise UserError(f"--instruction_file {path}: {error}") from None
 
     def messages(self, question: str) -> list[dict[str, str]]:
-        """The conversation that asks for a rewrite of `question`, which is put in unchanged."""
+        """The conversation that asks for a rewrite of `question`, inserted unchanged."""
         return [{"role": "user", "content": self.template.replace(QUESTION_SLOT, question)}]
 
     def parse(self, response: str, reached_limit: bool = False) -> Parsed:
-        """The rewrite in `response`, stripped, or why there is none. `reached_limit`: it was cut at its token limit."""
+        """The rewrite in `response`, stripped, or the reason for none. `reached_limit`: cut at its token limit."""
         head, closing, tail = response.rpartition("</think>")
         if closing:
             response = tail

@@ -19,14 +19,14 @@ from co_rewarding.tools.options import REQUIRED, Names, Options, option, parse
 
 PROGRAM = "rewrite_questions.py"
 DESCRIPTION = """\
-Write each question of a file a second time in other words, with any model that vLLM can run or an
-OpenAI-compatible server can serve. Three files come out, aligned row by row: the rewrites as parquet and as JSONL,
-and the originals. A run that was stopped resumes when the same command is given again."""
+Rephrase each question of a file with any model that vLLM can run or an OpenAI-compatible server can serve.
+Writes three files, aligned row by row: the rewrites as parquet and as JSONL, and the originals. The same
+command resumes a stopped run."""
 USAGE = f"{PROGRAM} FILES (--model_path MODEL | --base_url URL | --rewrites_from FILE) [OPTIONS]"
 EPILOG = (
     "validators:\n"
     + "\n".join(f"  {name:<18} {meaning}" for name, (meaning, _) in VALIDATORS.items())
-    + "\n\nexit codes: 0 done, 1 no row is left, 2 a user error, 3 the server or vLLM is down, 130 interrupted"
+    + "\n\nexit codes: 0 done, 1 no rows remain, 2 a user error, 3 the server or vLLM is down, 130 interrupted"
 )
 PARQUET = "FILE.parquet"
 
@@ -39,16 +39,18 @@ class Files(Options):
     )
     output_jsonl: Path = option(REQUIRED, "the rewrites, one JSON object a row", metavar="FILE.jsonl")
     output_parquet: Path = option(REQUIRED, "the rows with rewritten questions", metavar=PARQUET)
-    output_original_parquet: Path = option(REQUIRED, "the same rows with their own questions", metavar=PARQUET)
+    output_original_parquet: Path = option(REQUIRED, "the same rows with their original questions", metavar=PARQUET)
     question_column: str = option(
-        "prompt", "column of text, or of messages {role, content}; of other files than parquet it is found"
+        "prompt", "column of text, or of messages {role, content}; found automatically except in parquet"
     )
     answer_format: str = option(
-        "", "of rows that name none, as ANSWER_FORMAT of a run; of files that are not in verl's schema", metavar="SPEC"
+        "",
+        "answer format of rows that name none, as ANSWER_FORMAT of a run; for files not in verl's schema",
+        metavar="SPEC",
     )
     max_samples: int = option(0, "only the first N rows (0: all)", ge=0)
     restart: Literal["all", "verify"] | None = option(
-        None, "forget what an earlier run recorded in OUTPUT_JSONL.journal and OUTPUT_JSONL.verify.journal (all, or no "
+        None, "discard an earlier run's records in OUTPUT_JSONL.journal and OUTPUT_JSONL.verify.journal (all, or no "
         "value), or only in the latter (verify)", const="all",
     )  # fmt: skip
 
@@ -57,10 +59,12 @@ class Model(Options):
     """model"""
 
     model_path: str = option("", "model folder or hub id for vLLM; with --base_url the served model's name")
-    tokenizer_path: str = option("", "whose chat template is used (the model's; a server uses its own)")
-    enable_thinking: bool = option(False, "let a model think that can (no)", const="true", metavar="BOOL")
+    tokenizer_path: str = option("", "its chat template is used (the model's; a server uses its own)")
+    enable_thinking: bool = option(
+        False, "enable thinking of a model that can think (no)", const="true", metavar="BOOL"
+    )
     rewrites_from: Path | None = option(
-        None, "no model: take the rewrites from this file, row by row, to check pairs that exist already",
+        None, "no model: take the rewrites from this file, row by row, to check existing pairs",
         metavar=PARQUET,
     )  # fmt: skip
 
@@ -75,41 +79,41 @@ class Asking(Options):
     top_p: float = option(0.8, "", gt=0, le=1)
     top_k: int = option(0, "0: no limit", ge=0)
     max_tokens: int = option(4096, "longest response, thinking included", ge=1)
-    seed: int | None = option(None, "sample reproducibly, as far as the engine does (not with vLLM on a CPU)")
+    seed: int | None = option(None, "sample reproducibly if the engine can (not with vLLM on a CPU)")
 
 
 class Checking(Options):
     """checks of a rewrite"""
 
-    max_retries: int = option(3, "attempts after the first; raise it to try failed rows again later", ge=0)
+    max_retries: int = option(3, "attempts after the first; raise it to retry failed rows later", ge=0)
     on_invalid: Literal["retry", "drop", "keep"] = option(
-        "retry", "a rewrite that a validator objects to: sample again and in the end leave the row out (retry), leave "
-        "it out at once (drop), keep it (keep); each is listed in the quarantine",
+        "retry", "a rewrite that a validator objects to: sample again and finally drop the row (retry), drop "
+        "it at once (drop), keep it (keep); each is listed in the quarantine",
     )  # fmt: skip
-    skip_validators: Names = option((), "validators that are not asked", metavar="NAME,...")
+    skip_validators: Names = option((), "validators to skip", metavar="NAME,...")
 
     @field_validator("skip_validators")
     @classmethod
     def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         for name in names:
             if name not in VALIDATORS:
-                raise ValueError(f"{name} is unknown; use names out of {', '.join(VALIDATORS)}")
+                raise ValueError(f"{name} is unknown; use names from {', '.join(VALIDATORS)}")
         return names
 
 
 class Verifying(Options):
-    """do both wordings have the same answer?"""
+    """do both views have the same answer?"""
 
-    verify: bool = option(False, "let a model answer both wordings and compare the majorities")
+    verify: bool = option(False, "let a model answer both views and compare the majority answers")
     on_different: Literal["keep", "flag", "drop"] = option(
-        "flag", "a pair whose majorities differ: count it (keep), list it in the quarantine too (flag), leave it out "
+        "flag", "a pair with different majorities: count it (keep), list it in the quarantine too (flag), drop it "
         "(drop)",
     )  # fmt: skip
-    verify_samples: int = option(5, "answers to each wording", ge=1)
+    verify_samples: int = option(5, "answers to each view", ge=1)
     verify_min_agreement: float = option(
-        0.6, "share of the answers that a majority needs; otherwise undecided, and kept", ge=0, le=1
+        0.6, "smallest share for a majority; otherwise undecided, and kept", ge=0, le=1
     )
-    verify_model_path: str = option("", "another model (the one that rewrites)")
+    verify_model_path: str = option("", "another model (the rewriting one)")
     verify_temperature: float = option(0.8, "", ge=0, le=MAX_TEMPERATURE)
     verify_max_tokens: int = option(3072, "", ge=1)
 
@@ -117,14 +121,12 @@ class Verifying(Options):
 class Recording(Options):
     """recording"""
 
-    batch_size: int = option(
-        128, "rows after which the disk is waited for; not a batch: all questions are handed over at once", ge=1
-    )
+    batch_size: int = option(128, "rows between disk syncs; not a batch: all questions are submitted at once", ge=1)
 
 
 @dataclass(frozen=True)
 class RewriteOptions:
-    """All of them."""
+    """All options."""
 
     files: Files
     model: Model
@@ -137,7 +139,7 @@ class RewriteOptions:
 
     @property
     def judge(self) -> tuple[str, ServerOptions]:
-        """Who answers both wordings: a model and where it runs. A model in a folder runs here."""
+        """The model that answers both views, and where it runs. A model in a folder runs here."""
         name = self.verifying.verify_model_path
         in_folder = bool(name) and Path(name).is_dir()
         return name or self.model.model_path, ServerOptions() if in_folder else self.server
@@ -147,29 +149,29 @@ def parse_options(arguments: Sequence[str]) -> RewriteOptions:
     """The options, checked.
 
     Raises:
-        UserError: one that cannot be meant.
+        UserError: an invalid one.
     """
     groups = [Files, Model, LocalOptions, ServerOptions, Asking, Checking, Verifying, Recording]
     options = RewriteOptions(*parse(PROGRAM, DESCRIPTION, groups, arguments, EPILOG, USAGE))
     files, model, verifying = options.files, options.model, options.verifying
     has_model = bool(model.model_path or options.server.base_url)
     if files.restart == "verify" and not verifying.verify:
-        raise UserError("--restart verify answers anew, which is only done with --verify: add it")
+        raise UserError("--restart verify works only with --verify: add it")
     if model.rewrites_from is None and not has_model:
         raise UserError("--model_path is missing: name a model for vLLM, or a server with --base_url")
     if verifying.verify and not has_model and not verifying.verify_model_path:
         raise UserError("--verify needs a model: name one with --model_path, or a server with --base_url")
     if options.asking.seed is not None and not options.server.base_url and is_cpu():
-        raise UserError("--seed cannot be used with vLLM on a CPU, which a request's seed stops: leave it out")
+        raise UserError("--seed cannot be used with vLLM on a CPU, where request seeds fail: leave it out")
     if options.local.chat_template and options.judge[1].base_url:
-        raise UserError(f"--chat_template {options.local.chat_template}: a server asks with its own; leave it out")
+        raise UserError(f"--chat_template {options.local.chat_template}: a server uses its own; leave it out")
     taken = {path.resolve(): name for name, path in (("input_path", files.input_path),)}
     if model.rewrites_from is not None:
         taken[model.rewrites_from.resolve()] = "rewrites_from"
     for name in ("output_jsonl", "output_parquet", "output_original_parquet"):
         path: Path = getattr(files, name)
         if path.is_dir() or not path.parent.is_dir():
-            raise UserError(f"--{name} {path}: its folder must exist, and it must not be a folder itself")
+            raise UserError(f"--{name} {path}: its folder must exist, and it must not be a folder")
         if (other := taken.setdefault(path.resolve(), name)) != name:
             raise UserError(f"--{name} {path} is --{other} too: name another file")
     return options

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a run tells: the report in Markdown, the quarantine in JSONL.
+"""Output of a run: the report in Markdown, the quarantine in JSONL.
 
-The quarantine has one object for each row that is not simply right: left out, kept in spite of an objection, or with
-wordings whose majority answers differ. All of it is a function of the outcomes alone: two runs with the same outcomes
-write the same bytes.
+The quarantine has one object for each questionable row: dropped, kept despite an objection, or with different majority
+answers of both views. Both files depend only on the outcomes: equal outcomes give the same bytes.
 """
 
 from __future__ import annotations
@@ -21,20 +20,20 @@ from co_rewarding.tools.rephrase.verify import PairCheck
 from co_rewarding.tools.tables import to_markdown
 from co_rewarding.tools.templates import render
 
-EXAMPLES = 3  # of each reason in the report
+EXAMPLES = 3  # examples per reason in the report
 VERDICTS = ("same", "different", "undecided")
 MEANINGS = FAILURES | {name: meaning for name, (meaning, _) in VALIDATORS.items()}
 
 
 def reasons(outcome: Outcome) -> dict[str, str]:
-    """Name and detail of everything against a row."""
+    """Name and detail of all objections to a row."""
     if outcome.failure is not None:
         return {outcome.failure: FAILURES[outcome.failure]}
     return {finding.validator: finding.detail for finding in outcome.findings}
 
 
 def check_fields(check: PairCheck) -> dict[str, Any]:
-    """What a row's JSON says about its check."""
+    """The check in a row's JSON."""
     return {
         "verdict": check.verdict,
         **{
@@ -47,7 +46,7 @@ def check_fields(check: PairCheck) -> dict[str, Any]:
 def quarantine(
     outcomes: Sequence[Outcome], questions_P: Sequence[str], checks: Sequence[PairCheck], dropped: set[int]
 ) -> Iterable[dict[str, Any]]:
-    """The quarantine's objects. `dropped`: rows left out for the verdict on them."""
+    """The quarantine's objects. `dropped`: rows dropped for their verdict."""
     verdicts = {check.row: check for check in checks}
     for outcome in outcomes:
         check = verdicts.get(outcome.row)
@@ -76,7 +75,7 @@ def report(
     checks: Sequence[PairCheck],
     dropped: set[int],
 ) -> str:
-    """The report, of rewriting.md.jinja."""
+    """The report, from rewriting.md.jinja."""
     kept = [o for o in outcomes if o.is_kept and o.row not in dropped]
     first = sum(o.attempts == 1 for o in kept)
     rows = {"in the input": len(outcomes), "in the three outputs": len(kept), "... at the first attempt": first}
@@ -94,7 +93,7 @@ def report(
         summary=summary(outcomes, checks, dropped),
         settings=_table(("setting", "value"), settings.items()),
         rows=_table(("", "rows"), (rows | {"left out": len(outcomes) - len(kept)}).items()),
-        reasons=_table(("reason", "attempts", "rows in the end", "meaning"), found) if found else "",
+        reasons=_table(("reason", "attempts", "final rows", "meaning"), found) if found else "",
         examples=[(reason, _examples(reason, outcomes, questions_P)) for reason in sorted(final)],
         verdicts=_table(("verdict", "pairs", "share"), shares) if checks else "",
         views=[_view(view, [getattr(check, view) for check in checks]) for view in ("original", "rephrased")],
@@ -117,7 +116,7 @@ def summary(outcomes: Sequence[Outcome], checks: Sequence[PairCheck], dropped: s
     flagged = sum(o.is_kept and bool(o.findings) for o in outcomes)
     text = f"{kept:,} of {len(outcomes):,} rows rewritten, {len(outcomes) - kept:,} left out"
     if flagged:
-        text += f", {flagged:,} kept in spite of an objection"
+        text += f", {flagged:,} kept despite an objection"
     if checks:
         verdicts = Counter(check.verdict for check in checks)
         text += "; answers: " + ", ".join(f"{verdicts[verdict]:,} {verdict}" for verdict in VERDICTS)

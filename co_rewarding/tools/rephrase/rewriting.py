@@ -1,22 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-r"""From questions to rewrites: sample, judge, sample again, and know at any moment what is settled.
+r"""From questions to rewrites: sample, validate, retry; the journal always shows what is settled.
 
     outcome of a row = f(its attempts in the journal, the policy)
 
     {"kind": "attempt", "row", "attempt", "rewrite" | "failure" (+ "text")}     a record of the journal
-    {"kind": "writer", "model"}                                                 who answers from there on
+    {"kind": "writer", "model"}                                                 the model from here on
     {"kind": "answer", "digest", "sample", "answer"}                            one of verify.py's
 
-The journal holds what the model said; what is made of it is computed anew, so that a run resumes after a kill, or with
-another policy, without asking for anything twice. Attempts of a row come one after another, numbered from 0; all rows
-are under way at once.
+The journal has only the model's responses; outcomes are recomputed from it, so a run resumes after a kill, or with
+another policy, without repeating requests. Attempts of a row are sequential, numbered from 0; all rows are in flight at
+once.
 
-Policies (`on_invalid`) for a rewrite that a validator objects to: "retry" samples again, at most max_retries times,
-and leaves the row out if none is right; "drop" leaves the row out at once; "keep" keeps the rewrite. A response
-without a rewrite is sampled again under each of them, and a row without any rewrite is left out under each of them: a
-question paired with itself would reward its own vote.
-
-Deliberately absent: whether both wordings have the same answer (co_rewarding.tools.rephrase.verify).
+Policies (`on_invalid`) for a rewrite that a validator objects to: "retry" samples again, at most max_retries times, and
+drops the row if none is valid; "drop" drops the row at once; "keep" keeps the rewrite. Under every policy a response
+without a rewrite is sampled again, and a row without any rewrite is dropped: a question paired with itself would reward
+its own vote. Whether both views have the same answer: co_rewarding.tools.rephrase.verify.
 """
 
 from __future__ import annotations
@@ -33,20 +31,20 @@ from co_rewarding.tools.rephrase.instruction import PARSE_FAILURES, Instruction
 
 OnInvalid = Literal["retry", "drop", "keep"]
 MAX_KEPT_CHARS = 2000  # of a response without a rewrite, for the report
-MAX_REWRITE_CHARS = 100_000  # of a rewrite; a longer one is too_long anyway
+MAX_REWRITE_CHARS = 100_000  # of a rewrite; longer ones are too_long anyway
 
 FAILURES = PARSE_FAILURES | {
-    "broken_text": "the rewrite holds half a surrogate pair, which is no valid Unicode",
-    "marker_in_question": "the question holds a marker, so that it cannot be told from a rewrite; it was not sent",
+    "broken_text": "the rewrite has a lone surrogate, which is no valid Unicode",
+    "marker_in_question": "the question contains a marker and would look like a rewrite; it was not sent",
     "prompt_too_long": "the question leaves no room in the model's context",
     "refused": "the server refuses the request, most often as too long",
-    "server_error": "the server failed on this request again and again, while it answered others",
+    "server_error": "the server failed repeatedly on this request, but answered others",
 }
 FINAL_FAILURES = frozenset({"prompt_too_long", "refused"})  # sampling again would not help
 
 
 def record_key(record: Record) -> Hashable:
-    """What a journal has once; KeyError where it is no record."""
+    """The unique key of a record; KeyError if it is none."""
     match record["kind"]:
         case "attempt":
             return ("attempt", record["row"], record["attempt"])
@@ -58,26 +56,26 @@ def record_key(record: Record) -> Hashable:
 
 @dataclass(frozen=True)
 class Policy:
-    """What counts as done."""
+    """When a row is done."""
 
     on_invalid: OnInvalid = "retry"
     max_retries: int = 3  # attempts after the first, >= 0
     markers: Markers = DEFAULT_MARKERS
-    skip: tuple[str, ...] = ()  # validators that are not asked
+    skip: tuple[str, ...] = ()  # validators to skip
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one row."""
+    """The outcome of one row."""
 
     row: int
-    rewrite: str | None  # None: left out, nothing usable
-    findings: tuple[Finding, ...] = ()  # objections to the rewrite; kept all the same under "keep"
-    failure: str | None = None  # a name of FAILURES, where no attempt gave a rewrite
+    rewrite: str | None  # None: dropped, nothing usable
+    findings: tuple[Finding, ...] = ()  # objections to the rewrite; still kept under "keep"
+    failure: str | None = None  # a name in FAILURES if no attempt gave a rewrite
     detail: str = ""
     attempts: int = 0
-    rejected: str | None = None  # the last rewrite that was not accepted
-    tries: tuple[str, ...] = ()  # what there was against each attempt; one may have several reasons
+    rejected: str | None = None  # the last rejected rewrite
+    tries: tuple[str, ...] = ()  # objections to each attempt; possibly several
 
     @property
     def is_kept(self) -> bool:
@@ -85,7 +83,7 @@ class Outcome:
 
 
 def settle(row: int, question: str, attempts: Sequence[Record], policy: Policy) -> Outcome | None:
-    """The outcome of a row after `attempts`, in their order; None while another one is due."""
+    """The outcome of a row after its `attempts`, in order; None while another one is due."""
     tries: list[str] = []
     last: Record = {}
     rejected, findings = None, ()
@@ -117,7 +115,7 @@ def settle(row: int, question: str, attempts: Sequence[Record], policy: Policy) 
 
 
 def _legible(record: Record) -> Record:
-    """The attempt; a rewrite that no file can hold is none."""
+    """The attempt, without a rewrite that no file can store."""
     try:
         record.get("rewrite", "").encode()
     except UnicodeEncodeError:
@@ -126,15 +124,15 @@ def _legible(record: Record) -> Record:
 
 
 def judge(row: int, question: str, rewrite: str, policy: Policy) -> Outcome:
-    """The outcome of a rewrite that came from elsewhere: the only attempt at its row."""
+    """The outcome of a given rewrite: the only attempt at its row."""
     outcome = settle(row, question, [{"rewrite": rewrite}], replace(policy, max_retries=0))
-    assert outcome is not None  # no attempt is left
+    assert outcome is not None  # no attempts remain
     return outcome
 
 
 @dataclass
 class Rewriting:
-    """One rewriting of `questions_P`, begun or resumed. Legend: P questions."""
+    """One rewriting of `questions_P`, new or resumed. Legend: P questions."""
 
     questions_P: Sequence[str]
     instruction: Instruction
@@ -146,7 +144,7 @@ class Rewriting:
     _attempts: dict[int, list[Record]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        wanted = range(len(self.questions_P))  # the journal may be of more
+        wanted = range(len(self.questions_P))  # the journal may have more rows
         found = [r for r in self.journal.records.values() if r["kind"] == "attempt" and r["row"] in wanted]
         for record in sorted(found, key=lambda r: (r["row"], r["attempt"])):
             self._attempts.setdefault(record["row"], []).append(record)
@@ -158,15 +156,15 @@ class Rewriting:
 
     @property
     def writers(self) -> list[str]:
-        """The models that answered, as far as the journal says."""
+        """The models that answered, according to the journal."""
         return [record["model"] for record in self.journal.records.values() if record["kind"] == "writer"]
 
     def pending(self) -> list[int]:
-        """Rows that are not settled."""
+        """Unsettled rows."""
         return [row for row in range(len(self.questions_P)) if row not in self.outcomes]
 
     def run(self, engine: Engine, shown: Callable[[], Any] = lambda: None) -> list[Outcome]:
-        """Sample until every row is settled; the outcomes in the rows' order. `shown` is called at each that is."""
+        """Sample until every row is settled; return the outcomes in order. `shown` is called for each settled row."""
         for row in self.pending():
             engine.submit(self._request(row))
         while completions := engine.collect():
@@ -174,8 +172,8 @@ class Rewriting:
                 (row, attempt) = completion.key
                 record = self._record(row, attempt, completion)
                 self.journal.append({"kind": "writer", "model": engine.model})  # once
-                if not self.journal.append(record):  # its outcome would rest on what is not on record
-                    raise JournalError(f"{self.journal.path} has attempt {attempt} at row {row} already; start again")
+                if not self.journal.append(record):  # its outcome would depend on unrecorded data
+                    raise JournalError(f"{self.journal.path} already has attempt {attempt} at row {row}; start again")
                 self._attempts.setdefault(row, []).append(record)
                 if self._settle(row) is not None:
                     shown()
@@ -195,7 +193,7 @@ class Rewriting:
 
     def _request(self, row: int) -> Request:
         attempts = self._attempts.get(row)
-        attempt = attempts[-1]["attempt"] + 1 if attempts else 0  # one before it may have been taken out
+        attempt = attempts[-1]["attempt"] + 1 if attempts else 0  # an earlier one may have been removed
         messages = self.instruction.messages(self.questions_P[row])
         return Request((row, attempt), messages, self.sampling, seed_of(self.seed, "rewrite", row, attempt))
 

@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The questions of a file, and the two parquet files that a rewriting leaves.
+"""The questions of a file, and the two parquet files of a rewriting.
 
     questions_P      row i's question: the text column itself, or the last user message of a column of messages
-    texts            the same of all rows of the file, "" where there is none
+    texts            the same for all rows of the file, "" if there is none
     output parquet   the same rows with only those texts changed: all other columns, types and metadata are kept
-    original parquet the same rows unchanged; where no row is left out, a copy of an input in parquet byte for byte
+    original parquet the same rows unchanged; if no row is dropped, an exact copy of a parquet input
 
-A parquet file that has the column is taken as it stands, whatever else it has; of any other file the rows are in verl's
-schema (storage/questions.py), and so are both outputs: the input itself pairs up with them where no row is left out.
-The metadata of the output parquet says who wrote it, under MADE_OF.
+A parquet file with the column is used unchanged; any other file is converted to verl's schema (storage/questions.py),
+as are both outputs: the input itself pairs up with them if no row is dropped. The metadata of the output parquet names
+its writer, under MADE_OF.
 
 Legend: P questions, rows of the input.
 """
@@ -71,13 +71,13 @@ class Questions:
         for row, text in enumerate(self.questions_P):
             if not text.strip():
                 what = "no user message with text" if self._is_messages else "no text"
-                raise UserError(f"{path}, row {row}: column {column!r} has {what}; fill it or take the row out")
+                raise UserError(f"{path}, row {row}: column {column!r} has {what}; fill it or remove the row")
 
     def asked(self, row: int) -> Asked:
-        """How the question of a row is asked for its answer: with its own system message, where it has messages.
+        """Prompt settings of a row's question: its own system message if it has messages.
 
         Raises:
-            ValueError: one line; its columns answer_format and choices are something else.
+            ValueError: its columns answer_format and choices are invalid.
         """
         there = [name for name in ANSWER_COLUMNS if name in self._table.column_names]
         columns = {name: self._table.column(name)[row].as_py() for name in there}
@@ -140,6 +140,6 @@ def _is_messages(kind: pa.DataType) -> bool:
 
 
 def _user_place(messages: list[dict[str, Any]] | None) -> int | None:
-    """Place of the last message of the user."""
+    """Index of the last user message."""
     places = [i for i, message in enumerate(messages or []) if message and message["role"] == "user"]
     return places[-1] if places else None

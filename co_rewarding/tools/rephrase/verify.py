@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-r"""Do both wordings of a pair have the same answer? A model answers each a few times, the majorities are compared.
+r"""Checks that both views of a pair have the same answer: a model answers each several times.
 
-    y_v(x), y_v(x') = majority votes (arXiv 2508.00410, Eq. 8) over N answers to each wording
-    verdict = "undecided"  if a vote has an agreement below min_agreement, or no answer at all
+    y_v(x), y_v(x') = majority votes (arXiv 2508.00410, Eq. 8) over N answers to each view
+    verdict = "undecided"  if a vote has an agreement below min_agreement, or no answer
               "same"       if y_v(x) and y_v(x') are equivalent
               "different"  otherwise
 
-No ground truth is read. A verdict is evidence about the pair only as far as the model can solve it: a weak model's
-majorities differ on good pairs and agree on bad ones, so a threshold asks both votes to be clear, and the report gives
-the share of undecided pairs. Questions are told apart by their text: one that stands in two pairs is answered once.
+No ground truth is read. A verdict is evidence only if the model can solve the pair: a weak model's majorities differ on
+good pairs and agree on bad ones, so both votes must reach a threshold, and the report gives the share of undecided
+pairs. Questions are identified by text, so a repeated one is answered once.
 
-Degenerate cases: N = 1 always agrees with itself; a request that fails counts as a response without an answer, but is
-not recorded as one: the next run asks again.
+N = 1 always agrees with itself; a failed request counts as a response without an answer, but is not recorded: the next
+run retries it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Verdict = Literal["same", "different", "undecided"]
 
 @dataclass(frozen=True)
 class PairCheck:
-    """The verdict on one pair and the two votes that it comes from."""
+    """The verdict on one pair and its two votes."""
 
     row: int
     verdict: Verdict
@@ -47,10 +47,10 @@ def compare(
     same: Callable[[str, str], bool],
     min_agreement: float,
 ) -> PairCheck:
-    """Verdict on a pair from the answers to its wordings; G answers each, None for a response without one.
+    """Verdict on a pair from the answers to both views; G answers each, None for a response without one.
 
     Raises:
-        ValueError: min_agreement outside 0-1.
+        ValueError: min_agreement is outside 0-1.
     """
     votes = [majority_vote(answers, same, min_agreement) for answers in (original_G, rephrased_G)]
     labels = [vote.pseudo_label for vote in votes]
@@ -63,7 +63,7 @@ def compare(
 
 @dataclass
 class Verification:
-    """The answering of both wordings of `pairs` = (row, question, rewrite), begun or resumed."""
+    """Answers to both views of `pairs` = (row, question, rewrite), new or resumed."""
 
     pairs: Sequence[tuple[int, str, str]]
     journal: Journal
@@ -71,7 +71,7 @@ class Verification:
     num_samples: int
     min_agreement: float
     seed: int | None = None
-    asked: Callable[[int], Asked] = lambda row: Asked()  # how a row's question is asked
+    asked: Callable[[int], Asked] = lambda row: Asked()  # prompt settings of a row's question
 
     def __post_init__(self) -> None:
         self._texts = {
@@ -94,7 +94,7 @@ class Verification:
         ]
 
     def run(self, engine: Engine, shown: Callable[[], Any] = lambda: None) -> None:
-        """Collect the answers that are missing."""
+        """Collect missing answers."""
         for name, sample in self.pending():
             text, asked = self._texts[name]
             engine.submit(
@@ -113,7 +113,7 @@ class Verification:
                 (name, sample) = completion.key
                 _, asked = self._texts[name]
                 answer = asked.format.extract(completion.text, asked.choices)
-                # An answer of more characters than are read as mathematics equals only itself: keep that so.
+                # An answer too long to be read as mathematics must still equal only itself.
                 if answer is not None and len(answer) > MAX_ANSWER_CHARS:
                     answer = answer[:MAX_ANSWER_CHARS] + digest(answer)
                 self.journal.append({"kind": "answer", "digest": name, "sample": sample, "answer": answer})

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command scripts/report.py: what runs achieved, as a table, curves and a page of rollouts."""
+"""The command scripts/report.py: results of runs as a table, curves and a page of rollouts."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from co_rewarding.tools.report.runs import Run, dumped_steps, read_rollouts, rea
 from co_rewarding.tools.report.subsets import asks_one_of, with_subset
 from co_rewarding.tools.tables import to_latex, to_markdown
 
-DESCRIPTION = """Print what runs achieved and one example of what was rewarded, and draw their curves.
+DESCRIPTION = """Print the results of runs and one example of rewards, and draw their curves.
 
     report.py RUN_DIR                                        curves to RUN_DIR/curves.png
     report.py RUN_DIR --html page.html                       and a page: curves, table, a random sample of rollouts
@@ -36,12 +36,12 @@ class Runs(Options):
     """runs"""
 
     run_dirs: list[Path] = option(REQUIRED, "e.g. runs/co-rewarding/my_run", metavar="RUN_DIR", positional=True)
-    by_method: bool = option(False, "gather runs called METHOD_seedN: a row and a curve is the mean over the seeds")
+    by_method: bool = option(False, "group runs called METHOD_seedN: rows and curves are means over seeds")
     reference: str = option(
-        "", f"with --by_method: what to compare with (default: {comparison.REFERENCE} if it is there)", metavar="METHOD"
+        "", f"with --by_method: method to compare with (default: {comparison.REFERENCE} if present)", metavar="METHOD"
     )
-    questions: bool = option(False, "make RUN_DIR/questions.csv out of the dumps: what was learned and corrupted")
-    subset: list[str] = option([], "accuracy on the questions whose text is in a file, too", metavar="NAME=FILE")
+    questions: bool = option(False, "make RUN_DIR/questions.csv from the dumps: learned and corrupted questions")
+    subset: list[str] = option([], "also the accuracy on the questions in a file", metavar="NAME=FILE")
 
 
 class Curves(Options):
@@ -49,7 +49,9 @@ class Curves(Options):
 
     figure: Path | None = option(None, f"{', '.join(FORMATS)}; with one run by default RUN_DIR/curves.png")
     title: str = option("", "of figure and page")
-    panels: Literal["main", "methods", "all"] = option("all", "main: six; methods: what tells methods apart")
+    panels: Literal["main", "methods", "all"] = option(
+        "all", "main: six panels; methods: those that differ between methods"
+    )
     metric: list[str] = option([], "more metrics, a panel each", metavar="NAME")
     window: int = option(WINDOW, "steps in a mean; 1: as logged", ge=1)
 
@@ -58,23 +60,23 @@ class Table(Options):
     """table"""
 
     table: Path | None = option(None, f"also write the table: {', '.join(TABLES)}")
-    made_by: str = option("", "a command, named with the runs' commits under a table in Markdown", metavar="COMMAND")
+    made_by: str = option("", "a command to cite, with the runs' commits, under a Markdown table", metavar="COMMAND")
 
 
 class Page(Options):
     """page"""
 
-    html: Path | None = option(None, "write a page that needs nothing but itself", metavar="PAGE.html")
+    html: Path | None = option(None, "write a self-contained page", metavar="PAGE.html")
     num_steps: int = option(6, "steps sampled for the page", ge=1)
     num_questions: int = option(8, "questions sampled of each step", ge=1)
-    seed: int = option(0, "chooses the questions")
+    seed: int = option(0, "seed of the sample")
 
 
 @command("report.py")
 def main(arguments: Sequence[str]) -> None:
     chosen, curves, output, paged = parse("report.py", DESCRIPTION, [Runs, Curves, Table, Page], arguments)
     if len(chosen.run_dirs) > 1 and curves.figure is None:
-        raise UserError("several run directories: say where the figure goes, e.g. --figure compare.png")
+        raise UserError("several run directories: name the figure, e.g. --figure compare.png")
     if chosen.reference and not chosen.by_method:
         raise UserError(f"--reference {chosen.reference}: give --by_method, too")
     if output.table and output.table.suffix not in TABLES:
@@ -90,7 +92,7 @@ def main(arguments: Sequence[str]) -> None:
         figures = _figures_of_methods(methods, figure)
     else:
         table, legend = summary.table(runs), summary.legend(runs)
-    written = []  # before anything is printed, which a closed pipe would end
+    written = []  # before printing, which a closed pipe would end
     for path, shown in figures.items():
         draw(shown, path, title=curves.title, panels=panels, window=curves.window)
         written.append(f"Curves: {path}")
@@ -120,22 +122,22 @@ def _read(chosen: Runs) -> list[Run]:
         asks = asks_one_of(Path(file))
         runs = [with_subset(run, run_dir, name, asks) for run_dir, run in zip(chosen.run_dirs, runs, strict=True)]
         if not any(run.subsets[name].num_questions for run in runs):
-            raise UserError(f"--subset {text}: no validation dump of these runs asks a question of that file")
+            raise UserError(f"--subset {text}: no validation dump of these runs has a question of that file")
     return runs
 
 
 def _panels(runs: Sequence[Run], curves: Curves) -> list[Panel]:
-    """The chosen set, the accuracy on each subset behind its first panel, more metrics last."""
+    """The chosen set, with the subsets' accuracies after its first panel and more metrics last."""
     logged = {name for run in runs for name in run.metrics}
     if unknown := [name for name in curves.metric if name not in logged]:
-        raise UserError(f"--metric {unknown[0]}: no run logged it; docs/METRICS.md lists what there is")
+        raise UserError(f"--metric {unknown[0]}: no run logged it; docs/METRICS.md lists all metrics")
     accuracy, *others = PANEL_SETS[curves.panels]
-    apart = [Panel(f"Of it: {name}", {subset.metric: ""}) for name, subset in (runs[0].subsets or {}).items()]
+    apart = [Panel(f"Of these: {name}", {subset.metric: ""}) for name, subset in (runs[0].subsets or {}).items()]
     return [accuracy, *apart, *others, *(Panel(name, {name: ""}) for name in curves.metric)]
 
 
 def _figures_of_methods(methods: comparison.Methods, figure: Path) -> dict[Path, list[Run]]:
-    """The controls apart, beside the true labels: they would hide all differences between the others."""
+    """The controls in a separate panel with the true labels: they would hide the differences between the others."""
     shown = {method: comparison.mean_run(method, runs) for method, runs in methods.items()}
     controls = [run for method, run in shown.items() if comparison.is_control(method)]
     others = [run for method, run in shown.items() if not comparison.is_control(method)]

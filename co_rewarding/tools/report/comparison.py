@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Methods side by side: what the runs of each came to, over its seeds.
+"""Methods side by side: results of their runs over seeds.
 
 A quantity is the mean over a method's runs, one a seed. An accuracy has its 95 % interval over (seed, question), the
 bootstrap's (co_rewarding/tools/bootstrap.py), and so has its difference to a reference method, on the seeds and
-questions of both; with one seed the interval is over questions alone, and says nothing of another start. Accuracies are
-those of the first validation and of the last: a best one would be picked by the labels.
+questions of both; with one seed the interval covers only questions, not other starts. Accuracies are from the first and
+the last validation: the best one would be selected by labels.
 
-Warnings are found by watching the logged metrics again, with the default window (monitoring.alarms); those that need
-labels stand apart. What no run of a method logged is "–"; runs of different lengths are compared at their last step.
+Warnings come from replaying the logged metrics with the default window (monitoring.alarms); those that need labels are
+separate. Missing metrics are "–"; runs of different lengths are compared at their last step.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ Methods = dict[str, list[Run]]
 ENDS = {"label accuracy": "label/accuracy", "reward": "reward/mean", "response tokens": "response_length/mean"}
 
 REFERENCE = "majority_voting"
-"""What a label-free method is to be better than."""
+"""The method that a label-free method should beat."""
 
 
 def by_method(run_dirs: Sequence[Path], runs: Sequence[Run]) -> Methods:
-    """Runs in folders called METHOD_seedN, gathered by method, in the order given.
+    """Runs in folders called METHOD_seedN, grouped by method, in the order given.
 
     Raises:
         ValueError: a folder with another name, or a seed of a method twice.
@@ -55,10 +55,10 @@ def by_method(run_dirs: Sequence[Path], runs: Sequence[Run]) -> Methods:
 
 
 def reference_of(methods: Methods, chosen: str) -> str | None:
-    """The method that the others are compared with; None: none.
+    """The reference method; None: none.
 
     Raises:
-        ValueError: there is no run of the chosen one.
+        ValueError: there is no run of the chosen method.
     """
     if chosen and chosen not in methods:
         raise ValueError(f"--reference {chosen}: no run of it is given, only of {', '.join(methods)}")
@@ -66,7 +66,7 @@ def reference_of(methods: Methods, chosen: str) -> str | None:
 
 
 def mean_run(method: str, runs: Sequence[Run]) -> Run:
-    """The curves of a method: of its only run, or the means over its runs at each step."""
+    """The curves of a method: those of its only run, or means over its runs at each step."""
     if len(runs) == 1:
         return replace(runs[0], name=method)
     at_step = pd.concat([run.metrics for run in runs]).groupby(level=0)
@@ -76,7 +76,7 @@ def mean_run(method: str, runs: Sequence[Run]) -> Run:
             step: merged(of_runs)
             for step, logged in steps.items()
             if metric in logged
-            # of all runs that the mean is of
+            # of all runs in the mean
             and all(of_runs := [run.verdicts_at(metric, step) for run in runs if metric in run.steps.get(step, {})])
         }
         for metric in runs[0].verdicts
@@ -85,32 +85,32 @@ def mean_run(method: str, runs: Sequence[Run]) -> Run:
 
 
 def is_control(method: str) -> bool:
-    """Whether a method is not meant to work."""
+    """Whether a method is a control."""
     return method in METHODS and METHODS[method].is_control
 
 
 def table(methods: Methods, reference: str | None = None) -> pd.DataFrame:
-    """One row a method; texts."""
+    """One row per method; texts."""
     compared = methods[reference] if reference else None
     rows = [_row(method, runs, compared, reference) for method, runs in methods.items()]
     return pd.DataFrame(rows).fillna(ABSENT)
 
 
 def methods_legend(methods: Methods) -> str:
-    """What the signs in `table` mean."""
+    """The legend of `table`."""
     starts = {mean_run(method, runs).num_starts for method, runs in methods.items()}
     return legend([run for runs in methods.values() for run in runs], ENDS.values(), starts)
 
 
 def warnings(run: Run) -> dict[Signal, int]:
-    """Sign → the first step at which it was there."""
+    """Signal → the first step at which it held."""
     return CollapseMonitor().first_steps({step: run.steps[step] for step in run.trained_steps})
 
 
 def _row(method: str, runs: Sequence[Run], compared: Sequence[Run] | None, reference: str | None) -> dict[str, str]:
     row = {"method": method, "seeds": str(len(runs))}
     accuracies = [list(run.accuracy_metrics.values())[:1] for run in runs]
-    if any(accuracies) or not any(run.held_out("answer_share") for run in runs):  # else no answer is known to be right
+    if any(accuracies) or not any(run.held_out("answer_share") for run in runs):  # else no ground truth is known
         row |= _accuracies("accuracy ", None, runs, compared, reference)
     for name, words in HELD_OUT.items():
         metrics = {source: metric for run in runs for source, metric in run.held_out(name).items()}
@@ -131,13 +131,13 @@ def _row(method: str, runs: Sequence[Run], compared: Sequence[Run] | None, refer
 
 
 End = tuple[list[float], Verdicts | None]
-"""Accuracies of runs at one end, and their verdicts; None where one of them has none."""
+"""Accuracies of runs at one end, and their verdicts; None if one of them has none."""
 
 
 def _accuracies(
     heading: str, metric: str | None, runs: Sequence[Run], compared: Sequence[Run] | None, reference: str | None
 ) -> dict[str, str]:
-    """Of one metric (None: of each run the accuracy that it validates), first and last, and against the reference."""
+    """Cells of one metric (None: each run's validation accuracy): first, last, and against the reference."""
     (before, after), others = (_end(runs, metric, i) for i in (0, -1)), compared and _end(compared, metric, -1)
     row = {f"{heading}before": _mean(before), f"{heading}after": _mean(after)}
     if compared is not None:
@@ -146,7 +146,7 @@ def _accuracies(
 
 
 def _end(runs: Sequence[Run], metric: str | None, which: int) -> End:
-    """At the first (0) or the last (-1) validation of each run."""
+    """Cells at the first (0) or the last (-1) validation of each run."""
     values, verdicts = [], []
     for run in runs:
         for accuracy in list(run.accuracy_metrics.values())[:1]:
@@ -164,7 +164,7 @@ def _mean(end: End) -> str:
 
 
 def _difference(a: End, b: End) -> str:
-    """On the seeds and questions of both; says in how many seeds that is where not in all of both."""
+    """On the seeds and questions of both; shows the number of seeds if not all are shared."""
     if a[1] is None or b[1] is None or (found := paired_interval(a[1], b[1])) is None:
         return ABSENT
     text = with_interval(found.value, found, "+")
@@ -189,7 +189,7 @@ def _ends(runs: Sequence[Run], metric: str, digits: int) -> str:
 
 
 def _warnings(of_runs: Sequence[dict[Signal, int]], *, needs_labels: bool) -> str:
-    """Each sign with the earliest step of any seed, and in how many seeds it was there if not in all."""
+    """Each signal with its earliest step over seeds, and the number of seeds if not all."""
     seen: dict[str, list[int]] = {}
     for found in of_runs:
         for signal, step in found.items():

@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Curves of runs against training steps: small panels on one page, several runs on top of each other.
+"""Curves of runs against training steps: small panels on one page, runs overlaid.
 
-What tells runs apart is colour and marker, a method's the same in all figures; what tells two metrics of a panel apart
-is line style; so a figure can also be read in grey print. Long curves are drawn twice: thin as logged, thick as the
-mean of each value and those before it. Accuracies have their 95 % intervals: a band around a line, bars at one or two
-points, which no line connects.
+Runs differ by colour and marker, the same for a method in all figures; metrics of a panel differ by line style, so
+figures also work in grey print. Long curves are drawn twice: thin as logged, thick as a trailing mean. Accuracies have
+95 % intervals: a band around a line, or bars at one or two unconnected points.
 
-A metric that a run did not log has no line; a panel without any line is left out. A curve of one point is a marker.
+A metric that a run did not log has no line; a panel without lines is left out. A single point is a marker.
 """
 
 from __future__ import annotations
@@ -37,9 +36,9 @@ METHODS_IN_ORDER = (
     "co_rewarding_I", "co_rewarding_II", "co_rewarding_III", "ground_truth", "majority_voting", "self_certainty",
     "entropy", "random", "format_only", "incorrect", "majority_voting_both_views", "co_rewarding_I_same_wording",
 )  # fmt: skip
-"""Each has the look of the same place; a new method comes last."""
-# Okabe and Ito's palette, told apart with any colour vision, less yellow; grey, brown and olive are the controls', and
-# wine and indigo of Tol's muted palette those of co_rewarding_I
+"""Each has the look at its index; new methods go last."""
+# Okabe and Ito's palette without yellow, distinguishable with any colour vision; grey, brown and olive for the
+# controls; wine and indigo of Tol's muted palette for those of co_rewarding_I
 COLOURS = (
     "#0072B2", "#D55E00", "#009E73", "#000000", "#CC79A7", "#E69F00", "#56B4E9", "#999999", "#7A4B2A", "#8A8A00",
     "#882255", "#332288",
@@ -48,7 +47,7 @@ MARKERS = ("o", "s", "^", "*", "D", "v", "P", "X", "<", ">", "p", "h")
 Style = str | tuple[float, tuple[float, ...]]
 STYLES: tuple[Style, ...] = ("-", (0, (4, 1.6)), (0, (1, 1.2)))
 GREY = "#666666"
-SMOOTH_FROM, WINDOW = 15, 5  # points; shorter curves are drawn as they are
+SMOOTH_FROM, WINDOW = 15, 5  # points; shorter curves are drawn unsmoothed
 MARKERS_PER_LINE = 6
 COLUMNS = 3
 NEEDS_LABELS = "†"
@@ -72,10 +71,10 @@ SETTINGS = {
 
 @dataclass(frozen=True)
 class Panel:
-    """One pair of axes. Without metrics: of each data set the held-out number of that name, or validation accuracy."""
+    """One pair of axes. Without metrics: each data set's held-out number of that name, or validation accuracy."""
 
     title: str
-    metrics: Mapping[str, str] = field(default_factory=dict)  # metric → its name where a panel has several, up to three
+    metrics: Mapping[str, str] = field(default_factory=dict)  # metric → its name if a panel has several, up to three
     is_share: bool = False  # between 0 and 1
     from_zero: bool = False
     held_out: str = ""  # name of a number in co_rewarding.monitoring.held_out
@@ -88,7 +87,7 @@ class Panel:
 
 
 class Look(NamedTuple):
-    """What tells a run apart."""
+    """The look of a run."""
 
     colour: str
     marker: str
@@ -147,17 +146,17 @@ PANELS = PANEL_SETS["all"]
 def draw(
     runs: Sequence[Run], path: Path, *, title: str = "", panels: Sequence[Panel] = PANELS, window: int = WINDOW
 ) -> None:
-    """Write the figure to `path`, whose ending is one of `FORMATS`; the same runs give the same bytes.
+    """Write the figure to `path`, with an ending of `FORMATS`; the same runs give the same bytes.
 
     Raises:
-        ValueError: another ending, or none of the panels has anything to show.
+        ValueError: another ending, or all panels are empty.
         OSError: it cannot be written; names `path`.
     """
     if path.suffix not in FORMATS:
         raise ValueError(f"{path}: the name of a figure must end in {', '.join(FORMATS)}")
     shown = shown_panels(runs, panels)
     if not shown:
-        raise ValueError(f"nothing to draw: {', '.join(run.name for run in runs)} logged none of the metrics asked for")
+        raise ValueError(f"nothing to draw: {', '.join(run.name for run in runs)} logged none of the requested metrics")
     with plt.rc_context(SETTINGS):
         figure = _figure(runs, title, shown, window)
         with atomic_write(path) as part:
@@ -176,12 +175,12 @@ def svg(runs: Sequence[Run], panel: Panel, window: int = WINDOW) -> bytes:
 
 
 def shown_panels(runs: Sequence[Run], panels: Sequence[Panel]) -> list[Panel]:
-    """Those of the panels that have something to show."""
+    """The non-empty panels."""
     return [panel for panel in panels if any(panel.metrics_of(run) for run in runs)]
 
 
 def notes(runs: Sequence[Run], panels: Sequence[Panel], window: int = WINDOW) -> list[str]:
-    """What a reader of these panels must know."""
+    """Notes for the reader of these panels."""
     found = []
     metrics = [(run, metric) for run in runs for panel in panels for metric, _ in panel.metrics_of(run)]
     starts = {run.num_starts for run, metric in metrics if run.verdicts.get(metric)}
@@ -190,12 +189,12 @@ def notes(runs: Sequence[Run], panels: Sequence[Panel], window: int = WINDOW) ->
     if any(_is_smoothed(run, metric, window) for run, metric in metrics):
         found.append(f"thin: each step, thick: mean of {window}")
     if any(NEEDS_LABELS in panel.title for panel in panels):
-        found.append(f"{NEEDS_LABELS} needs ground truth: a diagnostic that no label-free method sees")
+        found.append(f"{NEEDS_LABELS} needs ground truth: a diagnostic that label-free methods never see")
     return found
 
 
 def looks(runs: Sequence[Run]) -> list[Look]:
-    """One for each run: its method's, whatever the other runs; without one, or with an earlier run's, the next free."""
+    """One look per run: its method's; without a method, or if taken by an earlier run, the next free one."""
     own: list[Look | None] = []
     for run in runs:
         look = LOOKS[METHODS_IN_ORDER.index(run.method)] if run.method in METHODS_IN_ORDER else None
@@ -272,7 +271,7 @@ def _draw_panel(axis: Axes, runs: Sequence[Run], panel: Panel, window: int) -> N
         axis.legend(handles=handles, frameon=False, fontsize=8, handlelength=2.6)
 
 
-Place = tuple[int, int]  # number of the run, number of runs: equal curves do not hide each other's markers
+Place = tuple[int, int]  # index of the run, number of runs: markers of equal curves are offset
 
 
 def _draw_accuracy(axis: Axes, run: Run, metric: str, look: Look, style: Style, apart: float, place: Place) -> None:
@@ -284,10 +283,10 @@ def _draw_accuracy(axis: Axes, run: Run, metric: str, look: Look, style: Style, 
         if any(intervals):
             axis.fill_between(steps, low, high, color=look.colour, alpha=0.18, lw=0)
         return
-    i, num_runs = place  # runs stand beside each other, inwards from the ends of the axis
+    i, num_runs = place  # runs are side by side, inwards from the ends of the axis
     middle = sum(axis.get_xlim()) / 2
     beside = [step + apart * (i if step < middle else i - num_runs + 1) for step in steps]
-    errors = np.abs(np.array([low, high]) - values)  # of a step without an interval NaN: a point alone
+    errors = np.abs(np.array([low, high]) - values)  # NaN at a step without an interval: only a point
     axis.errorbar(beside, values, errors, color=look.colour, fmt=look.marker, ms=4.5, capsize=2.5, lw=1.2)
 
 

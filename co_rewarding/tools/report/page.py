@@ -1,16 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runs as one HTML page: table, curves, and a sample of rollouts to browse: views, answers, votes, rewards.
 
-The page (templates/report.html.jinja) needs nothing but itself and holds no script: it is browsed by unfolding, and
-filtered by style sheet alone. Rollouts are text of a model: whatever they hold is shown, never interpreted.
+The page (templates/report.html.jinja) is self-contained and has no script: it is browsed by unfolding, and filtered by
+style sheet. Rollouts are model text: shown, never interpreted.
 
-The sample is random: `num_questions` of each of `num_steps` steps, spread evenly from the first dumped to the last. All
-rollouts of a question are on the page, equal responses once with their number.
+The sample is random: `num_questions` of each of `num_steps` steps, spread evenly over the dumped steps. All rollouts of
+a question are on the page, equal responses once with their count.
 
-Whether a label is right, and how many votes it had, is said as far as spelling and exact numbers go; "unclear" needs
-algebra, which metrics have done (label/accuracy) and a page does not do again. A dump without ground truth has no
-verdicts, one of an unknown method no votes. Of a method that rewards without labels (self_certainty, random ...)
-nothing is said of labels.
+Verdicts and vote counts of labels use only spelling and exact numbers; "unclear" needs algebra, which the metrics do
+(label/accuracy) and the page does not. A dump without ground truth has no verdicts, one of an unknown method no votes.
+For methods without labels (self_certainty, random ...) no labels are shown.
 """
 
 from __future__ import annotations
@@ -59,12 +58,12 @@ class Group:
 
     @property
     def rewards(self) -> set[float]:
-        """The different rewards of those that are trained on."""
+        """The different rewards of the trained rollouts."""
         return {rollout.reward for rollout in self.rollouts if rollout.reward is not None}
 
     @property
     def has_rewards(self) -> bool:
-        """Whether any rollout earned something, good or bad."""
+        """Whether any rollout earned a non-zero reward."""
         return bool(self.rewards - {0.0})
 
     @property
@@ -81,22 +80,22 @@ class Group:
 
     @property
     def verdict(self) -> bool | None:
-        """Whether the label is right; None where that takes algebra or there is no ground truth."""
+        """Whether the label is right; None if that needs algebra or there is no ground truth."""
         truth = self.rollouts[0].ground_truth
         return None if truth is None or self.label is None else _same(self.label, truth)
 
     @property
     def tally(self) -> list[tuple[tuple[str | None, float | None], int]]:
-        """(answer, reward) and how often, most common first."""
+        """(answer, reward) and counts, most common first."""
         return Counter((rollout.answer, rollout.reward) for rollout in self.rollouts).most_common()
 
     @property
     def responses(self) -> list[tuple[Rollout, int]]:
-        """Different responses and how often, most common first."""
+        """Different responses and counts, most common first."""
         return Counter(self.rollouts).most_common()
 
     def votes_for(self, label: str) -> str:
-        """ "2 of 8, tie": the votes of this group for `label`; "" where spelling and exact numbers do not tell."""
+        """ "2 of 8, tie": the votes of this group for `label`; "" if spelling and exact numbers do not decide."""
         answers = [rollout.answer for rollout in self.rollouts if rollout.answer is not None]
         classes: dict[str, int] = {label: 0}
         for answer in answers:
@@ -119,7 +118,7 @@ class Question:
     name: str
     groups: list[Group]
     method: str | None = None
-    has_labels: bool = True  # its method rewards by labels
+    has_labels: bool = True  # its method uses labels
 
     @classmethod
     def of(cls, step: int, name: str, rollouts: Sequence[Rollout], method: str | None = None) -> Question:
@@ -135,7 +134,7 @@ class Question:
 
     @property
     def rewarded(self) -> list[Group]:
-        """The groups that are trained on."""
+        """The trained groups."""
         return [group for group in self.groups if group.is_rewarded]
 
     @property
@@ -143,7 +142,7 @@ class Question:
         return {group.view: [other for other in self.groups if other.view == group.view] for group in self.groups}
 
     def votes(self, group: Group) -> str:
-        """Of the vote that labelled a group: "2 of 8, tie"; "" if its method takes none, or that is unknown."""
+        """The vote that labelled a group: "2 of 8, tie"; "" if its method has none or is unknown."""
         rule = consensus_of(self.method) if self.method else None
         if group.label is None or rule is None:
             return ""
@@ -173,7 +172,7 @@ def sample_rollouts(run_dir: Path, run: Run, num_steps: int, num_questions: int,
     sample, has_labels = [], True
     for step in _spread(dumped_steps(run_dir, run), num_steps):
         rollouts = read_rollouts(run_dir, step)
-        if not (run.method and consensus_of(run.method)):  # of a run: in one step all may have earned 0
+        if not (run.method and consensus_of(run.method)):  # over a run: in one step all may have earned 0
             has_labels = has_labels and not rewards_without_label(rollouts)
         questions: dict[str, list[Rollout]] = {}
         for rollout in rollouts:
@@ -194,7 +193,7 @@ def page(
     """The complete page.
 
     Args:
-        samples: of each run, as `sample_rollouts` gives them.
+        samples: from `sample_rollouts` for each run.
     """
     shown = shown_panels(runs, panels)
     return render(
@@ -213,7 +212,7 @@ def page(
 
 
 def _spread(steps: Sequence[int], number: int) -> list[int]:
-    """At most `number` of `steps`, evenly, the last among them and, from two on, the first."""
+    """At most `number` of `steps`, evenly spaced, with the last and, from two on, the first."""
     if len(steps) <= number:
         return list(steps)
     if number == 1:
@@ -222,7 +221,7 @@ def _spread(steps: Sequence[int], number: int) -> list[int]:
 
 
 def _same(label: str, truth: str) -> bool | None:
-    """None where math-verify would have to be asked."""
+    """None if math-verify would be needed."""
     if isinstance(label, TextAnswer):
         return text_key(label) == text_key(truth)
     return _same_value(label, truth)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The questions that runs learned and corrupted: RUN_DIR/questions.csv, which the end of a run writes (METRICS.md), and
-`report.py --questions` of the dumps of a run that was killed or is older."""
+"""Learned and corrupted questions: RUN_DIR/questions.csv, written at the end of a run (METRICS.md) or, for killed and
+older runs, by `report.py --questions` from the dumps."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from co_rewarding.tools.report.runs import Run, setting
 
 
 def with_questions(run: Run, run_dir: Path, anew: bool) -> Run:
-    """`run` with what became of its questions.
+    """`run` with the outcomes of its questions.
 
     Args:
-        anew: make the table out of the dumps.
+        anew: make the table from the dumps.
 
     Raises:
-        ValueError: a dump is broken, or the table none that a run writes.
+        ValueError: a dump is broken, or the table is invalid.
     """
     layout = RunDir(run_dir)
     if anew:
@@ -36,11 +36,11 @@ def with_questions(run: Run, run_dir: Path, anew: bool) -> Run:
 
 
 def outcomes(table: Path) -> dict[str, Counter[str]]:
-    """Set of questions → outcome → how many."""
+    """Set of questions → outcome → count."""
     found: dict[str, Counter[str]] = {}
     with table.open(encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
             if row.get("outcome") not in OUTCOMES or not row.get("set"):
-                raise ValueError(f"{table}: not a table of questions; remove it, or make it anew with --questions")
+                raise ValueError(f"{table}: not a table of questions; remove it, or recreate it with --questions")
             found.setdefault(row["set"], Counter())[row["outcome"]] += 1
     return found

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a finished (or killed) run logged, read from the files that it left (their places: storage.run_dir).
+"""Reads the logs of a finished (or killed) run from its files (layout: storage.run_dir).
 
     metrics       one file per start of the run, one {"step", "data"} object a line (verl's file logger)
     rollouts      one rollout a line: step, question, view, voter, prompt, response, answer, label, reward
     validation    one validation response a line: input, output, gts, acc, step
 
-A start that was resumed from a checkpoint repeats steps: what an earlier start logged from there on is of weights that
-were thrown away, so it is dropped. A last line that is cut off (killed run) is left out and reported; a broken line
-elsewhere is an error. A metric without data, or with JSON null (verl's NaN), is absent, never 0.
+A resumed start repeats steps: later logs of an earlier start belong to discarded weights and are dropped. A truncated
+last line (killed run) is left out and reported; a broken line elsewhere is an error. A metric without data, or with
+JSON null (verl's NaN), is absent, never 0.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ from co_rewarding.tools.bootstrap import Interval, Verdicts, interval
 from co_rewarding.tools.report.verdicts import right_shares, start_of
 
 STEP_TIME = "timing_s/step"
-"""Seconds of a training step (rollout, reward, update, checkpoint) without validation; only trained steps log it."""
+"""Seconds of a training step (rollout, reward, update, checkpoint) without validation; logged only by trained steps."""
 
 _ACCURACY = re.compile(r"val-core/(?P<source>.+)/acc/mean@(?P<responses>\d+)")
 
 
 @dataclass(frozen=True)
 class Subset:
-    """Some of the questions: how many are validated on, and how many of their labels in training were right."""
+    """A subset of questions: how many are validated, and how many of their training labels were right."""
 
     metric: str  # its accuracy in the steps of the run
     num_questions: int
@@ -58,13 +58,13 @@ class Run:
     """step → metric → value; step 0 is the validation before training."""
     starts: int
     verdicts: Mapping[str, Mapping[int, Verdicts]] = field(default_factory=dict)
-    """Accuracy metric → step → start → question → share of right responses; of the steps whose dump is there."""
+    """Accuracy metric → step → start → question → share of right responses; for steps with a dump."""
     notes: tuple[str, ...] = ()
     method: str | None = None
-    """As its configuration writes it (co_rewarding.algo.method_names); None if that is unknown."""
+    """As in its configuration (co_rewarding.algo.method_names); None if unknown."""
     subsets: Mapping[str, Subset] | None = None
     questions: Mapping[str, Mapping[str, int]] | None = None
-    """Set of questions → outcome (co_rewarding.monitoring.questions) → how many; None without a table."""
+    """Set of questions → outcome (co_rewarding.monitoring.questions) → count; None without a table."""
 
     @cached_property
     def metrics(self) -> pd.DataFrame:
@@ -72,14 +72,14 @@ class Run:
         return pd.DataFrame.from_dict(dict(self.steps), orient="index", dtype=float).sort_index()
 
     def series(self, metric: str) -> tuple[list[int], list[float]]:
-        """The steps at which `metric` was logged and its values there."""
+        """Steps and values of `metric`."""
         if metric not in self.metrics:
             return [], []
         points = self.metrics[metric].dropna()
         return points.index.tolist(), points.tolist()
 
     def until(self, step: int) -> Run:
-        """The run as it was after `step`."""
+        """The run up to `step`."""
         return replace(self, steps={at: data for at, data in self.steps.items() if at <= step})
 
     @property
@@ -92,33 +92,33 @@ class Run:
         return {match["source"]: name for name in sorted(self.metrics) if (match := _ACCURACY.fullmatch(name))}
 
     def held_out(self, name: str) -> dict[str, str]:
-        """Data source → the metric in which its validations have the label-free number `name`."""
+        """Data source → the metric of the label-free number `name` in its validations."""
         found = (re.fullmatch(f"{HELD_OUT}/(?P<source>.+)/{name}", metric) for metric in sorted(self.metrics))
         return {match["source"]: match[0] for match in found if match}
 
     def verdicts_at(self, accuracy_metric: str, step: int) -> Verdicts:
-        """{} where that is unknown."""
+        """{} if unknown."""
         return self.verdicts.get(accuracy_metric, {}).get(step, {})
 
     def interval(self, accuracy_metric: str, step: int) -> Interval | None:
-        """The 95 % interval of an accuracy over questions, and over starts where it is a mean over several."""
+        """The 95 % interval of an accuracy over questions, and over starts for a mean over several."""
         verdicts = self.verdicts_at(accuracy_metric, step)
         return interval(verdicts) if verdicts else None
 
     @property
     def num_starts(self) -> int:
-        """That its intervals are over; 0: it has none."""
+        """That its intervals are over; 0: none."""
         return max((len(verdicts) for steps in self.verdicts.values() for verdicts in steps.values()), default=0)
 
     def num_questions(self, accuracy_metric: str) -> int | None:
-        """Of its last validation; None if that is unknown."""
+        """Of its last validation; None if unknown."""
         steps = self.verdicts.get(accuracy_metric, {})
         return len({q for of_start in steps[max(steps)].values() for q in of_start}) if steps else None
 
 
 @dataclass(frozen=True)
 class Rollout:
-    """One line of a rollout dump; whatever it holds, these are its types."""
+    """One line of a rollout dump, converted to these types."""
 
     question: str
     view: str
@@ -129,8 +129,8 @@ class Rollout:
     label: str | None
     reward: float | None  # None: only votes
     ground_truth: str | None
-    only_votes: bool = False  # one of the student's that is not trained on
-    stopped: bool = False  # before its end, when the vote was decided
+    only_votes: bool = False  # a student's rollout that is not trained on
+    stopped: bool = False  # stopped when the vote was decided
 
     @classmethod
     def of(cls, row: Mapping[str, Any]) -> Rollout:
@@ -148,10 +148,9 @@ class Rollout:
 
 
 def merge_starts(starts: Iterable[pd.DataFrame]) -> pd.DataFrame:
-    """The metrics of all starts of a run, earliest first; see the module's text for steps that were repeated.
+    """The metrics of all starts of a run, earliest first; repeated steps: see the module docstring.
 
-    A start that only validates (its first step before training, or an evaluation afterwards) replaces those metrics
-    alone.
+    A start that only validates (before training, or an evaluation afterwards) replaces only those metrics.
     """
     merged = pd.DataFrame()
     for start in starts:
@@ -165,17 +164,17 @@ def read_run(run_dir: Path) -> Run:
     """Read the metrics of a run directory.
 
     Raises:
-        ValueError: one line saying what is missing or broken.
+        ValueError: names what is missing or broken.
     """
     if not run_dir.is_dir():
-        raise ValueError(f"{run_dir}: no such directory; give that of a run, e.g. runs/co-rewarding/my_run")
+        raise ValueError(f"{run_dir}: no such directory; give a run's, e.g. runs/co-rewarding/my_run")
     layout, name = RunDir(run_dir), run_dir.resolve().name
     paths = [layout.metrics_file(start) for start in layout.starts()]
     starts, notes = [], []
     for path in paths:
         start, is_cut_off = _read_start(path)
         starts += [start] if len(start) else []
-        notes += [f"{path}: the last line is cut off (killed run?) and was left out"] if is_cut_off else []
+        notes += [f"{path}: the last line is incomplete (killed run?) and was skipped"] if is_cut_off else []
     metrics = merge_starts(starts)
     steps = {step: {k: v for k, v in row.items() if v == v} for step, row in metrics.to_dict("index").items()}
     if not any(steps.values()):
@@ -191,7 +190,7 @@ def read_run(run_dir: Path) -> Run:
             if not run.verdicts[metric]:
                 notes.append(f"no intervals: {layout.validation} has no verdicts of a validated step")
         case [_, *_] as several:
-            notes.append(f"no intervals: {len(several)} data sets, which validation/ does not tell apart")
+            notes.append(f"no intervals: {len(several)} data sets, which validation/ does not distinguish")
     return replace(run, notes=tuple(notes))
 
 
@@ -206,7 +205,7 @@ def read_rollouts(run_dir: Path, step: int) -> list[Rollout]:
 
 
 def dumped_steps(run_dir: Path, run: Run) -> list[int]:
-    """The steps of `run` whose rollouts were dumped; not those of a start whose steps were dropped."""
+    """The steps of `run` with dumped rollouts, without dropped steps."""
     return [step for step in RunDir(run_dir).dumped_steps() if step <= max(run.steps)]
 
 
@@ -216,7 +215,7 @@ def is_number(value: Any) -> bool:
 
 
 def _read_start(path: Path) -> tuple[pd.DataFrame, bool]:
-    """The metrics of one start, and whether its last line was cut off. Values that are no finite number are absent."""
+    """The metrics of one start, and whether its last line was incomplete. Non-finite values are absent."""
     rows, is_cut_off = parse_jsonl(path.read_bytes(), str(path))
     for number, row in enumerate(rows, 1):
         if not isinstance(row.get("step"), int) or not isinstance(row.get("data"), dict):
@@ -224,7 +223,7 @@ def _read_start(path: Path) -> tuple[pd.DataFrame, bool]:
             raise ValueError(f"{path}, metrics row {number}: {what}")
     data = [{name: value for name, value in row["data"].items() if is_number(value)} for row in rows]
     frame = pd.DataFrame(data, index=[row["step"] for row in rows], dtype=float)
-    return frame.groupby(level=0).last(), is_cut_off  # of a metric that a step logged twice, the last value
+    return frame.groupby(level=0).last(), is_cut_off  # the last value of a metric logged twice in a step
 
 
 def setting(layout: RunDir, name: str, otherwise: Any) -> Any:
@@ -237,6 +236,6 @@ def setting(layout: RunDir, name: str, otherwise: Any) -> Any:
 
 
 def _method(layout: RunDir, name: str) -> str | None:
-    """What the newest configuration says, else a name like METHOD or METHOD_seed1."""
+    """From the newest configuration, else from a name like METHOD or METHOD_seed1."""
     found = setting(layout, "method", re.sub(r"_seed\d+$", "", name))
     return str(found) if is_method(str(found)) else None

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Some of the questions apart: those whose text stands in a file.
+"""Results on a subset of the questions, given by a file.
 
-A prompt asks a question if it ends in its text, or has only the few characters of a chat template behind it. White
-space does not count. Accuracy is that of the validation dumps, on all validated steps that have one; labels are those
-that the original wordings were given in training, compared with the truth as a vote compares answers.
+A prompt matches a question if it ends in its text, or in its text and a few characters of a chat template. White space
+is ignored. Accuracy comes from the validation dumps; labels are those of the original views in training, compared with
+the truth like answers in a vote.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from co_rewarding.tools.report.runs import Run, Subset, dumped_steps, read_rollo
 from co_rewarding.tools.report.verdicts import right_shares, start_of
 
 TEMPLATE_CHARS = 40
-"""How much may stand behind a question: "<|im_end|>\\n<|im_start|>assistant\\n" has 32 characters."""
+"""Characters allowed after a question: "<|im_end|>\\n<|im_start|>assistant\\n" has 32 characters."""
 
 
 def asks_one_of(file: Path) -> Callable[[str], bool]:
-    """Whether a prompt asks a question of `file`.
+    """Whether a prompt matches a question of `file`.
 
     Raises:
-        ValueError: the file is not readable (storage/questions.py), or holds no question.
+        ValueError: the file is not readable (storage/questions.py), or has no question.
     """
     texts = {" ".join(text.split()) for row in read_rows(file) if (text := question_text(row))}
     if not texts:
-        raise ValueError(f"{file}: no row has a question (a user's message in the column prompt)")
+        raise ValueError(f"{file}: no row has a question (a user message in the column prompt)")
 
     @cache
     def asks(prompt: str) -> bool:
@@ -45,7 +45,7 @@ def asks_one_of(file: Path) -> Callable[[str], bool]:
 
 
 def with_subset(run: Run, run_dir: Path, name: str, asks: Callable[[str], bool]) -> Run:
-    """`run` with the accuracy on the questions that `asks` is true of as one more metric, and its Subset."""
+    """`run` with the accuracy on questions where `asks` is true as a further metric, and its Subset."""
     layout, metric = RunDir(run_dir), f"subset/{name}/accuracy"
     steps = {step: dict(data) for step, data in run.steps.items()}
     verdicts: dict[int, dict[str, dict[str, float]]] = {}

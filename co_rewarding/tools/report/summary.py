@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A run in a table and in one example: accuracies with their 95 % intervals, and who was rewarded for what.
+"""A run as a table with one example: accuracies with their 95 % intervals, and who was rewarded for what.
 
 The intervals are the bootstrap's over the held-out questions (co_rewarding/tools/bootstrap.py), that of the difference
-between two validations over the same questions; what another run of the same method would have given is not in them.
+between two validations over the same questions; they do not cover another run of the same method.
 
-What a run did not log is "–", never 0. Answers are not judged here: the dump already holds the verdicts.
+Missing metrics are "–", never 0. Answers are not graded here: the dump has the verdicts.
 """
 
 from __future__ import annotations
@@ -32,20 +32,20 @@ HELD_OUT = {
     "stability": "answers as last time",
     "answer_share": "responses with an answer",
 }
-"""Label-free numbers of held-out questions (co_rewarding.monitoring.held_out) → what the table calls them."""
+"""Label-free numbers of held-out questions (co_rewarding.monitoring.held_out) → their names in the table."""
 
 
 def rewards_without_label(rollouts: Iterable[Rollout]) -> bool:
-    """Whether a dump is of a method that compares with no label (self_certainty, random ...): no rollout has one, and
-    one earned something."""
+    """Whether a dump's method has no labels (self_certainty, random ...): no rollout has one, but one earned a
+    reward."""
     rollouts = list(rollouts)
     return all(rollout.label is None for rollout in rollouts) and any(rollout.reward for rollout in rollouts)
 
 
 def summary(run: Run) -> dict[str, str]:
-    """Row name → text of the table for one run; rows of a metric that was never logged are "–"."""
+    """Row name → text of the table for one run; "–" for metrics never logged."""
     rows: dict[str, str] = {}
-    unknown = {} if run.held_out("answer_share") else {"": ""}  # a run that knows no answers has no accuracy to miss
+    unknown = {} if run.held_out("answer_share") else {"": ""}  # a run without ground truths lacks no accuracy
     for source, metric in (run.accuracy_metrics or unknown).items():
         suffix = f", {source}" if len(run.accuracy_metrics) > 1 else ""
         rows |= _accuracies(run, metric, suffix)
@@ -73,7 +73,7 @@ def summary(run: Run) -> dict[str, str]:
 
 
 def table(runs: Sequence[Run]) -> pd.DataFrame:
-    """One row a quantity, one column a run; texts."""
+    """One row per quantity, one column per run; texts."""
     columns = [summary(run) for run in runs]
     names = list(dict.fromkeys(name for column in columns for name in column))
     cells = [[name, *(column.get(name, ABSENT) for column in columns)] for name in names]
@@ -81,7 +81,7 @@ def table(runs: Sequence[Run]) -> pd.DataFrame:
 
 
 def as_text(table: pd.DataFrame) -> str:
-    """A table with aligned columns, for a terminal: names of folders and data sets cannot act on it."""
+    """A table with aligned columns, for a terminal; names are made safe to print."""
     clean = table.rename(columns=lambda name: printable(name, 60)).map(lambda text: printable(text, 200))
     return clean.to_markdown(index=False, tablefmt="simple", disable_numparse=True)
 
@@ -89,10 +89,10 @@ def as_text(table: pd.DataFrame) -> str:
 def legend(
     runs: Sequence[Run], metrics: Iterable[str] = ENDS.values(), nums_starts: Collection[int] | None = None
 ) -> str:
-    """What the signs in `table` mean; how many steps a mean is of depends on how many there are.
+    """The legend of `table`; the number of steps in a mean depends on the run's length.
 
     Args:
-        nums_starts: of how many starts each interval is, if not of one run.
+        nums_starts: starts behind each interval, if not of one run.
     """
     curves = [run.series(metric)[1] for metric in metrics for run in runs]
     windows = sorted({window_of(values) for values in curves if values})
@@ -103,7 +103,7 @@ def legend(
 
 
 def over(nums_starts: Collection[int]) -> str:
-    """What the intervals of runs are over."""
+    """What the intervals of runs cover."""
     several = sorted(set(nums_starts) - {1})
     parts = ["questions"] * (1 in nums_starts) + [f"{' or '.join(map(str, several))} seeds and their questions"] * bool(
         several
@@ -112,7 +112,7 @@ def over(nums_starts: Collection[int]) -> str:
 
 
 def distinct_names(runs: Sequence[Run]) -> list[str]:
-    """The runs' names, with a number where two are called alike."""
+    """The runs' names, numbered if repeated."""
     names = [run.name for run in runs]
     return [
         name if names.count(name) == 1 else f"{name} ({names[: i + 1].count(name)})" for i, name in enumerate(names)
@@ -120,12 +120,12 @@ def distinct_names(runs: Sequence[Run]) -> list[str]:
 
 
 def window_of(values: Sequence[float]) -> int:
-    """How many of the first, and how many of the last values are compared: windows that do not overlap."""
+    """Numbers of first and of last values to compare, in windows that do not overlap."""
     return max(1, min(3, len(values) // 2))
 
 
 def ends(values: Sequence[float]) -> tuple[float, ...]:
-    """Means of the first and of the last values of a curve; of a curve of one value that value alone."""
+    """Means of the first and of the last values of a curve; for a single value only that value."""
     window = window_of(values)
     parts = (values[:window], values[-window:])[: len(values)]
     return tuple(sum(part) / window for part in parts)
@@ -163,7 +163,7 @@ def _accuracies(run: Run, metric: str, suffix: str) -> dict[str, str]:
 
 
 def _questions(name: str, outcomes: Mapping[str, int]) -> dict[str, str]:
-    """What became of the questions of one set: of those with a ground truth, and of the others."""
+    """Outcomes of one set's questions: of those with a ground truth, and of the others."""
     known, others = (
         sum(outcomes.get(outcome, 0) for outcome in which)
         for which in (("learned", "corrupted", "right", "wrong"), ("changed", "same", "unanswered"))
@@ -183,11 +183,11 @@ def _curve(run: Run, metric: str) -> str:
 
 
 def example(step: int, rollouts: Sequence[Rollout], width: int = 100) -> str:
-    """One question of a rollout dump in all its wordings: who answered what, how often, and what that earned.
+    """One question of a rollout dump in all its views: who answered what, how often, and the rewards.
 
-    Taken is the first question of those whose groups most often hold both a rewarded and an unrewarded rollout, since a
-    group with equal rewards teaches nothing. Equal answers are counted as written. Text of the model is shortened and
-    stripped of control characters, so that it cannot act on a terminal. At most about 20 lines; "" without rollouts.
+    It is the first question among those with the most groups that have both a rewarded and an unrewarded rollout, since
+    a group with equal rewards teaches nothing. Equal answers are counted as written. Model text is shortened and
+    stripped of control characters. At most about 20 lines; "" without rollouts.
     """
     questions: dict[str, dict[tuple[str, str], list[Rollout]]] = {}
     for rollout in rollouts:
@@ -199,7 +199,7 @@ def example(step: int, rollouts: Sequence[Rollout], width: int = 100) -> str:
     def mixed_groups(groups: dict[tuple[str, str], list[Rollout]]) -> int:
         return sum(len({rollout.reward for rollout in group} - {None}) > 1 for group in groups.values())
 
-    chosen, groups = max(questions.items(), key=lambda item: mixed_groups(item[1]))  # the first of equals
+    chosen, groups = max(questions.items(), key=lambda item: mixed_groups(item[1]))  # the first of ties
     truth = next(iter(groups.values()))[0].ground_truth
     lines = [
         f"Example: question {printable(chosen, 30)} of step {step}"
@@ -229,7 +229,7 @@ def _tally(voter: str, group: Sequence[Rollout], num_answers: int, no_label: str
         heading += ", which only vote"
     else:
         if label is None and any(rollout.reward for rollout in group):
-            no_label = "rewarded without a label"  # as the payout negative does where few agree
+            no_label = "rewarded without a label"  # as in the payout negative if few agree
         heading += f", {no_label}" if label is None else f", rewarded by the label {printable(label, 40)}"
     lines = [heading]
     shown = counts.most_common(num_answers)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which held-out questions a run got right, as its validation dumps have it, and the intervals that follow.
+"""Verdicts on held-out questions from a run's validation dumps, and the resulting intervals.
 
-A question is the text that was asked; several responses to it make a share. The start of a run is the seed in its name
-(METHOD_seedN), so that runs of several methods are compared on the same (start, question).
+A question is identified by its prompt; several responses give a share. The start of a run is the seed in its name
+(METHOD_seedN), so runs of several methods are compared on the same (start, question).
 """
 
 from __future__ import annotations
@@ -20,8 +20,7 @@ SEED = re.compile(r"(?P<method>.+)_seed(?P<seed>\d+)")
 
 
 def right_shares(run: RunDir, steps: Collection[int]) -> dict[int, dict[str, float]]:
-    """Step → question → share of right responses, of those of `steps` that have a dump; a question without a ground
-    truth is in none.
+    """Step → question → share of right responses, for `steps` with a dump, without questions that lack a ground truth.
 
     Raises:
         ValueError: a dump is broken; names file and line.
@@ -39,17 +38,17 @@ def right_shares(run: RunDir, steps: Collection[int]) -> dict[int, dict[str, flo
 
 
 def start_of(run_name: str) -> str:
-    """What runs from one start have in common; a run without a seed in its name stands alone."""
+    """The key shared by runs of one start; a run without a seed in its name has its own."""
     named = SEED.fullmatch(run_name)
     return named["seed"] if named else run_name
 
 
 def merged(verdicts: Iterable[Verdicts]) -> Verdicts:
-    """Those of several runs."""
+    """The verdicts of several runs."""
     return {start: of_start for of_run in verdicts for start, of_start in of_run.items()}
 
 
 def paired_interval(a: Verdicts, b: Verdicts) -> Interval | None:
-    """Of a − b on the starts of both; None where they share none, or not its questions."""
+    """Estimate of a − b on the starts of both; None if they share none, or not the same questions."""
     common = [start for start, of_start in a.items() if of_start and of_start.keys() == b.get(start, {}).keys()]
     return interval({start: a[start] for start in common}, {start: b[start] for start in common}) if common else None

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The texts of pages, cards and reports, for Jinja2: what is said stands in the *.jinja files, what is known in Python.
+"""Jinja2 templates of pages, cards and reports: the *.jinja files have the text, Python supplies the facts.
 
-In *.html.jinja everything that is put in is escaped unless it is marked safe; Markdown has the filter `cell` for that.
+In *.html.jinja all values are escaped unless marked safe; Markdown has the filter `cell` for that.
 """
 
 from __future__ import annotations
@@ -42,5 +42,5 @@ def render(template: str, **values: Any) -> str:
 
 
 def source_of(template: str) -> str:
-    """The template itself, for what renders it in its own way (cards of huggingface_hub)."""
+    """The template itself, for other renderers (cards of huggingface_hub)."""
     return ENVIRONMENT.loader.get_source(ENVIRONMENT, f"{template}.jinja")[0]

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """`client.py SOCKET EXECUTABLE ARGUMENTS…`: what `python ARGUMENTS…` would do, in a fork of the server.
 
-Runs as `python -I -S`, without the imports that it is to save, so it needs nothing but the standard library. Python
-itself is started instead if the server is gone, for arguments that are not a script or `-c`, and for a Ray in which the
-run is not the first job (start.py: what Ray's library has read is the first one's).
+Runs as `python -I -S` and needs only the standard library. Python itself is started instead if the server is gone, for
+arguments other than a script or `-c`, and if the run is not Ray's first job (start.py: Ray's library has read the first
+one's variables).
 """
 
 import array
@@ -57,12 +57,12 @@ def main(address: str, executable: str, arguments: list[str]) -> None:
 
 
 def is_flag(argument: str) -> bool:
-    """Whether it is one of Python's that says how, and not what, to run."""
+    """Whether it is a Python option that says how, not what, to run."""
     return argument[:2] in ("-W", "-X") or re.fullmatch("-[BEIOPRSdqsuvx]+", argument) is not None
 
 
 def open_files() -> list[int]:
-    """Numbers of the files that this process was given."""
+    """Inherited file descriptors."""
     found = []
     for name in os.listdir("/proc/self/fd"):
         try:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Imported by the server first: sets the variables that verl gives Ray's processes, where they are not set."""
+"""Imported by the server first: sets the unset variables that verl gives Ray's processes."""
 
 import os
 

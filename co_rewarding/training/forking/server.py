@@ -33,7 +33,7 @@ from co_rewarding.training.forking.client import OOM_SCORE
 
 PR_SET_PDEATHSIG = 1
 MOST_FILES = 253  # that Linux passes at once
-PATIENCE_S = 10.0  # with a client that has not asked yet: the others wait meanwhile
+PATIENCE_S = 10.0  # to wait for a client's request, while the others wait
 
 
 def main(parent: int, address: str, modules: Sequence[str]) -> None:
@@ -41,22 +41,22 @@ def main(parent: int, address: str, modules: Sequence[str]) -> None:
     if os.getppid() != parent:  # it has ended already
         return
     with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind("\0" + address)  # clients that come while the imports last wait
+        listener.bind("\0" + address)  # clients that connect during the imports wait
         listener.listen(128)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of engines that are not installed; a cold process says it as well
+            warnings.simplefilter("ignore")  # about engines that are not installed
             for name in modules:
                 importlib.import_module(name)
-        sys.stdout.flush()  # what is in the buffers would be written by every fork
+        sys.stdout.flush()  # every fork would write what is still buffered
         sys.stderr.flush()
         gc.collect()
-        gc.freeze()  # what is never looked at is never copied
+        gc.freeze()  # pages that are never touched are never copied
         request = serve(listener)
     os._exit(become(request))  # without taking a few thousand modules apart
 
 
 def serve(listener: socket.socket) -> dict[str, Any]:
-    """Fork for every client. Returns in the forks alone, with what the client asks for; their files are in place."""
+    """Fork for every client. Returns only in the forks, with the client's request; their files are in place."""
     clients: dict[int, tuple[int, socket.socket]] = {}  # pid and connection by the number of the connection
     waiting = selectors.DefaultSelector()
     waiting.register(listener, selectors.EVENT_READ)
@@ -70,7 +70,7 @@ def serve(listener: socket.socket) -> dict[str, Any]:
                     continue
                 try:
                     pid = os.fork()
-                except OSError:  # no process or memory is to be had; the client tries by itself
+                except OSError:  # no process or memory available; the client starts Python
                     connection.close()
                     close(files)
                     continue
@@ -105,7 +105,7 @@ def serve(listener: socket.socket) -> dict[str, Any]:
 
 
 def receive(connection: socket.socket) -> tuple[dict[str, Any] | None, list[int]]:
-    """What a client asks for, and its files; None from another user's process, or one that ended or says nothing."""
+    """A client's request and its files; None from another user's process, or one that ended or stays silent."""
     size = struct.calcsize("3i")
     _, user, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))
     if user != os.getuid():
@@ -146,7 +146,7 @@ def place(files: Sequence[int], numbers: Sequence[int]) -> None:
 
 def become(request: dict[str, Any]) -> int:
     """Do what Python does with the client's arguments, in this fork; the exit code."""
-    os.setsid()  # whoever ends a group of processes means this one and its children
+    os.setsid()  # ending the process group must end this one and its children
     os.setpriority(os.PRIO_PROCESS, 0, request["niceness"])
     OOM_SCORE.write_text(request["oom_score_adj"])
     os.environ.clear()

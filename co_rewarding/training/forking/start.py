@@ -34,7 +34,7 @@ FOR_THE_SERVER = {"OPENBLAS_NUM_THREADS": "1"}
 
 @dataclass(frozen=True)
 class ForkServer:
-    """A server that is on."""
+    """A running server."""
 
     address: str
     process: subprocess.Popen
@@ -44,8 +44,8 @@ class ForkServer:
         return self.process.pid
 
     def serve_ray(self, config: DictConfig, folder: Path) -> None:
-        """Let the Ray that will start with `config` start its workers by the server; a script is made in `folder`. If
-        that is mounted so that nothing in it can be run, Ray's workers are started by Python."""
+        """Make the Ray that starts with `config` start its workers through the server, by a script in `folder`. If that
+        is mounted noexec, Python starts Ray's workers."""
         executable = folder / "python"
         command = shlex.join([sys.executable, "-I", "-S", client.__file__, self.address])
         executable.write_text(f'#!/bin/sh\nexec {command} "$0" "$@"\n')
@@ -61,9 +61,9 @@ class ForkServer:
 
 @contextmanager
 def fork_server(config: DictConfig, *modules: str) -> Iterator[ForkServer | None]:
-    """For the length of the block, a server that imports MODULES and `modules`; None where there is to be none.
+    """Within the block, a server that imports MODULES and `modules`; None if the run uses none.
 
-    Its variables are those of this process and those that the configuration has for Ray's.
+    Its environment is this process's, plus the variables that the configuration has for Ray.
     """
     if not _is_wanted(config):
         yield None
@@ -86,14 +86,14 @@ def fork_server(config: DictConfig, *modules: str) -> Iterator[ForkServer | None
 def _is_wanted(config: DictConfig) -> bool:
     if config.trainer.device != "cpu" or not starts_own_ray(config):
         return False
-    if config.actor_rollout_ref.rollout.full_determinism:  # a process has hashes of its own, a fork its parent's
+    if config.actor_rollout_ref.rollout.full_determinism:  # each process has its own hash seed, a fork its parent's
         return False
     of_users = OmegaConf.select(config, "ray_kwargs.ray_init.runtime_env") or {}
     return not any(of_users.get(name) for name in OTHER_PYTHONS)
 
 
 def rays() -> dict[str, str]:
-    """What Ray's library reads when it is loaded, and forks cannot read again.
+    """Variables that Ray's library reads when it is loaded, and forks cannot read again.
 
     A worker ends when the process RAY_RAYLET_PID does. The raylet's number is not known before Ray is on; this process
     starts it and ends with it.
@@ -101,5 +101,5 @@ def rays() -> dict[str, str]:
     return {
         "RAY_JOB_ID": client.FIRST_JOB,
         "RAY_RAYLET_PID": str(os.getpid()),
-        "RAY_AUTH_MODE": os.environ.get("RAY_AUTH_MODE", "token"),  # Ray's default for a Ray of one's own
+        "RAY_AUTH_MODE": os.environ.get("RAY_AUTH_MODE", "token"),  # Ray's default for a private Ray
     }

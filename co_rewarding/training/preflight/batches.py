@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How sequences go through the model, checked before a run starts: batches, micro-batches and attention."""
+"""Checks of batches, micro-batches and attention before a run starts."""
 
 import importlib.util
 import os
@@ -41,7 +41,7 @@ def check_batch_sizes(config: DictConfig) -> None:
     if gpus % parallel:
         raise ValueError(
             f"actor_rollout_ref.rollout.tensor_model_parallel_size={parallel}: must divide "
-            f"trainer.n_gpus_per_node={gpus}: an engine stays inside a machine (ROLLOUT_TENSOR_PARALLEL)"
+            f"trainer.n_gpus_per_node={gpus}: an engine cannot span machines (ROLLOUT_TENSOR_PARALLEL)"
         )
     one_direction = OmegaConf.select(config, "actor_rollout_ref.teacher.one_direction")
     views = 2 if OmegaConf.select(config, "data.train_aug_files") and not one_direction else 1
@@ -64,15 +64,15 @@ def check_batch_sizes(config: DictConfig) -> None:
         if not isinstance(micro, int) or micro < 1 or (sequences // devices) % micro:
             raise ValueError(
                 f"{key}={micro}: must divide the {sequences // devices} sequences that each device gets of a "
-                "mini-batch; or set actor_rollout_ref.actor.use_dynamic_bsz=True, for micro-batches by tokens"
+                "mini-batch; or set actor_rollout_ref.actor.use_dynamic_bsz=True to size micro-batches by tokens"
             )
 
 
 def check_token_budget(config: DictConfig) -> None:
-    """Micro-batches by tokens: the longest sequence must fit into one, and a number of sequences would be ignored."""
+    """Micro-batches sized by tokens: the longest sequence must fit into one; a number of sequences would be ignored."""
     if "MICRO_BATCH_SIZE" in os.environ:
         raise ValueError(
-            f"MICRO_BATCH_SIZE={os.environ['MICRO_BATCH_SIZE']}: micro-batches are made by tokens now; unset it and "
+            f"MICRO_BATCH_SIZE={os.environ['MICRO_BATCH_SIZE']}: micro-batches are now sized by tokens; unset it and "
             "set MAX_TOKENS_PER_GPU"
         )
     for key in (*MICRO_BATCH_KEYS, *(key.removesuffix("_per_gpu") for key in MICRO_BATCH_KEYS)):
@@ -92,7 +92,7 @@ def check_token_budget(config: DictConfig) -> None:
 
 
 def check_attention(config: DictConfig) -> None:
-    """The kernel that attention is computed with is one that works here, for the backward pass too."""
+    """The attention kernel works here, backward pass included."""
     key = "actor_rollout_ref.model.override_config.attn_implementation"
     attention = OmegaConf.select(config, key)
     if attention not in ATTENTIONS:
@@ -106,7 +106,7 @@ def check_attention(config: DictConfig) -> None:
         if parts > 1 and attention != "flash_attention_2":
             raise ValueError(
                 f"{split_key}={parts}: verl 0.9.1 splits a sequence over GPUs with flash_attention_2 alone; with "
-                f"{attention} each part would attend to itself only; set it to 1, or ATTENTION=flash_attention_2"
+                f"{attention} each part would attend only to itself; set it to 1, or ATTENTION=flash_attention_2"
             )
     if attention == "flex_attention" and config.trainer.device == "cpu":
         raise ValueError(f"{key}={attention}: has no backward pass on a CPU; use sdpa (ATTENTION in the run script)")

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a check worked out of a file's content, kept in the user's cache folder for the next start.
+"""Results of checks of file contents, kept in the user's cache folder for the next start.
 
-An entry is named by a hash of all that it depends on, so it is never out of date. One that cannot be read or written is
-as good as none.
+An entry is named by a hash of all its inputs, so it is never stale. An entry that cannot be read or written is skipped.
 """
 
 import hashlib
@@ -15,7 +14,7 @@ from typing import Any
 
 from co_rewarding.storage.files import atomic_write_text
 
-MAX_ENTRIES = 64  # those used least recently go; one is about 10 bytes for a row of data
+MAX_ENTRIES = 64  # least recently used entries are removed; one takes about 10 bytes a row of data
 
 
 def cache_folder() -> Path:
@@ -26,8 +25,8 @@ def cached(depends_on: tuple[str, ...], compute: Callable[[], Any]) -> Any:
     """`compute()`, or what it returned for the same `depends_on`.
 
     Args:
-        depends_on: hashes and settings that together decide the result, the version of its code included.
-        compute: returns what JSON can hold, and `cached` returns what JSON makes of it.
+        depends_on: hashes and settings that determine the result, the version of its code included.
+        compute: returns a JSON value; `cached` returns it after a round trip through JSON.
     """
     entry = cache_folder() / f"{hashlib.sha256(json.dumps(depends_on).encode()).hexdigest()}.json"
     with suppress(OSError, ValueError, RecursionError, KeyError, TypeError):

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Everything about a run that can be wrong before it starts, checked in seconds and reported in one line.
+"""All checks of a run before it starts; they take seconds and report errors in one line.
 
 Each check raises ValueError naming the key, the value and the fix. Checks need files and a tokenizer, not Ray, vLLM or
-the model's weights. What verl checks by itself (`validate_config`) is left to it.
+the model's weights. verl's own checks (`validate_config`) are not repeated.
 """
 
 from collections.abc import Callable, Sequence
@@ -69,7 +69,7 @@ def check_config(config: DictConfig) -> None:
     """Run every check on a composed configuration.
 
     Raises:
-        ValueError: one line; the first thing that is wrong.
+        ValueError: the first error, in one line.
     """
     for check in OF_SETTINGS:
         check(config)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What can be wrong with a run's data files, reported in one line before it starts (see check.py).
+"""Checks of a run's data files before it starts (see check.py).
 
-Files of any format are read as rows in verl's schema (data/README.md), whole: rows are compared with one another.
+Files of any format are read completely, as rows in verl's schema (data/README.md): rows are compared with one another.
 """
 
 from collections.abc import Mapping, Sequence
@@ -37,9 +37,9 @@ from co_rewarding.training.settings import Settings
 
 KEYS = ("data.train_files", "data.train_aug_files", "data.val_files")
 PUBLISHED = ("math", "dapo", "openrs", "amc")
-"""Folders below data/ to which rephrased.py writes the authors' pairs, and to that of MATH all questions."""
+"""Folders below data/ into which rephrased.py writes the authors' pairs, and for MATH all questions."""
 MAX_SUSPECT_SHARE = 0.2
-"""Of rows that look wrong in one way; published pairs of MATH and DAPO have up to 0.02, files shifted by a row 0.5."""
+"""Allowed share of suspect rows of a kind; published pairs of MATH and DAPO have ≤ 0.02, files shifted by a row 0.5."""
 
 
 @dataclass(frozen=True)
@@ -55,12 +55,12 @@ def read_data(config: DictConfig) -> DataFiles:
     """The files of a run, each read once, in verl's schema.
 
     Raises:
-        ValueError: one line; a file that cannot be read (see `_rows_of`), or a key without a row.
+        ValueError: a file that cannot be read (see `_rows_of`), or a key without a row.
     """
     found = {}
     for key in KEYS:
         given = OmegaConf.select(config, key)
-        if not given:  # no second wording, no validation
+        if not given:  # no second view, no validation
             continue
         paths = as_paths(given)
         for path in paths:
@@ -100,13 +100,13 @@ def check_data(config: DictConfig, files: DataFiles) -> None:
         where = f"{key}={OmegaConf.select(config, key)}"
         judge(config, {"questions without a letter or digit": empty}, len(of_key), where)
     asked = [row["prompt"][-1]["content"] for row in rows["data.train_files"]]
-    warn({"questions that an earlier row asks, too": repeats(asked)}, len(asked), named)
+    warn({"questions that repeat an earlier row": repeats(asked)}, len(asked), named)
     if "data.train_aug_files" in rows and not method(config.co_rewarding.method).repeats_original:
         check_wordings(config, rows["data.train_files"], rows["data.train_aug_files"])
 
 
 def check_formats(rows: Sequence[Row], where: str) -> None:
-    """Every row says how its answer is to be stated in words that are known."""
+    """Every row's answer format is a known one."""
     first_row: dict[str, int] = {}
     for i, row in enumerate(rows):
         first_row.setdefault(stated_as(row)[0], i)
@@ -118,7 +118,7 @@ def check_formats(rows: Sequence[Row], where: str) -> None:
 
 
 def check_wordings(config: DictConfig, original: Sequence[Row], rephrased: Sequence[Row]) -> None:
-    """The texts of the pairs as a whole are two wordings of the same questions."""
+    """The pairs as a whole look like two views of the same questions."""
     texts = [[row["prompt"][-1]["content"] for row in rows] for rows in (original, rephrased)]
     suspicions = cached(
         (file_sha256(Path(wordings.__file__)), file_sha256(Path(question_numbers.__file__)), content_sha256(texts)),
@@ -155,7 +155,7 @@ def _rows_of(key: str, path: str, table: pa.Table) -> list[Row]:
         )
     rows = table.select([name for name in READ_COLUMNS if name in table.column_names]).to_pylist()
     for i, row in enumerate(rows):
-        if faults := row_faults(row, needs_index=False):  # of the id check_question_ids says more
+        if faults := row_faults(row, needs_index=False):  # check_question_ids says more about the id
             raise ValueError(f"{key}={path}, row {i}: {faults[0]}; see data/README.md")
     return rows
 
@@ -167,16 +167,16 @@ def judge(
     where: str,
     bound: float = MAX_SUSPECT_SHARE,
 ) -> None:
-    """Refuse data of which too much looks wrong, so that another experiment would be run; say what is a little of it.
+    """Refuse data with too large a share of suspect rows; print smaller shares.
 
     Args:
-        suspicions: what is wrong -> its rows.
-        count: of how many rows.
+        suspicions: kind of fault -> its rows.
+        count: number of rows in all.
         where: the key and the value that name the data.
         bound: the share of rows above which it is refused.
 
     Raises:
-        ValueError: one line; a share is above `bound`, and `co_rewarding.suspect_data` does not allow it.
+        ValueError: a share is above `bound`, and `co_rewarding.suspect_data` does not allow it.
     """
     worst = max(suspicions, key=lambda text: len(suspicions[text]), default="")
     if worst and len(suspicions[worst]) > bound * count and Settings.read(config).suspect_data == "refuse":
@@ -188,7 +188,7 @@ def judge(
 
 
 def warn(suspicions: Mapping[str, Sequence[int]], count: int, where: str) -> None:
-    """Say in one line what looks wrong; arguments as of `judge`."""
+    """Print all suspicions in one line; arguments as for `judge`."""
     if told := [counted(text, rows, count) for text, rows in suspicions.items() if rows]:
         say(f"WARNING: {where}: {'; '.join(told)}")
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What must be set, what must not, and what must go together (see check.py); numbers are in numbers.py."""
+"""Keys that must be set, must not be set, or must agree (see check.py); numbers are in numbers.py."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from co_rewarding.algo.methods import method
 from co_rewarding.training.settings import Settings
 
-# verl 0.9.1 keeps these blocks for older scripts and reads them nowhere on its own main entry
+# verl 0.9.1 keeps these blocks for older scripts; its main entry ignores them
 LEGACY_BLOCKS = {
     "reward_model.reward_manager": "reward.reward_manager.name",
     "reward_model": "reward.reward_model",
@@ -19,17 +19,17 @@ EXTERNAL_LIBS = ("co_rewarding.training.engine", "co_rewarding.cpu.engine")  # e
 
 
 def check_missing(config: DictConfig) -> None:
-    # blocks of engines that are switched off keep their own ??? in verl; only what a run reads is listed
+    # only keys that a run reads are listed; verl leaves ??? in blocks of disabled engines
     for key in ("data.train_files", "data.train_aug_files", "data.val_files", "actor_rollout_ref.model.path"):
         block, _, name = key.rpartition(".")
         parent = OmegaConf.select(config, block)
         if name not in parent.keys():  # noqa: SIM118 - "in parent" is False for a missing value too
-            continue  # the baselines, which ask one view, have no train_aug_files
+            continue  # baselines use one view and have no train_aug_files
         if OmegaConf.is_missing(parent, name):
             raise ValueError(f"{key} is not set; set it in the run script or append {key}=… to the command")
         value = parent[name]
         if name == "train_aug_files" and value is None:
-            continue  # asked for by check_views, if the method needs it
+            continue  # check_views requires it if the method does
         if name == "val_files" and not value:
             continue  # nothing is validated
         paths = value if isinstance(value, ListConfig) and name != "path" else [value]
@@ -40,12 +40,12 @@ def check_missing(config: DictConfig) -> None:
 
 
 def check_views(config: DictConfig) -> None:
-    """Two views for the votes that need them, and for no other vote."""
+    """Two views exactly for the votes that need them."""
     chosen, files = method(config.co_rewarding.method), OmegaConf.select(config, "data.train_aug_files")
     asks_both = OmegaConf.select(config, "data.custom_cls.name") == "PairedDataset"
     if chosen.needs_both_views and not asks_both:
         raise ValueError(
-            f"co_rewarding.method={chosen.name}: asks each question in two views, here it is asked in one; use the run "
+            f"co_rewarding.method={chosen.name}: needs each question in two views, this run has one; use the run "
             f"script of Co-rewarding-{'II' if chosen.needs_teacher else 'I'}"
         )
     if chosen.needs_both_views and not files:
@@ -55,31 +55,31 @@ def check_views(config: DictConfig) -> None:
         )
     if files and not asks_both:
         raise ValueError(
-            f"data.train_aug_files={files}: here each question is asked in one view; for both use the run script of "
+            f"data.train_aug_files={files}: this run uses one view of each question; for both use the run script of "
             "Co-rewarding-I or -II"
         )
     if files and chosen.is_consensus and not chosen.needs_both_views:
         both = "" if chosen.needs_teacher else ", or the method to majority_voting_both_views"
         raise ValueError(
-            f"data.train_aug_files={files}: {chosen.name} asks each question in one wording; set it to null{both} "
-            "(for a baseline on the rephrased questions give their file as data.train_files)"
+            f"data.train_aug_files={files}: {chosen.name} uses one view of each question; set it to null{both} "
+            "(to train a baseline on the rephrased questions, set data.train_files to their file)"
         )
 
 
 def check_settings(config: DictConfig) -> None:
-    """Settings of a vote, for a method that takes one."""
+    """Settings of the vote are set only for a method that has one."""
     settings = Settings.read(config)
     chosen = method(settings.method)
     for key, nothing in {"min_agreement": 0, "payout": "hard", "max_label_flips": -1, "num_votes": 0}.items():
         value = getattr(settings, key)
         if value != nothing and not chosen.is_consensus:
             raise ValueError(
-                f"co_rewarding.{key}={value}: {settings.method} takes no vote; set it to {nothing} "
+                f"co_rewarding.{key}={value}: {settings.method} has no vote; set it to {nothing} "
                 f"({key.upper()} in the run script)"
             )
     if settings.num_votes and chosen.needs_teacher:
         raise ValueError(
-            f"co_rewarding.num_votes={settings.num_votes}: is of the student, and in {settings.method} the teacher "
+            f"co_rewarding.num_votes={settings.num_votes}: counts student votes, but in {settings.method} the teacher "
             "votes; leave it out and set actor_rollout_ref.teacher.n (TEACHER_NUM_ROLLOUTS in the run script)"
         )
 
@@ -96,13 +96,13 @@ def check_fixed_choices(config: DictConfig) -> None:
     """Settings of verl that would make the group reward wrong or empty."""
     required = {
         "trainer.use_v1": (True, "the group reward is built on verl's V1 trainer"),
-        "trainer.v1.trainer_mode": ("sync", "votes need whole groups of one policy; only sync is supported"),
-        "algorithm.adv_estimator": ("grpo", "rewards are made for group advantages"),
-        "actor_rollout_ref.rollout.name": ("vllm", "the rollout loop and the sync of weights are made for it"),
+        "trainer.v1.trainer_mode": ("sync", "votes need complete groups of one policy; only sync is supported"),
+        "algorithm.adv_estimator": ("grpo", "rewards are defined for group advantages"),
+        "actor_rollout_ref.rollout.name": ("vllm", "rollout loop and weight sync are built for it"),
         "actor_rollout_ref.rollout.agent.default_agent_loop": ("single_turn_agent", "ours is built on that one"),
         "algorithm.filter_groups.enable": (False, "it filters before the vote, when every reward is still 0"),
-        "reward.reward_model.enable": (False, "the reward is a vote, a reward model would be ignored"),
-        "reward.custom_reward_function.path": (None, "the reward is a vote, a reward function would be ignored"),
+        "reward.reward_model.enable": (False, "the reward is a vote; a reward model would be ignored"),
+        "reward.custom_reward_function.path": (None, "the reward is a vote; a reward function would be ignored"),
         "data.return_raw_chat": (True, "prompts are built from the chat messages"),
     }
     for key, (value, why) in required.items():
@@ -118,7 +118,7 @@ def check_fixed_choices(config: DictConfig) -> None:
 
 
 def check_external_lib(config: DictConfig) -> None:
-    """The module that registers our rollout loop and our engine; for token statistics, in a pass that is made."""
+    """The module that registers our rollout loop and engine, and the pass that token statistics need."""
     lib = config.actor_rollout_ref.model.external_lib
     if lib not in EXTERNAL_LIBS:
         raise ValueError(
@@ -139,7 +139,7 @@ def check_external_lib(config: DictConfig) -> None:
 
 
 def check_optimizer(config: DictConfig) -> None:
-    """`fused` is an argument of torch's AdamW; verl hands it to whatever optimizer is asked for."""
+    """`fused` is an argument of torch's AdamW; verl passes it to any optimizer."""
     optim = config.actor_rollout_ref.actor.optim
     key = "actor_rollout_ref.actor.optim.override_optimizer_config"
     options = optim.override_optimizer_config
@@ -153,10 +153,10 @@ def check_optimizer(config: DictConfig) -> None:
 
 
 def check_early_stop(config: DictConfig) -> None:
-    """The last good checkpoint must outlive those that are saved while a sign of collapse builds up.
+    """The last good checkpoint must outlive those saved while a sign of collapse builds up.
 
-    A sign that is seen at step s is of the steps from s − W + 1, W the window; checkpoints of the W − 1 steps before s
-    are saved already, and the newest before them is the good one.
+    A sign at step s covers steps s − W + 1 to s, W the window; checkpoints of the W − 1 steps before s are saved
+    already, and the newest before them is the good one.
     """
     keep, every = config.trainer.max_actor_ckpt_to_keep, config.trainer.save_freq
     if config.co_rewarding.early_stop_after == 0 or keep is None or every < 1:

@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a run needs of its machine: the device, GPUs, and the CPUs by which Ray places verl's processes.
+"""Checks of the machine: device, GPUs, and the CPU count by which Ray places verl's processes.
 
-A run starts a Ray of its own (`ray_kwargs.ray_init.address: local`) unless RAY_ADDRESS names a cluster. Of a cluster
-nothing is known before it is joined: `check_cluster` is for that moment.
+A run starts a private Ray (`ray_kwargs.ray_init.address: local`) unless RAY_ADDRESS names a cluster, which can only be
+checked once it is joined (`check_cluster`).
 
 Ray's CPUs are a count, not cores. verl 0.9.1 with TransferQueue 0.1.11 reserves for a whole run
 
     units + 1 + 3 · GPUs    TransferQueue's storage units and its controller (`num_cpus=1` each), and the bundles of the
                             workers ({CPU: 3, GPU: 1} each, verl's `max_colocate_count`)
 
-and waits for ever, without a word, in a Ray that has fewer. All its other actors reserve none and need none to be free
-(tests/e2e/test_own_ray.py asks Ray). What is reserved mostly waits for others: it does not need cores.
+and silently waits forever if Ray has fewer. All its other actors reserve none and need none to be free
+(tests/e2e/test_own_ray.py). Reserved processes mostly wait for others and do not need cores.
 """
 
 import os
@@ -28,7 +28,7 @@ CONNECT_S = 5.0  # to the head of a cluster
 
 
 class UnfitCluster(ValueError):
-    """A cluster has too little for a run, which would wait for ever."""
+    """A cluster has too little for a run, which would wait forever."""
 
 
 def starts_own_ray(config: DictConfig) -> bool:
@@ -36,11 +36,10 @@ def starts_own_ray(config: DictConfig) -> bool:
 
 
 def cgroup_limits(controller: str, *names: str) -> list[str]:
-    """What the files `names` say in each control group of this process, its own up to the root: all of them bind.
+    """Contents of the files `names` in this process's control groups, from its own up to the root; all limits apply.
 
     /proc/self/cgroup has a line `0::/path` in version 2, `N:CONTROLLERS:/path` in version 1. In a container the path
-    may be the host's, of which only the container's part is mounted, as the root: folders that are not there are
-    passed over.
+    may be the host's, of which only the container's part is mounted as the root: missing folders are skipped.
     """
     found = []
     for line in OWN_CGROUPS.read_text().splitlines() if OWN_CGROUPS.is_file() else []:
@@ -67,13 +66,13 @@ def cores() -> int:
 
 
 def reserved_cpus(config: DictConfig) -> int:
-    """Ray's CPUs that verl's processes hold for the whole run, see above."""
+    """Ray's CPUs that verl's processes reserve for the whole run, see above."""
     units = config.transfer_queue.backend.SimpleStorage.num_data_storage_units
     return units + 1 + RESERVED_FOR_A_GPU * world_size(config)
 
 
 def check_platform(config: DictConfig) -> None:
-    """The device asked for is there, as often as asked for, and verl loaded our plugin (it hides its import error)."""
+    """The requested devices exist, and verl loaded our plugin (it hides its import error)."""
     import torch
     from verl.plugin.platform import get_platform
 
@@ -90,7 +89,7 @@ def check_platform(config: DictConfig) -> None:
                 f"trainer.device={trainer.device!r}: no GPU here; use platform=cpu (PLATFORM=cpu in the run script) or "
                 "connect to a cluster with RAY_ADDRESS"
             )
-        visible = torch.cuda.device_count()  # of those that CUDA_VISIBLE_DEVICES leaves
+        visible = torch.cuda.device_count()  # subject to CUDA_VISIBLE_DEVICES
         if trainer.n_gpus_per_node > visible:
             shown = os.environ.get("CUDA_VISIBLE_DEVICES")
             which = "on this machine" if shown is None else f"with CUDA_VISIBLE_DEVICES={shown}"
@@ -101,42 +100,42 @@ def check_platform(config: DictConfig) -> None:
 
 
 def check_ray(config: DictConfig) -> None:
-    """A Ray of our own is one machine, with enough of its CPUs to place every process."""
+    """A private Ray is one machine, with enough CPUs to place every process."""
     ray_init = config.ray_kwargs.ray_init
     if not ray_init.address:
-        raise ValueError("RAY_ADDRESS is empty: name a Ray cluster's address, or unset it for a Ray of the run's own")
+        raise ValueError("RAY_ADDRESS is empty: set it to a Ray cluster's address, or unset it to start a private Ray")
     if not starts_own_ray(config):
         return
     if config.trainer.nnodes > 1:
         raise ValueError(
-            f"trainer.nnodes={config.trainer.nnodes}: without RAY_ADDRESS a run has this machine alone; set "
+            f"trainer.nnodes={config.trainer.nnodes}: without RAY_ADDRESS a run has only this machine; set "
             "NUM_NODES=1, or RAY_ADDRESS to a cluster's address (docs/CLUSTER.md)"
         )
     needed = reserved_cpus(config)
     if ray_init.num_cpus is not None and ray_init.num_cpus < needed:
         raise ValueError(
             f"ray_kwargs.ray_init.num_cpus={ray_init.num_cpus}: verl's processes need {needed} (of Ray's count, not "
-            "cores), or the run waits for ever; set it to null, which fits it to the run"
+            "cores), or the run waits forever; set it to null, which fits it to the run"
         )
 
 
 def check_address(config: DictConfig) -> None:
-    """Someone answers at the cluster's address: Ray itself would look for it for two minutes."""
+    """The cluster's address answers: Ray itself would retry for two minutes."""
     address = str(config.ray_kwargs.ray_init.address)
     host, is_pair, port = address.removeprefix("ray://").rpartition(":")
     if not is_pair or not port.isdecimal():
-        return  # of our own, or found by Ray ("auto")
+        return  # private, or found by Ray ("auto")
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_S).close()
     except (OSError, OverflowError) as error:
         raise ValueError(
-            f"RAY_ADDRESS={address}: nobody answers there ({error}); start the cluster (docs/CLUSTER.md), or unset it "
-            "for a Ray of the run's own"
+            f"RAY_ADDRESS={address}: no answer there ({error}); start the cluster (docs/CLUSTER.md), or unset it "
+            "to start a private Ray"
         ) from error
 
 
 def check_cluster(config: DictConfig, nodes: Sequence[Mapping[str, float]]) -> None:
-    """The same of a cluster that was joined. The bundles of a `trainer.nnodes` stay on one machine (STRICT_PACK).
+    """The same for a joined cluster. The bundles of a `trainer.nnodes` stay on one machine (STRICT_PACK).
 
     Args:
         nodes: Ray's resources of each machine, in use or not (`ray.nodes()`).

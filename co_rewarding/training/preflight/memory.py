@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whether a run fits this machine's GPUs, memory and disk, by the estimate, before Ray starts.
 
-What cannot fit is refused in one line with sizes that would; what is tight is printed. Other machines of a cluster may
-be unlike this one: what does not fit here is only printed then, but for the disk, which they share.
+A run that cannot fit is refused in one line with sizes that would; a tight fit is printed. Other machines of a cluster
+may differ from this one: what does not fit here is then only printed, except for the disk, which they share.
 """
 
 import os
@@ -18,7 +18,7 @@ from co_rewarding.training.preflight.machine import cgroup_limits, starts_own_ra
 
 
 def check_memory(config: DictConfig) -> None:
-    """Raises: ValueError, one line with the key, its value, what is needed and what there is, and sizes that fit."""
+    """Raises: ValueError, with the key, its value, needed and available memory, and sizes that fit."""
     on_cpu = config.trainer.device == "cpu"
     is_here = starts_own_ray(config)
     visible = [] if on_cpu else memory_of_gpus()
@@ -33,7 +33,7 @@ def check_memory(config: DictConfig) -> None:
         print("memory: GPUs and host memory not checked, no GPU is visible to this process (RAY_ADDRESS is set)")
     if max(visible, default=0.0) - card > 0.1 * GIB:
         print(
-            f"memory: visible GPUs have {card / GIB:.1f} to {max(visible) / GIB:.1f} GiB, the smallest of them counts "
+            f"memory: visible GPUs have {card / GIB:.1f} to {max(visible) / GIB:.1f} GiB, the smallest counts "
             "(CUDA_VISIBLE_DEVICES chooses)"
         )
     folder = Path(config.trainer.default_local_dir).absolute()
@@ -50,19 +50,19 @@ def check_memory(config: DictConfig) -> None:
             raise ValueError(f"{text}; {remedy(model, setting, machine, problem)}")
         else:
             where = "this machine's GPU" if problem.of == "GPU" else "this machine"
-            print(f"memory: on {where} does not fit, {text}; RAY_ADDRESS is set, the cluster's may be larger")
+            print(f"memory: does not fit on {where}, {text}; RAY_ADDRESS is set, the cluster may have more")
 
 
 def described(config: DictConfig, problem: Problem) -> str:
     text = problem.text + (f" ({problem.parts})" if problem.parts else "")
     if config.trainer.device == "cpu" and problem.of == "host":
-        return text  # no key moves anything elsewhere
+        return text  # no key would help
     key = KEYS[problem.field][0]
     return f"{key}={OmegaConf.select(config, key)}: {text}"
 
 
 def remedy(model: ModelShape, setting: Setting, machine: Machine, problem: Problem) -> str:
-    """What to do about what does not fit."""
+    """How to fix what does not fit."""
     if problem.of == "disk":
         return "free some, or set RUNS_DIR to a folder on another disk"
     if setting.on_cpu:
@@ -82,13 +82,13 @@ def shape_of(config: DictConfig) -> ModelShape:
 
 
 def setting_of(config: DictConfig, card: float) -> Setting:
-    """What of a configuration decides about memory.
+    """The settings of a configuration that determine memory.
 
     Args:
         card: bytes of one GPU, 0 if not known.
 
     Raises:
-        ValueError: something that the estimate does not know.
+        ValueError: a value that the estimate does not support.
     """
     actor, rollout, model = (config.actor_rollout_ref[name] for name in ("actor", "rollout", "model"))
     fsdp, attention = actor.fsdp_config, str(model.override_config.get("attn_implementation"))
@@ -98,7 +98,7 @@ def setting_of(config: DictConfig, card: float) -> Setting:
         ("model.override_config.attn_implementation", attention, ("sdpa", "flex_attention", "flash_attention_2")),
     ):
         if value not in known:
-            raise ValueError(f"actor_rollout_ref.{key}={value}: the estimate knows {', '.join(known)} alone")
+            raise ValueError(f"actor_rollout_ref.{key}={value}: the estimate supports only {', '.join(known)}")
     sequence = config.data.max_prompt_length + config.data.max_response_length
     teacher = config.actor_rollout_ref.get("teacher") or {}
     by_tokens, sequences = actor.ppo_max_token_len_per_gpu, actor.ppo_micro_batch_size_per_gpu

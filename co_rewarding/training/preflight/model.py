@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether there is a model, whose weights and tokenizer belong to it and which takes the lengths (see check.py)."""
+"""Checks that the model exists, has matching weights and tokenizer, and allows the lengths (see check.py)."""
 
 import os
 from pathlib import Path
@@ -24,7 +24,7 @@ def check_model(config: DictConfig) -> tuple[Any, int]:
     try:
         hf_config = AutoConfig.from_pretrained(path, trust_remote_code=model.trust_remote_code)
         tokenizer = AutoTokenizer.from_pretrained(model.tokenizer_path or path)
-    except Exception as error:  # whatever a damaged file makes of transformers, or a program that came with the model
+    except Exception as error:  # any error of transformers on a damaged file, or of code that came with the model
         first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
         if not isinstance(error, OSError | ValueError):
             first_line = f"{type(error).__name__}: {first_line}"

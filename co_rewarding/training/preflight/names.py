@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The name of a run, which is its folder below runs/, and the other texts that name files: a fault is told before
-anything is written. scripts/run_common.sh has the same rules, for what comes by variables."""
+"""Checks of the run's name, which is its folder below runs/, and of other texts that name files. scripts/run_common.sh
+has the same rules for variables."""
 
 import glob
 import os
@@ -10,11 +10,11 @@ from omegaconf import DictConfig, OmegaConf
 
 from co_rewarding.storage.rows import as_paths
 
-MAX_NAME_BYTES = 200  # a file system takes 255, of which programs want some for endings
+MAX_NAME_BYTES = 200  # file systems allow 255; programs append endings
 
 
 def check_names(config: DictConfig) -> None:
-    """Names stay below runs/, and neither they nor the run's folder hold what no file or configuration can take."""
+    """Names stay below runs/; they and the run's folder have only characters that files and the configuration take."""
     for key in ("trainer.project_name", "trainer.experiment_name"):
         name = OmegaConf.select(config, key)
         if not isinstance(name, str):
@@ -30,7 +30,7 @@ def check_names(config: DictConfig) -> None:
 
 
 def check_data_paths(config: DictConfig) -> None:
-    """verl reads these files with `datasets`, for which $NAME is a variable and :: begins a file inside another."""
+    """verl reads these files with `datasets`, which expands $NAME and reads :: as a file inside another."""
     for key in ("data.train_files", "data.val_files"):
         for file in as_paths(OmegaConf.select(config, key) or []):
             path = str(Path(file).expanduser().absolute())
@@ -43,7 +43,7 @@ def check_data_paths(config: DictConfig) -> None:
 
 
 def check_model_path(config: DictConfig) -> None:
-    """vLLM looks for weights by a pattern that begins with the folder; as a rule it is sent them and looks for none."""
+    """vLLM finds weights by a glob pattern below the folder, unless they are sent to it, as by default."""
     path, load_format = config.actor_rollout_ref.model.path, config.actor_rollout_ref.rollout.load_format
     if not load_format.startswith("dummy") and os.path.isdir(path) and glob.has_magic(os.path.abspath(path)):
         raise ValueError(
@@ -54,7 +54,7 @@ def check_model_path(config: DictConfig) -> None:
 
 def _check_characters(key: str, text: str) -> None:
     for character in text:
-        if not character.isprintable():  # of control, a line's end, half of a pair, or bytes that are no UTF-8
+        if not character.isprintable():  # a control character, line end, lone surrogate, or bytes that are no UTF-8
             raise ValueError(f"{key}={text!r}: has the character {character!r}; rename it")
     if "${" in text:
-        raise ValueError(f"{key}={text}: has ${{, with which the configuration refers to a value; rename it")
+        raise ValueError(f"{key}={text}: has ${{, which the configuration reads as a reference to a value; rename it")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Numbers, switches and names of choices that verl would trip over only once Ray is running (see check.py)."""
+"""Numbers, switches and choices that would otherwise fail only once Ray is running (see check.py)."""
 
 import math
 from typing import Any
@@ -87,7 +87,7 @@ CHOICES = {
 
 
 def check_numbers(config: DictConfig) -> None:
-    """Values that the run scripts pass on and that verl would trip over only once Ray is running."""
+    """Values from the run scripts that would otherwise fail only once Ray is running."""
     for keys, smallest, allowed in (
         (WHOLE_NUMBERS_FROM_1, 1, "a whole number from 1"),
         (WHOLE_NUMBERS_FROM_0, 0, "a whole number from 0"),
@@ -141,7 +141,7 @@ def check_numbers(config: DictConfig) -> None:
 
 
 def _is_whole(value: Any, smallest: int) -> bool:
-    """Whether it is a whole number from `smallest`; True and False are none."""
+    """Whether it is a whole number ≥ `smallest`; True and False do not count."""
     return isinstance(value, int) and not isinstance(value, bool) and value >= smallest
 
 
@@ -159,7 +159,7 @@ def check_group_size(config: DictConfig) -> None:
         )
     if config.actor_rollout_ref.rollout.temperature == 0:
         raise ValueError(
-            "actor_rollout_ref.rollout.temperature=0: all rollouts of a question would be alike, so that nothing is "
+            "actor_rollout_ref.rollout.temperature=0: all rollouts of a question would be alike, so nothing is "
             "learned; use 1.0 (TRAIN_TEMPERATURE in the run script)"
         )
     validation = config.actor_rollout_ref.rollout.val_kwargs

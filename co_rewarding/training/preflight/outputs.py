@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where a run writes to, checked before it starts: its folders, which can be written, and loggers that exist here.
+"""Checks that a run's folders can be written and its loggers are installed.
 
-verl makes its loggers last of all, after every process and vLLM.
+verl creates its loggers last, after all processes and vLLM.
 """
 
 import errno
@@ -29,9 +29,9 @@ WANDB_MODES = ("online", "offline", "disabled", "shared", "dryrun", "run")
 
 
 def check_run_dir(config: DictConfig) -> None:
-    """A run that was begun in the folder where this is started, as runs once were, does not silently start anew."""
+    """A run begun in the current folder, as in older versions, does not silently start over."""
     if os.environ.get("RUNS_DIR") == "":
-        raise ValueError("RUNS_DIR is empty: name a folder for runs, or unset it")
+        raise ValueError("RUNS_DIR is empty: set it to a folder for runs, or unset it")
     if not isinstance(config.co_rewarding_run_dir, str):
         raise ValueError(f"co_rewarding_run_dir={config.co_rewarding_run_dir}: must be a folder")
     name = Path("runs", config.trainer.project_name, config.trainer.experiment_name)
@@ -44,11 +44,11 @@ def check_run_dir(config: DictConfig) -> None:
 
 
 def check_folders(config: DictConfig) -> None:
-    """Raises: ValueError, one line; a folder cannot be made, or nothing can be written to it."""
+    """Raises: ValueError, a folder cannot be created or written."""
     for key, setting in FOLDERS.items():
         value = OmegaConf.select(config, key)
         if not isinstance(value, str):
-            continue  # not wanted; or of another kind, which others refuse
+            continue  # none; another type is refused elsewhere
         folder = Path(value).absolute()
         while not folder.exists():
             folder = folder.parent
@@ -59,12 +59,12 @@ def check_folders(config: DictConfig) -> None:
                 probe.write(bytes(4096))
         except OSError as error:
             raise ValueError(
-                f"{key}={value}: cannot be written ({error.strerror}); set {setting} to a folder that can"
+                f"{key}={value}: cannot be written ({error.strerror}); set {setting} to a writable folder"
             ) from error
 
 
 def check_loggers(config: DictConfig) -> None:
-    """Raises: ValueError, one line; a logger that verl does not know or that is not installed, or a mode of wandb's."""
+    """Raises: ValueError, a logger that is unknown to verl or not installed, or an unknown wandb mode."""
     from verl.utils.tracking import Tracking
 
     logger, known = config.trainer.logger, Tracking.supported_backend

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Keys of an override that nothing would ever read: a slip of the finger, told with the key that was meant.
+"""Overrides of keys that nothing reads: typing errors, reported with the likely key.
 
-verl's YAML has not every key that verl reads, so Hydra's `+` is needed, and Hydra advises it for every key that is
-unknown; but `+` makes any key, which is then ignored for ever. A key is read where
+verl's YAML lacks some keys that verl reads, so Hydra's `+` is needed, and Hydra suggests it for every unknown key; but
+`+` adds any key, even one that nothing reads. A key is read if
 
 - its block belongs to a dataclass (`_target_`) that has it as a field, or
 - its block is open, that is, handed on as arguments of something else, or
-- its block belongs to none, and the source of those who read the configuration looks it up.
+- its block belongs to none, and the code that reads the configuration looks it up.
 
 Our own blocks are guarded by `settings.ConfigBlock`.
 """
@@ -40,7 +40,7 @@ def check_overrides(config: DictConfig) -> None:
     """Each key that the command line adds is read by someone.
 
     Raises:
-        ValueError: one line.
+        ValueError: an added key that nothing reads.
     """
     if not HydraConfig.initialized():
         return
@@ -58,14 +58,14 @@ def check_overrides(config: DictConfig) -> None:
 
 
 def _without_additions(overrides: Sequence[Override]) -> DictConfig:
-    """The configuration that ++ would have nothing to add to: a key that is there may be set with it, too."""
+    """The configuration without the added keys: ++ may also set an existing key."""
     kept = [override.input_line for override in overrides if not (override.is_add() or override.is_force_add())]
     loader = GlobalHydra.instance().config_loader()
     return loader.load_configuration(HydraConfig.get().job.config_name, kept, RunMode.RUN)
 
 
 def explained(cause: OmegaConfBaseException, override: str) -> str | None:
-    """What is told of an override whose key is in no block; None where Hydra's own advice, to add it, is right.
+    """The message on an override whose key is in no block; None where Hydra's own advice, to add it, is right.
 
     Args:
         override: KEY=VALUE.
@@ -80,7 +80,7 @@ def unknown_key(config: DictConfig, key: str, override: str) -> str:
 
 
 def is_read(config: DictConfig, key: str) -> bool:
-    """Whether `key` (dotted) has a reader, be it in the configuration or not."""
+    """Whether anything reads `key` (dotted), in the configuration or not."""
     *blocks, name = key.split(".")
     node, block, names = config, "config", []
     for child in (*blocks, name):
@@ -92,7 +92,7 @@ def is_read(config: DictConfig, key: str) -> bool:
             if child not in types:
                 return False
             if "dict" in types[child].lower() and not (isinstance(below, DictConfig) and "_target_" in below):
-                return True  # handed on as it is
+                return True  # passed on unchanged
         else:
             names.append((block, child))
         if child != name and OPEN.search(child) and OPEN.search(child).end() == len(child):
@@ -129,7 +129,7 @@ def _sources() -> Iterator[str]:
 
 
 def _nearest(config: DictConfig, key: str) -> Iterator[str]:
-    """Keys of the same block that look alike; where there are none, keys of other blocks with the same name."""
+    """Similar keys of the same block, or else keys of the same name in other blocks."""
     *blocks, name = key.split(".")
     node, path = config, []
     for block in blocks:  # the block itself may be mistyped

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a model will be asked, all rows of all files, checked before a run starts (see check.py and rendering.py).
+"""Checks of all prompts of all files before a run starts (see check.py and rendering.py).
 
-What the chat template loses or refuses never trains anything and is refused. Prompts over the limit are left out of
-training and validation, as verl does, and said; and so is that the answer is not asked for as it is read.
+Messages that the chat template drops or rejects are an error. Prompts over the limit are left out of training and
+validation, as in verl, and reported; so are prompts that do not ask for the expected answer format.
 """
 
 import re
@@ -28,11 +28,11 @@ _MODEL = "actor_rollout_ref.model.path"
 
 
 def check_prompts(config: DictConfig, files: DataFiles, tokenizer: Any, vocabulary: int) -> None:
-    """Render and count every prompt; then the questions and steps that remain.
+    """Render and count every prompt; then check the remaining questions and steps.
 
     Args:
-        tokenizer: of the model, without `custom_chat_template`, which it gets here.
-        vocabulary: of the model: its embedding's rows.
+        tokenizer: the model's, without `custom_chat_template`, which is set here.
+        vocabulary: rows of the model's embedding.
     """
     model, limit = config.actor_rollout_ref.model, config.data.max_prompt_length
     if model.custom_chat_template:
@@ -50,8 +50,8 @@ def check_prompts(config: DictConfig, files: DataFiles, tokenizer: Any, vocabula
         num_merged += measured.num_merged
         if (highest := max(measured.highest_id, tokenizer.eos_token_id or 0)) >= vocabulary:
             raise ValueError(
-                f"actor_rollout_ref.model.path={model.path}: its tokenizer makes the token {highest} of {key}, and the "
-                f"model knows {vocabulary} (vocab_size); use the tokenizer that belongs to the model"
+                f"actor_rollout_ref.model.path={model.path}: its tokenizer makes token {highest} from {key}, but the "
+                f"model has {vocabulary} (vocab_size); use the tokenizer that belongs to the model"
             )
         too_long[key] = [i for i, tokens in enumerate(measured.tokens_P) if tokens > limit]
         where, count, longest = f"{key}={OmegaConf.select(config, key)}", len(measured.tokens_P), max(measured.tokens_P)
@@ -59,11 +59,11 @@ def check_prompts(config: DictConfig, files: DataFiles, tokenizer: Any, vocabula
         over = f"prompts over data.max_prompt_length={limit} tokens, {fate} (the longest has {longest})"
         judge(config, {over: too_long[key]}, count, where, bound=MAX_SHARE_TOO_LONG)
         formats = sorted({spec or BOXED for file in of_key for _, spec in _asked(config, file)})
-        unasked = f"prompts that do not ask for the answer as it is read ({', '.join(formats)})"
+        unasked = f"prompts that do not ask for the answer in its format ({', '.join(formats)})"
         judge(config, {unasked: measured.unasked}, count, where)
     if num_merged:
         say(
-            "prompts: the chat template takes no system message: it goes in front of the user's, with a blank line "
+            "prompts: the chat template takes no system message: it is put before the user's, with a blank line "
             "between (training and validation alike)"
         )
     check_steps(config, _questions_left(config, rows_of(files), too_long))
@@ -80,10 +80,10 @@ def check_thinking(config: DictConfig, template: str) -> None:
 
 
 def check_steps(config: DictConfig, questions: int) -> None:
-    """At least one batch, and enough for the steps that are asked for.
+    """There is at least one batch, and enough for the requested steps.
 
     Args:
-        questions: of an epoch, without those that are left out.
+        questions: number in an epoch, without those left out.
     """
     batch, trainer = config.data.train_batch_size, config.trainer
     if questions < batch:
@@ -100,17 +100,17 @@ def check_steps(config: DictConfig, questions: int) -> None:
     allowed, visits = Settings.read(config).max_label_flips, -(-(steps or possible) // (questions // batch))
     if allowed >= 0 and visits < allowed + 2:
         raise ValueError(
-            f"co_rewarding.max_label_flips={allowed}: never exceeded in {visits} visits of a question; set it to -1 or "
+            f"co_rewarding.max_label_flips={allowed}: cannot be exceeded in {visits} visits of a question; set -1 or "
             f"train for at least {allowed + 2} epochs (MAX_LABEL_FLIPS, TOTAL_EPOCHS in the run script)"
         )
     say(f"data: {questions:,} questions to train on, in batches of {batch}: {steps or possible:,} steps")
 
 
 def _measured(config: DictConfig, tokenizer: Any, key: str, file: DataFile) -> Measured:
-    """Of one file; its messages reach the model.
+    """Measure one file; all its messages reach the model.
 
     Raises:
-        ValueError: one line; a row that the chat template does not take, or a message that it leaves out.
+        ValueError: a row that the chat template rejects, or a message that it drops.
     """
     own = config.co_rewarding.get("chat_template")
     named = f"co_rewarding.chat_template={own}: this" if own else f"{_MODEL}={config.actor_rollout_ref.model.path}: its"
@@ -125,8 +125,8 @@ def _measured(config: DictConfig, tokenizer: Any, key: str, file: DataFile) -> M
     if measured.failed:
         row, reason = measured.failed[0]
         raise ValueError(
-            f"{named} does not take the messages of {where}, {_some([row for row, _ in measured.failed])} ({reason}); "
-            f"use one that does {remedy}"
+            f"{named} rejects the messages of {where}, {_some([row for row, _ in measured.failed])} ({reason}); "
+            f"use another one {remedy}"
         )
     if measured.lost:
         row, message = measured.lost[0]
@@ -139,13 +139,13 @@ def _measured(config: DictConfig, tokenizer: Any, key: str, file: DataFile) -> M
 
 
 def _asked(config: DictConfig, file: DataFile) -> list[Asked]:
-    """The prompts of a file, each with how its answer is to be stated."""
+    """The prompts of a file, each with its answer format."""
     usual = Settings.read(config).answer_format
     return [(row["prompt"], stated_as(row, usual)[0]) for row in file.rows]
 
 
 def _joined(files: Sequence[Measured]) -> Measured:
-    """Of several files, whose rows are counted on."""
+    """Of several files, rows numbered continuously."""
     tokens_P, unasked = [], []
     for measured in files:
         unasked += [len(tokens_P) + row for row in measured.unasked]
@@ -157,9 +157,9 @@ def _joined(files: Sequence[Measured]) -> Measured:
 def _questions_left(
     config: DictConfig, of_key: Mapping[str, Sequence[Row]], too_long: Mapping[str, Sequence[int]]
 ) -> int:
-    """Questions of an epoch, in verl's order: it samples first, and then leaves out those with too long a prompt.
+    """Questions of an epoch, in verl's order: it samples first, then drops too long prompts.
 
-    Which questions are sampled in disorder and without a seed is not known before; then the fewest that can be left.
+    Shuffled samples without a seed are not known in advance; then this is the smallest number that can remain.
     """
     data, count = config.data, len(of_key["data.train_files"])
     gone = {question_id(of_key[key][i]) for key in KEYS[: len(VIEWS)] for i in too_long.get(key, ())}

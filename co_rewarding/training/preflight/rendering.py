@@ -1,14 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The prompts of a data file as the model will see them: rendered with its chat template and counted in tokens.
+"""Prompts of a data file as the model sees them: rendered with its chat template and counted in tokens.
 
-Counted as verl's `RLHFDataset.maybe_filter_out_long_prompts` does, which leaves out of training and validation what is
-over `data.max_prompt_length`, and without a word what the template does not take.
-tests/training/preflight/test_rendering.py compares both.
+Counts as verl's `RLHFDataset.maybe_filter_out_long_prompts`, which drops prompts over `data.max_prompt_length` and,
+silently, those that the template rejects. tests/training/preflight/test_rendering.py compares both.
 
 Where the template takes no system message, the prompt is that of the merged messages (storage/messages.py).
 
-A chat template is a program that came with a model: it runs in processes of its own, which are ended when one takes
-too long and have a limit of memory.
+A chat template is a program that came with a model: it runs in separate processes with limits on time and memory.
 """
 
 import functools
@@ -37,43 +35,43 @@ from co_rewarding.training.preflight.machine import cores
 
 Messages = Sequence[Mapping[str, str]]
 Row = tuple[int, int, bool, bool, int | None, str]  # tokens, highest id, asks for the format, merged, lost, failure
-Asked = tuple[Messages, str]  # a prompt, and how its answer is to be stated
-CHUNK = 64  # prompts handed to a process at a time; about 50 ms
+Asked = tuple[Messages, str]  # a prompt and its answer format
+CHUNK = 64  # prompts per chunk for a process; about 50 ms
 STALL_S = 30.0  # for one chunk
 SECONDS_PER_PROMPT = 0.05  # for all together, beside STALL_S; usually 0.001
-MAX_MEMORY = 4 * 2**30  # bytes that a process may take beside what it starts with
+MAX_MEMORY = 4 * 2**30  # bytes that a process may allocate beyond its start
 MAX_PROCESSES = 16
 BAR: dict[str, Any] = {
     "delay": 2.0,
     "leave": False,
     "disable": None,
-}  # shown where there is a terminal and after seconds alone
+}  # shown only on a terminal and after some seconds
 
-_tokenizer: Any = None  # of a measuring process, and what it renders with
+_tokenizer: Any = None  # of a measuring process, with its rendering arguments
 _template_kwargs: dict[str, Any] = {}
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What is known of the P prompts of a file."""
+    """Measurements of the P prompts of a file."""
 
     tokens_P: list[int]  # 0: could not be rendered
     highest_id: int  # of a token
-    unasked: list[int]  # rows whose prompt, instructions of the template included, does not ask for its answer's format
+    unasked: list[int]  # rows whose prompt, template included, does not ask for its answer format
     lost: list[tuple[int, int]]  # (row, message): messages whose content is not in the prompt
-    failed: list[tuple[int, str]]  # (row, reason): what the template does not take
+    failed: list[tuple[int, str]]  # (row, reason): rejected by the template
     num_merged: int  # rows whose system message went into the user's
 
 
 class SlowTemplate(ValueError):
-    """Rendering takes too long to be meant."""
+    """Rendering takes too long."""
 
 
 def measure(path: Path, prompts: Sequence[Asked], tokenizer: Any, template_kwargs: Mapping[str, Any]) -> Measured:
-    """Render and count every prompt of a file, or recall what was found for the same content, tokenizer and arguments.
+    """Render and count every prompt of a file, or reuse the result for the same content, tokenizer and arguments.
 
     Args:
-        path: the file that `prompts` are the rows of, each with how its answer is to be stated.
+        path: the file of `prompts`, each with its answer format.
         tokenizer: of transformers, with the chat template that the run uses.
         template_kwargs: `data.apply_chat_template_kwargs`.
 
@@ -132,17 +130,17 @@ def _measure(prompts: Sequence[Asked], tokenizer: Any, template_kwargs: Mapping[
 
 @contextmanager
 def _processes(prompts: int, tokenizer: Any, template_kwargs: Mapping[str, Any]) -> Iterator[Any]:
-    """A pool of processes forked from this one, which have the tokenizer at once; ended when the block is left."""
+    """A pool of processes forked from this one, so they have the tokenizer; ended with the block."""
     number = max(1, min(cores(), MAX_PROCESSES, -(-prompts // CHUNK)))
     before = os.environ.get("TOKENIZERS_PARALLELISM")
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # threads do not live on in a fork
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # threads do not survive a fork
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # of forking beside threads, which these do not need
             pool = multiprocessing.get_context("fork").Pool(number, _begin, (tokenizer, dict(template_kwargs)))
         try:
             yield pool
-            pool.close()  # all is done; a SIGTERM now could reach a process that has only just begun, and be lost
+            pool.close()  # all is done; a SIGTERM now could reach a process that has only just started, and be lost
         except BaseException:
             pool.terminate()
             raise
@@ -163,7 +161,7 @@ def _chunks(prompts: Sequence[Asked]) -> Iterator[list[Asked]]:
 
 def _begin(tokenizer: Any, template_kwargs: dict[str, Any]) -> None:
     global _tokenizer, _template_kwargs
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # how the pool ends a process; a handler of the program would not
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # how the pool ends a process; the program's handler would not
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the program, which ends the pool
     _tokenizer, _template_kwargs = tokenizer, template_kwargs
     with open("/proc/self/statm", encoding="ascii") as file:
@@ -195,7 +193,7 @@ def _measure_prompt(messages: Messages, spec: str) -> Row:
     try:
         text = _text(asked)
         ids = _tokenizer(text, add_special_tokens=False, return_attention_mask=False)["input_ids"]
-    except Exception as error:  # whatever a template's program raises; verl would leave the row out
+    except Exception as error:  # any error of the template; verl would drop the row
         return 0, 0, False, is_merged, None, " ".join(f"{type(error).__name__}: {error}".split())[:200]
     lost = next((i for i, message in enumerate(messages) if message["content"].strip() not in text), None)
     return len(ids), max(ids, default=0), answer_format(spec).is_asked_in(text), is_merged, lost, ""

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The one version of verl that a run may have, checked before the configuration, most of which is verl's.
+"""The only supported version of verl, checked before the configuration, most of which is verl's.
 
-What we override of verl is found by name. Another version may no longer call a method of ours, and no error says so: a
-reward would stay 0. So each version is read first (tests/training/test_verl_seams.py lists what of it), then pinned
-here and in requirements*.txt.
+Our overrides work by name. Another version may silently no longer call one of them, and a reward would stay 0. So each
+new version is read first (tests/training/test_verl_seams.py lists the parts), then pinned here and in
+requirements*.txt.
 """
 
 from importlib.metadata import PackageNotFoundError, version
@@ -14,7 +14,7 @@ VERL = "0.9.1"
 def check_verl_version() -> None:
     """
     Raises:
-        ValueError: one line; verl is missing or is another one. A local version, 0.9.1+cu130, is the same one.
+        ValueError: verl is missing or another version. A local version, 0.9.1+cu130, is accepted.
     """
     try:
         found = version("verl")
@@ -22,7 +22,7 @@ def check_verl_version() -> None:
         raise ValueError("verl is not installed: run `bash scripts/install_env.sh`") from None
     if found.partition("+")[0] != VERL:
         raise ValueError(
-            f"verl is {found}, and a run needs {VERL}, whose overridden methods were read (another version may no "
-            "longer call them, without an error): run `bash scripts/install_env.sh`; to move to another version, begin "
+            f"verl is {found}, but this project overrides methods of {VERL} (another version may no "
+            "longer call them, without an error): run `bash scripts/install_env.sh`; to support another version, start "
             "with tests/training/test_verl_seams.py"
         )

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A model's folder holds weights, whole ones, of the shapes that its config.json says; checked without reading them.
+"""Checks that a model's folder has complete weights of the shapes in its config.json, without reading them.
 
 A safetensors file begins with the length of its header in 8 bytes and the header: JSON with the shape and place of each
-tensor. That takes milliseconds, whatever the model's size. Of .bin files only the presence is looked at, and of a hub
-name what is in the cache.
+tensor. That takes milliseconds for any model size. For .bin files only their presence is checked, for a hub name what
+is in the cache.
 """
 
 import json
@@ -16,7 +16,10 @@ from typing import Any
 from co_rewarding.training.model_shape import ModelShape
 
 SINGLE = ("model.safetensors", "pytorch_model.bin")  # in the order in which transformers looks for them
-TRAINED = ("ForCausalLM", "ForConditionalGeneration")  # ends of names of architectures that verl makes a language model
+TRAINED = (
+    "ForCausalLM",
+    "ForConditionalGeneration",
+)  # name endings of architectures that verl loads as a language model
 MAX_HEADER = 100 * 2**20  # bytes; the format's own limit
 
 
@@ -24,13 +27,13 @@ def check_weights(where: str, folder: Path, config: Mapping[str, Any], *, may_do
     """Raise unless the folder's weights can be those of the model.
 
     Args:
-        where: key and value to name in a message.
+        where: key and value for the message.
         folder: with config.json.
-        config: what is in it.
-        may_download: files that are missing are no fault: the folder is the hub's cache.
+        config: its content.
+        may_download: missing files are allowed: the folder is the hub's cache.
 
     Raises:
-        ValueError: one line that names the file and what is wrong with it.
+        ValueError: names the file and its fault.
     """
     architectures = config.get("architectures") or []
     if len(architectures) != 1 or not architectures[0].endswith(TRAINED):
@@ -58,14 +61,14 @@ def check_weights(where: str, folder: Path, config: Mapping[str, Any], *, may_do
     for shape, count in expected.items():
         if shapes[shape] < count:
             raise ValueError(
-                f"{where}: its weights are not those of its config.json, by which {count} tensors have the shape "
-                f"{list(shape)}, here {shapes[shape]} (num_hidden_layers={config.get('num_hidden_layers')}, "
+                f"{where}: its weights do not match its config.json, which implies {count} tensors of shape "
+                f"{list(shape)}; found {shapes[shape]} (num_hidden_layers={config.get('num_hidden_layers')}, "
                 f"hidden_size={config.get('hidden_size')}, vocab_size={config.get('vocab_size')})"
             )
 
 
 def model_folder(name: str) -> Path | None:
-    """The folder of a model: itself, or of a hub name the cached one; None where there is none yet."""
+    """The folder of a model, or the cached one of a hub name; None if there is none yet."""
     from huggingface_hub import try_to_load_from_cache
 
     if Path(name).is_dir():
@@ -89,7 +92,7 @@ def _files(where: str, folder: Path) -> list[Path]:
 
 
 def _shapes(where: str, file: Path) -> list[tuple[int, ...]]:
-    """Of the tensors in a safetensors file, which is as long as its header says."""
+    """Shapes of the tensors in a safetensors file, whose length matches its header."""
     size, problem = file.stat().st_size, f"{where}: {file.name} is damaged or cut short; download the model again"
     with file.open("rb") as data:
         head = data.read(8)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a watched run and its checks share: notes, the plan of the run's methods, the memory of the card.
+"""Shared by a watched run and its checks: notes, the plan of the run's methods, the memory of the card.
 
 A note is one JSON object a line, {"note": NAME, "seconds": …, …}, with the seconds since the stage was started
 (GPU_CHECK_STARTED, in seconds since 1970).
@@ -25,7 +25,7 @@ def note(name: str, **values: Any) -> None:
 
 
 def read_notes(path: Path) -> list[dict[str, Any]]:
-    """All notes, in order; none if the run did not get as far as the first."""
+    """All notes, in order; empty if the run did not reach the first."""
     return parse_jsonl(path.read_bytes(), path.name)[0] if path.is_file() else []
 
 
@@ -36,7 +36,7 @@ def methods_of_plan(plan: str) -> list[str]:
 
 
 def card_mib(what: Literal["used", "total"] = "used") -> int | None:
-    """MiB of the card GPU_CHECK_CARD (index or UUID), used by all processes together; None where there is none."""
+    """MiB of the card GPU_CHECK_CARD (index or UUID), used by all processes together; None without a card."""
     card = os.environ.get("GPU_CHECK_CARD")
     if not card:
         return None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The shipped trainers, watched: their own steps, with notes of what the check wants to know (gpu_check_notes).
+"""The shipped trainers with notes for the check (gpu_check_notes); their steps are unchanged.
 
 Environment:
 
@@ -7,7 +7,7 @@ Environment:
                         a start takes minutes and a step seconds
     GPU_CHECK_RESTORED  "1": after the last step, validate with the student, the teacher and the student again
 
-A method is set in the places that look at the configured one; without a teacher, the teacher's turn is left out.
+A method is set wherever the configured one is read; without a teacher, the teacher's rollouts are skipped.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from co_rewarding_ii.orders import TeacherAfterStudent
 
 
 class Watched(GroupRewardTrainer):
-    """Stands before one of our trainers in the order of classes, and calls it in every method."""
+    """Precedes one of our trainers in the method resolution order, and calls it in every method."""
 
     def __init__(self, config: DictConfig):
         note("trainer's process is up")
@@ -67,11 +67,11 @@ class Watched(GroupRewardTrainer):
 
 
 class WatchedI(Watched, CoRewardingITrainer):
-    """Co-rewarding-I, and what is rewarded otherwise on the same two views."""
+    """Co-rewarding-I, and other rewards on the same two views."""
 
 
 class WatchedII(Watched, TeacherAfterStudent):
-    """Co-rewarding-II, and methods that take turns with it: for those the teacher stays as it is and is not asked."""
+    """Co-rewarding-II, and methods that take turns with it, for which the teacher neither moves nor rolls out."""
 
     def take_turn(self, method: str) -> None:
         super().take_turn(method)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`python main.py MODULE KEY=VALUE …` is `python -m MODULE KEY=VALUE …` of a tree, with its trainer watched.
 
-The tree's own main runs, with all of its checks; only the name of the trainer that it hands to `launch` is another.
+The tree's own main runs, with all its checks; only the trainer's name passed to `launch` differs.
 """
 
 from __future__ import annotations
@@ -27,5 +27,5 @@ def launch_watched(config: Any, trainer: str, checks: Any = ()) -> None:
 
 
 if __name__ == "__main__":
-    shipped.launch = launch_watched  # what the tree's main imports
+    shipped.launch = launch_watched  # imported by the tree's main
     runpy.run_module(sys.argv.pop(1), run_name="__main__", alter_sys=True)

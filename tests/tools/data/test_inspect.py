@@ -174,7 +174,7 @@ def test_notes_on_pairs() -> None:
     rephrased[3]["prompt"][0] = {"role": "system", "content": "Other."}
     rephrased[2]["data_source"] = "other"
     assert pair_found(original, rephrased) == {
-        "pairs of identical wording (they vote for themselves)": (0,),
+        "identical pairs (they vote for themselves)": (0,),
         "pairs whose messages differ beyond the user's": (3,),
         "pairs that differ in the column data_source": (2,),
         "pairs with a ground truth in one file only": (3,),
@@ -291,7 +291,7 @@ def test_files_without_the_schema_are_told_in_few_lines_and_not_shown(
         (["good.parquet", "--tokenizer", "."], "cannot be loaded"),
         (["good.parquet", "--html", "good.parquet/x.html"], "good.parquet/x.html: File exists"),
         (["good.parquet", "--drop_invalid", "clean"], "name two files"),
-        (["good.parquet", "short.parquet", "--drop_invalid", "."], "the files themselves are there"),
+        (["good.parquet", "short.parquet", "--drop_invalid", "."], "contains the input files"),
         (["good.parquet", "short.parquet", "--drop-invalid", "clean"], "do not pair up"),
         (["good.parquet", "twin.parquet", "--skip_validators", "taste"], "'taste' is unknown"),
     ],
@@ -364,7 +364,7 @@ def test_figures_of_the_published_pairs(
     counts = {text: len(rows) for text, rows in pair_found(original, rephrased).items()}
     expected = {
         "rephrasings shared by questions with different ground truths, most often '<rewritten question>'": placeholders,
-        "pairs of identical wording (they vote for themselves)": identical,
+        "identical pairs (they vote for themselves)": identical,
         "rephrasings more than 3 times as long": longer,
         "rephrasings less than 1/3 as long": shorter,
     }

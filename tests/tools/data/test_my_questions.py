@@ -62,9 +62,7 @@ def test_what_is_there_twice_is_merged_and_disputes_are_told(command: Callable[.
     Path("q.csv").write_text("question,answer\n1+1?,2\n 1+1? ,2\n2+2?,4\n2+2?,5\n2+2?,\n3+3?,\n3+3?,6\n")
     code, out, _ = command("q.csv", "--held_out", "0")
     assert code == 0
-    assert (
-        "4 rows repeat the question of an earlier row and are merged with it; of 1 questions the answers differ" in out
-    )
+    assert "4 rows repeat an earlier question and are merged with it; the answers of 1 questions differ" in out
     assert "(extra_info.index 2)" in out
     rows = rows_of("data/q/train.parquet")
     assert [(row["extra_info"]["index"], row["reward_model"]["ground_truth"]) for row in rows] == [
@@ -105,15 +103,15 @@ def test_prompts_and_formats(command: Callable[..., Any]) -> None:
         (["absent.csv"], "absent.csv: no such file; name a file of questions (.csv,"),
         (
             ["q.jsonl", "--question", "text"],
-            "--question text: there is no such column; its columns are question, answer",
+            "--question text: no such column; its columns are question, answer",
         ),
         (["q.jsonl", "--answer_format", "boxes"], "--answer_format boxes: answer format 'boxes' is unknown"),
         (["q.jsonl", "--held_out", "1.5"], "--held_out 1.5: must be a share below 1, or a whole number"),
-        (["q.jsonl", "--held_out", "2"], "--held_out 2: of 2 questions none is left to train on"),
-        (["q.jsonl", "--config", "main"], "--config main: is of a data set on the hub"),
+        (["q.jsonl", "--held_out", "2"], "--held_out 2: none of 2 questions remains to train on"),
+        (["q.jsonl", "--config", "main"], "--config main: applies to data sets on the hub"),
         (["empty.csv"], "empty.csv: no rows"),
-        (["verl.parquet"], "verl.parquet: is in verl's schema already"),
-        (["owner/name:train"], "owner/name: no such file, and could not be had from the hub"),
+        (["verl.parquet"], "verl.parquet: is already in verl's schema"),
+        (["owner/name:train"], "owner/name: no such file, and not loadable from the hub"),
         (["choices.jsonl"], "choices.jsonl: row 0: its answer '1' may be among numbers of options counted from 0 or"),
     ],
 )

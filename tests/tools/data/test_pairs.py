@@ -95,7 +95,7 @@ def test_a_set_becomes_a_pair_of_files_without_what_is_no_pair(
     assert {row["data_source"] for row in original + rephrased} == {"open-r1/DAPO-Math-17k-Processed"}
     assert made_of(folder / REPHRASED) == MADE_BY and made_of(folder / ORIGINAL) == ""
     out = capsys.readouterr().out
-    assert "left out of both files: placeholder: 1 (rows 2); unchanged: 1 (rows 7)\n" in out
+    assert "dropped from both files: placeholder: 1 (rows 2); unchanged: 1 (rows 7)\n" in out
     card = read_card(folder)
     assert card is not None and not card.may_be_shared and card.licence.startswith("none: github.com/tmlr-group/")
     assert "placeholder: 1 (rows 2); unchanged: 1 (rows 7)" in card.note and card.files.keys() == {ORIGINAL, REPHRASED}
@@ -140,7 +140,7 @@ def test_pairs_of_another_origin_are_not_overwritten(
 ) -> None:
     put(tmp_path / "data/dapo", REPHRASED, published(REPHRASINGS))
     assert command("dapo", "--any_rows", "--from_files", theirs) == 2
-    assert f"data/dapo/{REPHRASED}: is there and was made by something else; move it away" in capsys.readouterr().err
+    assert f"data/dapo/{REPHRASED}: exists and was made by something else; move it away" in capsys.readouterr().err
 
 
 def test_rows_without_their_twin_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -175,7 +175,7 @@ def test_other_validators_can_leave_out_too(theirs: Path, tmp_path: Path, capsys
     for leave_out, told in (
         ((), "validators object: wrapped 1; --leave_out all"),
         (("--leave_out", "all"), "placeholder: 1 (rows 2); unchanged: 1 (rows 7); wrapped: 1 (rows 10)\n"),
-        (("--leave_out", "wrapped"), "left out of both files: wrapped: 1 (rows 10)\n"),
+        (("--leave_out", "wrapped"), "dropped from both files: wrapped: 1 (rows 10)\n"),
     ):
         assert command("dapo", "--any_rows", "--from_files", theirs, *leave_out) == 0
         assert told in capsys.readouterr().out
@@ -228,7 +228,7 @@ def test_another_file_is_refused_and_another_encoding_is_not(theirs: Path) -> No
     rows[3]["reward_model"]["ground_truth"] = "0"
     with pytest.raises(ValueError, match=r"x: not the published file \(git blob .* instead of .*--any_rows$"):
         recognise(file, content + b" ", rows, "x")
-    assert "no hash is known here" in recognise(replace(file, blob=""), content, rows, "x")
+    assert "no hash is known" in recognise(replace(file, blob=""), content, rows, "x")
 
 
 def test_what_is_known_of_each_file() -> None:

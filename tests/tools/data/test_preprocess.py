@@ -191,7 +191,7 @@ def test_other_questions_in_the_right_number_are_told(tmp_path: Path, capsys: py
     rows = [RAW["math_dataset"][0] | {"problem": f"What is $1+{i}$?"} for i in range(7500)]
     train = write_raw(tmp_path, "math_dataset", rows)[0]
     message = refusal("math_dataset", tmp_path / "out", "--from_files", train, capsys=capsys)
-    assert "split train: other questions, or another order" in message
+    assert "split train: questions or order differ" in message
     assert message.count("\n") == 1
 
 

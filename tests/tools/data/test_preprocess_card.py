@@ -172,7 +172,7 @@ def test_what_may_not_be_shared_is_refused(tmp_path: Path) -> None:
     assert "may not be redistributed" in refusal(tmp_path, upload=True, api=Recorder())
     write_set(tmp_path)
     (tmp_path / "train.parquet").write_bytes(b"other")
-    assert "train.parquet is gone or not what README.md says" in refusal(tmp_path, upload=True, api=Recorder())
+    assert "train.parquet is missing or differs from README.md" in refusal(tmp_path, upload=True, api=Recorder())
 
 
 def test_a_refusal_of_the_hub_is_one_line(tmp_path: Path) -> None:

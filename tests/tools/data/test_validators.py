@@ -152,7 +152,7 @@ def test_thresholds_and_skipping() -> None:
     question, rewrite = "Add 13, 17 and 29.", "Add 13, 17 and 31."
     assert validate(question, rewrite) == []  # 1 of 3 is gone: 0.33 is not above 0.5
     (finding,) = validate(question, "Add 13, 47 and 66.")  # 2 of 3 are
-    assert str(finding) == "numbers_vanished: 2 of 3 numbers are gone: 17, 29"
+    assert str(finding) == "numbers_vanished: 2 of 3 numbers are missing: 17, 29"
     assert validate(question, "Add 13, 47 and 66.", skip=["numbers_vanished"]) == []
     with pytest.raises(ValueError, match="validator 'number_vanished' is unknown: use names out of empty, "):
         validate(question, rewrite, skip=["number_vanished"])

@@ -55,7 +55,7 @@ def refusal(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
         (["--model", "m", "--tasks", "amc", "--data_dir", "/no"], "python scripts/data_preprocess/amc.py"),
         (["--model", "m", "--data", "x.parquet"], "--data x.parquet: must be NAME=FILE"),
         (["--model", "m", "--data", "../x=x.parquet"], "must be NAME=FILE"),
-        (["--model", "m", "--data", "a=x", "--data", "a=y"], "a was given before as x"),
+        (["--model", "m", "--data", "a=x", "--data", "a=y"], "a was already given as x"),
         (["--model", "m", "--data", "ifeval=x.jsonl"], "must be a folder with google/IFEval"),
         (["--model", "m", "--data", "a=x", "--limit", "0"], "--limit 0: must be greater than or equal to 1"),
         (["--model", "m", "--data", "a=x", "--samples", "-1"], "--samples -1: must be greater than or equal to 1"),
@@ -150,7 +150,7 @@ def test_an_export_is_asked_as_its_run_asked(tmp_path: Path, data: Path, capsys:
         options = parse_options([*asked, *more])
         options = cli._as_trained(options, cli._export_facts(str(tmp_path))["chat_template_kwargs"], "")
         assert options.drawing.chat_template_kwargs == expected
-    assert capsys.readouterr().err.count("asked as in training: --chat_template_kwargs '{\"a\": false}'") == 1
+    assert capsys.readouterr().err.count("as in training: --chat_template_kwargs '{\"a\": false}'") == 1
     (tmp_path / "export.json").write_text(json.dumps(facts | {"chat_template_kwargs": 5}))
     assert cli._export_facts(str(tmp_path)) == {}
 
@@ -159,8 +159,8 @@ def test_a_chat_template_is_of_a_model_that_runs_here(refusal: Callable[..., str
     template = tmp_path / "t.jinja"
     template.write_text("x")
     served = ["--base_url", "http://127.0.0.1:1/v1", "--data", f"toy={data}"]
-    assert "a server asks with its own" in refusal(*served, "--chat_template", template)
-    assert "lm_eval asks ifeval" in refusal("--model", "m", "--tasks", "ifeval", "--chat_template", template)
+    assert "a server uses its own" in refusal(*served, "--chat_template", template)
+    assert "lm_eval runs ifeval" in refusal("--model", "m", "--tasks", "ifeval", "--chat_template", template)
     assert "no such file" in refusal("--model", "m", "--data", f"toy={data}", "--chat_template", tmp_path / "no")
 
 
@@ -181,7 +181,7 @@ def test_a_set_without_a_ground_truth_is_named_before_anything_is_generated(
 ) -> None:
     write_rows([make_row("toy", "1 + 1?", "", 0, "test")], tmp_path / "data.parquet")
     read_questions("toy", tmp_path / "data.parquet", samples=1)
-    assert "data.parquet: no question has a ground truth, so there will be no accuracy" in capsys.readouterr().err
+    assert "data.parquet: no question has a ground truth, so there is no accuracy" in capsys.readouterr().err
 
 
 def test_an_interrupted_evaluation_says_what_is_kept(
@@ -192,7 +192,7 @@ def test_an_interrupted_evaluation_says_what_is_kept(
 
     monkeypatch.setattr(cli, "evaluate", interrupted)
     assert main(["--base_url", "http://h/v1", "--data", "a=x"]) == 130
-    assert "interrupted\nWhat was generated is kept: the same command resumes." in capsys.readouterr().err
+    assert "interrupted\nFinished responses are kept: the same command resumes." in capsys.readouterr().err
 
 
 def test_lm_eval_gets_as_many_gpus_as_the_option_means(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -245,7 +245,7 @@ def test_regrading_writes_a_result_and_names_differences(tmp_path: Path, capsys:
     dump.write_text("".join(json.dumps(row) + "\n" for row in rows))
     assert main(["--regrade", str(dump), "--output_dir", str(tmp_path / "out"), "--equivalence", "string"]) == 0
     out = capsys.readouterr().out
-    assert "stored verdicts: 3 of 4 are ours too" in out
+    assert "stored verdicts: 3 of 4 agree with ours" in out
     assert "question 0, response 0: stored right, here wrong; answer 0, ground truth 1" in out
     result = json.loads((tmp_path / "out/results.json").read_text())
     assert result["name"] == "run/10"
@@ -265,7 +265,7 @@ def test_what_was_asked_in_lightevals_way_is_graded_again_so(
     row = {"index": 0, "sample": 0, "question": "q", "ground_truth": "18", "response": "So 18 eggs.", "correct": True}
     path.write_text(json.dumps(row) + "\n")
     assert main(["--regrade", str(path)]) == 0
-    assert "stored verdicts: 1 of 1 are ours too" in capsys.readouterr().out
+    assert "stored verdicts: 1 of 1 agree with ours" in capsys.readouterr().out
 
 
 def test_regrading_overwrites_no_evaluation(tmp_path: Path, refusal: Callable[..., str]) -> None:
@@ -273,11 +273,11 @@ def test_regrading_overwrites_no_evaluation(tmp_path: Path, refusal: Callable[..
     dump.write_text('{"input": "q", "output": "", "gts": "1", "score": 0}\n')
     _add(folder, call("toy"), restart=False)
     before = (folder / "results.json").read_bytes()
-    assert "holds an evaluation, which this would overwrite" in refusal("--regrade", dump, "--output_dir", folder)
+    assert "has an evaluation, which this would overwrite" in refusal("--regrade", dump, "--output_dir", folder)
     assert (folder / "results.json").read_bytes() == before
     # nor one that was stopped before it had a result
     (tmp_path / "stopped/generations").mkdir(parents=True)
-    assert "holds an evaluation" in refusal("--regrade", dump, "--output_dir", tmp_path / "stopped")
+    assert "has an evaluation" in refusal("--regrade", dump, "--output_dir", tmp_path / "stopped")
     # a regrade's own result is replaced
     assert [main(["--regrade", str(dump), "--output_dir", str(tmp_path / "again")]) for _ in range(2)] == [0, 0]
 
@@ -299,7 +299,7 @@ def test_two_evaluations_of_a_model_at_the_same_time_lose_nothing(tmp_path: Path
     found = read_result(tmp_path / "results.json")
     assert list(found["tasks"]) == ["math500", "gsm8k", "ifeval"]
     assert found["method"] == "base"  # the call that named none forgets nothing
-    with pytest.raises(UserError, match="of another model"):
+    with pytest.raises(UserError, match="from another model"):
         _add(tmp_path, call("amc", model={"fingerprint": "files 2"}), restart=False)
     _add(tmp_path, call("amc", model={"fingerprint": "files 2"}), restart=True)
     assert list(read_result(tmp_path / "results.json")["tasks"]) == ["amc"]

@@ -195,7 +195,7 @@ def test_a_text_that_math_verify_does_not_finish_has_no_answer(
     monkeypatch.setattr(extraction, "TIMEOUT_S", 3.0)
     bomb = r"The answer is $\binom{1000000000}{500000000}$"
     assert extract_anywhere(["It is $1$.", bomb, "It is $2$."], 0) == ["1", None, "2"]
-    assert "note: of 1 responses no answer was found in 3 s" in capsys.readouterr().err
+    assert "note: in 1 responses no answer was found within 3 s" in capsys.readouterr().err
 
 
 def test_without_math_verify_nothing_is_graded_as_wrong(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -59,7 +59,7 @@ def test_the_command_line_holds_every_choice(lm_eval: Path, tmp_path: Path) -> N
 
 
 def test_model_code_is_run_only_when_somebody_said_so(lm_eval: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"runs Python that the model writes.*--confirm_run_unsafe_code"):
+    with pytest.raises(ValueError, match=r"runs Python written by the model.*--confirm_run_unsafe_code"):
         command_line("cruxeval", "m", tmp_path, options(lm_eval))
     words = command_line("cruxeval", "m", tmp_path, options(lm_eval, confirm_run_unsafe_code=True))
     assert "--confirm_run_unsafe_code" in words

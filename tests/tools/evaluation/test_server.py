@@ -41,7 +41,7 @@ def test_a_served_model_is_evaluated(
     # another model's answers are not mixed in
     server.models = ["another"]
     assert main(arguments) == 2
-    assert "of another model (served rewriter, this one is served another)" in capsys.readouterr().err
+    assert "from another model (served rewriter, this is served another)" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("nothing_waits")
@@ -53,7 +53,7 @@ def test_an_outage_ends_with_what_is_kept_and_the_same_command_resumes(
     server.trouble = lambda question, asked: None if question.startswith(("11", "12")) else down
     assert main([*arguments, "--max_concurrency", "1"]) == 3
     out, err = capsys.readouterr()
-    assert out == "" and "What was generated is kept: the same command resumes." in err
+    assert out == "" and "Finished responses are kept: the same command resumes." in err
     lines = (tmp_path / "out/generations/toy.jsonl").read_text().splitlines()
     assert sorted(json.loads(line)["index"] for line in lines[1:]) == [0, 1]
     server.trouble = lambda question, asked: None

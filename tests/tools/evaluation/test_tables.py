@@ -68,7 +68,7 @@ def test_what_makes_numbers_unlike_is_noted() -> None:
     assert "50.00 ± 2.10 †" in text
     assert "† MATH-500: 20 of 500 (a) questions." in text
     assert "MATH-500: 2 (b) questions have no ground truth" in text
-    assert "MATH-500: not alike in temperature: 0.8 (a), 0.0 (b)." in text
+    assert "MATH-500: different temperature: 0.8 (a), 0.0 (b)." in text
 
 
 def test_a_part_of_a_set_is_not_the_best_beside_whole_ones() -> None:
@@ -85,9 +85,9 @@ def test_prompts_and_types_of_numbers_are_noted() -> None:
 
     first = asked("Think\nfirst.", dtype="bfloat16", chat_template_kwargs={"enable_thinking": False})
     text = markdown(table_of(result("a", mine=first), result("b", mine=asked(None, dtype="float32"))))
-    assert "mine: not alike in dtype: bfloat16 (a), float32 (b)." in text
-    assert "mine: not alike in chat_template_kwargs: {'enable_thinking': False} (a), None (b)." in text
-    assert re.search(r"mine: not alike in system prompt: Think first\. \([0-9a-f]{8}\) \(a\), None \(b\)\.", text)
+    assert "mine: different dtype: bfloat16 (a), float32 (b)." in text
+    assert "mine: different chat_template_kwargs: {'enable_thinking': False} (a), None (b)." in text
+    assert re.search(r"mine: different system prompt: Think first\. \([0-9a-f]{8}\) \(a\), None \(b\)\.", text)
 
 
 def test_arguments_of_lm_eval_are_compared() -> None:
@@ -95,9 +95,9 @@ def test_arguments_of_lm_eval_are_compared() -> None:
         return entry(0.5, "strict prompt", arguments=arguments)
 
     one, other = result("a", ifeval=called("")), result("b", ifeval=called("--gen_kwargs temperature=0.8"))
-    note = "IFEval: not alike in lm_eval's arguments: None (a), --gen_kwargs temperature=0.8 (b)."
+    note = "IFEval: different lm_eval's arguments: None (a), --gen_kwargs temperature=0.8 (b)."
     assert note in markdown(table_of(one, other))
-    assert "not alike" not in markdown(table_of(one, one))
+    assert "different" not in markdown(table_of(one, one))
 
 
 def test_names_that_repeat_are_told_apart() -> None:

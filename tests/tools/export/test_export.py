@@ -332,7 +332,7 @@ class TestCard:
         again()
         text = card_of(target)
         assert "Trained with Co-rewarding-I, one wording twice, by an independent" in text
-        assert "every question is asked twice in the same words" in text and "(a control)" in text
+        assert "every question is used twice in the same words" in text and "(a control)" in text
         assert "| trained on |" in text and "rephrased questions" not in text
 
     def test_says_what_the_run_was(self, run_dir: Path, sample_folder: Path) -> None:
@@ -344,7 +344,7 @@ class TestCard:
         assert "base_model" not in head and "license" not in head  # a folder on a machine, of an unknown licence
         for part in (
             "| base model | `model` |",
-            "Co-rewarding-I: every question is asked in two wordings",
+            "Co-rewarding-I: every question has two views",
             "| questions a batch | 8 | 128 |",
             "| rollouts a question | 4 | 8 |",
             "| epochs | 1 | 3 |",
@@ -389,7 +389,7 @@ class TestCard:
         weights = (target / "model.safetensors").stat().st_mtime_ns
         evaluate(run_dir, "mine", target)
         evaluate(run_dir, "other", "files 0")
-        assert any("there already" in note for note in again())
+        assert any("exists already" in note for note in again())
         table = card_of(target).split("## Evaluation")[1]
         assert "| Co-rewarding-I, student of step 3 | 50.00 ± 5.00 |" in table and "other" not in table
         (index,) = head_of(target)["model-index"]
@@ -417,7 +417,7 @@ class TestCard:
         assert {m["name"] for m in result["metrics"]} == {"pass@1, percent", "pass@1, percent, 20 of 100 questions"}
         path = run_dir / "evaluation/greedy/results.json"
         path.write_text(path.read_text().replace('"accuracy"', '"precision"'))
-        with pytest.raises(ValueError, match=r"greedy/results\.json.*: not a whole result"):
+        with pytest.raises(ValueError, match=r"greedy/results\.json.*: not a complete result"):
             again()
 
     def test_a_teachers_card_says_whose_numbers_they_are(self, run_dir: Path) -> None:
@@ -467,8 +467,8 @@ class TestCard:
         (code,) = re.findall(r"^```python\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
         asked = ast.literal_eval(code[code.index("messages = ") + 11 : code.index("inputs = ")])
         assert [m["content"] for m in asked if m["role"] == "system"] == ([expected] if expected else [])
-        assert ("training asked with this system message" in text) == bool(expected)
-        assert ("training asked without a system message" in text) == (expected == "")
+        assert ("training used this system message" in text) == bool(expected)
+        assert ("training used no system message" in text) == (expected == "")
         assert "Let's think step by step" not in text
 
     def test_a_run_that_asked_in_its_own_way(self, run_dir: Path, tmp_path: Path) -> None:
@@ -539,7 +539,7 @@ class TestCard:
         foreign = run_dir / "evaluation/mine/results.json"
         foreign.parent.mkdir(parents=True)
         foreign.write_text('{"score": 1}')
-        assert again() == [f"{foreign}: not of an evaluation, left out"]
+        assert again() == [f"{foreign}: not from an evaluation, skipped"]
         assert "## Evaluation" not in (target / "README.md").read_text()
 
     def test_a_run_without_metrics_has_no_curves(self, run_dir: Path) -> None:
@@ -549,7 +549,7 @@ class TestCard:
         (note,) = again()
         assert "no metrics" in note and "the card has no curves" in note
         text = card_of(target)
-        assert "The run kept no metrics." in text and "training_curves" not in text
+        assert "The run has no metrics." in text and "training_curves" not in text
         assert "| questions a batch | 8 | 128 |" in text  # the configuration is known
         assert not (target / "training_curves.png").exists()
 
@@ -585,7 +585,7 @@ class TestCard:
     def test_a_folder_with_something_else_is_refused(self, run_dir: Path) -> None:
         target, again = self.exported(run_dir)
         target.mkdir(parents=True)
-        with pytest.raises(ValueError, match="is no export"):
+        with pytest.raises(ValueError, match="is not an export"):
             again()
         target.rmdir()
         again()
@@ -600,7 +600,7 @@ class TestCard:
         target, again = self.exported(run_dir)
         again()
         checkpoint = find_checkpoint(run_dir / "checkpoints", 3, "student")
-        with pytest.raises(ValueError, match=r"holds an export with dtype float32, not bfloat16; remove it or"):
+        with pytest.raises(ValueError, match=r"has an export with dtype float32, not bfloat16; remove it or"):
             export(run_dir, checkpoint, target, "bfloat16")
 
     def test_of_two_exports_at_once_the_second_waits(
@@ -622,8 +622,8 @@ class TestCard:
         for thread in both:
             thread.join()
         assert len(merges) == 1 and len(notes) == 2
-        assert sorted(len(told) for told in notes) == [0, 1]  # "the model is there already"
-        assert "waiting for another export into it to end" in capfd.readouterr().err
+        assert sorted(len(told) for told in notes) == [0, 1]  # "the model exists already"
+        assert "waiting for another export into it" in capfd.readouterr().err
         assert AutoModelForCausalLM.from_pretrained(target).dtype == torch.float32
         assert not target.with_name(target.name + ".unfinished").exists()
 
@@ -756,7 +756,7 @@ def test_sending_is_a_dry_run_unless_told(tmp_path: Path, capsys: pytest.Capture
     (repo, created), (_, sent) = hub.calls
     assert (repo, created["repo_type"], created["private"]) == ("me/x", "model", True)
     assert list(filter_repo_objects([*files, "a1.safetensors"], allow_patterns=sent["allow_patterns"])) == list(files)
-    with pytest.raises(ValueError, match=r"--push_to_hub me/x: 401 \(a token"):
+    with pytest.raises(ValueError, match=r"--push_to_hub me/x: 401 \(needs a token"):
         send(tmp_path, files, "model", "me/x", "m", upload=True, public=False, api=Hub(refuses=True))
 
 

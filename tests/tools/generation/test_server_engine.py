@@ -50,7 +50,7 @@ def test_last_request_that_fails_is_told_from_an_outage(server) -> None:
     (completion,) = ask(quick(server.url), "hm")  # the server still answers something else
     assert (completion.failure, completion.detail) == ("server_error", "status 500")
     server.trouble = lambda question, asked: (500, (), b"")  # it lists its models, and that is all
-    with pytest.raises(EngineDown, match=r"asked 2 times \(status 500\); see to the server"):
+    with pytest.raises(EngineDown, match=r"tried 2 times \(status 500\); check the server"):
         ask(quick(server.url), "hm")
     engine = quick(server.url)
     server.shutdown()
@@ -145,7 +145,7 @@ def test_questions_that_are_refused_alone_are_told_from_that(server) -> None:
 def test_redirections_are_told_and_not_followed(server, status) -> None:
     other = Server()  # never started: a request to it would time out
     server.trouble = lambda question, asked: (status, [("Location", other.url)], b"")
-    with pytest.raises(EngineError, match=f"chat/completions redirects to {other.url}: name that address"):
+    with pytest.raises(EngineError, match=f"chat/completions redirects to {other.url}: use that address"):
         ask(quick(server.url, api_key="s3cret", http_timeout=5), "hm")
     assert len(server.requests) == 1
     other.server_close()

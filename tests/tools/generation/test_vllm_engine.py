@@ -32,7 +32,7 @@ def test_a_model_that_cannot_be_used_is_told_in_one_line(tmp_path: Path) -> None
     tokenizer = build_tokenizer()
     tokenizer.chat_template = None
     tokenizer.save_pretrained(tmp_path)
-    with pytest.raises(EngineError, match=r"^tokenizer \S+: has no chat template, .*: --chat_template FILE "):
+    with pytest.raises(EngineError, match=r"^tokenizer \S+: has no chat template; .*: --chat_template FILE "):
         load_tokenizer(str(tmp_path))
 
 

@@ -232,7 +232,7 @@ def test_killed_run_loses_nothing_and_doubles_nothing(tmp_path, server) -> None:
     assert "rewriting: resuming, " in err
     message = err.splitlines()[-1]
     assert re.fullmatch(
-        r"\d+ of 100 rows are finished and recorded in \S+out\.jsonl\.journal\. Give the same .*", message
+        r"\d+ of 100 rows are finished and recorded in \S+out\.jsonl\.journal\. Run the same .*", message
     ), err
     run = start(folder, *options, url=server.url)
     wait_for(folder / "out.jsonl.verify.journal", 30, run)
@@ -303,7 +303,7 @@ def test_half_a_surrogate_pair_is_sampled_again(tmp_path, server, policy) -> Non
 def test_no_row_left(tmp_path, server, capsys) -> None:
     make_input(tmp_path / "in.parquet", ["A stubborn one: add 12 and 13."])
     assert main(arguments(tmp_path, "--max_retries", "0", url=server.url)) == 1
-    assert "no row is left, so no output was written; the reasons: " in capsys.readouterr().err
+    assert "no rows remain, so no output was written; reasons: " in capsys.readouterr().err
     assert not (tmp_path / "out.parquet").exists() and (tmp_path / "out.report.md").exists()
 
 
@@ -323,8 +323,8 @@ def test_server_that_goes_down_stops_the_run_and_blames_no_row(tmp_path, server,
     options = ("--http_retries", "1", "--max_concurrency", "8")
     assert main(arguments(tmp_path, *options, url=server.url)) == 3
     err = capsys.readouterr().err
-    assert "stopped: " in err and "requests failed, and so did a short question, asked 2 times (status 502)" in err
-    assert "Give the same command again to resume." in err
+    assert "stopped: " in err and "requests failed, and so did a test question, tried 2 times (status 502)" in err
+    assert "Run the same command again to resume." in err
     assert not any("failure" in record for record in lines(tmp_path / "out.jsonl.journal"))  # no failure on record
     server.trouble = lambda question, asked: None
     assert main(arguments(tmp_path, *options, url=server.url)) == 0
@@ -349,7 +349,7 @@ def test_what_is_refused_for_the_configuration_is_no_rows_fault(tmp_path, server
     make_input(tmp_path / "in.parquet", sums(count))
     assert main(arguments(tmp_path, url=server.url)) == 2
     *_, error = capsys.readouterr().err.splitlines()
-    assert "refuses every request: change the option that it names, or the server: status 400: max_tokens is" in error
+    assert "refuses every request; change the option that it names, or the server: status 400: max_tokens is" in error
     assert len(lines(tmp_path / "out.jsonl.journal")) == 1  # the header
     server.trouble = lambda question, asked: None
     assert main(arguments(tmp_path, url=server.url)) == 0
@@ -362,7 +362,7 @@ def test_a_key_that_no_header_can_hold_is_refused_unseen(tmp_path, server, capsy
     make_input(tmp_path / "in.parquet", sums(1))
     assert main(arguments(tmp_path, url=server.url)) == 2
     err = capsys.readouterr().err
-    assert "the API key has a line break or a letter that is not ASCII: see to --api_key_env" in err and "s3" not in err
+    assert "the API key has a line break or a non-ASCII character: check --api_key_env" in err and "s3" not in err
     monkeypatch.setenv("OPENAI_API_KEY", " s3cret\n")
     assert main(arguments(tmp_path, url=server.url)) == 0
     assert server.requests[-1]["authorization"] == "Bearer s3cret"
@@ -382,12 +382,12 @@ MODEL = ("--model_path", "m")
         ([*MODEL, "--max_tokens", "0"], "--max_tokens 0: must be greater than or equal to 1"),
         ([*MODEL, "--temperature", "nan"], "--temperature nan: must be a finite number"),
         ([*MODEL, "--top_p", "1.5"], "--top_p 1.5: must be less than or equal to 1"),
-        ([*MODEL, "--skip_validators", "emty"], "--skip_validators emty: emty is unknown; use names out of empty"),
+        ([*MODEL, "--skip_validators", "emty"], "--skip_validators emty: emty is unknown; use names from empty"),
         ([*MODEL, "--max_concurrency", "100000"], "--max_concurrency 100000: must be less than or equal to 4096"),
         ([*MODEL, "--question_column", "q"], "has no column 'q': choose --question_column from data_source"),
         ([*MODEL, "--question_column", "reward_model"], "column 'reward_model' is struct<"),
         ([*MODEL, "--max_token", "3"], "unrecognized arguments: --max_token 3; see --help"),
-        ([*MODEL, "--restart", "verify"], "--restart verify answers anew, which is only done with --verify: add it"),
+        ([*MODEL, "--restart", "verify"], "--restart verify works only with --verify: add it"),
         ([*MODEL, "--enable_thinking", "maybe"], "--enable_thinking maybe: must be a valid boolean"),
         ([*MODEL, "--instruction_file", "none.txt"], "--instruction_file none.txt cannot be read"),
         (["--rewrites_from", "have.parquet", "--verify"], "--verify needs a model: name one with --model_path"),
@@ -435,7 +435,7 @@ def test_another_judge_costs_no_rewrite(tmp_path, server, capsys) -> None:
     assert main(arguments(tmp_path, *options, "second", url=server.url)) == 2
     err = capsys.readouterr().err
     assert 'out.jsonl.verify.journal was made with verify_model="first", now it is "second": ' in err
-    assert err.endswith("or start anew with --restart verify\n")
+    assert err.endswith("or start over with --restart verify\n")
     before = (tmp_path / "out.jsonl.journal").read_bytes()
     assert main(arguments(tmp_path, *options, "second", "--restart", "verify", url=server.url)) == 0
     assert (tmp_path / "out.jsonl.journal").read_bytes() == before

@@ -104,8 +104,8 @@ def test_own_instruction_and_markers(tmp_path) -> None:
 @pytest.mark.parametrize(
     ("text", "markers", "message"),
     [
-        ("[[ ]]", ("[[", "]]"), "has 0 times {question}: it must have it once"),
-        ("{question} {question} [[ ]]", ("[[", "]]"), "has 2 times {question}"),
+        ("[[ ]]", ("[[", "]]"), "has {question} 0 times: it must have it once"),
+        ("{question} {question} [[ ]]", ("[[", "]]"), "has {question} 2 times"),
         ("{question} ]]", ("[[", "]]"), "does not contain the begin marker '[[': add it, or set --begin_marker"),
         ("{question} [[", ("[[", "]]"), "does not contain the end marker ']]'"),
         ("{question} ||", ("||", "||"), "both markers are '||': use two different ones"),

@@ -222,12 +222,12 @@ def test_the_command_draws_the_controls_apart_and_writes_the_table(
     assert (code, err) == (0, "") and f"Curves: {figure}\nCurves: {tmp_path}/f_controls.svg\nTable: " in out
     names = {path.name: path.read_text() for path in tmp_path.glob("f*.svg")}
     assert "<!-- entropy -->" in names["f.svg"] and "<!-- random -->" not in names["f.svg"]
-    assert "<!-- Of it: q 0 -->" in names["f.svg"]
+    assert "<!-- Of these: q 0 -->" in names["f.svg"]
     assert all(f"<!-- {name} -->" in names["f_controls.svg"] for name in ("ground_truth", "random"))
     text = markdown.read_text()
     assert "| entropy" in text and "accuracy after − ground_truth" in text and "reference" in text
     assert text.endswith("\n\nMade by `bash x.sh` at commit `abc`, 1 steps a run.\n")
     code, _, err = run_script("report.py", runs[1], "--subset", f"q 7={odd(tmp_path, 'question 7')}")
-    assert code == 2 and "no validation dump of these runs asks a question of that file" in err
+    assert code == 2 and "no validation dump of these runs has a question of that file" in err
     code, _, err = run_script("report.py", runs[1], "--reference", "entropy")
     assert code == 2 and "--reference entropy: give --by_method, too" in err

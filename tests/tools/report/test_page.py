@@ -160,7 +160,7 @@ class TestFigures:
             assert paths[0].read_bytes() == paths[1].read_bytes()
 
     def test_nothing_to_draw_and_odd_names(self, tmp_path: Path) -> None:
-        with pytest.raises(ValueError, match="a logged none of the metrics"):
+        with pytest.raises(ValueError, match="a logged none of the requested metrics"):
             draw([run("a")], tmp_path / "x.png", panels=(ACCURACY,))
         with pytest.raises(ValueError, match=r"must end in \.png"):
             draw([run("a")], tmp_path / "x.jpg")

@@ -130,7 +130,7 @@ def test_read_run(run_dir: Path) -> None:
     assert run.verdicts_at(ACC, 4) == {"my_run": {f"{i}?": float(i < 80) for i in range(100)}}
     assert run.verdicts_at(ACC, 2) == {} and run.interval(ACC, 2) is None
     assert run.series("label/accuracy") == ([1, 2, 3, 4], [pytest.approx(v) for v in (0.1, 0.2, 0.6, 0.8)])
-    assert len(run.notes) == 1 and "10-00-00.jsonl: the last line is cut off" in run.notes[0]
+    assert len(run.notes) == 1 and "10-00-00.jsonl: the last line is incomplete" in run.notes[0]
     assert run.until(2).trained_steps == [1, 2] and run.metrics.loc[4, ACC] == 0.8
 
 
@@ -378,7 +378,7 @@ def test_errors_of_the_command_are_one_line(run_dir: Path, tmp_path: Path, run_s
     for arguments, message in (
         ((tmp_path,), "no metrics found"),
         ((tmp_path / "none",), "no such directory"),
-        ((run_dir, run_dir), "say where the figure goes"),
+        ((run_dir, run_dir), "name the figure"),
         ((run_dir, "--metric", "reward/nonsense"), "--metric reward/nonsense: no run logged it"),
         ((run_dir, "--figure", tmp_path / "x.gif"), "must end in .png, .svg, .pdf"),
         ((run_dir, "--table", tmp_path / "x.xls"), "must end in .md, .csv, .tex"),

@@ -111,13 +111,13 @@ def test_a_run_that_lies_where_runs_once_were(
 
 def test_two_views_where_only_one_is_asked(config: DictConfig, refusal: Callable[..., str]) -> None:
     config.co_rewarding.method, config.data.custom_cls.name = "format_only", None  # as scripts/run_baseline.sh has it
-    refusal("data.train_aug_files=", "here each question is asked in one view")
+    refusal("data.train_aug_files=", "this run uses one view of each question")
 
 
 def test_co_rewarding_i_asks_two_views_whatever_the_method(config: DictConfig) -> None:
     check_two_views(config)
     config.data.train_aug_files, config.co_rewarding.method = None, "format_only"
-    with pytest.raises(ValueError, match=r"data\.train_aug_files=None: Co-rewarding-I asks each question in two"):
+    with pytest.raises(ValueError, match=r"data\.train_aug_files=None: Co-rewarding-I needs two views"):
         check_two_views(config)
 
 
@@ -128,12 +128,12 @@ def test_a_reward_that_is_no_vote_takes_one_view_or_two(config: DictConfig, refu
             changed.co_rewarding.method, changed.data.train_aug_files = method, files
             check_config(changed)
     config.co_rewarding.method = "majority_voting"
-    refusal("data.train_aug_files=", "majority_voting asks each question in one wording")
+    refusal("data.train_aug_files=", "majority_voting uses one view of each question")
 
 
 def test_a_label_threshold_without_a_vote(config: DictConfig) -> None:
     config.co_rewarding.method, config.co_rewarding.min_agreement = "entropy", 0.5
-    with pytest.raises(ValueError, match=r"co_rewarding\.min_agreement=0\.5: entropy takes no vote"):
+    with pytest.raises(ValueError, match=r"co_rewarding\.min_agreement=0\.5: entropy has no vote"):
         check_settings(config)
     config.co_rewarding.method = "majority_voting"
     check_settings(config)
@@ -141,7 +141,7 @@ def test_a_label_threshold_without_a_vote(config: DictConfig) -> None:
 
 def test_a_payout_without_a_vote(config: DictConfig) -> None:
     config.co_rewarding.method, config.co_rewarding.payout = "format_only", "soft"
-    with pytest.raises(ValueError, match=r"^co_rewarding\.payout=soft: format_only takes no vote; set it to hard"):
+    with pytest.raises(ValueError, match=r"^co_rewarding\.payout=soft: format_only has no vote; set it to hard"):
         check_settings(config)
     config.co_rewarding.method = "co_rewarding_II"
     check_settings(config)
@@ -149,14 +149,14 @@ def test_a_payout_without_a_vote(config: DictConfig) -> None:
 
 def test_a_guard_of_labels_without_a_vote(config: DictConfig) -> None:
     config.co_rewarding.method, config.co_rewarding.max_label_flips = "random", 0
-    with pytest.raises(ValueError, match=r"^co_rewarding\.max_label_flips=0: random takes no vote; set it to -1"):
+    with pytest.raises(ValueError, match=r"^co_rewarding\.max_label_flips=0: random has no vote; set it to -1"):
         check_settings(config)
 
 
 @pytest.mark.parametrize(
     ("method", "reason"),
     [
-        ("entropy", "entropy takes no vote; set it to 0 (NUM_VOTES in"),
+        ("entropy", "entropy has no vote; set it to 0 (NUM_VOTES in"),
         ("co_rewarding_II", "in co_rewarding_II the teacher votes; leave it out and set actor_rollout_ref.teacher.n"),
     ],
 )
@@ -270,7 +270,7 @@ def test_a_reward_of_ones_own_before_ray(config: DictConfig, refused_after: Call
     refused_after(key, f"{tmp_path}/gone.py:good", "gone.py cannot be read")
     refused_after(key, f"{own}:better", "has no function better; it has good, bad")
     refused_after(key, f"{own}:bad", "must take one argument: def bad(inputs)")
-    refused_after(key, f"majority_voting+co_rewarding_I+{own}:good", "votes, of which a sum may have one")
+    refused_after(key, f"majority_voting+co_rewarding_I+{own}:good", "votes; a sum may have only one")
     refused_after(key, f"co_rewarding_I+0.1*{own}:goo", "has no function goo")
     for name in (f"{own}:good", f"co_rewarding_I+0.1*{own}:good"):
         config.co_rewarding.method = name

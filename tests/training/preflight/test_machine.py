@@ -171,7 +171,7 @@ def test_a_cluster_keeps_its_own_sizes(config: DictConfig, capsys: pytest.Captur
     assert ray_init.num_gpus == 1 and ray_init.object_store_memory  # of platform=cpu; Ray would refuse them
     _prepare_ray(config)
     assert (ray_init.num_cpus, ray_init.num_gpus, ray_init.object_store_memory) == (None, None, None)
-    assert "not used: num_gpus, object_store_memory" in capsys.readouterr().out
+    assert "ignored: num_gpus, object_store_memory" in capsys.readouterr().out
     assert OmegaConf.select(config, "ray_kwargs.ray_init.runtime_env.env_vars.OMP_NUM_THREADS") is not None
 
 
@@ -185,5 +185,5 @@ def test_a_cluster_where_nobody_answers(config: DictConfig) -> None:
             check_address(config)
     for address in (f"127.0.0.1:{port}", "127.0.0.1:99999", "no-such-host.invalid:6379"):
         config.ray_kwargs.ray_init.address = address
-        with pytest.raises(ValueError, match=f"RAY_ADDRESS={address}: nobody answers there"):
+        with pytest.raises(ValueError, match=f"RAY_ADDRESS={address}: no answer there"):
             check_address(config)

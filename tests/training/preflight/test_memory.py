@@ -130,11 +130,11 @@ def test_another_clusters_gpus_are_not_refused_for_those_of_this_machine(
     check_memory(config)
     gpu, host = capsys.readouterr().out.splitlines()
     assert gpu.startswith(
-        "memory: on this machine's GPU does not fit, actor_rollout_ref.rollout.gpu_memory_utilization=0.6: while vLLM "
+        "memory: does not fit on this machine's GPU, actor_rollout_ref.rollout.gpu_memory_utilization=0.6: while vLLM "
         "works a GPU needs 94.6 GiB and has 79.1 "
     )
-    assert host.startswith("memory: on this machine does not fit, ") and "and has 16.0 " in host
-    assert all(line.endswith("; RAY_ADDRESS is set, the cluster's may be larger") for line in (gpu, host))
+    assert host.startswith("memory: does not fit on this machine, ") and "and has 16.0 " in host
+    assert all(line.endswith("; RAY_ADDRESS is set, the cluster may have more") for line in (gpu, host))
     config.trainer.save_freq = 20
     monkeypatch.setattr(memory, "free_disk", lambda folder: GIB)  # the disk is the same
     with pytest.raises(ValueError, match="a checkpoint takes"):
@@ -144,7 +144,7 @@ def test_another_clusters_gpus_are_not_refused_for_those_of_this_machine(
 def test_gpus_that_differ(on_gpus: Callable[..., DictConfig], capsys: pytest.CaptureFixture[str]) -> None:
     check_memory(on_gpus(2, 139.7, 79.1))
     assert capsys.readouterr().out == (
-        "memory: visible GPUs have 79.1 to 139.7 GiB, the smallest of them counts (CUDA_VISIBLE_DEVICES chooses)\n"
+        "memory: visible GPUs have 79.1 to 139.7 GiB, the smallest counts (CUDA_VISIBLE_DEVICES chooses)\n"
     )
 
 
@@ -176,9 +176,21 @@ def test_disk(on_gpus: Callable[..., DictConfig], monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("actor_rollout_ref.actor.optim.optimizer", "AdamW8bit", "optim.optimizer=AdamW8bit: the estimate knows AdamW"),
-        ("actor_rollout_ref.actor.fsdp_config.model_dtype", "bf16", "model_dtype=bf16: the estimate knows fp32"),
-        ("actor_rollout_ref.model.override_config.attn_implementation", "eager", "=eager: the estimate knows sdpa"),
+        (
+            "actor_rollout_ref.actor.optim.optimizer",
+            "AdamW8bit",
+            "optim.optimizer=AdamW8bit: the estimate supports only AdamW",
+        ),
+        (
+            "actor_rollout_ref.actor.fsdp_config.model_dtype",
+            "bf16",
+            "model_dtype=bf16: the estimate supports only fp32",
+        ),
+        (
+            "actor_rollout_ref.model.override_config.attn_implementation",
+            "eager",
+            "=eager: the estimate supports only sdpa",
+        ),
     ],
 )
 def test_what_the_estimate_does_not_know_is_not_refused(

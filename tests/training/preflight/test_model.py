@@ -77,7 +77,7 @@ def test_a_template_without_a_place_for_the_system_message(
     config.actor_rollout_ref.model.path = with_template(template)
     check_config(config)
     (line,) = [line for line in capsys.readouterr().out.splitlines() if "system message" in line]
-    assert "takes no system message: it goes in front of the user's" in line
+    assert "takes no system message: it is put before the user's" in line
 
 
 def test_a_template_that_loses_the_merged_message_too(
@@ -111,7 +111,7 @@ def test_a_template_of_ones_own(
         config.actor_rollout_ref.model.path = with_template(template)
         check_config(config)
     config.actor_rollout_ref.model.custom_chat_template = "{% for m in messages %}"
-    refusal(f"co_rewarding.chat_template={file}: this chat template does not take the messages", "TemplateSyntaxError")
+    refusal(f"co_rewarding.chat_template={file}: this chat template rejects the messages", "TemplateSyntaxError")
 
 
 def test_thinking_is_switched_where_the_template_reads_the_switch(

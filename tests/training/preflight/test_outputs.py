@@ -15,7 +15,7 @@ from co_rewarding.training.preflight.outputs import FOLDERS, WANDB_MODES, check_
 @pytest.mark.parametrize("key", [key for key in FOLDERS if key != "trainer.default_local_dir"])  # checkpoint.py's
 def test_a_file_in_the_place_of_a_folder(refused_after: Callable[..., str], key: str, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    refused_after(key, f"{tmp_path}/file/run", "cannot be written (Not a directory)", "to a folder that can")
+    refused_after(key, f"{tmp_path}/file/run", "cannot be written (Not a directory)", "to a writable folder")
 
 
 @pytest.mark.parametrize("key", list(FOLDERS))

@@ -37,7 +37,7 @@ def test_the_same_file_twice_is_another_experiment(
     config: DictConfig, refusal: Callable[..., str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     config.data.train_aug_files = config.data.train_files
-    refusal("data.train_files=", "data.train_aug_files=", "identical wording", "16 of 16", "suspect_data=warn")
+    refusal("data.train_files=", "data.train_aug_files=", "identical pairs", "16 of 16", "suspect_data=warn")
     config.co_rewarding.suspect_data = "warn"  # the control
     check_config(config)
     assert "WARNING: data.train_files=" in capsys.readouterr().out
@@ -48,9 +48,9 @@ def test_the_controls_of_co_rewarding_i(config: DictConfig, capsys: pytest.Captu
     check_config(config)
     config.co_rewarding.method = "co_rewarding_I_same_wording"
     settle(config)
-    assert "train_rephrased.parquet: is not read, since co_rewarding_I_same_wording" in capsys.readouterr().out
+    assert "train_rephrased.parquet: is ignored, since co_rewarding_I_same_wording" in capsys.readouterr().out
     check_config(config)
-    assert "identical wording" not in capsys.readouterr().out
+    assert "identical pairs" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("method", ["majority_voting_both_views", "co_rewarding_I_same_wording"])
@@ -59,7 +59,7 @@ def test_what_a_control_of_co_rewarding_i_needs(config: DictConfig, refusal: Cal
     config.co_rewarding.method = method
     refusal("data.train_aug_files=None", f"{method} needs the rephrased questions")
     config.data.custom_cls.name = "QuestionDataset"  # as scripts/run_baseline.sh has it
-    refusal(f"co_rewarding.method={method}", "asks each question in two views", "script of Co-rewarding-I")
+    refusal(f"co_rewarding.method={method}", "needs each question in two views", "script of Co-rewarding-I")
 
 
 def test_shifted_by_a_row(
@@ -67,12 +67,12 @@ def test_shifted_by_a_row(
 ) -> None:
     texts = questions(sample_rows["train_rephrased"])
     rephrased_as(texts[1:] + texts[:1])
-    refusal("fit the question in the row before or after better", "(rows 1, 2, 3, …)")
+    refusal("fit the question in the previous or next row better", "(rows 1, 2, 3, …)")
 
 
 @pytest.mark.parametrize(
     ("text", "told"),
-    [("", "without a letter or digit"), ("<rewritten question>", "stand for several questions")],
+    [("", "without a letter or digit"), ("<rewritten question>", "used for several questions")],
 )
 def test_nothing_but_a_placeholder(
     rephrased_as: Callable[..., None], refusal: Callable[..., str], text: str, told: str
@@ -92,7 +92,7 @@ def test_a_few_are_one_warning(
     rephrased_as(texts)
     check_config(config)
     (line,) = [line for line in capsys.readouterr().out.splitlines() if " WARNING: " in line]
-    assert "identical wording, which vote for themselves: 1 of 16 (rows 3)" in line
+    assert "identical pairs, which vote for themselves: 1 of 16 (rows 3)" in line
     assert "most of the question's numbers: 1 of 16 (rows 5)" in line
 
 

@@ -120,7 +120,7 @@ def test_prompts_without_a_box(
     with_questions(key, dict.fromkeys(range(4, rows)))  # all but the first four
     refusal(
         f"{key}=",
-        "as it is read (boxed)",
+        "in its format (boxed)",
         f"{rows - 4} of {rows} (rows 4, 5",
         "suspect_data=warn",
     )
@@ -154,13 +154,13 @@ def test_a_template_that_fails_for_a_later_row(
         "{% if 'Sum' in messages[-1]['content'] %}{{ raise_exception('no sums') }}{% endif %}" + CHAT_TEMPLATE
     )
     with_questions("data.val_files", {2: "Sum 10 and 2."})
-    refusal("chat template does not take the messages of data.val_files=", "row 2 (", "no sums")
+    refusal("chat template rejects the messages of data.val_files=", "row 2 (", "no sums")
 
 
 def test_a_token_that_the_model_does_not_know(config: DictConfig, refusal: Callable[..., str]) -> None:
     tokenizer = AutoTokenizer.from_pretrained(config.actor_rollout_ref.model.path)
     prompts.check_prompts(config, read_data(config), tokenizer, len(tokenizer))
-    with pytest.raises(ValueError, match=r"its tokenizer makes the token \d+ of data.train_files, .*knows 20 \(vocab"):
+    with pytest.raises(ValueError, match=r"its tokenizer makes token \d+ from data.train_files, .*has 20 \(vocab"):
         prompts.check_prompts(config, read_data(config), tokenizer, 20)
 
 
@@ -172,7 +172,7 @@ def test_a_guard_of_labels_that_never_acts(
     config.data.train_batch_size, config.trainer.total_epochs, config.trainer.total_training_steps = 8, 2, steps
     config.co_rewarding.max_label_flips = 0
     if refused:
-        with pytest.raises(ValueError, match=r"^co_rewarding\.max_label_flips=0: never exceeded in 1 visits"):
+        with pytest.raises(ValueError, match=r"^co_rewarding\.max_label_flips=0: cannot be exceeded in 1 visits"):
             prompts.check_steps(config, 16)
     else:
         prompts.check_steps(config, 16)

@@ -57,7 +57,7 @@ def test_some_ground_truths_are_counted(
     check_config(config)
     printed = capsys.readouterr().out
     assert "data.train_files: 2 of 16 questions have a ground truth; metrics such as" in printed
-    assert "data.val_files: 2 of 6 questions have a ground truth; accuracy is of these" in printed
+    assert "data.val_files: 2 of 6 questions have a ground truth; accuracy covers these" in printed
 
 
 def test_labelled_data_is_not_talked_about(config: DictConfig, capsys: pytest.CaptureFixture[str]) -> None:
@@ -73,7 +73,7 @@ def test_no_validation_file_is_no_validation(
     check_config(config)
     assert "data.val_files: none, so nothing is validated\n" in capsys.readouterr().out
     config.trainer.val_only = True
-    refusal("trainer.val_only=True: there is nothing to validate on", "VAL_FILE")
+    refusal("trainer.val_only=True: nothing to validate on", "VAL_FILE")
 
 
 def test_a_validation_file_that_is_missing_says_how_to_do_without(refused_after: Callable[..., str]) -> None:

@@ -39,7 +39,8 @@ def test_the_version_is_accepted(version: str, tmp_path: Path, monkeypatch: pyte
 def test_another_is_refused(version: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(as_if_installed(version, tmp_path))
     with pytest.raises(
-        ValueError, match=f"^verl is {re.escape(version)}, and a run needs {VERL}, [^\n]*install_env.sh"
+        ValueError,
+        match=f"^verl is {re.escape(version)}, but this project overrides methods of {VERL} [^\n]*install_env.sh",
     ):
         check_verl_version()
 
@@ -59,4 +60,4 @@ def test_a_run_is_refused_in_one_line_before_its_configuration_is_read(
         run_main(lambda: read.append("configuration"))
     assert (stop.value.code, read) == (2, [])
     stderr = capsys.readouterr().err
-    assert stderr.startswith("error: verl is 0.9.2, and a run needs ") and stderr.count("\n") == 1
+    assert stderr.startswith("error: verl is 0.9.2, but this project overrides methods of ") and stderr.count("\n") == 1

@@ -85,7 +85,7 @@ def test_a_damaged_index(model: Path, refusal: Callable[..., str], text: str) ->
 )
 def test_weights_of_another_model(model: Path, refusal: Callable[..., str], key: str, value: int) -> None:
     edit_config(model, **{key: value})
-    refusal(f"{MODEL}={model}: its weights are not those of its config.json", "num_hidden_layers=")
+    refusal(f"{MODEL}={model}: its weights do not match its config.json", "num_hidden_layers=")
 
 
 @pytest.mark.parametrize(
