@@ -143,7 +143,7 @@ def judge(claim: Claim, arms: Mapping[str, Runs]) -> Interval | None:
 def verdict(found: Interval | None) -> str:
     if found is None:
         return "not run"
-    return "holds" if found.low > 0 else "refuted" if found.high < 0 else "not told"
+    return "holds" if found.low > 0 else "refuted" if found.high < 0 else "undecided"
 
 
 def judged(arms: Mapping[str, Runs]) -> list[tuple[Claim, Interval | None]]:

@@ -261,7 +261,7 @@ def test_two_results_are_compared_claim_by_claim():
 
     stayed = compared(result("holds", 0.05), result("holds", 0.04))
     assert "| +5.0 [+4.0, +6.0] | +4.0 [+3.0, +5.0] | holds |" in " ".join(stayed.split())
-    assert "holds / not told" in compared(result("holds", 0.05), result("not told", 0.0))
+    assert "holds / undecided" in compared(result("holds", 0.05), result("undecided", 0.0))
     assert "holds / not run" in compared(result("holds", 0.05), {"made_at": "def"})
     both = claims_table({"easy": result("not run", None)["hard"], "hard": result("refuted", -0.05)["hard"]})
     assert "–: not run" in both and "−5.0 [−6.0, −4.0]: refuted" in both
