@@ -22,7 +22,7 @@ def command(run_script: Run) -> Run:
 def test_it_fits(command: Run) -> None:
     code, out, err = command("Qwen/Qwen3-8B-Base", "--method", "II", "--gpus", "2x80")
     assert (code, err) == (0, "")
-    assert out.startswith("Qwen/Qwen3-8B-Base: 8,190,735,360 weights, II, on 2x80 GB (79.1 GiB of each to be used)\n")
+    assert out.startswith("Qwen/Qwen3-8B-Base: 8,190,735,360 weights, II, on 2x80 GB (79.1 GiB of each usable)\n")
     assert "OFFLOAD=step" in out.splitlines()[1]
     stages = (
         "while vLLM works",

@@ -41,7 +41,7 @@ def test_illusion_trains_its_arms_in_the_projects_environment_and_draws_them(clo
     *_, training, drawing = calls.read_text().splitlines()
     assert training.endswith(
         "benchmarks/natural_errors.py run --output my runs/illusion/50_steps --regimes easy --starts 3 --steps 50 "
-        "--arms II majority voting ground truth --workers 2 --tell"
+        "--arms II majority voting ground truth --tell --workers 2"
     )
     figure = "my runs/illusion/illusion.png"
     assert drawing.endswith(f"benchmarks/illusion.py my runs/illusion/50_steps/easy --starts 3 --figure {figure}")

@@ -39,10 +39,11 @@ def look_of(arm: str) -> Look:
 def starts_table(folder: Path) -> str:
     """The agreement matrices of a regime's starts, in percent of the held-out questions."""
     rows = []
-    for path in sorted(folder.glob("start*/matrix.json")):
+    paths = {int(path.parent.name.removeprefix("start")): path for path in folder.glob("start*/matrix.json")}
+    for start, path in sorted(paths.items()):
         matrix = json.loads(path.read_text())
         rows.append(
-            {"start": path.parent.name.removeprefix("start")}
+            {"start": str(start)}
             | {
                 "sampled right": f"{100 * matrix['sampled']:.0f} / {100 * matrix['sampled_rephrased']:.0f}",
                 "majority right": f"{100 * matrix['majority_right']:.0f} / "

@@ -323,7 +323,7 @@ def test_invalid_pairs_are_told_and_dropped(inspect: Callable[..., Any], tmp_pat
     assert "row 1, index 1, ground truth: 1; placeholder (" in out
     code, out, _ = inspect(*files, "--drop-invalid", clean)
     assert code == 0  # nothing is left of the problem
-    assert f"{clean / 'r.parquet'}: 1 rows, 3 left out" in out
+    assert f"{clean / 'r.parquet'}: 1 rows, 3 dropped" in out
     assert read_rows(clean / "o.parquet") == original[:1] and read_rows(clean / "r.parquet") == rephrased[:1]
     assert pq.read_schema(clean / "r.parquet").equals(pq.read_schema(files[1]), check_metadata=True)
     assert inspect(*files, "--drop_invalid", clean, "--skip_validators", "unchanged")[0] == 0
