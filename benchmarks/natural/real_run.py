@@ -13,9 +13,9 @@ Order decides ties and coins. A dump has the rows of a group in the order of the
 (training.rollout_io), trained rows before those that only vote. Coins are the run's own if its co_rewarding.seed is 0:
 they depend on step, question, view and place in the group.
 
-A dump has texts and no tokens, so texts are re-tokenized. In texts of an exported start a byte token is spelled out
-(<0x31>), so that it is not taken for the character's own. A text that has another number of tokens than the run sampled
-is unknown; from the first such response on, the policies differ, and KL and entropy are only reported.
+A dump has texts and numbers of tokens, but no tokens. In texts of an exported start a byte token is spelled out
+(<0x31>), so that it is not taken for the character's own. Where a text can be written with that many tokens in two
+ways, what was sampled is unknown; from there on the policies differ, and KL and entropy are only reported.
 
 Legend: B rows that are trained on, N all rows of a step.
 """
@@ -30,6 +30,8 @@ import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
+from itertools import islice
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -288,6 +290,22 @@ def _compare_step(
                 found.within(f"step {step}", "policy", name, value, metrics[name], POLICY_TOLERANCE)
 
 
+def splits(text: str, num_tokens: int, vocabulary: Mapping[str, int]) -> list[list[int]]:
+    """Ways to write a text with `num_tokens` tokens; two of them if there are more."""
+    longest = max(map(len, vocabulary))
+
+    @cache
+    def ways(begin: int, left: int) -> list[list[int]]:
+        if not left:
+            return [[]] if begin == len(text) else []
+        ends = range(begin + 1, min(begin + longest, len(text)) + 1)
+        pieces = [text[begin:end] for end in ends if text[begin:end] in vocabulary]
+        found = ([vocabulary[piece], *rest] for piece in pieces for rest in ways(begin + len(piece), left - 1))
+        return list(islice(found, 2))
+
+    return ways(0, num_tokens)
+
+
 class Retrained:
     """The start, trained by training.py on a run's samples and rewards."""
 
@@ -296,6 +314,8 @@ class Retrained:
     ) -> None:
         rate = config.actor_rollout_ref.actor.optim.lr
         self._policy, self._tokenizer = Policy(arm, model, config.trainer.total_training_steps, rate), tokenizer
+        special = set(tokenizer.all_special_ids)
+        self._vocabulary = {token: id_ for token, id_ in tokenizer.get_vocab().items() if id_ not in special}
         self.is_exact, self.rows, self.known_rows = True, 0, 0
         self.curves: dict[str, list[tuple[float, float]]] = {"actor/kl_loss": [], "actor/entropy": []}  # here, there
 
@@ -319,10 +339,13 @@ class Retrained:
         return self._read.means_B, [was_exact and is_known for is_known in is_known_B]
 
     def _tokens(self, row: Mapping[str, Any]) -> tuple[list[int], bool]:
-        ids = self._tokenizer(row["response"], add_special_tokens=False)["input_ids"]
-        if len(ids) == row["tokens"] == MAX_TOKENS:  # cut off
-            return ids, True
-        return [*ids, self._tokenizer.eos_token_id][:MAX_TOKENS], len(ids) + 1 == row["tokens"]
+        """What the row sampled, or the tokenizer's own split; whether there is no doubt."""
+        text, count, end = row["response"], row["tokens"], self._tokenizer.eos_token_id
+        found = [[*split, end] for split in splits(text, count - 1, self._vocabulary)]
+        if count == MAX_TOKENS:  # may have been cut off
+            found += splits(text, count, self._vocabulary)
+        own = [*self._tokenizer(text, add_special_tokens=False)["input_ids"], end][:MAX_TOKENS]
+        return (found[0], True) if len(found) == 1 else (own, False)
 
     def learn(self, advantages_B: torch.Tensor, metrics: Mapping[str, float]) -> dict[str, float]:
         """The step's update on the read rows; returns its metrics, by the run's names."""

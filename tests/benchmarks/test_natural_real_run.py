@@ -12,7 +12,7 @@ import torch
 import yaml
 from natural.arms import ARMS
 from natural.questions import split, templates
-from natural.real_run import arm_of, check, export
+from natural.real_run import arm_of, check, export, splits
 from omegaconf import OmegaConf
 from transformers import AutoTokenizer
 
@@ -203,6 +203,14 @@ def test_what_an_exported_start_says_can_be_split_into_the_same_tokens(exported)
     sampled = [six, byte_of_six, *told("What is 66?")["input_ids"]]
     assert tokenizer(tokenizer.decode(sampled), add_special_tokens=False)["input_ids"] == sampled
     assert tokenizer.decode(sampled) == "6<0x36>What is 66?"
+
+
+def test_texts_that_can_be_written_in_two_ways():
+    vocabulary = {token: place for place, token in enumerate(("; ", ";", " *", "*", " ", "3"))}
+    assert splits("; *3", 3, vocabulary) == [[1, 2, 5], [0, 3, 5]]  # ";" " *" "3" and "; " "*" "3"
+    assert splits("; *3", 4, vocabulary) == [[1, 4, 3, 5]]
+    assert splits("; *3", 2, vocabulary) == splits("; *4", 3, vocabulary) == []
+    assert splits("", 0, vocabulary) == [[]]
 
 
 def test_every_arm_is_told_by_what_its_command_sets(exported):
