@@ -152,8 +152,8 @@ def report(args: argparse.Namespace) -> None:
             starts_table(args.output / regime),
             f"Arms, {next(iter(arms.values())).last} steps; percent of held-out questions, greedy, both wordings:",
             arms_table(arms),
-            "Signs:",
-            signs_table(arms),
+            "Signs, on runs of all weights:",
+            signs_table({name: runs for name, runs in arms.items() if not ARMS[name].lora_rank}),
         ]
     text = "\n\n".join(parts) + f"\n\nMade by `benchmarks/natural_errors.py report` at commit `{commit()}`.\n"
     atomic_write_text(into / "README.md", text)
