@@ -313,7 +313,9 @@ class Retrained:
         self, arm: Arm, model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, config: DictConfig
     ) -> None:
         rate = config.actor_rollout_ref.actor.optim.lr
-        self._policy, self._tokenizer = Policy(arm, model, config.trainer.total_training_steps, rate), tokenizer
+        # verl caps k3 of a token at 10, which the arms were trained without
+        self._policy = Policy(arm, model, config.trainer.total_training_steps, rate, k3_cap=10.0)
+        self._tokenizer = tokenizer
         special = set(tokenizer.all_special_ids)
         self._vocabulary = {token: id_ for token, id_ in tokenizer.get_vocab().items() if id_ not in special}
         self.is_exact, self.rows, self.known_rows = True, 0, 0

@@ -15,6 +15,7 @@ Legend: B rollouts, T tokens, N rows.
 from __future__ import annotations
 
 import copy
+import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -124,8 +125,15 @@ class Read:
 class Policy:
     """A copy of the start that is trained, and its reference: the start, or the teacher if there is one."""
 
-    def __init__(self, arm: Arm, start: LlamaForCausalLM, steps: int, learning_rate: float | None = None) -> None:
-        self.arm, self.student = arm, copy.deepcopy(start)
+    def __init__(
+        self,
+        arm: Arm,
+        start: LlamaForCausalLM,
+        steps: int,
+        learning_rate: float | None = None,
+        k3_cap: float = math.inf,
+    ) -> None:
+        self.arm, self.student, self._k3_cap = arm, copy.deepcopy(start), k3_cap
         if arm.lora_rank:
             add_adapter(self.student, arm.lora_rank)
         self._trained = {name: weight for name, weight in self.student.named_parameters() if weight.requires_grad}
@@ -159,6 +167,7 @@ class Policy:
             read.mask_B_T,
             advantages_B,
             self.arm.kl_coef,
+            self._k3_cap,
         )
 
 
@@ -199,10 +208,11 @@ def update(
     mask_B_T: torch.Tensor,
     advantages_B: torch.Tensor,
     kl_coef: float,
+    k3_cap: float = math.inf,
 ) -> float:
     """One step of the optimizer; returns the mean k3 of before, in nats a token."""
     log_ratio_B_T = reference_B_T - log_probs_B_T
-    k3_B_T = log_ratio_B_T.exp() - log_ratio_B_T - 1
+    k3_B_T = (log_ratio_B_T.exp() - log_ratio_B_T - 1).clamp(max=k3_cap)
     gain_B_T = (log_probs_B_T - log_probs_B_T.detach()).exp() * advantages_B[:, None]
     tokens_B = mask_B_T.sum(-1)
     kl = ((k3_B_T * mask_B_T).sum(-1) / tokens_B).mean()
