@@ -57,6 +57,20 @@ def test_illusion_refuses_what_it_cannot_do_first_of_all(clone: Path, variable: 
     assert result.stderr.startswith(f"error: {variable}={value}: must ") and result.stderr.count("\n") == 1
 
 
+def test_figures_are_made_by_what_is_named(clone: Path) -> None:
+    calls = installed(clone, "cpu")
+    result = run_script(clone, "dev/make_figures.sh", "illusion", RUNS_DIR="my runs")
+    assert (result.returncode, result.stderr) == (0, "")
+    *_, training, drawing = calls.read_text().splitlines()
+    natural = "my runs/natural_errors"
+    assert f"natural_errors.py run --output {natural} --regimes hard --starts 1 --arms II" in training
+    assert drawing.endswith(f"benchmarks/illusion.py {natural}/hard --starts 1 --figure figs/illusion.png")
+    unknown = run_script(clone, "dev/make_figures.sh", "illusions")
+    assert unknown.returncode == 2 and unknown.stderr.startswith("error: illusions is none of: natural_errors illusion")
+    no_browser = run_script(clone, "dev/make_figures.sh", "rollout_page", CHROMIUM="no-such-browser")
+    assert no_browser.returncode == 2 and no_browser.stderr.startswith("error: CHROMIUM=no-such-browser: ")
+
+
 @pytest.mark.parametrize("name", ["2024_11_26", "José's (1)=[ü]"])
 def test_logs_lie_where_the_run_is(clone: Path, name: str) -> None:
     calls = installed(clone, "cpu")
