@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""LoRA in plain torch: each W of the layers becomes W + alpha / r · B A, B = 0 at first (arXiv 2106.09685, Eq. 3)."""
+"""LoRA in plain torch: each W of the layers becomes W + alpha / r · B A, B = 0 at first (arXiv 2106.09685, Eq. 3).
+
+Not by peft, whose layers hide the sum: the policy's decoder reads a layer's weight.
+"""
 
 from __future__ import annotations
 

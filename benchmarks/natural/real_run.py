@@ -346,8 +346,9 @@ class Retrained:
         found = [[*split, end] for split in splits(text, count - 1, self._vocabulary)]
         if count == MAX_TOKENS:  # may have been cut off
             found += splits(text, count, self._vocabulary)
-        own = [*self._tokenizer(text, add_special_tokens=False)["input_ids"], end][:MAX_TOKENS]
-        return (found[0], True) if len(found) == 1 else (own, False)
+        if len(found) == 1:
+            return found[0], True
+        return [*self._tokenizer(text, add_special_tokens=False)["input_ids"], end][:MAX_TOKENS], False
 
     def learn(self, advantages_B: torch.Tensor, metrics: Mapping[str, float]) -> dict[str, float]:
         """The step's update on the read rows; returns its metrics, by the run's names."""

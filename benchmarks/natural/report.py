@@ -25,7 +25,7 @@ from co_rewarding.tools.tables import ABSENT, to_markdown
 
 from .arms import ARMS, EARLY
 from .start import REGIMES
-from .summary import Runs, Shares, judged, verdict
+from .summary import Runs, Shares, judged, of_starts, verdict
 
 REFERENCE = "majority voting"
 DRAWN = ("ground truth", "majority voting", "majority voting, both wordings", "I", "I, same wording twice", "II", "III")
@@ -39,8 +39,7 @@ def look_of(arm: str) -> Look:
 def starts_table(folder: Path) -> str:
     """The agreement matrices of a regime's starts, in percent of the held-out questions."""
     rows = []
-    paths = {int(path.parent.name.removeprefix("start")): path for path in folder.glob("start*/matrix.json")}
-    for start, path in sorted(paths.items()):
+    for start, path in of_starts(folder, "matrix.json").items():
         matrix = json.loads(path.read_text())
         rows.append(
             {"start": str(start)}

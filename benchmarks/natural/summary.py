@@ -80,12 +80,16 @@ class Runs:
         return [collapse_step(table) for table in self.verdicts.values()]
 
 
+def of_starts(folder: Path, name: str) -> dict[int, Path]:
+    """Start → its file or folder of that name in a regime's folder, in the order of the starts' numbers."""
+    return dict(sorted((int(path.parent.name.removeprefix("start")), path) for path in folder.glob(f"start*/{name}")))
+
+
 def load(folder: Path) -> dict[str, Runs]:
     """The finished arms of a regime, in order, with their finished starts."""
     arms = {}
     for name in ARMS:
-        found = {int(path.parent.name.removeprefix("start")): path for path in sorted(folder.glob(f"start*/{name}"))}
-        if found:
+        if found := of_starts(folder, name):
             arms[name] = Runs(
                 *(
                     {start: pd.read_parquet(path / f"{table}.parquet") for start, path in found.items()}
