@@ -132,7 +132,10 @@ def start(tree: str, toy: Path, name: str, *overrides: str, **environment: str) 
 
 
 def finish(run: subprocess.Popen, log: Path, has_own_ray: bool = True) -> str:
-    """Wait for the run to end well, with nothing open to other machines and nothing left of it; its output."""
+    """Wait for the run to end well, with nothing open to other machines and nothing left of it; its output.
+
+    Without a Ray of its own (a cluster's, or none: an evaluation is one process), only for the end.
+    """
     surroundings = Surroundings(run)
     try:
         code = run.wait(TIMEOUT_S)

@@ -168,7 +168,7 @@ def test_a_run_whose_answers_vanish_stops_early_and_keeps_the_good_checkpoint(to
     )
     text = finish(cut_off, toy / "stopped.log")
     assert "WARNING step 4: responses have stopped stating an answer" in text
-    assert "stopping early at step 4" in text and "step 2 was the last without" in text
+    assert "stopping early at step 4" in text and "step 2 was the last one without" in text
     assert "Steps: 9 planned, 4 done, stopped early on purpose" in text
     checkpoints = toy / "runs/co-rewarding/stopped/checkpoints"
     assert not (checkpoints / "global_step_4").exists()

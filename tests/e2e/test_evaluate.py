@@ -52,7 +52,7 @@ def killed_and_continued(toy: Path) -> dict:
     os.killpg(run.pid, signal.SIGKILL)
     run.wait()
     before = generations_of(folder)
-    finish(evaluation(toy, "sampled", "--samples", str(SAMPLES)), log)
+    finish(evaluation(toy, "sampled", "--samples", str(SAMPLES)), log, has_own_ray=False)
     return {"folder": folder, "before": before, "log": log}
 
 
@@ -94,7 +94,7 @@ def test_the_harness_agrees_with_training(toy: Path, killed_and_continued: dict)
     finish(validation, toy / "validated.log")
     (dump,) = (toy / "runs/co-rewarding/validated/validation").glob("*.jsonl")
     log = toy / "evaluation_greedy.log"
-    finish(evaluation(toy, "greedy", "--temperature", "0"), log)
+    finish(evaluation(toy, "greedy", "--temperature", "0"), log, has_own_ray=False)
     stored = {row["input"].split("}.")[-1]: row for row in rows_of(dump)}
     graded = {row["question"]: row for row in rows_of(toy / "evaluation/greedy/graded/toy.jsonl")}
     assert len(stored) == len(graded) == NUM_QUESTIONS
@@ -115,7 +115,7 @@ def test_a_finished_evaluation_starts_no_engine(toy: Path, killed_and_continued:
     log = killed_and_continued["log"]
     result = json.loads((killed_and_continued["folder"] / "results.json").read_text())
     started = log.read_text().count("responses to generate")
-    finish(evaluation(toy, "sampled", "--samples", "4"), log)
+    finish(evaluation(toy, "sampled", "--samples", "4"), log, has_own_ray=False)
     assert log.read_text().count("responses to generate") == started
     again = json.loads((killed_and_continued["folder"] / "results.json").read_text())
     assert again["tasks"]["toy"]["samples"] == 4  # the first four of the sixteen
