@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Order of the tests, a run's inputs that pass every check, optional real data, and a guard against leftovers.
 
-Unit tests run before the end-to-end ones. After the last test no Ray, vLLM or training process of this session may be
-alive: the session then fails, names them and ends them. They are found as descendants of this process; orphans count
-too, because the process declares itself their "subreaper", to whom Linux hands a process whose parent has died.
+Unit tests run before the end-to-end ones; alone (`-m "not e2e"`) they are spread over the cores. After the last
+test no Ray, vLLM or training process of this session may be alive: the session then fails, names them and ends them.
+They are found as descendants of this process; orphans count too, because the process declares itself their "subreaper",
+to whom Linux hands a process whose parent has died.
 """
 
 import ctypes
@@ -28,6 +29,7 @@ PR_SET_CHILD_SUBREAPER = 36  # <linux/prctl.h>
 # tracker, pools that end with the interpreter) are not meant.
 OURS = re.compile(r"raylet|gcs_server|ray::|/site-packages/ray/|VLLM::|vllm\.entrypoints|-m co_rewarding|\bmain_ppo\b")
 GRACE_SECONDS = 20  # Ray's processes take some seconds to end after the driver has
+WORKER_BYTES, MOST_WORKERS = 3 * 2**30, 8  # torch, vLLM and verl are imported in each
 
 leftovers: list[str] = []
 
@@ -38,6 +40,17 @@ def pytest_sessionstart() -> None:
     # hundred times less often saves 2 s of imports, and up to half a second in each test that copies a configuration
     gc.set_threshold(100_000)
     yaml.SafeLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the same in C: a quarter off each composing
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Processes that run the tests, for `-n auto` of pyproject.toml; 0: this one.
+
+    An end-to-end test needs the machine for itself. Of a few tests each process would import more than it tests.
+    """
+    if config.option.markexpr != "not e2e":
+        return 0
+    room = psutil.virtual_memory().available // WORKER_BYTES
+    return min(len(os.sched_getaffinity(0)), MOST_WORKERS, room)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -55,7 +68,10 @@ def running_processes_of_ours() -> list[psutil.Process]:
     return found
 
 
+@pytest.hookimpl(trylast=True)  # after xdist has ended its processes, whose orphans come here
 def pytest_sessionfinish(session: pytest.Session) -> None:
+    if hasattr(session.config, "workerinput"):  # in one of them
+        return
     _, alive = psutil.wait_procs(running_processes_of_ours(), timeout=GRACE_SECONDS)
     for process in alive:
         try:

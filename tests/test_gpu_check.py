@@ -66,6 +66,7 @@ def rows(module: Callable[[str], ModuleType], tmp_path: Path):
     return run
 
 
+@pytest.mark.e2e  # imports vLLM and verl in several processes: 20 s
 def test_a_rehearsal_of_the_stages_that_do_not_train(tmp_path: Path) -> None:
     done = gpu_check("--rehearse", "--out", tmp_path, "versions", "micro")
     assert done.returncode == 0, done.stdout + done.stderr

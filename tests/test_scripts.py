@@ -13,6 +13,27 @@ from pathlib import Path
 import pytest
 from copied_repo import NO_GPU, ONE_GPU, install, installed, machine, python_that_says, run_script
 
+REPO = Path(__file__).resolve().parents[1]
+# read by other scripts, started by scripts/gpu_check.sh, or by Slurm
+OF_OTHERS = re.compile(r"scripts/(run_common\.sh|gpu_check/)|recipes/(models/|cluster/slurm\.sh)")
+SCRIPTS = [
+    script
+    for folder in ("Co-rewarding-*", "scripts", "recipes", "benchmarks")
+    for path in sorted(REPO.glob(f"{folder}/**/*.sh"))
+    if not OF_OTHERS.match(script := str(path.relative_to(REPO)))
+]
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_a_script_says_what_it_does_and_does_nothing(script: str, tmp_path: Path) -> None:
+    done = subprocess.run(
+        ["bash", REPO / script, "--help"],
+        cwd=tmp_path, env={"PATH": os.environ["PATH"]}, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    assert Path(script).name in done.stdout and len(done.stdout.splitlines()) >= 5
+    assert not list(tmp_path.iterdir())
+
 
 @pytest.mark.parametrize("active", [None, "VIRTUAL_ENV", "CONDA_PREFIX"])
 @pytest.mark.parametrize(("device", "gpus"), [("cpu", NO_GPU), ("gpu", ONE_GPU), ("cpu", ONE_GPU)])

@@ -20,6 +20,7 @@
 #   RAY_AUTH_MODE   how Ray checks who may join (default: token)
 #   WAIT_SECONDS    time to wait for the head, or for all machines (default: 300)
 set -euo pipefail
+[[ ${1:-} == -h || ${1:-} == --help ]] && { sed -n '3,/^set /s/^# \{0,1\}//p' "$0"; exit 0; }
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 ROLE=${1:-} HEAD_IP=${2:-} NODES=${3:-}
 RAY_PORT=${RAY_PORT:-6379}

@@ -295,6 +295,7 @@ def test_where_there_is_none(key: str, value: Any) -> None:
         assert one is None
 
 
+@pytest.mark.e2e  # imports vLLM and verl: 17 s
 def test_what_it_imports_is_there_and_starts_no_thread() -> None:
     """A thread would be missing in the forks, and what it holds locked would stay so. (jemalloc's own, of pyarrow, is
     made anew in a fork.)"""

@@ -59,6 +59,7 @@ subprocess.run([sys.executable, "-c", "import ray; print(ray._private.services.g
 """
 
 
+@pytest.mark.e2e  # imports verl and Ray in processes of its own: 10 s each
 @pytest.mark.parametrize(("address", "is_loopback"), [("local", True), ("192.0.2.1:6379", False)])
 def test_rays_address_is_loopback_unless_a_cluster_is_joined(address: str, is_loopback: bool) -> None:
     environment = {name: value for name, value in os.environ.items() if name not in loopback.ENVIRONMENT}
