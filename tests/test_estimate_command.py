@@ -107,7 +107,7 @@ def test_lora_in_the_command(command: Run, tmp_path: Path) -> None:
         (("qwen2.5-7b", "--gpus", "8x48", "--tensor_parallel", "8"), "the model's 28 heads"),
     ],
 )
-def test_what_is_wrong_is_told(command: Run, arguments: tuple[Any, ...], message: str) -> None:
+def test_what_is_wrong_is_reported(command: Run, arguments: tuple[Any, ...], message: str) -> None:
     code, out, err = command(*arguments)
     assert (code, out) == (2, "")
     assert message in err and err.startswith("estimate.py: error: ") and len(err.splitlines()) == 1

@@ -183,7 +183,7 @@ def test_which_machines_a_model_has_sizes_for() -> None:
     assert unfit == seven | {f"qwen3-8b-base {gpus}x24gb" for gpus in (1, 2, 4, 8)} | {"qwen3-8b-base 1x40gb"}
 
 
-def test_a_machine_that_makes_no_sense_is_told_so(tools: Path) -> None:
+def test_a_machine_that_makes_no_sense_is_refused(tools: Path) -> None:
     done = train(tools, "I", "qwen3-8b-base", "1x40gb")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("error: qwen3-8b-base on 1x40: in the update a GPU needs ")
@@ -232,7 +232,7 @@ def test_variables_and_arguments_win(tools: Path) -> None:
          "40gb, 48gb, 80gb or 141gb"),
     ],
 )  # fmt: skip
-def test_what_is_wrong_is_told(tools: Path, arguments: tuple[str, ...], message: str) -> None:
+def test_what_is_wrong_is_reported(tools: Path, arguments: tuple[str, ...], message: str) -> None:
     done = train(tools, *arguments)
     assert (done.returncode, done.stdout) == (2, "")
     assert f"error: {message}" in done.stderr and len(done.stderr.splitlines()) == 1

@@ -325,10 +325,10 @@ def _by_pattern(pattern: str) -> Find:
             matches = list(compiled.finditer(text, timeout=PATTERN_SECONDS))
         except TimeoutError:
             num_slow += 1
-            told = f"answer format {REGEX}{pattern}: took {PATTERN_SECONDS:.0f} s on {num_slow} responses"
+            message = f"answer format {REGEX}{pattern}: took {PATTERN_SECONDS:.0f} s on {num_slow} responses"
             if num_slow >= MAX_SLOW:
-                raise OwnFunctionError(f"{told}: it backtracks; write it without nested repetitions") from None
-            warnings.warn(told, stacklevel=2)
+                raise OwnFunctionError(f"{message}: it backtracks; write it without nested repetitions") from None
+            warnings.warn(message, stacklevel=2)
             return None
         return _last(text, ((m.start(), m.end(), m.group(group) or "") for m in matches))
 

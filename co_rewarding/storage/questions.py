@@ -135,8 +135,8 @@ def to_table(raw: RawTable, data_source: str, reading: Reading, first_index: int
         converted.append(made)
         reading.tick()
     known = sum(map(bool, letters))
-    told = [f"{len(converted):,} questions ({found})", f"{known:,} have an answer", marks, how]
-    reading.say("; ".join(filter(None, told)))
+    parts = [f"{len(converted):,} questions ({found})", f"{known:,} have an answer", marks, how]
+    reading.say("; ".join(filter(None, parts)))
     return pa.Table.from_pylist(converted, schema=SCHEMA)
 
 
@@ -153,7 +153,7 @@ def _answers(raw: RawTable, found: Found) -> tuple[list[str], str]:
     If most answers are solutions that end in #### or a box, one without it has no answer.
     """
     texts = [_row(i, _answer_text, row, found.answer).strip() for i, row in enumerate(raw.rows)]
-    told, known = "", max(1, sum(map(bool, texts)))
+    note, known = "", max(1, sum(map(bool, texts)))
     for mark, words, read in (
         (re.compile("####"), "after ####", hash_mark_truth),
         (_BOX, "in a box", boxed_truth),
@@ -166,10 +166,10 @@ def _answers(raw: RawTable, found: Found) -> tuple[list[str], str]:
                 read(text).strip() if is_marked else "" if are_solutions else text
                 for text, is_marked in zip(texts, marked, strict=True)
             ]
-            told = f"{sum(marked):,} of them {words}"
-            told += f", {missing:,} without it have none" if are_solutions and missing else ""
+            note = f"{sum(marked):,} of them {words}"
+            note += f", {missing:,} without it have none" if are_solutions and missing else ""
             break
-    return texts, told
+    return texts, note
 
 
 def _ids(raw: RawTable, found: Found) -> list[str]:

@@ -126,7 +126,7 @@ def _launch(
             _refuse(_of_file(error))
         try:
             times.done("configuration")
-            with stopping.told_in_one_line(), leftovers.removed_at_the_end(run, config, server):
+            with stopping.reported_in_one_line(), leftovers.removed_at_the_end(run, config, server):
                 runner = stopping.TakingSigterm(_task_runner(trainer, loggers, times))
                 run_ppo(config, task_runner_class=runner)
                 if runner.started is not None:
@@ -341,14 +341,14 @@ def _explained(error: Exception) -> str:
     if override is not None:
         key, is_pair, _ = override.partition("=")
         return f"{override}: {UNREADABLE.format(key) if is_pair else 'must be KEY=VALUE'}"
-    told, cause = str(error).removeprefix("Error merging override "), error.__cause__
+    message, cause = str(error).removeprefix("Error merging override "), error.__cause__
     if not isinstance(cause, OmegaConfBaseException):
-        return told
+        return message
     if not isinstance(cause, ConfigAttributeError | ConfigKeyError):
-        return f"{told}: {cause.msg.splitlines()[0]}"
-    override = told.rpartition("use +")[2]  # without Hydra's advice to add the key, which does not help here
+        return f"{message}: {cause.msg.splitlines()[0]}"
+    override = message.rpartition("use +")[2]  # without Hydra's advice to add the key, which does not help here
     if not issubclass(cause.object_type, ConfigBlock):
-        return explained(cause, override) or told
+        return explained(cause, override) or message
     return f"{override}: unknown key; {cause.object_type.known_keys()}"
 
 

@@ -12,7 +12,7 @@ _stopped_by = signal.SIGINT  # whose KeyboardInterrupt it is
 
 
 @contextmanager
-def told_in_one_line() -> Iterator[None]:
+def reported_in_one_line() -> Iterator[None]:
     """SystemExit with 143 after SIGTERM and 130 after Ctrl-C, instead of a traceback."""
     try:
         yield

@@ -277,7 +277,7 @@ def test_a_function(tmp_path: Path) -> None:
     ("spec", "reason"),
     [("box", "is unknown: use boxed, choice, number, tag"), ("regex:(", "is no regular"), ("choice/math", "letters")],
 )
-def test_what_is_no_format_is_told(spec: str, reason: str) -> None:
+def test_what_is_no_format_is_reported(spec: str, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         answer_format(spec)
 
@@ -300,7 +300,7 @@ def test_hostile_text_costs_no_time(spec: str, text: str) -> None:
     assert time.process_time() - begun < 4.0
 
 
-def test_a_pattern_that_explodes_has_no_answer_and_is_told() -> None:
+def test_a_pattern_that_explodes_has_no_answer_and_is_reported() -> None:
     begun = time.process_time()
     with pytest.warns(UserWarning, match="took 1 s on 1 responses"):
         assert answer_format(r"regex:^(a|aa)+$").extract("a" * 60 + "b") is None

@@ -105,7 +105,7 @@ def test_a_tree_takes_its_own_vote(short: str) -> None:
     assert score_rollouts(method(short), INPUTS, vote).rewards[:2] == (1.0, 0.5)
 
 
-def test_what_is_told_without_loading_a_file() -> None:
+def test_what_is_reported_without_loading_a_file() -> None:
     gone = "/nowhere/mine.py:reward"
     assert is_method(gone) and is_method(f"co_rewarding_I+0.1*{gone}") and not is_method(f"co_rewarding_IV+{gone}")
     assert consensus_of(gone) is None

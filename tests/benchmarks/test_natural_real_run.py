@@ -159,7 +159,7 @@ def test_rewards_of_the_policy_are_held_to_a_tolerance(tmp_path, capsys):
     assert check(write_run(tmp_path / "run", rows, {"actor/kl_loss": 0.1}, config)) == 3
 
 
-def test_the_run_of_no_arm_is_told(tmp_path):
+def test_the_run_of_no_arm_is_refused(tmp_path):
     run = write_run(tmp_path, rows_of(ANSWERS, "3", REWARDS), {}, config_of(payout="negative"))
     with pytest.raises(ValueError, match=r"is the run of no arm \(.*co_rewarding.payout=negative.*--arm"):
         check(run)
@@ -213,7 +213,7 @@ def test_texts_that_can_be_written_in_two_ways():
     assert splits("", 0, vocabulary) == [[]]
 
 
-def test_every_arm_is_told_by_what_its_command_sets(exported):
+def test_every_arm_is_recognised_by_what_its_command_sets(exported):
     _, _, (settings, *commands) = exported
     assert settings.startswith("export MODEL_PATH=")
     for command, arm in zip(commands, ARMS.values(), strict=True):

@@ -67,7 +67,7 @@ def test_two_nodes_train_and_save_together(toy: Path, cluster: dict[str, str]) -
         assert shards == {f"model_world_size_2_rank_{rank}.pt" for rank in (0, 1)}
 
 
-def test_a_cluster_that_is_too_small_is_told_in_one_line(toy: Path, cluster: dict[str, str]) -> None:
+def test_a_cluster_that_is_too_small_is_reported_in_one_line(toy: Path, cluster: dict[str, str]) -> None:
     settings = cluster | {"GPUS_PER_NODE": "2"}  # the nodes have one each
     assert start("I", toy, "small", **settings).wait(TIMEOUT_S) == 2
     lines = (toy / "small.log").read_text(errors="replace").splitlines()

@@ -55,6 +55,6 @@ def test_what_is_named_wins_and_nothing_can_be_named() -> None:
         ("question A", Columns(choices="A,B"), "--choices B: no such column"),
     ],
 )
-def test_what_cannot_be_told_is_asked(names: str, given: Columns, why: str) -> None:
+def test_what_cannot_be_inferred_is_asked(names: str, given: Columns, why: str) -> None:
     with pytest.raises(ValueError, match=why):
         find_columns(names.split(), given)

@@ -85,7 +85,7 @@ def test_other_settings_are_refused(tmp_path) -> None:
     )
 
 
-def test_a_digest_is_told_in_words(tmp_path) -> None:
+def test_a_digest_is_described_in_words(tmp_path) -> None:
     Journal(tmp_path / "j", SETTINGS | {"data": "abc"}, key).close()
     with pytest.raises(JournalError, match=r"j was made with other questions of d.parquet; start over with --restart$"):
         Journal(tmp_path / "j", SETTINGS | {"data": "abd"}, key, digests={"data": "questions of d.parquet"})
@@ -129,7 +129,7 @@ def test_restart_forgets_but_never_what_another_writes(tmp_path) -> None:
         assert not journal.records and journal.append(attempt(2))
 
 
-def test_a_full_disk_is_told_in_one_line(tmp_path, monkeypatch) -> None:
+def test_a_full_disk_is_reported_in_one_line(tmp_path, monkeypatch) -> None:
     """What was recorded before is there again; the limit on a file's size stands for a full disk."""
     path = tmp_path / "j"
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -155,7 +155,7 @@ def test_a_full_disk_is_told_in_one_line(tmp_path, monkeypatch) -> None:
             journal.close()
 
 
-def test_a_file_system_without_locks_is_told_and_used(tmp_path, monkeypatch, capsys) -> None:
+def test_a_file_system_without_locks_is_reported_and_used(tmp_path, monkeypatch, capsys) -> None:
     def flock(*_) -> None:
         raise OSError(errno.EOPNOTSUPP, "Operation not supported")
 

@@ -85,17 +85,17 @@ def test_a_long_list_of_bad_rows_is_cut() -> None:
 
 
 @pytest.mark.parametrize("extra_info", [{}, None, {"index": None}])
-def test_a_missing_id_is_told(extra_info: dict | None) -> None:
+def test_a_missing_id_is_reported(extra_info: dict | None) -> None:
     message = refusal([row(0), {"extra_info": extra_info, "reward_model": None}], [row(0), row(1)])
     assert "extra_info.index" in message
     assert "row 1" in message
 
 
-def test_a_missing_id_on_the_other_side_is_told() -> None:
+def test_a_missing_id_on_the_other_side_is_reported() -> None:
     assert "row 1: 1 and None" in refusal([row(0), row(1)], [row(0), row(None)])
 
 
-def test_a_repeated_id_is_told_with_its_first_row() -> None:
+def test_a_repeated_id_is_reported_with_its_first_row() -> None:
     # two questions with one id would vote as one group
     message = refusal([row(5), row(6), row(5)], [row(5), row(6), row(5)])
     assert "row 2 repeats 5 of row 0" in message
@@ -130,7 +130,7 @@ def test_every_question_has_an_id_of_its_own() -> None:
         ({"reward_model": {"ground_truth": ["7"]}}, "reward_model.ground_truth is ['7']; make it text"),
     ],
 )
-def test_what_is_no_id_or_truth_is_told_with_file_and_row(bad: dict[str, Any], why: str) -> None:
+def test_what_is_no_id_or_truth_is_reported_with_file_and_row(bad: dict[str, Any], why: str) -> None:
     wrong = [row(0), row(1) | bad]
     assert f"a.parquet, row 1: {why}" in refusal(wrong, [row(0), row(1)])
     with pytest.raises(ValueError, match=r"^b\.parquet, row 1: "):
@@ -144,7 +144,7 @@ def test_a_hostile_id_or_truth_is_shown_in_part() -> None:
     assert len(refusal([row(0, "\x1b\n" * 500)], [row(0, "b" * 500)])) < 300
 
 
-def test_texts_that_are_not_utf8_are_told(tmp_path: Path) -> None:
+def test_texts_that_are_not_utf8_are_reported(tmp_path: Path) -> None:
     text = pa.array([b"What is \xff?"]).view(pa.string())
     prompt = pa.ListArray.from_arrays(
         [0, 1], pa.StructArray.from_arrays([pa.array(["user"]), text], ["role", "content"])
@@ -156,7 +156,7 @@ def test_texts_that_are_not_utf8_are_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", ["csv", "json", "jsonl"])
-def test_files_of_other_formats_are_told(suffix: str, tmp_path: Path) -> None:
+def test_files_of_other_formats_are_reported(suffix: str, tmp_path: Path) -> None:
     (tmp_path / f"x.{suffix}").write_text("question,answer\n")
     with pytest.raises(ValueError, match=rf"x\.{suffix}: not readable as parquet"):
         read_rows(tmp_path / f"x.{suffix}")

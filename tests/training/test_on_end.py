@@ -49,7 +49,7 @@ def run(body: str, on_end: str, begins: str = BEGINS, stop: signal.Signals | Non
     ],
 )
 @pytest.mark.parametrize("own_end", ["", "; false", "; exit 9", "; kill -9 $$"])
-def test_it_is_told_how_the_run_ended(
+def test_it_receives_how_the_run_ended(
     body: str, stop: signal.Signals | None, seen: int, code: int, own_end: str, tmp_path: Path
 ) -> None:
     ended, stderr = run(body, f"{TELLS}{tmp_path}/told{own_end}", stop=stop)
@@ -76,7 +76,7 @@ def test_a_script_that_refuses_tells_it_too(tmp_path: Path, repo: Path) -> None:
         (tmp_path / "told").unlink()
 
 
-def test_a_run_whose_configuration_does_not_resolve_is_told_of_too(tmp_path: Path) -> None:
+def test_a_run_whose_configuration_does_not_resolve_is_reported_too(tmp_path: Path) -> None:
     begins = 'about_to_run(OmegaConf.create({"trainer": {"experiment_name": "${co_rewarding.method}"}}))'
     assert run("sys.exit(2)", f"{TELLS}{tmp_path}/told", begins=begins)[0] == 2
     assert (tmp_path / "told").read_text() == "2|2||none|none|"

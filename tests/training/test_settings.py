@@ -75,7 +75,7 @@ def test_values_at_and_inside_the_bounds(key: str, value: object) -> None:
         ("seed", "${oc.env:CO_REWARDING_NOT_SET}"),
     ],
 )
-def test_a_bad_value_is_told_with_its_key(key: str, value: object) -> None:
+def test_a_bad_value_is_reported_with_its_key(key: str, value: object) -> None:
     with pytest.raises(ValueError) as refused:
         read(**{key: value})
     message = str(refused.value)
@@ -83,7 +83,7 @@ def test_a_bad_value_is_told_with_its_key(key: str, value: object) -> None:
     assert "\n" not in message
 
 
-def test_an_unknown_key_is_told_with_the_known_ones() -> None:
+def test_an_unknown_key_is_reported_with_the_known_ones() -> None:
     with pytest.raises(
         ValueError, match=r"^co_rewarding\.min_agrement=0\.5: unknown key; known keys are .*min_agreement"
     ):

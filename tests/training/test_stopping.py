@@ -16,7 +16,7 @@ class Actor:
     def options(self, **options): return self
 runner = stopping.TakingSigterm(Actor())
 assert runner.options(runtime_env={}).remote() == runner.started == "actor"
-with stopping.told_in_one_line():
+with stopping.reported_in_one_line():
     try:
         print("on", flush=True)
         time.sleep(60)
@@ -26,7 +26,7 @@ with stopping.told_in_one_line():
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_it_is_an_orderly_end_and_told_in_one_line(number: signal.Signals) -> None:
+def test_it_is_an_orderly_end_and_reported_in_one_line(number: signal.Signals) -> None:
     run = subprocess.Popen(
         [sys.executable, "-c", CODE], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ
     )
@@ -39,8 +39,8 @@ def test_it_is_an_orderly_end_and_told_in_one_line(number: signal.Signals) -> No
 
 @pytest.mark.parametrize("code", [0, 1, 2, "error"])
 def test_any_other_exit_is_left_as_it_is(code: object) -> None:
-    from co_rewarding.training.stopping import told_in_one_line
+    from co_rewarding.training.stopping import reported_in_one_line
 
-    with pytest.raises(SystemExit) as stop, told_in_one_line():
+    with pytest.raises(SystemExit) as stop, reported_in_one_line():
         sys.exit(code)
     assert stop.value.code == code

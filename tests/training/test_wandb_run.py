@@ -80,7 +80,7 @@ def test_a_key_in_the_environment_and_all_other_variables_are_handed_on(
     assert environment(run)["WANDB_MODE"] == "offline"
 
 
-def test_a_key_that_is_none_is_told_in_one_line(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_key_that_is_none_is_reported_in_one_line(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_API_KEY", "short")
     with pytest.raises(ValueError, match=r"^wandb: WANDB_API_KEY invalid: .*; run `wandb login`, or set WANDB_MODE"):
         environment(run)

@@ -246,7 +246,7 @@ def test_the_student_moves_when_its_learning_rate_is_not_0(
     assert (schedule.get_last_lr()[0] == 0) == (unmoved == 2)
 
 
-def test_a_schedule_that_is_another_one_than_the_runs_is_told() -> None:
+def test_a_schedule_that_is_another_one_than_the_runs_is_reported() -> None:
     schedule = TeacherSettings(start_share=0.1).schedule(4)
     assert other_schedule_line(schedule, 3, schedule.decay(3)) is None
     # as it was while the first update was counted: 0.99495 to the power 91.2, where it is now to the power 151.5

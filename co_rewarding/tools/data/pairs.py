@@ -326,12 +326,12 @@ def pair_up(original: Sequence[Row], rephrased: Sequence[Row], leave_out: Collec
 
 def named(rows_of: Mapping[str, Sequence[int]], at_most: int | None = None) -> str:
     """Each reason with its rows and their number."""
-    told = [
+    reasons = [
         f"{why}: {len(rows)} (rows {', '.join(map(str, rows[:at_most]))}{', …' * (len(rows) > len(rows[:at_most]))})"
         for why, rows in rows_of.items()
         if rows
     ]
-    return "; ".join(told) or "none"
+    return "; ".join(reasons) or "none"
 
 
 def write(published: PublishedPairs, folder: Path, parts: Mapping[str, Part], out: str = "") -> None:

@@ -204,9 +204,9 @@ def _write(options: RewriteOptions, questions: Questions, result: Result) -> int
     quarantine_path, report_path = Path(f"{stem}.quarantine.jsonl"), Path(f"{stem}.report.md")
     listed = [] if on_different == "keep" else checks
     _write_lines(quarantine(result.outcomes, questions.questions_P, listed, dropped), quarantine_path)
-    told = _told(options, result.writers)
+    settings = _settings_of_report(options, result.writers)
     atomic_write_text(
-        report_path, report(files.input_path.name, told, result.outcomes, questions.questions_P, checks, dropped)
+        report_path, report(files.input_path.name, settings, result.outcomes, questions.questions_P, checks, dropped)
     )
     print(summary(result.outcomes, checks, dropped))
     if not kept:
@@ -241,21 +241,21 @@ def _write_lines(objects: Iterable[dict[str, Any]], path: Path) -> None:
         out.writelines(map(json_line, objects))
 
 
-def _told(options: RewriteOptions, writers: Sequence[str]) -> dict[str, Any]:
-    """Settings for the report."""
+def _settings_of_report(options: RewriteOptions, writers: Sequence[str]) -> dict[str, Any]:
+    """What the report lists: of the options, those that were used."""
     asking, checking, verifying = options.asking, options.checking, options.verifying
-    told: dict[str, Any] = {"input_path": options.files.input_path}
+    settings: dict[str, Any] = {"input_path": options.files.input_path}
     if options.model.rewrites_from is not None:
-        told["rewrites_from"] = options.model.rewrites_from
+        settings["rewrites_from"] = options.model.rewrites_from
     else:
-        told["model"] = ", ".join(writers) + (" (a server)" if options.server.base_url else "")
-        told |= asking.model_dump(include={"temperature", "top_p", "top_k", "max_tokens", "seed"})
-        told |= {"enable_thinking": options.model.enable_thinking, "max_retries": checking.max_retries}
-    told |= {"on_invalid": checking.on_invalid, "skip_validators": ", ".join(checking.skip_validators) or "none"}
+        settings["model"] = ", ".join(writers) + (" (a server)" if options.server.base_url else "")
+        settings |= asking.model_dump(include={"temperature", "top_p", "top_k", "max_tokens", "seed"})
+        settings |= {"enable_thinking": options.model.enable_thinking, "max_retries": checking.max_retries}
+    settings |= {"on_invalid": checking.on_invalid, "skip_validators": ", ".join(checking.skip_validators) or "none"}
     if verifying.verify:
-        told["verify_model"] = options.judge[0] or "the same"
-        told |= verifying.model_dump(include={"verify_samples", "verify_min_agreement", "on_different"})
-    return told
+        settings["verify_model"] = options.judge[0] or "the same"
+        settings |= verifying.model_dump(include={"verify_samples", "verify_min_agreement", "on_different"})
+    return settings
 
 
 def _local_of(options: RewriteOptions, model: str) -> LocalOptions:

@@ -189,8 +189,8 @@ def judge(
 
 def warn(suspicions: Mapping[str, Sequence[int]], count: int, where: str) -> None:
     """Print all suspicions in one line; arguments as for `judge`."""
-    if told := [counted(text, rows, count) for text, rows in suspicions.items() if rows]:
-        say(f"WARNING: {where}: {'; '.join(told)}")
+    if findings := [counted(text, rows, count) for text, rows in suspicions.items() if rows]:
+        say(f"WARNING: {where}: {'; '.join(findings)}")
 
 
 def counted(text: str, rows: Sequence[int], count: int) -> str:

@@ -150,7 +150,7 @@ def test_a_good_pair_has_nothing_to_report() -> None:
     assert report.length_ratio == (0.5, 0.75, 1.0)  # 4/4 and 4/8; of two values the ends are the 5 and 95 %
 
 
-def test_what_training_refuses_is_the_only_problem_told() -> None:
+def test_what_training_refuses_is_the_only_problem_reported() -> None:
     report = inspect_pair(rows("a", "b"), rows("c"), NAMES)
     assert [str(finding) for finding in report.findings] == [
         "a.parquet and b.parquet do not pair up: 2 and 1 rows; both files must have the same rows in the same order"
@@ -268,7 +268,7 @@ def test_the_command(inspect: Callable[..., Any], tmp_path: Path) -> None:
     assert finding["rows"] == list(range(1, 30))  # all of them, where the text names 10
 
 
-def test_files_without_the_schema_are_told_in_few_lines_and_not_shown(
+def test_files_without_the_schema_are_reported_in_few_lines_and_not_shown(
     inspect: Callable[..., Any], tmp_path: Path
 ) -> None:
     pq.write_table(pa.table({"prompt": [["x"]], "answer": ["y"]}), tmp_path / "x.parquet")
@@ -296,7 +296,7 @@ def test_files_without_the_schema_are_told_in_few_lines_and_not_shown(
         (["good.parquet", "twin.parquet", "--skip_validators", "taste"], "'taste' is unknown"),
     ],
 )
-def test_what_cannot_be_done_is_told_in_one_line(
+def test_what_cannot_be_done_is_reported_in_one_line(
     inspect: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, arguments: list[str], why: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -310,7 +310,7 @@ def test_what_cannot_be_done_is_told_in_one_line(
     assert why in line
 
 
-def test_invalid_pairs_are_told_and_dropped(inspect: Callable[..., Any], tmp_path: Path) -> None:
+def test_invalid_pairs_are_reported_and_dropped(inspect: Callable[..., Any], tmp_path: Path) -> None:
     files, clean = [tmp_path / "o.parquet", tmp_path / "r.parquet"], tmp_path / "clean"
     original = rows("How much is 12 and 35?", "How much is 61 and 78?", "Is 5 odd?", "How much is 3 and 9?")
     rephrased = rows("Add 12 and 35.", "<rewritten question>", "<rewritten question>", "How much is 3 and 9?")

@@ -58,7 +58,7 @@ def test_csv_with_everything(command: Callable[..., Any]) -> None:
     assert card is not None and card.may_be_shared and not changed_files(card, Path("data/quiz"))
 
 
-def test_what_is_there_twice_is_merged_and_disputes_are_told(command: Callable[..., Any]) -> None:
+def test_what_is_there_twice_is_merged_and_disputes_are_reported(command: Callable[..., Any]) -> None:
     Path("q.csv").write_text("question,answer\n1+1?,2\n 1+1? ,2\n2+2?,4\n2+2?,5\n2+2?,\n3+3?,\n3+3?,6\n")
     code, out, _ = command("q.csv", "--held_out", "0")
     assert code == 0

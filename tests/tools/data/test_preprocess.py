@@ -187,7 +187,7 @@ def test_number_of_rows_is_checked(tmp_path: Path, capsys: pytest.CaptureFixture
     assert not (tmp_path / "out").exists()
 
 
-def test_other_questions_in_the_right_number_are_told(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_other_questions_in_the_right_number_are_reported(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     rows = [RAW["math_dataset"][0] | {"problem": f"What is $1+{i}$?"} for i in range(7500)]
     train = write_raw(tmp_path, "math_dataset", rows)[0]
     message = refusal("math_dataset", tmp_path / "out", "--from_files", train, capsys=capsys)
@@ -195,7 +195,7 @@ def test_other_questions_in_the_right_number_are_told(tmp_path: Path, capsys: py
     assert message.count("\n") == 1
 
 
-def test_other_columns_are_told(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_other_columns_are_reported(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     items = write_raw(tmp_path, "gsm8k", [{"query": "?", "answer": "#### 1"}])
     message = refusal("gsm8k", tmp_path / "out", "--any_rows", "--from_files", *items, capsys=capsys)
     assert "row 0: no column question; found query, answer, expected question, answer" in message
@@ -217,7 +217,7 @@ def test_the_first_unreadable_row_is_named(
     assert f"openai/gsm8k, split test, {why}" in message
 
 
-def test_files_that_cannot_be_used_are_told(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_files_that_cannot_be_used_are_reported(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "x.csv").write_text("a")
     (tmp_path / "x.parquet").write_text("not parquet")

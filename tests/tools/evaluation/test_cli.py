@@ -81,11 +81,11 @@ def refusal(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
         (["--compare", "/no"], "--compare /no: no such folder"),
     ],
 )
-def test_bad_options_are_told_in_one_line(refusal: Callable[..., str], arguments: list[str], message: str) -> None:
+def test_bad_options_are_reported_in_one_line(refusal: Callable[..., str], arguments: list[str], message: str) -> None:
     assert message in refusal(*arguments)
 
 
-def test_bad_models_are_told(refusal: Callable[..., str], tmp_path: Path, data: Path) -> None:
+def test_bad_models_are_reported(refusal: Callable[..., str], tmp_path: Path, data: Path) -> None:
     model = tmp_path / "model"
     model.mkdir()
     assert "has no config.json" in refusal("--model", model, "--data", f"toy={data}")
@@ -93,7 +93,7 @@ def test_bad_models_are_told(refusal: Callable[..., str], tmp_path: Path, data: 
     assert "has no weights (*.safetensors)" in refusal("--model", model, "--data", f"toy={data}")
 
 
-def test_bad_data_is_told(refusal: Callable[..., str], tmp_path: Path) -> None:
+def test_bad_data_is_reported(refusal: Callable[..., str], tmp_path: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -164,7 +164,7 @@ def test_a_chat_template_is_of_a_model_that_runs_here(refusal: Callable[..., str
     assert "no such file" in refusal("--model", "m", "--data", f"toy={data}", "--chat_template", tmp_path / "no")
 
 
-def test_an_lm_eval_folder_of_another_command_is_told_before_anything_is_generated(
+def test_an_lm_eval_folder_of_another_command_is_reported_before_anything_is_generated(
     refusal: Callable[..., str], tmp_path: Path, data: Path
 ) -> None:
     model, folder = tmp_path / "model", tmp_path / "out"

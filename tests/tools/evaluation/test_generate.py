@@ -109,7 +109,7 @@ def test_lighteval_asks_in_its_own_way(tmp_path: Path, asked: QuestionSet) -> No
 
 
 @pytest.mark.parametrize("line", [b"{broken\n", b"[1]\n", b'{"index": 1}\n', b"\xff\n"])
-def test_damage_is_told_with_its_line(tmp_path: Path, asked: QuestionSet, line: bytes) -> None:
+def test_damage_is_reported_with_its_line(tmp_path: Path, asked: QuestionSet, line: bytes) -> None:
     run(tmp_path / "toy.jsonl", asked, Scripted())
     whole = (tmp_path / "toy.jsonl").read_bytes()
     (tmp_path / "toy.jsonl").write_bytes(whole + line)

@@ -158,12 +158,12 @@ def test_generations_and_graded_files_are_read(tmp_path: Path) -> None:
         ([{"index": None, "response": "r", "ground_truth": "4"}], "the index is null"),
     ],
 )
-def test_what_cannot_be_graded_again_is_told(tmp_path: Path, rows: list[Any], message: str) -> None:
+def test_what_cannot_be_graded_again_is_reported(tmp_path: Path, rows: list[Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         read_saved(save(tmp_path / "x.jsonl", rows))
 
 
-def test_a_missing_or_broken_file_is_told(tmp_path: Path) -> None:
+def test_a_missing_or_broken_file_is_reported(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no such file; name a JSONL file"):
         read_saved(tmp_path / "absent.jsonl")
     with pytest.raises(ValueError, match="line 1: not a JSON object"):

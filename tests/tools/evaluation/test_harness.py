@@ -65,7 +65,7 @@ def test_model_code_is_run_only_when_somebody_said_so(lm_eval: Path, tmp_path: P
     assert "--confirm_run_unsafe_code" in words
 
 
-def test_a_missing_command_and_a_name_it_cannot_take_are_told(
+def test_a_missing_command_and_a_name_it_cannot_take_are_reported(
     lm_eval: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(ValueError, match=r"--lm_eval no-such-command: no such command.*pip install 'lm-eval\["):

@@ -127,7 +127,7 @@ def test_files_are_written_and_found_again(tmp_path: Path) -> None:
     assert "step_10,mine,pass@1,20" in paths[3].read_text()
 
 
-def test_missing_and_broken_results_are_told(tmp_path: Path) -> None:
+def test_missing_and_broken_results_are_reported(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"--compare .*absent: no such folder"):
         find_results([tmp_path / "absent"])
     with pytest.raises(ValueError, match=r"no results.json of an evaluation below it"):
@@ -216,7 +216,7 @@ def test_a_difference_is_to_the_model_before_rl_of_the_same_base(tmp_path: Path)
     assert "| C: other | B: Before RL |" not in text and "| B: Before RL | B: Before RL |" not in text
 
 
-def test_a_graded_file_that_is_none_is_told_by_its_name(tmp_path: Path) -> None:
+def test_a_graded_file_that_is_none_is_reported_by_its_name(tmp_path: Path) -> None:
     a, b = (answered(tmp_path, name, [[1], [0]]) for name in "ab")
     (tmp_path / "b/graded/toy.jsonl").write_text('{"correct": true}\n')
     with pytest.raises(ValueError, match=r"b/graded/toy.jsonl: a line without index, question and correct"):

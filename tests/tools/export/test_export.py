@@ -275,7 +275,7 @@ class TestFindCheckpoint:
         assert find_checkpoint(run_dir / "checkpoints", None, "teacher").step == 9
         assert find_checkpoint(run_dir / "checkpoints", 10, "teacher").folder.name == "teacher"
 
-    def test_what_is_missing_is_told(self, run_dir: Path) -> None:
+    def test_what_is_missing_is_reported(self, run_dir: Path) -> None:
         checkpoints = run_dir / "checkpoints"
         with pytest.raises(ValueError, match="no checkpoints"):
             find_checkpoint(checkpoints, None, "student")
@@ -596,7 +596,7 @@ class TestCard:
         with pytest.raises(ValueError, match=r"export\.json: not JSON"):
             again()
 
-    def test_an_export_in_another_dtype_is_told_as_that(self, run_dir: Path) -> None:
+    def test_an_export_in_another_dtype_is_reported_as_that(self, run_dir: Path) -> None:
         target, again = self.exported(run_dir)
         again()
         checkpoint = find_checkpoint(run_dir / "checkpoints", 3, "student")
@@ -653,7 +653,7 @@ class TestRunConfig:
         (found,) = configs_of(run_dir, 3)
         assert found.actor_rollout_ref.actor.optim.lr != 7.0
 
-    def test_starts_that_were_told_different_things(self, run_dir: Path, config: Any) -> None:
+    def test_starts_with_different_settings(self, run_dir: Path, config: Any) -> None:
         config.actor_rollout_ref.actor.optim.lr = 2e-6
         write_start(run_dir, "2026-01-03_03-04-05", config, [4, 5])
         first, second = configs_of(run_dir, 5)
@@ -744,7 +744,7 @@ class Hub:
         self.calls.append(("upload", options))
 
 
-def test_sending_is_a_dry_run_unless_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_sending_is_a_dry_run_unless_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     files = {"README.md": "", "a[1].safetensors": "the model"}
     for name in files:
         (tmp_path / name).write_text("x")

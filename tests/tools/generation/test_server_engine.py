@@ -127,7 +127,7 @@ def test_oversized_answer_is_refused(server, monkeypatch) -> None:
         (404, "no such model", "status 404, check the address and the model's name: "),
     ],
 )
-def test_what_the_user_can_mend_is_told_at_once(server, status, answer, message) -> None:
+def test_what_the_user_can_mend_is_reported_at_once(server, status, answer, message) -> None:
     server.trouble = lambda question, asked: (status, (), answer.encode())
     with pytest.raises(EngineError) as error:
         ask(quick(server.url), "a", "b")
@@ -142,7 +142,7 @@ def test_questions_that_are_refused_alone_are_told_from_that(server) -> None:
 
 
 @pytest.mark.parametrize("status", [301, 307])
-def test_redirections_are_told_and_not_followed(server, status) -> None:
+def test_redirections_are_reported_and_not_followed(server, status) -> None:
     other = Server()  # never started: a request to it would time out
     server.trouble = lambda question, asked: (status, [("Location", other.url)], b"")
     with pytest.raises(EngineError, match=f"chat/completions redirects to {other.url}: use that address"):

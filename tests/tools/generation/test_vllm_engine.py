@@ -20,7 +20,7 @@ from co_rewarding.tools.generation.vllm_engine import (
 from co_rewarding.tools.quickstart.tiny_model import build_tokenizer
 
 
-def test_a_model_that_cannot_be_used_is_told_in_one_line(tmp_path: Path) -> None:
+def test_a_model_that_cannot_be_used_is_reported_in_one_line(tmp_path: Path) -> None:
     nowhere = str(tmp_path / "none" / "at" / "all")
     with pytest.raises(EngineError, match=r"^model \S+: cannot be loaded \(.*\); name a model folder") as error:
         load_config(nowhere)

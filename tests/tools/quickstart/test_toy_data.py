@@ -170,7 +170,7 @@ def test_too_many_questions_end_in_one_clear_line(tmp_path: Path, run_script: Ca
     assert "num_train=9000" in err and "Traceback" not in err
 
 
-def test_a_full_disk_is_told_with_its_file(
+def test_a_full_disk_is_reported_with_its_file(
     tmp_path: Path, run_script: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: Any, **__: Any) -> None:
@@ -196,7 +196,7 @@ def test_a_model_of_other_data_or_to_nowhere_is_refused_at_once(
     assert (code, err) == (2, f"make_model.py: error: {tmp_path}/test.parquet: File exists\n")
 
 
-def test_a_model_that_cannot_be_written_is_told(
+def test_a_model_that_cannot_be_written_is_reported(
     tmp_path: Path, run_script: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert run_script("toy/make_data.py", "--local_dir", tmp_path)[0] == 0

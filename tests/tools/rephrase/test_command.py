@@ -396,7 +396,7 @@ MODEL = ("--model_path", "m")
         ([*MODEL, "--output_jsonl", "none/out.jsonl"], "--output_jsonl none/out.jsonl: its folder must exist"),
     ],
 )  # fmt: skip
-def test_bad_options_are_told_in_one_line(tmp_path, capsys, monkeypatch, change, message) -> None:
+def test_bad_options_are_reported_in_one_line(tmp_path, capsys, monkeypatch, change, message) -> None:
     monkeypatch.chdir(tmp_path)
     make_input(tmp_path / "in.parquet", ["Add 12 and 35."])
     assert main([*arguments(tmp_path), *change]) == 2

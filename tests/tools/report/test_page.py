@@ -270,7 +270,7 @@ class TestPage:
         assert "2 rollouts of the student, rewarded without a label" in text and "reward -1" in text
         assert "original: no label" in text and "a group without a label (1)" in text
 
-    def test_a_tie_is_told(self, tmp_path: Path) -> None:
+    def test_a_tie_is_reported(self, tmp_path: Path) -> None:
         rows = [rollout("7", answer, float(answer == "4")) for answer in ("4", "4", "5", "5")]
         text = Seen(self.of(tmp_path / "majority_voting_seed1", rows)).words
         assert "original: 4 ✓ (2 of 4, tie)" in text and "by the label 4 (votes: 2 of 4, tie)" in text

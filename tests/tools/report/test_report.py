@@ -363,7 +363,7 @@ def test_questions_without_a_ground_truth(run_dir: Path) -> None:
     assert rows["training questions learned, corrupted"] == "1, 0 of 1"
 
 
-def test_rollouts_that_only_vote_are_told(run_dir: Path) -> None:
+def test_rollouts_that_only_vote_are_marked(run_dir: Path) -> None:
     rows = [rollout("1", "original", "5", 1.0, trained=True)] * 2
     rows += [rollout("1", "original", answer, None, trained=False) for answer in ("6", "5", "5")]
     assert "  5 rollouts of the student, of which 3 only vote, rewarded by the label 5" in example(rows)
@@ -391,7 +391,7 @@ def test_errors_of_the_command_are_one_line(run_dir: Path, tmp_path: Path, run_s
         assert (code, out, err.count("\n"), message in err) == (2, "", 1, True), err
 
 
-def test_a_full_disk_is_told_with_the_file(
+def test_a_full_disk_is_reported_with_the_file(
     run_dir: Path, tmp_path: Path, run_script: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: Any, **__: Any) -> None:

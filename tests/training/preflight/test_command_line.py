@@ -244,7 +244,7 @@ UNKNOWN_TEACHER = "unknown key; known keys are check_log_probs, decay_end, "
         ("trainer.total_epoch=1", "trainer.total_epoch=1: unknown key, which nothing reads; is trainer.total_epochs "),
     ],
 )
-def test_what_is_told_of_an_override(
+def test_what_is_reported_of_an_override(
     override: str, message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Through Hydra and the two checks that read a block."""

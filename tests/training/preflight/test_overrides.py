@@ -73,7 +73,7 @@ def told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
 
 
 @pytest.mark.parametrize("plus", ["", "+", "++"])
-def test_a_slip_is_told_with_the_key_that_was_meant(told: Callable[[str], str], plus: str) -> None:
+def test_a_slip_is_reported_with_the_key_that_was_meant(told: Callable[[str], str], plus: str) -> None:
     message = told(f"{plus}trainer.total_epoch=1")
     assert message == "trainer.total_epoch=1: unknown key, which nothing reads; is trainer.total_epochs meant?"
 
