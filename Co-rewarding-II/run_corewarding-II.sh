@@ -10,6 +10,8 @@ ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 source "$ROOT/scripts/run_common.sh"
 answer_help "$@"
 
+# co_rewarding_II, alone or in a sum co_rewarding_II+0.1*FILE.py:FUNCTION
+METHOD=${METHOD:-co_rewarding_II}
 # model and data
 MODEL_PATH=${MODEL_PATH:-Qwen/Qwen3-4B-Base}                               # a directory, or a name on the Hugging Face hub
 CHAT_TEMPLATE=${CHAT_TEMPLATE:-}                                           # a Jinja file; empty: the model's own template
@@ -62,12 +64,13 @@ ATTENTION=${ATTENTION:-sdpa}                                               # sdp
 LOGGER=${LOGGER:-"[console,file,tensorboard,wandb]"}                       # wandb writes offline files until `wandb login`
 export ON_END=${ON_END:-}                                                  # bash command for the end of the run; $1 is the exit code
 
-quote MODEL_PATH CHAT_TEMPLATE ANSWER_FORMAT
+quote METHOD MODEL_PATH CHAT_TEMPLATE ANSWER_FORMAT
 quote_files TRAIN_FILE VAL_FILE
 [[ ${NUM_VOTES:-0} == 0 ]] || refuse "NUM_VOTES=$NUM_VOTES: the teacher votes; leave it out and set TEACHER_NUM_ROLLOUTS"
 prepare_run
 exec python -m co_rewarding_ii.main \
   platform="$PLATFORM" \
+  co_rewarding.method="$METHOD" \
   actor_rollout_ref.model.path="$MODEL_PATH" \
   co_rewarding.chat_template="$CHAT_TEMPLATE" \
   co_rewarding.enable_thinking="$ENABLE_THINKING" \

@@ -10,7 +10,7 @@
 # First the method (I, II, III), then a name from recipes/models/ and a machine: 1 to 8 GPUs of 12, 16, 24, 40, 48, 80
 # or 141 GB.
 #
-# Variables, besides those of the run scripts, which override the proposed values (METHOD is read with I, for its controls):
+# Variables, besides those of the run scripts, which override the proposed values (METHOD: a control of I, or a sum):
 #   OFFLOAD         weights and moments in host memory: none, step (while vLLM works) or all (always) (default: the first that fits)
 #   GPUS_PER_NODE   GPUs of each machine (default: those of MACHINE)
 #   NUM_NODES       such machines in the cluster (default: 1)
@@ -25,7 +25,7 @@ if [[ ${1:-} == --help || ${1:-} == -h ]]; then
   exit 0
 fi
 [[ $# -ge 3 ]] || refuse "usage: train.sh METHOD MODEL MACHINE [KEY=VALUE …], e.g. train.sh I qwen3-4b-base 4x80gb"
-variant=$1 MODEL=$2 MACHINE=$3 # METHOD is a variable of the run script of I
+variant=$1 MODEL=$2 MACHINE=$3 # METHOD is a variable of the run scripts
 shift 3
 case $variant in
   I) TREE=Co-rewarding-I ;;

@@ -126,7 +126,6 @@ for ((i = 0; i < ${#missing[@]}; i += 3)); do
     co_rewarding_III) script=Co-rewarding-II/run_corewarding-III.sh overrides+=(actor_rollout_ref.teacher.start_share=0.1) ;;
     *) script=scripts/run_baseline.sh ;;
   esac
-  [[ " $ALL " == *" $METHOD "* ]] || overrides+=("co_rewarding.method=$(quoted "$METHOD")")
   echo "== $METHOD, seed $seed; log: $log"
   if ! bash "$script" "${overrides[@]}" "$@" 2>&1 | tee "$log" | sed -u -n 's/.*\[co-rewarding\] //p'; then
     echo "error: $METHOD failed; the first error in $log:" >&2

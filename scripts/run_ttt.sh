@@ -69,7 +69,4 @@ elif [[ $paired == no && -n $AUG_FILE ]]; then
   refuse "AUG_FILE=$AUG_FILE: METHOD=$METHOD asks each question in one wording; use co_rewarding_I," \
     "co_rewarding_III or majority_voting_both_views, or leave AUG_FILE out"
 fi
-if [[ $script == Co-rewarding-II/* && $METHOD != "$vote" ]]; then # a sum; the other scripts read METHOD
-  overrides+=("co_rewarding.method=$(quoted "$METHOD")")
-fi
 exec bash "$ROOT/$script" "${overrides[@]}" "$@"

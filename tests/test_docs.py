@@ -24,8 +24,8 @@ ROOMS = ("", "docs", "data", "benchmarks", "recipes", "examples", "Co-rewarding-
 PAGES = sorted(page for room in ROOMS for page in (REPO / room).glob("*.md"))
 OF_NOW = [page for page in PAGES if page.name != "CHANGELOG.md"]  # which names what is gone
 GLOSSARY = (
-    "I, II and III are the [three methods](README.md#words): the other wording votes, a slow teacher votes, a teacher "
-    "votes on the other wording."
+    "Who gives the pseudo-label ([words](README.md#words)): in I the majority answer to the other view, in II a "
+    "teacher, the moving average of the model, in III the teacher on the other view."
 )
 OF_OTHERS = {
     *("PYTHONDONTWRITEBYTECODE", "PIP_NO_INDEX", "PIP_FIND_LINKS", "PIP_INDEX_URL", "UV_DEFAULT_INDEX", "HF_HOME"),

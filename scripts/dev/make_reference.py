@@ -39,8 +39,8 @@ Generated from the scripts and dataclasses, and tested against them: change a co
 `python scripts/dev/make_reference.py >docs/REFERENCE.md`. [CONFIGURATION.md](CONFIGURATION.md) explains what needs more
 than a line.
 
-*I, II and III are the [three methods](README.md#words): the other wording votes, a slow teacher votes, a teacher \
-votes on the other wording.*
+*Who gives the pseudo-label ([words](README.md#words)): in I the majority answer to the other view, in II a \
+teacher, the moving average of the model, in III the teacher on the other view.*
 """
 
 

@@ -310,7 +310,7 @@ def test_the_scripts_differ_by_their_method_only(python_that_tells: Path) -> Non
         for name in ("n", "stop_decided", "decay_start", "decay_end", "kl_anchor", "temperature", "rollout")
     }
     for name, more, less in (
-        ("run_corewarding-II.sh", teacher, {"co_rewarding.method", "data.train_aug_files", "co_rewarding.num_votes"}),
+        ("run_corewarding-II.sh", teacher, {"data.train_aug_files", "co_rewarding.num_votes"}),
         ("run_corewarding-III.sh", teacher, {"co_rewarding.num_votes"}),
         ("run_baseline.sh", set(), {"data.train_aug_files"}),
     ):

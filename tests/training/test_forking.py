@@ -124,6 +124,18 @@ def test_sigterm_is_passed_on(server: ForkServer) -> None:
         assert run.wait(10) == 7
 
 
+def test_sigterm_before_there_is_a_fork_waits_for_it(server: ForkServer) -> None:
+    os.kill(server.pid, signal.SIGSTOP)
+    try:
+        run = subprocess.Popen(command(server, "-c", "import time; time.sleep(60)"))
+        bits = sum(1 << number - 1 for number in client.PASSED_ON)
+        wait_until(lambda: f"SigBlk:\t{bits:016x}" in Path(f"/proc/{run.pid}/status").read_text(), 3)
+        run.terminate()
+    finally:
+        os.kill(server.pid, signal.SIGCONT)
+    assert run.wait(10) == -signal.SIGTERM  # as the fork
+
+
 def test_a_fork_ends_with_its_client_and_with_nothing_of_the_servers(server: ForkServer) -> None:
     code = "import os, time; print(os.getpid(), os.getsid(0), flush=True); time.sleep(60)"
     with subprocess.Popen(command(server, "-c", code), stdout=subprocess.PIPE) as run:

@@ -19,12 +19,14 @@ from types import FrameType
 
 OOM_SCORE = Path("/proc/self/oom_score_adj")
 FIRST_JOB = "01000000"  # of every Ray, in its variable RAY_JOB_ID
+PASSED_ON = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 def main(address: str, executable: str, arguments: list[str]) -> None:
     flags = len(list(takewhile(is_flag, arguments)))  # multiprocessing passes its parent's, and the server has them
     is_script = arguments[flags] == "-c" or not arguments[flags].startswith("-")
     files = open_files()
+    signal.pthread_sigmask(signal.SIG_BLOCK, PASSED_ON)  # until there is a fork to pass them to
     with socket.socket(socket.AF_UNIX) as server:
         try:
             if not is_script or os.environ.get("RAY_JOB_ID", FIRST_JOB) != FIRST_JOB:
@@ -46,13 +48,15 @@ def main(address: str, executable: str, arguments: list[str]) -> None:
             answers = server.makefile()
             pid = int(answers.readline())  # ValueError: the server has ended before it forked
         except (OSError, ValueError):
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, PASSED_ON)
             os.execv(sys.executable, [sys.executable, *arguments])
 
         def pass_on(number: int, _: FrameType | None) -> None:
             os.kill(pid, number)
 
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        for number in PASSED_ON:
             signal.signal(number, pass_on)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, PASSED_ON)
         end_as(int(answers.readline() or -signal.SIGKILL))
 
 

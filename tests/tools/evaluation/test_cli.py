@@ -19,6 +19,8 @@ from co_rewarding.tools.evaluation.options import parse_options
 from co_rewarding.tools.evaluation.results import FORMAT, read_result
 from co_rewarding.tools.evaluation.tasks import read_questions
 
+CONFIG = '{"model_type": "llama"}'  # on a machine with a GPU it is read
+
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
@@ -99,8 +101,8 @@ def test_bad_data_is_reported(refusal: Callable[..., str], tmp_path: Path) -> No
 
     model = tmp_path / "model"
     model.mkdir()
-    for name in ("config.json", "model.safetensors"):
-        (model / name).write_text("{}")
+    for name, text in (("config.json", CONFIG), ("model.safetensors", "")):
+        (model / name).write_text(text)
 
     def refused(rows: list[dict[str, Any]]) -> str:
         path = tmp_path / "bad.parquet"
@@ -123,7 +125,7 @@ def test_bad_data_is_reported(refusal: Callable[..., str], tmp_path: Path) -> No
 def test_an_export_says_its_method_and_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = tmp_path / "my run/export/step_3_teacher"
     facts = {"method": "co_rewarding_II", "run": "my run", "step": 3, "weights": "teacher", "dtype": "float32"}
-    for name, text in (("config.json", "{}"), ("model.safetensors", ""), ("export.json", json.dumps(facts))):
+    for name, text in (("config.json", CONFIG), ("model.safetensors", ""), ("export.json", json.dumps(facts))):
         model.mkdir(parents=True, exist_ok=True)
         (model / name).write_text(text)
     (tmp_path / "my run/metrics").mkdir()
@@ -170,7 +172,7 @@ def test_an_lm_eval_folder_of_another_command_is_reported_before_anything_is_gen
     model, folder = tmp_path / "model", tmp_path / "out"
     for path in (model / "config.json", model / "model.safetensors", folder / "lm_eval/ifeval/command.json"):
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("{}")
+        path.write_text(CONFIG if path.name == "config.json" else "{}")
     arguments = ["--model", model, "--tasks", "ifeval", "--data", f"toy={data}", "--output_dir", folder]
     assert "made by another command line" in refusal(*arguments, "--lm_eval", "true")  # a command that is there
     assert not (folder / "generations").exists()
