@@ -4,6 +4,7 @@ behind scripts/data_preprocess/my_questions.py.
 
     read (storage/questions.py) → merge repeated questions → split by the hash of each question → write → card → show
 
+With a file of rephrased questions, those of the training rows are written beside them, and nothing of a held-out one.
 Whether a question is in training or held out depends only on its text, so it stays there when rows are added. Of a
 repeated question the first row is kept; if its answers differ, it gets none.
 """
@@ -50,6 +51,7 @@ or an object with one), parquet, a folder of such files, or a data set on the hu
 
   python scripts/data_preprocess/my_questions.py quiz.csv
   python scripts/data_preprocess/my_questions.py quiz.jsonl --question text --answer key --held_out 200
+  python scripts/data_preprocess/my_questions.py quiz.csv --rephrased reworded.csv    # pairs, for I and III
   python scripts/data_preprocess/my_questions.py owner/name:train
 
 Training, rewriting, evaluation and inspection read such files directly, too; this command adds the split, merges
@@ -76,6 +78,7 @@ class Table(Options):
         + "; ".join(f"{kind}: {words}" for kind, words in ANSWERS.items()),
     )  # fmt: skip
     config: str | None = option(None, "configuration of a data set on the hub that has several", metavar="NAME")
+    rephrased: str | None = option(None, "file of the same questions rephrased, row by row", metavar="FILE")
 
 
 class Asking(Options):
@@ -123,14 +126,38 @@ class Source:
 @command(PROGRAM)
 def main(arguments: Sequence[str]) -> None:
     table, asking, writing = parse(PROGRAM, DESCRIPTION, [Table, Asking, Writing], arguments)
-    source = _read(table)
+    source = _read(table.file, table.config)
     name = writing.name or source.name
     folder = writing.local_dir or Path("data", name)
     read_card(folder)  # report a foreign README.md before the work
+    rows = _rows(table.file, source, name, table, asking)
+    kept, remark = merged(rows)
+    if remark:
+        print(f"{table.file}: {remark}")
+    train, test = split(kept, writing.held_out)
+    files = _written("train", train, folder, source)
+    if table.rephrased:
+        other = _read(table.rephrased, None)
+        twins = _rows(table.rephrased, other, name, table, asking)
+        if len(twins) != len(rows):
+            raise UserError(
+                f"--rephrased {table.rephrased}: has {len(twins):,} rows, and {table.file} {len(rows):,}; they must be "
+                "the same questions, row by row"
+            )
+        files |= _written("train", rephrasings(train, rows, twins), folder, other, "_rephrased")
+    files |= _written("test", test, folder, source)
+    write_card(_card(name, source.where, writing.license, files), folder)
+    print(f"{folder / CARD_NAME}: data card")
+    if writing.num_shown:
+        print("\n" + shown(kept[: writing.num_shown]))
+
+
+def _rows(file: str, source: Source, name: str, table: Table, asking: Asking) -> list[dict[str, Any]]:
+    """Rows in verl's schema; prints how the file was read."""
     if not source.raw.rows:
-        raise UserError(f"{table.file}: no rows")
+        raise UserError(f"{file}: no rows")
     said: list[str] = []
-    with progress(f"reading {table.file}", "rows", len(source.raw.rows), delay=2.0) as bar:
+    with progress(f"reading {file}", "rows", len(source.raw.rows), delay=2.0) as bar:
         reading = Reading(
             instruction_of,
             asking.answer_format,
@@ -143,35 +170,43 @@ def main(arguments: Sequence[str]) -> None:
         try:
             rows = to_table(source.raw, name, reading).to_pylist()
         except ValueError as error:
-            raise UserError(f"{table.file}: {error}") from error
-    print(f"{table.file}: {'; '.join(said)}")
-    kept, remark = merged(rows)
-    if remark:
-        print(f"{table.file}: {remark}")
-    parts = dict(zip(("train", "test"), split(kept, writing.held_out), strict=True))
-    write_card(_card(name, source.where, writing.license, _written(parts, folder, source)), folder)
-    print(f"{folder / CARD_NAME}: data card")
-    if writing.num_shown:
-        print("\n" + shown(kept[: writing.num_shown]))
+            raise UserError(f"{file}: {error}") from error
+    print(f"{file}: {'; '.join(said)}")
+    return rows
 
 
-def _written(parts: Mapping[str, Sequence[Mapping[str, Any]]], folder: Path, source: Source) -> dict[str, FileFacts]:
-    """Write NAME.parquet of each non-empty part; return its entries for the card."""
-    files = {}
-    for part, of in parts.items():
-        if of:
-            path = folder / f"{part}.parquet"
-            write_rows([{**row, "extra_info": {**row["extra_info"], "split": part}} for row in of], path, SCHEMA)
-            files[path.name] = FileFacts(
-                split=part,
-                rows=len(of),
-                made_of=f"{source.where}, {len(source.raw.rows):,} rows",
-                revision=source.revision,
-                file_sha256=file_sha256(path),
-                content_sha256=content_sha256([question_text(row), ground_truth(row)] for row in of),
-            )
-            print(f"{path}: {len(of):,} questions")
-    return files
+def _written(
+    part: str, rows: Sequence[Mapping[str, Any]], folder: Path, source: Source, ending: str = ""
+) -> dict[str, FileFacts]:
+    """Write PART+ENDING.parquet if there are rows; return its entry for the card."""
+    if not rows:
+        return {}
+    path = folder / f"{part}{ending}.parquet"
+    write_rows([{**row, "extra_info": {**row["extra_info"], "split": part}} for row in rows], path, SCHEMA)
+    print(f"{path}: {len(rows):,} questions")
+    facts = FileFacts(
+        split=part,
+        rows=len(rows),
+        made_of=f"{source.where}, {len(source.raw.rows):,} rows",
+        revision=source.revision,
+        file_sha256=file_sha256(path),
+        content_sha256=content_sha256([question_text(row), ground_truth(row)] for row in rows),
+    )
+    return {path.name: facts}
+
+
+def rephrasings(
+    kept: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]], twins: Sequence[Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """The other view of each kept row, with the kept row's ids and ground truth.
+
+    Args:
+        kept: some of `rows`, in any order.
+        twins: the rephrased questions, row by row of `rows`.
+    """
+    twin_of = dict(zip(map(question_id, rows), twins, strict=True))
+    same = ("extra_info", "reward_model", "id")
+    return [twin_of[question_id(row)] | {name: row[name] for name in same} for row in kept]
 
 
 def merged(rows: Sequence[Mapping[str, Any]]) -> tuple[list[dict[str, Any]], str]:
@@ -235,16 +270,16 @@ def _key(row: Mapping[str, Any]) -> str:
     return unicodedata.normalize("NFC", normalized(question_text(row) or ""))
 
 
-def _read(table: Table) -> Source:
-    path, hub = Path(table.file).expanduser(), _HUB_ID.fullmatch(table.file)
+def _read(file: str, config: str | None) -> Source:
+    path, hub = Path(file).expanduser(), _HUB_ID.fullmatch(file)
     if hub and not path.exists():
-        return _from_hub(hub[1], hub[2], table.config)
-    if table.config:
-        raise UserError(f"--config {table.config}: applies to data sets on the hub, and {table.file} is none")
+        return _from_hub(hub[1], hub[2], config)
+    if config:
+        raise UserError(f"--config {config}: applies to data sets on the hub, and {file} is none")
     files = files_of(path)
     if all(map(is_verl_parquet, files)):
-        raise UserError(f"{table.file}: is already in verl's schema; train, rewrite and evaluate with it directly")
-    hashes = ", ".join(f"{file.name} (SHA-256 {file_sha256(file)})" for file in files)
+        raise UserError(f"{file}: is already in verl's schema; train, rewrite and evaluate with it directly")
+    hashes = ", ".join(f"{one.name} (SHA-256 {file_sha256(one)})" for one in files)
     return Source(read_raw(path), path.resolve().stem, f"local file {hashes}")
 
 

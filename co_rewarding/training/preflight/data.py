@@ -28,7 +28,7 @@ from co_rewarding.storage.rows import (
 )
 from co_rewarding.storage.schema import row_faults
 from co_rewarding.storage.stated_as import stated_as
-from co_rewarding.storage.wordings import is_empty, repeats
+from co_rewarding.storage.wordings import is_empty, normalized, repeats
 from co_rewarding.training.console import say
 from co_rewarding.training.preflight.cache import cached
 from co_rewarding.training.preflight.truths import check_truths
@@ -101,8 +101,19 @@ def check_data(config: DictConfig, files: DataFiles) -> None:
         judge(config, {"questions without a letter or digit": empty}, len(of_key), where)
     asked = [row["prompt"][-1]["content"] for row in rows["data.train_files"]]
     warn({"questions that repeat an earlier row": repeats(asked)}, len(asked), named)
+    held_out = rows.get("data.val_files", [])
+    if config.data.val_files != config.data.train_files:  # test-time training trains on what it validates
+        found = trained_on(held_out, [*rows["data.train_files"], *rows.get("data.train_aug_files", [])])
+        where = f"data.val_files={config.data.val_files}"
+        warn({"validation questions that are also trained on": found}, len(held_out), where)
     if "data.train_aug_files" in rows and not method(config.co_rewarding.method).repeats_original:
         check_wordings(config, rows["data.train_files"], rows["data.train_aug_files"])
+
+
+def trained_on(held_out: Sequence[Row], trained: Sequence[Row]) -> list[int]:
+    """Rows of `held_out` whose question, apart from spaces, is one of `trained`."""
+    known = {normalized(row["prompt"][-1]["content"]) for row in trained}
+    return [i for i, row in enumerate(held_out) if normalized(row["prompt"][-1]["content"]) in known]
 
 
 def check_formats(rows: Sequence[Row], where: str) -> None:

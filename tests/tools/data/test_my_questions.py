@@ -72,6 +72,27 @@ def test_what_is_there_twice_is_merged_and_disputes_are_reported(command: Callab
     ]
 
 
+def test_rephrasings_follow_their_questions(command: Callable[..., Any]) -> None:
+    numbers = range(3, 40)
+    rows = "1+1?,2\n2+2?,\n1+1?,2\n" + "\n".join(f"{i}+{i}?,{2 * i}" for i in numbers)
+    Path("q.csv").write_text(f"question,answer\n{rows}")
+    twins = ["Twice 1?", "Twice 2?", "One and one?", *(f"Twice {i}?" for i in numbers)]
+    Path("r.csv").write_text("question\n" + "\n".join(twins))
+    code, out, _ = command("q.csv", "--rephrased", "r.csv", "--held_out", "5")
+    assert code == 0 and "data/q/train_rephrased.parquet: 34 questions" in out
+    original, rephrased = rows_of("data/q/train.parquet"), rows_of("data/q/train_rephrased.parquet")
+    trained = [text.partition("+")[0] for text in questions("data/q/train.parquet")]
+    assert questions("data/q/train_rephrased.parquet") == [f"Twice {number}?" for number in trained]
+    for name in ("extra_info", "reward_model"):  # r.csv has no answers
+        assert [row[name] for row in original] == [row[name] for row in rephrased]
+    held_out = {text.partition("+")[0] for text in questions("data/q/test.parquet")}
+    assert len(held_out) == 5 and not held_out & set(trained)
+    assert "train_rephrased.parquet" in Path("data/q/README.md").read_text()
+    Path("r.csv").write_text("question\nTwice 1?\n")
+    code, _, err = command("q.csv", "--rephrased", "r.csv", "--name", "other")
+    assert code == 2 and "--rephrased r.csv: has 1 rows, and q.csv 40; they must be the same questions" in err
+
+
 def test_a_question_keeps_its_place_when_rows_are_added(command: Callable[..., Any]) -> None:
     texts = [f"What is {i} + {i}?" for i in range(400)]
     write("q.jsonl", texts)
@@ -136,10 +157,9 @@ def test_the_page_says_what_works(command: Callable[..., Any]) -> None:
     lines = [line.split() for line in section.splitlines() if line.startswith("    python scripts/data_preprocess/")]
     assert len(lines) >= 2
     for line in lines:
-        Path(line[2]).write_text(
-            '{"frage": "1+1?", "question": "1+1?", "key": 2}\n{"question": "2+2?", "frage": "2+2?"}'
-        )
-        if Path(line[2]).suffix == ".csv":
-            Path(line[2]).write_text("question,answer\n1+1?,2\n2+2?,4\n")
+        Path(line[2]).write_text('{"text": "1+1?", "question": "1+1?", "key": 2}\n{"question": "2+2?", "text": "2+2?"}')
+        for name in line[2:]:
+            if Path(name).suffix == ".csv":
+                Path(name).write_text("question,answer\n1+1?,2\n2+2?,4\n")
         arguments = ["1" if word == "200" else word for word in line[2:]]
         assert command(*arguments)[0] == 0, line

@@ -41,6 +41,26 @@ def test_lists_of_files_pass(config: DictConfig, sample_folder: Path) -> None:
     check_config(config)
 
 
+def test_validation_questions_that_are_trained_on(
+    config: DictConfig, sample_rows: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def printed(*rows: dict[str, Any]) -> str:
+        config.data.val_files = str(write(tmp_path / "val.parquet", list(rows)))
+        check_data(config, read_data(config))
+        return capsys.readouterr().out
+
+    def asks(text: str) -> dict[str, Any]:
+        return {**sample_rows["test"][0], "prompt": [{"role": "user", "content": text}]}
+
+    original, rephrased = (sample_rows[name][1]["prompt"][-1]["content"] for name in ("train", "train_rephrased"))
+    assert "also trained on" not in printed(asks("Another question?"))
+    warning = "val.parquet: validation questions that are also trained on: 2 of 3 (rows 1, 2)"
+    assert warning in printed(asks("Another question?"), asks(f" {original}\n"), asks(rephrased))
+    config.data.val_files = config.data.train_files  # test-time training
+    check_data(config, read_data(config))
+    assert "also trained on" not in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("key", ["data.train_files", "data.train_aug_files", "data.val_files"])
 class TestFile:
     def test_missing(self, refused_after: Callable[..., str], key: str, tmp_path: Path) -> None:
