@@ -10,7 +10,7 @@ ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 source "$ROOT/scripts/run_common.sh"
 answer_help "$@"
 
-# co_rewarding_I; its controls majority_voting_both_views, co_rewarding_I_same_wording; FILE.py:FUNCTION; a sum A+0.1*B
+# method: co_rewarding_I; its controls majority_voting_both_views, co_rewarding_I_same_wording; FILE.py:FUNCTION; a sum A+0.1*B
 METHOD=${METHOD:-co_rewarding_I}
 # model and data
 MODEL_PATH=${MODEL_PATH:-Qwen/Qwen3-4B-Base}                               # a directory, or a name on the Hugging Face hub

@@ -10,7 +10,7 @@ ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 source "$ROOT/scripts/run_common.sh"
 answer_help "$@"
 
-# co_rewarding_II, alone or in a sum co_rewarding_II+0.1*FILE.py:FUNCTION
+# method: co_rewarding_II, alone or in a sum co_rewarding_II+0.1*FILE.py:FUNCTION
 METHOD=${METHOD:-co_rewarding_II}
 # model and data
 MODEL_PATH=${MODEL_PATH:-Qwen/Qwen3-4B-Base}                               # a directory, or a name on the Hugging Face hub

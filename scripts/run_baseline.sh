@@ -10,7 +10,7 @@ ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 source "$ROOT/scripts/run_common.sh"
 answer_help "$@"
 
-# ground_truth, majority_voting, self_certainty, entropy; random, format_only, incorrect; FILE.py:FUNCTION; a sum A+0.1*B
+# method: ground_truth, majority_voting, self_certainty, entropy; random, format_only, incorrect; FILE.py:FUNCTION; a sum A+0.1*B
 METHOD=${METHOD:-majority_voting}
 # model and data
 MODEL_PATH=${MODEL_PATH:-Qwen/Qwen3-4B-Base}                               # a directory, or a name on the Hugging Face hub

@@ -16,7 +16,7 @@ answer_help() {
   text=$(sed -nE -e '1,2d; /^exec /q; /shellcheck/d; /^$/p; s/^# ?//p' \
     -e 's/^(export )?([A-Z0-9_]+)=\$\{\2:?-([^}]*)\} *(#.*)?$/\2=\3\t\4/p' "$0" | cat -s)
   awk -F '\t' 'NF > 1 { printf $2 == "" ? "  %s\n" : "  %-50s %s\n", $1, $2; above = 1; next }
-    { if (above) print ""; above = 0; print }' <<<"${text//\$ROOT/"$ROOT"}"
+    { if (above) print ""; above = 0; print }' <<<"${text//\$ROOT/"$ROOT"}" 2>/dev/null || true # a pager that was closed
   exit 0
 }
 

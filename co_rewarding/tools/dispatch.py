@@ -77,10 +77,7 @@ def train(arguments: Sequence[str]) -> int:
         )
     if variables := [text for text in overrides if VARIABLE.fullmatch(text)]:
         raise UserError(f"{variables[0]}: set variables before the command: {variables[0]} co-rewarding train …")
-    place = run_script(method)
-    if place.startswith("Co-rewarding-II/") and method not in METHODS:  # the other scripts read METHOD
-        overrides.insert(0, f"co_rewarding.method={quoted(method)}")
-    run(["bash", script(place), *overrides], METHOD=method)
+    run(["bash", script(run_script(method)), *overrides], METHOD=method)
 
 
 def train_usage() -> str:
@@ -106,11 +103,6 @@ def run_script(method: str) -> str:
     if vote and vote.voter == "teacher":
         return f"Co-rewarding-II/run_corewarding-{'III' if vote.second_view else 'II'}.sh"
     return "Co-rewarding-I/run_corewarding-I.sh" if vote and vote.second_view else "scripts/run_baseline.sh"
-
-
-def quoted(text: str) -> str:
-    """Quoted text for a Hydra override: a backslash is literal unless a quote or the end follows."""
-    return "'" + re.sub(r"(\\*)('|\Z)", lambda found: found[1] * 2 + found[2].replace("'", r"\'"), text) + "'"
 
 
 def script(place: str) -> str:

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, fields
 from pathlib import Path
 
+from co_rewarding.tools.dispatch import COMMANDS
 from co_rewarding.tools.tables import ABSENT, cell
 from co_rewarding.training.run_script import ARGUMENT
 from co_rewarding.training.settings import ConfigBlock, Settings
@@ -29,6 +30,7 @@ OTHERS = (
     "scripts/quickstart.sh", "scripts/compare_methods.sh", "scripts/illusion.sh", "scripts/install_env.sh",
     "scripts/gpu_check.sh", "recipes/train.sh", "recipes/cluster/slurm.sh", "recipes/cluster/ray_node.sh",
 )  # fmt: skip
+PLACES = {"train": "the method's run script", "score": "`python -m co_rewarding.score`"}
 SETTING = re.compile(r"^(?:export )?([A-Z0-9_]+)=\$\{\1:?-([^}]*)\}(?: *# (.*))?$")
 HELP = re.compile(r"^(?:# |Environment )?[Vv]ariables(.*):\n((?:#?  .*\n)+)", flags=re.MULTILINE)
 HELP_LINE = re.compile(r"^#? +([A-Z_]+) +(.*?)(?: \(default: (.*)\))?$", flags=re.MULTILINE)
@@ -123,6 +125,12 @@ def page() -> str:
     ttt = [row for group in declared("scripts/run_ttt.sh").values() for row in group.items()]
     return "\n".join([
         HEAD,
+        "## Commands\n",
+        "`co-rewarding COMMAND` starts a script and passes its arguments on. The quickstart, getting data,",
+        "test-time training, comparisons and the check of a GPU are scripts only.\n",
+        table(("co-rewarding …", "is", "what"), (
+            [code(name), PLACES.get(name) or code(place), what] for name, (place, what) in COMMANDS.items()
+        )),
         "## Variables of the run scripts\n",
         "Scripts: " + ", ".join(f"{name} = `{path}`" for name, path in METHODS.items()) + ".\n",
         *variables_of_methods(),

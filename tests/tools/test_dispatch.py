@@ -96,7 +96,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ("arguments", "module", "method"),
     [
         (["I"], "co_rewarding_i.main", "co_rewarding_I"),
-        (["II"], "co_rewarding_ii.main", None),  # the tree's own
+        (["II"], "co_rewarding_ii.main", "co_rewarding_II"),
         (["III"], "co_rewarding_ii.main", "co_rewarding_III"),
         (["entropy"], "co_rewarding.training.main", "entropy"),
         (["my.py:short"], "co_rewarding.training.main", "my.py:short"),
@@ -106,7 +106,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ids=lambda value: "",
 )
 def test_train_becomes_the_methods_run_script(
-    environment: Path, arguments: list[str], module: str, method: str | None
+    environment: Path, arguments: list[str], module: str, method: str
 ) -> None:
     program = [str(environment / "own"), "-m", "co_rewarding.tools.dispatch", "train", *arguments, "trainer.nnodes=3"]
     code, out, err = called(*program, PYTHONPATH=os.pathsep.join(sys.path), LEARNING_RATE="2e-7")
