@@ -141,7 +141,7 @@ SAMPLE_BATCH = 8  # questions
 
 @pytest.fixture(scope="session")
 def sample_rows() -> dict[str, list[dict[str, Any]]]:
-    """Rows in verl's schema by file name: 16 questions in two wordings and 6 for validation; question i is i + 10."""
+    """Rows in verl's schema by file name: 16 questions in two wordings, and 6 in a third; question i is i + 10."""
     from co_rewarding.storage.rows import SYSTEM_PROMPT
 
     def rows(num: int, wording: str, split: str) -> list[dict[str, Any]]:
@@ -162,7 +162,7 @@ def sample_rows() -> dict[str, list[dict[str, Any]]]:
     return {
         "train": rows(2 * SAMPLE_BATCH, "What is {} + 10?", "train"),
         "train_rephrased": rows(2 * SAMPLE_BATCH, "Add 10 to {}.", "train"),
-        "test": rows(6, "What is {} + 10?", "test"),
+        "test": rows(6, "Compute {} + 10.", "test"),
     }
 
 

@@ -24,7 +24,7 @@ def check_teacher(config: DictConfig) -> None:
             f"{settings.NAME}.one_direction=True: is a variant of co_rewarding_III, which needs two views; set "
             f"co_rewarding.method=co_rewarding_III instead of {config.co_rewarding.method}, or leave it False"
         )
-    if not actor.use_kl_loss:
+    if not (actor.use_kl_loss or trains_adapter(config)):
         raise ValueError(
             "actor_rollout_ref.actor.use_kl_loss=False: the teacher uses the reference that this term needs; keep "
             "it True, with kl_loss_coef=0 for a loss without the term"
@@ -50,12 +50,14 @@ def check_teacher(config: DictConfig) -> None:
         replicas_of(config)
     if settings.check_log_probs and not actor.use_dynamic_bsz:
         devices = world_size(config)
-        sequences, micro = config.data.train_batch_size * settings.n, ref.log_prob_micro_batch_size_per_gpu
+        key = "rollout" if trains_adapter(config) else "ref"  # the engine that computes them
+        micro = config.actor_rollout_ref[key].log_prob_micro_batch_size_per_gpu
+        sequences = config.data.train_batch_size * settings.n
         if sequences % (devices * micro):
             raise ValueError(
                 f"{settings.NAME}.check_log_probs=True: the teacher's {sequences} sequences a step do not divide into "
                 f"micro-batches of {micro} on {devices} devices "
-                "(actor_rollout_ref.ref.log_prob_micro_batch_size_per_gpu)"
+                f"(actor_rollout_ref.{key}.log_prob_micro_batch_size_per_gpu)"
             )
     if settings.stop_decided:
         check_stop_decided(config, settings)
@@ -87,6 +89,11 @@ def check_adapter(config: DictConfig, settings: TeacherSettings) -> None:
         raise ValueError(
             f"{settings.NAME}.rollout={settings.rollout}: with LoRA one vLLM engine answers for student and teacher at "
             f"once; leave it {AUTO}, or train all weights (actor_rollout_ref.model.lora_rank=0)"
+        )
+    if rollout.disaggregation.enabled:
+        raise ValueError(
+            "actor_rollout_ref.rollout.disaggregation.enabled=True: its vLLM takes no second adapter, so the base "
+            "model would answer for the teacher; set it to False"
         )
     if "dummy" in rollout.load_format:
         raise ValueError(

@@ -53,6 +53,7 @@ CARDS = {12: 11.6, 16: 14.6, 24: 22.0, 40: 39.4, 48: 44.4, 80: 79.1, 141: 139.7}
 what users' errors report as "total capacity", not measured here; on the machine itself preflight/memory.py asks
 torch."""
 OFFLOAD = ("none", "step", "all")
+VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # of vLLM 0.24 and 0.28 (vllm/config/lora.py)
 
 TRAINER = 1.2 * GIB  # CUDA's context, NCCL, cuBLAS of the process that trains (measured: GPU.md)
 VLLM_OUTSIDE = 1.0 * GIB  # of vLLM's process beside its share: 26.0 GiB at 0.3 of 79.2, less TRAINER (GPU.md)
@@ -158,16 +159,22 @@ def trained(model: ModelShape, setting: Setting) -> int:
     return model.adapter_parameters(setting.lora_rank) if setting.lora_rank else model.parameters
 
 
-def adapters(model: ModelShape, setting: Setting) -> int:
-    """Weights of the student's adapter and the teacher's, which are served; 0 where all weights are trained."""
-    return (1 + setting.is_teacher) * trained(model, setting) if setting.lora_rank else 0
+def adapter_slots(model: ModelShape, setting: Setting) -> float:
+    """vLLM's places for the student's adapter and the teacher's, in bf16, of the next rank that it has.
+
+    Also for embeddings and output layer, but in Qwen2. All on each GPU: with tensor parallelism about half is shared.
+    """
+    if not setting.lora_rank:
+        return 0.0
+    rank = min((rank for rank in VLLM_RANKS if rank >= setting.lora_rank), default=setting.lora_rank)
+    embeddings = 2 * rank * (model.vocabulary + model.hidden) if model.family != "qwen2" else 0
+    return 2 * (1 + setting.is_teacher) * (model.adapter_parameters(rank) + embeddings)
 
 
 def vllm(model: ModelShape, setting: Setting) -> dict[str, float]:
     """What a GPU's part of an engine takes from its share before keys and values."""
-    weights = model.parameters + adapters(model, setting)
     return {
-        "vLLM's weights": 2 * weights / setting.tensor_parallel,
+        "vLLM's weights": 2 * model.parameters / setting.tensor_parallel + adapter_slots(model, setting),
         "vLLM's activations and graphs": VLLM_INSIDE * (2 if setting.has_graphs else 1),
     }
 
@@ -189,8 +196,8 @@ def between_updates(model: ModelShape, setting: Setting) -> dict[str, float]:
 
 
 def teacher_on_gpu(model: ModelShape, setting: Setting) -> dict[str, float]:
-    """Its adapter and what was rounded off it; a teacher of all weights lies in host memory."""
-    if not (setting.lora_rank and setting.is_teacher):
+    """Its adapter and what was rounded off it, where the weights are; a teacher of all weights is in host memory."""
+    if not (setting.lora_rank and setting.is_teacher) or setting.offload_all or setting.offload_weights:
         return {}
     return {"teacher": 8 * trained(model, setting) / setting.sharing}
 
@@ -298,6 +305,8 @@ def host(model: ModelShape, setting: Setting) -> Stage:
         parts["starting model"] = 4 * weights * ranks / setting.sharing
     if setting.offload_all or setting.offload_weights:
         parts["weights"] = pinned + adapter
+        if setting.is_teacher and not trains_all:
+            parts["teacher"] = 2 * adapter
     if setting.offload_all:
         parts["gradients"] = pinned if trains_all else adapter
         parts["moments"] = 8 * moving * ranks / setting.sharing

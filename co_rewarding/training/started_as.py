@@ -40,7 +40,16 @@ from co_rewarding.algo.own_function import source_sha256
 from co_rewarding.storage.files import atomic_write_text, short_json
 from co_rewarding.storage.questions import question_tables
 from co_rewarding.storage.rows import ANSWER_COLUMNS, MAX_NAMED, as_paths, content_sha256, ground_truth, question_id
-from co_rewarding.storage.run_dir import ACTOR, SAVE_STATE, STATE_FILE, TRACKER, RunDir, saved_steps, step_of
+from co_rewarding.storage.run_dir import (
+    ACTOR,
+    ADAPTER_FACTS,
+    SAVE_STATE,
+    STATE_FILE,
+    TRACKER,
+    RunDir,
+    saved_steps,
+    step_of,
+)
 from co_rewarding.storage.stated_as import stated_as
 from co_rewarding.training.asking import TEMPLATE, THINKING
 from co_rewarding.training.checkpoint import is_of_another, resume_dir, set_aside
@@ -144,7 +153,7 @@ def check_started_as(config: DictConfig) -> None:
         return
     if is_of_another(config, folder):
         if (own := resume_dir(OmegaConf.merge(config, AUTO))) is None:
-            return  # begins a new run
+            return check_same_adapter(config, folder)  # begins a new run
         raise ValueError(
             f"trainer.resume_from_path={folder}: {run.path} has its own checkpoints and did not start from that one; "
             f"choose another RUN_NAME, or leave it out to resume from step {step_of(own)}"
@@ -157,6 +166,30 @@ def check_started_as(config: DictConfig) -> None:
             f"co_rewarding_run_dir={run.path}: its run was started with {_named(found)}{why}; restore the old values "
             f"to resume from step {step_of(folder)}, or choose another RUN_NAME for a new run"
         )
+
+
+def check_same_adapter(config: DictConfig, folder: Path) -> None:
+    """A checkpoint of another run has an adapter if this run trains one, and of the same model.
+
+    vLLM reads the model itself and is sent adapters alone, so another model of the same shape would answer.
+
+    Raises:
+        ValueError: names both.
+    """
+    given = f"trainer.resume_from_path={folder}"
+    rank, has_one = _select(config, LORA_RANK) or 0, (folder / ACTOR / ADAPTER_FACTS).exists()
+    if bool(rank) != has_one:
+        trained = "an adapter" if has_one else "all weights"
+        raise ValueError(
+            f"{given}: is of a run that trains {trained}, and {LORA_RANK}={rank}; train the same, or set MODEL_PATH to "
+            "an export of that checkpoint (scripts/export_checkpoint.py)"
+        )
+    origin = RunDir.containing(folder)
+    if not rank or origin is None:
+        return
+    found = differences(_recorded(origin) or {}, identity(config))
+    if of_adapter := [one for one in found if one[0] in (MODEL, LORA_RANK, *OF_ADAPTER)]:
+        raise ValueError(f"{given}: its adapter is of a run that was started with {_named(of_adapter)}; set the same")
 
 
 def resume_from_own(config: DictConfig) -> None:

@@ -222,14 +222,28 @@ def test_host_memory_by_offload() -> None:
     adapter = 4 * square.adapter_parameters(8)
     lora = host(square, Setting(gpus=1, card=H100, lora_rank=8).with_offload("all"))
     assert lora.parts == pytest.approx({"weights": weights + adapter, "loading the model": weights}, rel=0.001)
-    # a teacher that is an adapter lies on the GPU, with what was rounded off it: 4 + 4 bytes a weight; vLLM has both
+    # a teacher that is an adapter lies where the weights do, with what was rounded off it: 4 + 4 bytes a weight
     setting = Setting(gpus=1, card=H100, lora_rank=8)
     with_teacher = dataclasses.replace(setting, is_teacher=True)
-    assert host(square, with_teacher.with_offload("all")) == lora
-    more = rollout(square, with_teacher).total - rollout(square, setting).total
-    assert more == pytest.approx(2 * adapter)
-    served = vllm(square, with_teacher)["vLLM's weights"] - vllm(square, setting)["vLLM's weights"]
-    assert served == pytest.approx(adapter / 2)
+    large = dataclasses.replace(with_teacher, lora_rank=256)  # so that more is there in training than while loading
+    for word, copies in (("none", None), ("step", 2), ("all", 2)):
+        in_host = host(square, large.with_offload(word)).parts.get("teacher")
+        assert in_host == (copies and pytest.approx(copies * 4 * square.adapter_parameters(256)))
+    for word, on_gpu in (("none", 2 * adapter), ("step", 0), ("all", 0)):
+        alone, both = (rollout(square, one.with_offload(word)).total for one in (setting, with_teacher))
+        assert both - alone == pytest.approx(on_gpu)
+
+
+def test_places_of_adapters_in_vllm() -> None:
+    # one layer: q, k, v, o of 1,024 + 1,024, MLP of 1,024 and 1,024 thrice: 7 · 2,048 · r; embeddings and output layer
+    # 2 · (1,024 + 1,024) · r, which Qwen2 lacks; two bytes each
+    llama = ModelShape("llama", 1, 1024, 1024, 8, 8, 128, 1024, False)
+    qwen2 = dataclasses.replace(llama, family="qwen2")
+    for rank, place in ((8, 8), (9, 16), (129, 256), (300, 320)):
+        one = Setting(gpus=4, card=H100, lora_rank=rank, tensor_parallel=2)
+        assert vllm(llama, one)["vLLM's weights"] == llama.parameters + 2 * 9 * 2048 * place
+        two = dataclasses.replace(one, is_teacher=True)
+        assert vllm(qwen2, two)["vLLM's weights"] == qwen2.parameters + 2 * 2 * 7 * 2048 * place
 
 
 def test_every_process_loads_a_tied_model() -> None:

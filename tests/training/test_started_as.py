@@ -390,6 +390,29 @@ def test_a_new_run_from_a_checkpoint_of_another(config: DictConfig, saved: RunDi
     assert (code, stderr.count("\n")) == (2, 1) and "leave it out to resume from step 2" in stderr
 
 
+def test_an_adapter_starts_from_one_of_the_same_model(
+    config: DictConfig, saved: RunDir, sample_folder: Path, tmp_path: Path
+) -> None:
+    """vLLM is sent adapters alone: with another base of the same shape it would answer as neither model."""
+    folder = saved.checkpoints / "global_step_1"
+    config.trainer.resume_mode, config.trainer.resume_from_path = "resume_path", str(folder)
+    config.trainer.experiment_name = "other"
+    config.actor_rollout_ref.model.lora_rank = 8
+    assert "is of a run that trains all weights, and actor_rollout_ref.model.lora_rank=8" in refusal(config)
+    record = json.loads(saved.started_as.read_text())
+    record["settings"] |= {"actor_rollout_ref.model.lora_rank": 8}
+    saved.started_as.write_text(json.dumps(record))
+    (folder / "actor/lora_train_meta.json").write_text("{}")
+    check_started_as(config)
+    base = tmp_path / "base"
+    shutil.copytree(sample_folder / "model", base)
+    (base / "config.json").write_text((base / "config.json").read_text() + "\n")
+    config.actor_rollout_ref.model.path = str(base)
+    assert "its adapter is of a run that was started with actor_rollout_ref.model.path=" in refusal(config)
+    config.actor_rollout_ref.model.lora_rank = 0
+    assert "is of a run that trains an adapter, and actor_rollout_ref.model.lora_rank=0" in refusal(config)
+
+
 def test_the_same_command_as_before_names_had_model_and_data(
     config: DictConfig, run: RunDir, started: Started, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -106,6 +106,7 @@ def adapter(config: DictConfig) -> DictConfig:
 def test_an_adapter_has_a_teacher(adapter: DictConfig) -> None:
     check_teacher(adapter)
     adapter.actor_rollout_ref.ref.fsdp_config.fsdp_size = 2  # nobody is there
+    adapter.actor_rollout_ref.actor.use_kl_loss = False  # the teacher needs no reference
     check_teacher(adapter)
 
 
@@ -118,6 +119,7 @@ def test_an_adapter_has_a_teacher(adapter: DictConfig) -> None:
         ("actor_rollout_ref.teacher.rollout", "beside", "leave it auto"),
         ("actor_rollout_ref.teacher.rollout", "after", "leave it auto"),
         ("actor_rollout_ref.rollout.load_format", "dummy", "set it to safetensors"),
+        ("actor_rollout_ref.rollout.disaggregation.enabled", True, "set it to False"),
     ],
 )
 def test_what_a_teacher_that_is_an_adapter_cannot_go_with(

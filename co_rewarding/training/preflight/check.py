@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 
 from co_rewarding.training.checkpoint import check_checkpoints
 from co_rewarding.training.checkpoint_files import check_checkpoint_files
+from co_rewarding.training.preflight.adapter import check_adapter
 from co_rewarding.training.preflight.batches import check_attention, check_batch_sizes
 from co_rewarding.training.preflight.data import check_data, read_data
 from co_rewarding.training.preflight.keys import (
@@ -54,6 +55,7 @@ OF_SETTINGS: Checks = (
     check_folders,
     check_loggers,
     check_model_path,
+    check_adapter,
 )
 OF_RUN_AND_MACHINE: Checks = (
     check_started_as,
