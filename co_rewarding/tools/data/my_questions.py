@@ -135,8 +135,8 @@ def main(arguments: Sequence[str]) -> None:
     if remark:
         print(f"{table.file}: {remark}")
     train, test = split(kept, writing.held_out)
-    files = _written("train", train, folder, source)
-    if table.rephrased:
+    pairs: list[dict[str, Any]] = []
+    if table.rephrased:  # read before anything is written
         other = _read(table.rephrased, None)
         twins = _rows(table.rephrased, other, name, table, asking)
         if len(twins) != len(rows):
@@ -144,7 +144,10 @@ def main(arguments: Sequence[str]) -> None:
                 f"--rephrased {table.rephrased}: has {len(twins):,} rows, and {table.file} {len(rows):,}; they must be "
                 "the same questions, row by row"
             )
-        files |= _written("train", rephrasings(train, rows, twins), folder, other, "_rephrased")
+        pairs = rephrasings(train, rows, twins)
+    files = _written("train", train, folder, source)
+    if table.rephrased:
+        files |= _written("train", pairs, folder, other, "_rephrased")
     files |= _written("test", test, folder, source)
     write_card(_card(name, source.where, writing.license, files), folder)
     print(f"{folder / CARD_NAME}: data card")

@@ -90,6 +90,7 @@ def test_rephrasings_follow_their_questions(command: Callable[..., Any]) -> None
     assert "train_rephrased.parquet" in Path("data/q/README.md").read_text()
     Path("r.csv").write_text("question\nTwice 1?\n")
     code, _, err = command("q.csv", "--rephrased", "r.csv", "--name", "other")
+    assert not list(Path("data/other").glob("*"))
     assert code == 2 and "--rephrased r.csv: has 1 rows, and q.csv 40; they must be the same questions" in err
 
 
