@@ -75,11 +75,15 @@ class Surroundings:
         }
         assert not elsewhere, elsewhere
 
-    def check_all_is_gone(self) -> None:
+    def check_no_process_is_left(self) -> None:
         """When the run has ended: not only soon, but now."""
         self.thread.join()
         alive = [p for p in self.processes.values() if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
         assert not alive
+
+    def check_all_is_gone(self) -> None:
+        """Of a run with its own Ray, as soon as it has ended."""
+        self.check_no_process_is_left()
         assert self.segments, "vLLM's message queues are there while it is on"
         assert not [path for path in self.segments | self.sockets if path.exists()]
         folders = {path for socket in self.sockets for path in socket.parents if path.name.startswith("co-rewarding-")}
@@ -134,7 +138,7 @@ def start(tree: str, toy: Path, name: str, *overrides: str, **environment: str) 
 def finish(run: subprocess.Popen, log: Path, has_own_ray: bool = True) -> str:
     """Wait for the run to end well, with nothing open to other machines and nothing left of it; its output.
 
-    Without a Ray of its own (a cluster's, or none: an evaluation is one process), only for the end.
+    Without a Ray of its own only the end is waited for.
     """
     surroundings = Surroundings(run)
     try:

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from e2e_runs import REPO, TIMEOUT_S, finish, rows_of, start
+from e2e_runs import REPO, TIMEOUT_S, Surroundings, finish, rows_of, start
 
 pytestmark = [pytest.mark.e2e, pytest.mark.long]
 
@@ -28,6 +28,15 @@ def evaluation(toy: Path, name: str, *arguments: str) -> subprocess.Popen:
             list(map(str, command)), cwd=toy, env=os.environ | {"OMP_NUM_THREADS": "1"}, stdin=subprocess.DEVNULL,
             stdout=log, stderr=log, start_new_session=True,
         )  # fmt: skip
+
+
+def finish_alone(run: subprocess.Popen, log: Path, has_engine: bool = True) -> None:
+    """Wait for an evaluation, one process without a Ray, to end well; it is open to no other machine."""
+    surroundings = Surroundings(run)
+    finish(run, log, has_own_ray=False)
+    surroundings.check_no_process_is_left()
+    if has_engine:  # which listens
+        surroundings.check_no_other_machine_reaches_it()
 
 
 def generations_of(folder: Path) -> list[dict]:
@@ -52,7 +61,7 @@ def killed_and_continued(toy: Path) -> dict:
     os.killpg(run.pid, signal.SIGKILL)
     run.wait()
     before = generations_of(folder)
-    finish(evaluation(toy, "sampled", "--samples", str(SAMPLES)), log, has_own_ray=False)
+    finish_alone(evaluation(toy, "sampled", "--samples", str(SAMPLES)), log)
     return {"folder": folder, "before": before, "log": log}
 
 
@@ -94,7 +103,7 @@ def test_the_harness_agrees_with_training(toy: Path, killed_and_continued: dict)
     finish(validation, toy / "validated.log")
     (dump,) = (toy / "runs/co-rewarding/validated/validation").glob("*.jsonl")
     log = toy / "evaluation_greedy.log"
-    finish(evaluation(toy, "greedy", "--temperature", "0"), log, has_own_ray=False)
+    finish_alone(evaluation(toy, "greedy", "--temperature", "0"), log)
     stored = {row["input"].split("}.")[-1]: row for row in rows_of(dump)}
     graded = {row["question"]: row for row in rows_of(toy / "evaluation/greedy/graded/toy.jsonl")}
     assert len(stored) == len(graded) == NUM_QUESTIONS
@@ -115,7 +124,7 @@ def test_a_finished_evaluation_starts_no_engine(toy: Path, killed_and_continued:
     log = killed_and_continued["log"]
     result = json.loads((killed_and_continued["folder"] / "results.json").read_text())
     started = log.read_text().count("responses to generate")
-    finish(evaluation(toy, "sampled", "--samples", "4"), log, has_own_ray=False)
+    finish_alone(evaluation(toy, "sampled", "--samples", "4"), log, has_engine=False)
     assert log.read_text().count("responses to generate") == started
     again = json.loads((killed_and_continued["folder"] / "results.json").read_text())
     assert again["tasks"]["toy"]["samples"] == 4  # the first four of the sixteen
